@@ -1,0 +1,47 @@
+"""Losses, optimizers, regularizers and schedulers by name, on PyTorch Lightning."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from torchplug.component import Component, Factory, Family, Need, Spec, TargetInfo, use
+from torchplug.errors import TorchplugError
+from torchplug.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torchplug.contracts import Loss, Regularizer
+    from torchplug.data.tabular import TabularData
+    from torchplug.module import ComponentModule
+
+__version__ = version("torchplug")
+__all__ = [
+    "Component",
+    "ComponentModule",
+    "Factory",
+    "Family",
+    "Loss",
+    "Need",
+    "Regularizer",
+    "Spec",
+    "TabularData",
+    "TargetInfo",
+    "TorchplugError",
+    "hookimpl",
+    "use",
+]
+
+_LAZY = {
+    "ComponentModule": "torchplug.module",
+    "TabularData": "torchplug.data.tabular",
+    "Loss": "torchplug.contracts",
+    "Regularizer": "torchplug.contracts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch only when it is asked for: `torchplug list` must not."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'torchplug' has no attribute {name!r}")

@@ -1,0 +1,185 @@
+"""From names to components that fit together, before there are data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from torchplug.component import Family, Need, Spec
+from torchplug.contracts import KINDS, Loss, Regularizer
+from torchplug.errors import ConfigurationError, PluginError
+from torchplug.objective import Objective, penalized
+from torchplug.registry import Resolved, registry
+
+SpecLike = Spec | str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The components of one module, resolved and checked; `model` is None for a user's own network."""
+
+    model: Resolved | None
+    loss: Resolved
+    optimizer: Resolved
+    regularizers: tuple[Resolved, ...]
+    scheduler: Resolved | None
+
+    @classmethod
+    def of(
+        cls,
+        model: SpecLike | None,
+        loss: SpecLike,
+        optimizer: SpecLike,
+        regularizers: Sequence[SpecLike],
+        scheduler: SpecLike | None,
+    ) -> Assembly:
+        """Resolve every name and try every parameter, so that mistakes surface here.
+
+        Raises:
+            UnknownComponentError: for a name that nobody offers.
+            ParameterError: for a parameter that does not exist, or is of the wrong type or range.
+            ConfigurationError: for components that do not go together.
+        """
+        find = registry().resolve
+        assembly = cls(
+            model=None if model is None else find(Family.MODEL, model),
+            loss=find(Family.LOSS, loss),
+            optimizer=find(Family.OPTIMIZER, optimizer),
+            regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
+            scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
+        )
+        assembly._try()
+        return assembly
+
+    @property
+    def components(self) -> list[Resolved]:
+        """All of them, in the order model, loss, optimizer, regularizers, scheduler."""
+        chosen = [self.model, self.loss, self.optimizer, *self.regularizers, self.scheduler]
+        return [component for component in chosen if component is not None]
+
+    def plain(self) -> dict[str, Any]:
+        """The qualified names and parameters as plain types: a checkpoint's hyper-parameters."""
+        return {
+            "model": None if self.model is None else self.model.spec.plain(),
+            "loss": self.loss.spec.plain(),
+            "optimizer": self.optimizer.spec.plain(),
+            "regularizers": [regularizer.spec.plain() for regularizer in self.regularizers],
+            "scheduler": None if self.scheduler is None else self.scheduler.spec.plain(),
+        }
+
+    def records(self) -> list[dict[str, str]]:
+        """Which code this is: family, qualified name and version of each component."""
+        return [
+            {
+                "family": component.entry.family.value,
+                "name": component.qualified_name,
+                "distribution": component.entry.distribution,
+                "version": component.entry.version,
+            }
+            for component in self.components
+        ]
+
+    def build_loss(self) -> Loss:
+        """The loss.
+
+        Raises:
+            PluginError: if the plugin's class does not keep the contract.
+        """
+        loss = self.loss.build()
+        if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in KINDS:
+            raise PluginError(
+                f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(KINDS)}"
+            )
+        return loss
+
+    def build_regularizers(self) -> list[Regularizer]:
+        """The regularizers.
+
+        Raises:
+            PluginError: if a plugin's class does not keep the contract.
+            ConfigurationError: if one is proximal and the optimizer's step applies no prox.
+        """
+        built = []
+        for component in self.regularizers:
+            regularizer = component.build()
+            if not isinstance(regularizer, Regularizer):
+                raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
+            if regularizer.proximal and Need.PROX not in self.optimizer.needs:
+                raise ConfigurationError(
+                    f"{component.name} with proximal: true needs an optimizer whose step applies the prox, and "
+                    f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
+                    "with the need 'prox'), or proximal: false"
+                )
+            built.append(regularizer)
+        return built
+
+    def build_optimizer(self, network: nn.Module, loss: nn.Module, objective: Objective) -> Optimizer:
+        """The optimizer over all trainable parameters, its weight decay kept off biases and norms."""
+        named = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
+        named = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        if not named:
+            raise ConfigurationError("the network has no trainable parameter")
+        groups: list[dict[str, Any]] = [{"params": named}]
+        if self._trial_optimizer().defaults.get("weight_decay"):
+            decayed = penalized(network)
+            groups = [
+                {"params": [(name, p) for name, p in named if name in decayed]},
+                {"params": [(name, p) for name, p in named if name not in decayed], "weight_decay": 0.0},
+            ]
+        for group in groups:
+            group["params"] = self._named_if_needed(group["params"])
+        optimizer: Optimizer = self.optimizer.build([group for group in groups if group["params"]])
+        prox = _prox(objective)
+        if prox:
+            optimizer.prox = prox  # type: ignore[attr-defined]
+        return optimizer
+
+    def build_scheduler(
+        self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int
+    ) -> LRScheduler | ReduceLROnPlateau | None:
+        """The scheduler; `total_steps` is None where training has no set end."""
+        if self.scheduler is None:
+            return None
+        supplied: dict[str, int] = {"steps_per_epoch": steps_per_epoch}
+        if total_steps is not None:
+            supplied["total_steps"] = total_steps
+        scheduler: LRScheduler | ReduceLROnPlateau = self.scheduler.build(optimizer, **supplied)
+        return scheduler
+
+    def _named_if_needed(self, named: list[tuple[str, Tensor]]) -> list[Any]:
+        return list(named) if Need.NAMES in self.optimizer.needs else [parameter for _, parameter in named]
+
+    def _trial_optimizer(self) -> Optimizer:
+        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", nn.Parameter(torch.zeros(1)))]))
+        return optimizer
+
+    def _try(self) -> None:
+        """Build everything once at the smallest size: ranges are checked by the components."""
+        if self.model is not None:
+            with torch.random.fork_rng(devices=[]):
+                self.model.build(1, 1)
+        self.build_loss()
+        self.build_regularizers()
+        self.build_scheduler(self._trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+
+
+def _prox(objective: Objective) -> dict[nn.Parameter, Any]:
+    """Parameter → prox(parameter, step) of the one proximal regularizer that acts on it."""
+    prox: dict[nn.Parameter, Any] = {}
+    for regularizer, named in objective.penalties:
+        if not regularizer.proximal:
+            continue
+        for name, parameter in named.items():
+            if parameter in prox:
+                raise ConfigurationError(
+                    f"two proximal regularizers act on {name}, and the prox of their sum is neither's: "
+                    "use elastic_net, or part them by `only`"
+                )
+            prox[parameter] = regularizer.prox
+    return prox

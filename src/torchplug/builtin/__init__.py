@@ -1,0 +1,76 @@
+"""The built-in components, offered through the same hooks as anybody's.
+
+Nothing here imports torch: a component's class is named by a string and imported when first used.
+"""
+
+from __future__ import annotations
+
+from torchplug.component import Component, Need
+from torchplug.hookspecs import hookimpl
+
+_PROX = frozenset({Need.PROX})
+
+
+@hookimpl
+def torchplug_models() -> list[Component]:
+    """Networks that map features (n, d) to scores (n, k)."""
+    return [
+        Component("linear", "torchplug.models:Linear", "one linear map, with or without a bias"),
+        Component("mlp", "torchplug.models:MLP", "chain of linear maps and activations"),
+    ]
+
+
+@hookimpl
+def torchplug_losses() -> list[Component]:
+    """Losses of regression and classification."""
+    here = "torchplug.builtin.losses"
+    return [
+        Component("l1", f"{here}:L1", "absolute error ‖ŷ − y‖₁"),
+        Component("mse", f"{here}:MSE", "squared error ‖ŷ − y‖²"),
+        Component("bce", f"{here}:BCE", "binary cross entropy, from logits"),
+        Component("cross_entropy", f"{here}:CrossEntropy", "cross entropy over classes, from logits"),
+    ]
+
+
+@hookimpl
+def torchplug_optimizers() -> list[Component]:
+    """First-order optimizers; the step of each applies proximal regularizers."""
+    here = "torchplug.builtin.optimizers"
+    return [
+        Component("sgd", f"{here}:SGD", "gradient descent, from one sample to the full batch", _PROX),
+        Component("momentum", f"{here}:Momentum", "gradient descent with a velocity", _PROX),
+        Component("nesterov", f"{here}:Nesterov", "momentum with the gradient taken at the look-ahead point", _PROX),
+        Component("rmsprop", f"{here}:RMSprop", "steps divided by a running root mean square of the gradient", _PROX),
+        Component("adam", f"{here}:Adam", "bias-corrected running means of the gradient and its square", _PROX),
+        Component("adamw", f"{here}:AdamW", "adam with decoupled weight decay", _PROX),
+    ]
+
+
+@hookimpl
+def torchplug_regularizers() -> list[Component]:
+    """Penalties on parameters."""
+    here = "torchplug.builtin.regularizers"
+    return [
+        Component("l2", f"{here}:L2", "sum of squares λΣθ²"),
+        Component("l1", f"{here}:L1", "sum of magnitudes λΣ|θ|, by subgradient or proximal"),
+        Component("elastic_net", f"{here}:ElasticNet", "both, λ₁Σ|θ| + λ₂Σθ²"),
+    ]
+
+
+@hookimpl
+def torchplug_schedulers() -> list[Component]:
+    """Schedules of the learning rate α."""
+    here = "torchplug.builtin.schedulers"
+    stateful = "torchplug.builtin.stateful_schedulers"
+    return [
+        Component("constant", f"{here}:Constant", "α stays α₀"),
+        Component("inverse_time", f"{here}:InverseTime", "α₀ / (1 + t·epoch)"),
+        Component("step", f"{here}:StepDecay", "α loses a fraction every n epochs"),
+        Component("exponential", f"{here}:Exponential", "t^epoch · α₀"),
+        Component("inverse_sqrt", f"{here}:InverseSqrt", "t/√epoch · α₀, epochs counted from 1"),
+        Component("manual", f"{here}:Manual", "a table of epochs and learning rates"),
+        Component("cosine", f"{here}:Cosine", "half a cosine from α₀ down, over the whole run"),
+        Component("one_cycle", f"{here}:OneCycle", "up to α₀ and far down again, over the whole run"),
+        Component("plateau", f"{stateful}:Plateau", "α is reduced when a metric stops improving"),
+        Component("warmup", f"{stateful}:Warmup", "linear rise to α₀, then another schedule"),
+    ]

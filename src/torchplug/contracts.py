@@ -1,0 +1,106 @@
+"""The base classes of losses and regularizers: what the core asks of them, with defaults.
+
+A plugin's loss subclasses `Loss`, says its `kind` and writes `forward`; everything else has a
+default that follows from the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from torchplug.component import TargetInfo
+
+Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
+"""What a loss is for; metrics, link and the checks of the target follow from it."""
+
+KINDS: tuple[str, ...] = get_args(Kind)
+CLASS_KINDS = ("binary", "multiclass", "margin")
+
+
+class Loss(nn.Module):
+    """Base class of losses: one value per sample, which the core weights and reduces.
+
+    Shape:
+        scores (n, k); target (n, k) floats or (n,) class indices → (n,).
+
+    Targets arrive as (n, k) floats for the kinds regression and count, as (n, 1) floats in [0, 1]
+    for binary and margin (0 and 1 are the first and second class), as (n,) indices or (n, k)
+    probabilities for multiclass.
+    """
+
+    kind: Kind
+
+    def forward(self, scores: Tensor, target: Tensor) -> Tensor:
+        """The per-sample values (n,)."""
+        raise TypeError(f"{type(self).__name__} does not define forward(scores, target)")
+
+    def link(self, scores: Tensor) -> Tensor:
+        """Predictions from scores: identity, σ, softmax or exp, by kind."""
+        if self.kind == "binary":
+            return torch.sigmoid(scores)
+        if self.kind == "multiclass":
+            return torch.softmax(scores, dim=1)
+        if self.kind == "count":
+            return torch.exp(scores)
+        return scores
+
+    def outputs(self, info: TargetInfo) -> int:
+        """How many scores the network must give for this target.
+
+        Raises:
+            ValueError: if the target does not fit the kind.
+        """
+        if self.kind not in CLASS_KINDS:
+            return len(info.columns)
+        if self.kind == "multiclass":
+            if info.classes is None:
+                raise ValueError("needs classes, the target has real values")
+            return len(info.classes)
+        if info.classes is not None and len(info.classes) != 2:
+            raise ValueError(f"separates two classes, the target has {len(info.classes)}")
+        return 1
+
+    def check(self, target: Tensor) -> None:
+        """Refuse target values outside the loss's domain.
+
+        Raises:
+            ValueError: saying which values are outside, and which would be allowed.
+        """
+        if self.kind == "count" and bool((target < 0).any()):
+            raise ValueError("needs counts, the target has negative values")
+        if self.kind in ("binary", "margin") and bool(((target < 0) | (target > 1)).any()):
+            raise ValueError("needs targets in [0, 1]")
+
+    def point(self, predictions: Tensor) -> Tensor:
+        """The one prediction per target that metrics compare; all of them unless overridden."""
+        return predictions
+
+    def prediction_names(self, info: TargetInfo) -> list[str]:
+        """A name for each column of `link(scores)`, for regression and count losses."""
+        return list(info.columns)
+
+
+class Regularizer(nn.Module):
+    """Base class of regularizers: R(θ), which the core multiplies by `coefficient`.
+
+    Attributes:
+        coefficient: λ ≥ 0, the weight of R in the training objective.
+        only: glob patterns of parameter names to act on; None: all but biases and norm layers.
+        proximal: whether the step applies `prox` instead of adding λR to the loss.
+    """
+
+    coefficient: float = 1.0
+    only: list[str] | None = None
+    proximal: bool = False
+
+    def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """R(θ), a scalar tensor."""
+        raise TypeError(f"{type(self).__name__} does not define forward(parameters)")
+
+    def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
+        """argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` a number or elementwise."""
+        raise TypeError(f"{type(self).__name__} has no proximal operator")

@@ -1,0 +1,89 @@
+"""Which columns of a table are target, features and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from torchplug.data.splits import Rows
+from torchplug.errors import DataError
+from torchplug.preprocessing import read_columns
+from torchplug.tables import default_target, describe, enumerate_names, require_columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The user's choice of columns.
+
+    Args:
+        target: what to predict; empty: what the source knows to be its target.
+        features: what to predict from; None: all columns without another role.
+        exclude: what is no feature.
+        weights: the column of sample weights.
+        dividing: columns that say how to split.
+    """
+
+    target: Sequence[str]
+    features: Sequence[str] | None
+    exclude: Sequence[str]
+    weights: str | None
+    dividing: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Refuse a column that is named twice."""
+        for name, columns in (("target", self.target), ("features", self.features or ())):
+            repeated = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
+            if repeated:
+                raise DataError(f"{name} names {enumerate_names(repeated)} more than once")
+
+    def target_of(self, source: Any, frame: pl.DataFrame) -> list[str]:
+        """The target columns of a source.
+
+        Raises:
+            DataError: if nobody has said which they are.
+        """
+        columns = list(self.target) or default_target(source, frame)
+        if not columns:
+            raise DataError(
+                f"{describe(source)}: which column is the target? Set target to one of its columns: "
+                f"{enumerate_names(frame.columns)}"
+            )
+        return columns
+
+    def features_of(self, frame: pl.DataFrame, target: Sequence[str], where: str) -> list[str]:
+        """The feature columns, after a look at every column that a setting names.
+
+        Raises:
+            DataError: if one does not exist, is target too, or none is left.
+        """
+        roles = [*self.dividing, *([self.weights] if self.weights else [])]
+        require_columns(frame, [*target, *self.exclude, *roles, *(self.features or [])], where)
+        if self.features is None:
+            columns = [column for column in frame.columns if column not in {*target, *roles}]
+        else:
+            columns = list(self.features)
+        columns = [column for column in columns if column not in self.exclude]
+        both = [column for column in columns if column in target]
+        if both:
+            raise DataError(f"{enumerate_names(both)} is given both as target and as feature")
+        if not columns:
+            raise DataError(f"{where}: no column is left to predict from")
+        return columns
+
+
+def complete_rows(frame: pl.DataFrame, features: Sequence[str], target: Sequence[str], where: str) -> Rows:
+    """The rows without a missing value in features or target.
+
+    Raises:
+        DataError: if there is none.
+    """
+    targets = [s.fill_nan(None) if s.dtype.is_float() else s for s in frame.select(target)]
+    gaps = [series.is_null().to_numpy() for series in [*read_columns(frame, features, where), *targets]]
+    rows: Rows = np.flatnonzero(~np.any(gaps, axis=0))
+    if not len(rows):
+        raise DataError(f"{where}: every row has a missing value, so impute: drop leaves none")
+    return rows

@@ -1,0 +1,152 @@
+"""Batches from tensors in memory, indexed a batch at a time, each rank its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+
+from torchplug.batch import Batch
+
+
+class Loader:
+    r"""An in-memory loader that is its own distributed sampler.
+
+    An epoch's order is cut into global batches of b·W rows, W the number of ranks. Of a full one, rank r takes rows
+    r·b to (r+1)·b, so that W ranks see what one process sees that accumulates W batches of b. The last, smaller one
+    is shared out as evenly as can be, lower ranks first; a rank may get no row, but never no batch: a rank that ran
+    out would leave the others waiting. No row is repeated and none is left out.
+
+    Args:
+        features: (n, d).
+        target: (n, …).
+        weight: (n,).
+        batch_size: b ≥ 1, rows per rank; "full": all rows in one global batch.
+        shuffle: whether each epoch draws a new order; a full batch keeps the rows' own.
+        seed: with the epoch, determines the order on every rank alike.
+        rank: which of the W ranks this is.
+        world: W.
+        window: how many batches an optimizer step accumulates, asked at each window's start.
+        limit: how many batches of an epoch will be asked for, asked at the epoch's start.
+        consumed: how many batches of this epoch are done, where a trainer knows it better than the loader, which only
+            counts what it gave away; asked when the position is saved.
+
+    Shape:
+        yields `Batch`; its `samples` are those of all ranks and of the whole window.
+
+    Note: Lightning calls `sampler.set_epoch`, and saves and restores `state_dict`: an epoch that was broken off goes on
+        with exactly the batches that are left.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        *,
+        batch_size: int | Literal["full"],
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        window: Callable[[], int] = lambda: 1,
+        limit: Callable[[], float] = lambda: float("inf"),
+        consumed: Callable[[], int] | None = None,
+    ) -> None:
+        self.tensors = (features, target, weight)
+        self.size = len(features)
+        self.batch_size = max(1, -(-self.size // world)) if batch_size == "full" else batch_size
+        self.shuffle = shuffle and batch_size != "full"
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        # Lightning looks at both, for set_epoch; an order that never changes says so by its sampler's type
+        self.sampler: Any = self if self.shuffle else SequentialSampler(range(self.size))
+        self.batch_sampler = None
+        self.epoch = 0
+        self._window = window
+        self._limit = limit
+        self._consumed = consumed
+        self._position = 0
+        self._resume: tuple[int, int] | None = None
+        self._order: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """The number of batches, the same on every rank."""
+        return -(-self.size // (self.batch_size * self.world))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: Lightning makes iterators before it has set the epoch and the limit, and drops some unused
+        batches = int(min(len(self), self._limit()))
+        start = self._start(batches)
+        stop, samples = start, 0
+        for position in range(start, batches):
+            if position == stop:
+                # windows are counted from the epoch's start; one that was broken off keeps what is left of it
+                begin, length = position, self._window()
+                stop = min((position // length + 1) * length, batches)
+                samples = sum(self._global_size(i) for i in range(begin, stop))
+            self._position = position + 1
+            yield self._batch(position, samples, stop - begin)
+
+    def rows(self, position: int) -> Tensor:
+        """Which rows this rank's batch at a position of the epoch holds, as indices (rows,)."""
+        low, high = self.bounds(position)
+        return self._permutation()[low:high] if self.shuffle else torch.arange(low, high)
+
+    def bounds(self, position: int) -> tuple[int, int]:
+        """Where in the epoch's order this rank's batch at a position begins and ends."""
+        first, rows = position * self.batch_size * self.world, self._global_size(position)
+        # of a full global batch the even share is b
+        each, more = divmod(rows, self.world)
+        low = first + self.rank * each + min(self.rank, more)
+        return low, low + each + (self.rank < more)
+
+    @property
+    def smallest_batch(self) -> int:
+        """The fewest rows in any batch of any rank, empty ones aside."""
+        last = self._global_size(len(self) - 1)
+        return max(1, last // self.world)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches are done."""
+        return {"epoch": self.epoch, "position": self._position if self._consumed is None else self._consumed()}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from a saved position when that epoch is next iterated."""
+        self._resume = (state["epoch"], state["position"])
+
+    def _start(self, batches: int) -> int:
+        resume, self._resume = self._resume, None
+        if resume is None or resume[0] != self.epoch or resume[1] >= batches:
+            return 0
+        return resume[1]
+
+    def _global_size(self, position: int) -> int:
+        whole = self.batch_size * self.world
+        return min(whole, self.size - position * whole)
+
+    def _batch(self, position: int, samples: int, micro_batches: int) -> Batch:
+        if self.shuffle:
+            rows = self.rows(position)
+            features, target, weight = (tensor.index_select(0, rows) for tensor in self.tensors)
+        else:
+            low, high = self.bounds(position)
+            features, target, weight = (tensor[low:high] for tensor in self.tensors)
+        return Batch(features, target, weight, samples, micro_batches)
+
+    def _permutation(self) -> Tensor:
+        if self._order is None or self._order[0] != self.epoch:
+            # a hash of both: with seed + epoch, the second epoch of one seed would be the first of the next
+            mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+            self._order = (self.epoch, torch.randperm(self.size, generator=generator))
+        return self._order[1]

@@ -1,0 +1,191 @@
+"""The parts of a table: how it is divided, and what its rows weigh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchplug.data import splits
+from torchplug.errors import DataError
+from torchplug.preprocessing.features import refuse_infinite, refuse_missing, row_number
+from torchplug.tables import enumerate_names
+
+PARTS = ("train", "validation", "test")
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the data, raw and as the network and the loss see it.
+
+    Args:
+        frame: its rows as they were read.
+        features: (n, d) float64.
+        target: (n, k) float64 or (n,) int64.
+        weight: (n,) float64, of mean 1.
+    """
+
+    frame: pl.DataFrame
+    features: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a table's rows are dealt out.
+
+    Args:
+        ratios: of training, validation and test, adding up to 1.
+        stratify: whether a random split keeps each class's share in every part.
+        seed: of random and grouped splits.
+        column: one that says `train`, `validation` or `test` in each row.
+        group: one whose equal values stay together.
+        time: one along which the earliest rows train.
+    """
+
+    ratios: tuple[float, float, float]
+    stratify: bool = True
+    seed: int = 0
+    column: str | None = None
+    group: str | None = None
+    time: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse two ways of splitting at once, and a negative seed."""
+        ways = {"split_column": self.column, "group": self.group, "time": self.time}
+        given = [way for way, column in ways.items() if column is not None]
+        if len(given) > 1:
+            raise DataError(f"{' and '.join(given)} are two ways of splitting: give one")
+        if self.seed < 0:
+            raise DataError(f"seed must be 0 or more, not {self.seed}")
+
+    def divide(self, frame: pl.DataFrame, labels: pl.Series | None, own: Collection[str], where: str) -> list[Rows]:
+        """Which rows belong to training, validation and test.
+
+        Args:
+            frame: all rows.
+            labels: the class of each row; None for other targets.
+            own: the parts that come from a file of their own; they take no share here, and the other ratios grow.
+            where: the table's name, for messages.
+
+        Raises:
+            DataError: if a part that was asked for is empty.
+        """
+        if self.column is not None:
+            parts = _by_column(frame[self.column], where)
+            wanted = [True, False, False]
+        else:
+            shares = [0.0 if part in own else ratio for part, ratio in zip(PARTS, self.ratios, strict=True)]
+            shares = [share / sum(shares) for share in shares]
+            parts = self._by_ratio(frame, labels, shares, where)
+            wanted = [share > 0 for share in shares]
+        for name, part, needed in zip(PARTS, parts, wanted, strict=True):
+            if needed and not len(part):
+                cause = f"column '{self.column}'" if self.column else f"split {_format(self.ratios)}"
+                raise DataError(
+                    f"{where}: {cause} of {frame.height} rows leaves the {name} part empty: "
+                    "change it, or give more rows"
+                )
+        return parts
+
+    def _by_ratio(
+        self, frame: pl.DataFrame, labels: pl.Series | None, shares: Sequence[float], where: str
+    ) -> list[Rows]:
+        if self.group is not None:
+            return splits.grouped_split(_codes(frame[self.group], where), shares, self.seed)
+        if self.time is not None:
+            return splits.ordered_split(_codes(_refuse_unordered(frame[self.time], where), where), shares)
+        if labels is not None and self.stratify:
+            return splits.stratified_split(_codes(labels, where), shares, self.seed)
+        return splits.random_split(frame.height, shares, self.seed)
+
+
+def check_ratios(split: Sequence[float]) -> tuple[float, float, float]:
+    """Ratios of training, validation and test; parts not named get none.
+
+    Raises:
+        DataError: if they are not one to three numbers of at least 0 that add up to 1, the first above 0.
+    """
+    ratios = [float(ratio) for ratio in split]
+    shown = _format(ratios)
+    if not 1 <= len(ratios) <= 3:
+        raise DataError(f"split {shown} must have up to three ratios: training, validation, test")
+    if any(not math.isfinite(ratio) or ratio < 0 for ratio in ratios):
+        raise DataError(f"split {shown} has a ratio below 0 or no number")
+    if abs(sum(ratios) - 1) > 1e-9:
+        raise DataError(f"split {shown} adds up to {sum(ratios):g}: the ratios must add up to 1")
+    if ratios[0] == 0:
+        raise DataError(f"split {shown} leaves no row to train on")
+    padded = [*ratios, 0.0, 0.0]
+    return padded[0], padded[1], padded[2]
+
+
+def sample_weights(series: pl.Series, where: str, rows: Rows | None = None) -> Tensor:
+    """A column of sample weights as given, (n,) float64.
+
+    Raises:
+        DataError: naming the first row whose weight is missing, infinite, zero or negative.
+    """
+    if not series.dtype.is_numeric():
+        raise DataError(f"{where}: weights column '{series.name}' has type {series.dtype}, and numbers are expected")
+    values = series.cast(pl.Float64).fill_nan(None)
+    refuse_missing([values], where, "every row needs a weight", rows)
+    refuse_infinite(values, where, rows)
+    bad = values <= 0
+    if bad.any():
+        raise DataError(
+            f"{where}: weights column '{series.name}' has {values.filter(bad)[0]:g} in row {row_number(bad, rows)}: "
+            "weights must be positive"
+        )
+    return torch.tensor(values.to_numpy())
+
+
+def balance(codes: Tensor, classes: int) -> Tensor:
+    """n/(c·n_c) for each row, c classes with n_c rows each: every class weighs the same.
+
+    Shape:
+        codes (n,) or (n, 1), class indices → (n,) float64.
+    """
+    indices = codes.reshape(-1).long()
+    counts = torch.bincount(indices, minlength=classes).double()
+    return (len(indices) / (classes * counts))[indices]
+
+
+def _format(ratios: Sequence[float]) -> str:
+    return f"[{', '.join(f'{ratio:g}' for ratio in ratios)}]"
+
+
+def _codes(series: pl.Series, where: str) -> Rows:
+    """Whole numbers in the order of a column's values, equal where these are equal."""
+    refuse_missing([series], where, "a split needs a value in every row")
+    codes: Rows = series.rank("dense").to_numpy().astype(np.int64)
+    return codes
+
+
+def _refuse_unordered(series: pl.Series, where: str) -> pl.Series:
+    """Text sorts by time only if it is written as ISO 8601 has it, the year first."""
+    if series.dtype == pl.String and not series.str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+        raise DataError(
+            f"{where}: time column '{series.name}' has text that is no date like 2024-12-31, "
+            "so its order is unknown: write ISO 8601 dates or numbers"
+        )
+    return series
+
+
+def _by_column(series: pl.Series, where: str) -> list[Rows]:
+    texts = series.cast(pl.String).fill_null("")
+    bad = ~texts.is_in(PARTS)
+    if bad.any():
+        raise DataError(
+            f"{where}: split column '{series.name}' has '{texts.filter(bad)[0]}' in row {row_number(bad, None)}: "
+            f"its values must be {enumerate_names(PARTS)}"
+        )
+    return [np.flatnonzero((texts == part).to_numpy()) for part in PARTS]

@@ -1,0 +1,120 @@
+"""Which rows train, validate and test: by ratios, by class, by group, or by time.
+
+Every function returns one sorted index array per ratio, which together hold each row once, and depends on its
+arguments alone: every process gets the same parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def sizes(n: int, ratios: Sequence[float]) -> list[int]:
+    """Divide n rows in these ratios, by largest remainder: whole numbers that add up to n.
+
+    Args:
+        n: how many rows.
+        ratios: at least 0, adding up to 1.
+
+    >>> sizes(442, [0.6, 0.2, 0.2])
+    [265, 89, 88]
+    """
+    counts = _apportion(n, np.asarray(ratios, dtype=np.float64), np.zeros(len(ratios)))
+    return [int(count) for count in counts]
+
+
+def random_split(n: int, ratios: Sequence[float], seed: int) -> list[Rows]:
+    """Rows drawn without regard to what they hold.
+
+    Args:
+        n: how many rows.
+        ratios: at least 0, adding up to 1.
+        seed: of the permutation.
+    """
+    return _cut(np.random.default_rng(seed).permutation(n), sizes(n, ratios))
+
+
+def stratified_split(labels: NDArray[np.int64], ratios: Sequence[float], seed: int) -> list[Rows]:
+    """Rows drawn so that each class has the same shares in every part, as nearly as whole rows allow.
+
+    Each class is divided by largest remainder; where remainders tie, the part that is furthest behind over the classes
+    so far gets the row. The first part, which trains, holds every class.
+
+    Args:
+        labels: (n,) the class of each row.
+        ratios: at least 0, adding up to 1.
+        seed: of the permutations within the classes.
+    """
+    generator = np.random.default_rng(seed)
+    shares = np.asarray(ratios, dtype=np.float64)
+    parts: list[list[Rows]] = [[] for _ in shares]
+    behind = np.zeros(len(shares))
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        counts = _apportion(len(rows), shares, behind)
+        if counts[0] == 0 and shares[0] > 0:
+            counts[int(counts.argmax())] -= 1
+            counts[0] = 1
+        behind += len(rows) * shares - counts
+        for part, drawn in zip(parts, _cut(rows, counts.tolist()), strict=True):
+            part.append(drawn)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def grouped_split(groups: NDArray[np.int64], ratios: Sequence[float], seed: int) -> list[Rows]:
+    """Whole groups drawn so that the parts' rows come near the ratios.
+
+    Groups go from the largest to the smallest, equal ones in random order, each to the part that lacks most rows.
+
+    Args:
+        groups: (n,) the group of each row.
+        ratios: at least 0, adding up to 1.
+        seed: of the order of equally large groups.
+    """
+    codes, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    lacking = np.asarray(ratios, dtype=np.float64) * len(groups)
+    wanted = lacking > 0
+    part_of = np.empty(len(counts), dtype=np.int64)
+    for group in order:
+        part = int(np.where(wanted, lacking, -np.inf).argmax())
+        part_of[group] = part
+        lacking[part] -= counts[group]
+    return [np.flatnonzero(part_of[codes] == part) for part in range(len(lacking))]
+
+
+def ordered_split(ranks: NDArray[np.int64], ratios: Sequence[float]) -> list[Rows]:
+    """The earliest rows first: what comes later validates and tests what came before.
+
+    Rows of the same time stay together, in the later part.
+
+    Args:
+        ranks: (n,) whole numbers that rise with time.
+        ratios: at least 0, adding up to 1.
+    """
+    order = np.argsort(ranks, kind="stable")
+    times = ranks[order]
+    ends = np.cumsum(sizes(len(ranks), ratios))
+    edges = [int(np.searchsorted(times, times[end])) if end < len(times) else len(times) for end in ends]
+    return [np.sort(part) for part in np.split(order, edges[:-1])]
+
+
+def _apportion(n: int, shares: NDArray[np.float64], behind: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Largest remainder; equal remainders go first to the part that is furthest behind, then to the earlier one."""
+    exact = n * shares
+    # the tolerance: 0.6 · 50 is a rounding error above 30, and 0.2 · 15 must not lose its third row
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    remainders = np.round(exact - counts, 9)
+    first = np.lexsort((np.arange(len(shares)), -np.round(behind, 9), -remainders))
+    counts[first[: n - int(counts.sum())]] += 1
+    return counts
+
+
+def _cut(rows: Rows, counts: Sequence[int]) -> list[Rows]:
+    return [np.sort(part) for part in np.split(rows, np.cumsum(counts)[:-1])]

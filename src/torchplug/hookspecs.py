@@ -1,0 +1,76 @@
+"""The hooks that a plugin implements: one for each family of components.
+
+A plugin is a module, advertised by its distribution as an entry point of group `torchplug`:
+
+    [project.entry-points.torchplug]
+    my-plugin = "my_package.plugin"
+
+The module marks one or more functions with `torchplug.hookimpl`, named like the hooks here. Each hook
+is called once per process, without arguments, when components are first looked up, and returns an
+iterable of `Component` records. Records name their targets as strings, so a plugin's module has
+no reason to import torch, and should not: listing components calls every hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torchplug.component import Component
+
+PROJECT = "torchplug"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def torchplug_models() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer models; called once, at the first look-up of any component.
+
+    Returns:
+        Components whose targets are called as `target(inputs, outputs, **parameters)`, the sizes
+        taken from the data, and give a `torch.nn.Module` that maps (n, inputs) to scores (n, outputs).
+    """
+
+
+@hookspec
+def torchplug_losses() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer losses; called once, at the first look-up of any component.
+
+    Returns:
+        Components whose targets are called as `target(**parameters)` and give a `torchplug.Loss`.
+    """
+
+
+@hookspec
+def torchplug_optimizers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer optimizers; called once, at the first look-up of any component.
+
+    Returns:
+        Components whose targets are called as `target(params, **parameters)` and give a
+        `torch.optim.Optimizer`. What one needs beyond gradients stands in its `needs`.
+    """
+
+
+@hookspec
+def torchplug_regularizers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer regularizers; called once, at the first look-up of any component.
+
+    Returns:
+        Components whose targets are called as `target(**parameters)` and give a `torchplug.Regularizer`.
+    """
+
+
+@hookspec
+def torchplug_schedulers() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer learning-rate schedulers; called once, at the first look-up of any component.
+
+    Returns:
+        Components whose targets are called as `target(optimizer, **parameters)`, with `total_steps` and
+        `steps_per_epoch` (counted in optimizer steps) where their signature names them, and give
+        a `torch.optim.lr_scheduler.LRScheduler`.
+    """

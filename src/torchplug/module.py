@@ -1,0 +1,434 @@
+"""ComponentModule: a LightningModule assembled from components by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import lightning
+import polars
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+
+from torchplug.assembly import Assembly, SpecLike
+from torchplug.batch import Batch
+from torchplug.errors import CheckpointError, ConfigurationError, DataError
+from torchplug.execution import Minibatches
+from torchplug.gradient_guard import tensors_norm
+from torchplug.metrics import NAMES, Evaluation
+from torchplug.models import Linear
+from torchplug.objective import Objective, Reduction
+from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.registry import Resolved
+from torchplug.tables import as_frame
+
+_PREDICTION_ROWS = 65536
+
+
+class ComponentModule(lightning.LightningModule):
+    r"""Trains F = (1/n) Σ wᵢ ℓᵢ + Σ λR with components that are asked for by name.
+
+    Names and parameters are checked here, at construction; data and strategy in `setup`, before
+    the first step. The network is built when the data's sizes are known, and a checkpoint carries
+    sizes and preprocessing, so that it predicts alone.
+
+    Args:
+        model: a model's name or spec, or your own `nn.Module` giving scores (n, k).
+        loss: a loss's name or spec.
+        optimizer: an optimizer's name or spec.
+        regularizers: names or specs of penalties, each added with its λ.
+        scheduler: a learning-rate scheduler's name or spec, or None for a constant rate.
+        reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
+
+    Raises:
+        UnknownComponentError: for a name that no plugin offers.
+        ParameterError: for a parameter that does not exist, or is of the wrong type or range.
+        ConfigurationError: for components that do not go together.
+
+    Example:
+        >>> from torchplug import ComponentModule, use
+        >>> module = ComponentModule(use("linear"), "mse", use("sgd", lr=0.1), [use("l2", coefficient=1e-3)])
+        >>> [component.qualified_name for component in module.components][:2]
+        ['torchplug:linear', 'torchplug:mse']
+    """
+
+    def __init__(
+        self,
+        model: SpecLike | nn.Module | None = None,
+        loss: SpecLike = "mse",
+        optimizer: SpecLike = "adam",
+        regularizers: Sequence[SpecLike] = (),
+        scheduler: SpecLike | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        if model is None:
+            raise ConfigurationError(
+                "no model: name one, or pass your own nn.Module (also to load_from_checkpoint(path, model=...), "
+                "where a checkpoint was trained with one)"
+            )
+        own = model if isinstance(model, nn.Module) else None
+        self.assembly = Assembly.of(
+            None if isinstance(model, nn.Module) else model, loss, optimizer, regularizers, scheduler
+        )
+        if reduction not in ("mean", "sum"):
+            raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
+        self.save_hyperparameters({**self.assembly.plain(), "reduction": reduction}, logger=False)
+        self.reduction: Reduction = reduction
+        self.network: nn.Module | None = own
+        self.loss = self.assembly.build_loss()
+        self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
+        self.preprocessing: Preprocessing | None = None
+        self.execution = Minibatches()
+        self._evaluations: dict[str, Evaluation] = {}
+        self._target_scale: tuple[Tensor, Tensor] | None = None
+        self._gradient_norm: Tensor | None = None
+        self._stepped = False
+        self._warned: set[str] = set()
+
+    # ------------------------------------------------------------------ what is asked, and of whom
+
+    @property
+    def components(self) -> list[Resolved]:
+        """The components in use, with owner and version."""
+        return self.assembly.components
+
+    def data_request(self) -> DataRequest:
+        """What the data module must know to encode features and target for these components."""
+        model = self.assembly.model
+        linear = model is not None and isinstance(model.target, type) and issubclass(model.target, Linear)
+        bias = bool(model.parameters.get("bias", True)) if model is not None and linear else True
+        return DataRequest(
+            kind=self.loss.kind,
+            loss=self.assembly.loss.name,
+            center=bias,
+            reference=linear and bias,
+            standardize_target=not linear,
+            preprocessing=self.preprocessing,
+        )
+
+    def adopt(self, data: Any) -> None:
+        """Take sizes and preprocessing from a prepared data module, and build the network.
+
+        Raises:
+            DataError: if the loss cannot be computed on this target.
+            ConfigurationError: if your own network does not give the scores that the loss wants.
+        """
+        preprocessing: Preprocessing = data.preprocessing
+        name = self.assembly.loss.name
+        try:
+            outputs = self.loss.outputs(preprocessing.info)
+            self.loss.check(data.training_target)
+        except ValueError as error:
+            raise DataError(f"target {', '.join(preprocessing.info.columns)}: {name} {error}") from error
+        self.preprocessing = preprocessing
+        self._target_scale = _scale_of(self._original(data.training_target.double()), self.loss.kind)
+        inputs = len(preprocessing.feature_names)
+        if self.network is None:
+            self._build_network(inputs, outputs)
+        self._check_network(inputs, outputs)
+        # Penalties whose patterns match nothing are refused here, before any rank is launched.
+        self._objective()
+
+    def _build_network(self, inputs: int, outputs: int) -> None:
+        assert self.assembly.model is not None, "a network is missing only where a model was named"
+        self.network = self.assembly.model.build(inputs, outputs)
+
+    def _check_network(self, inputs: int, outputs: int) -> None:
+        network = self._built()
+        parameter = next(network.parameters(), torch.zeros(()))
+        trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                shape = tuple(network(trial).shape)
+        except RuntimeError as error:
+            raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
+        finally:
+            network.train(training)
+        if shape != (2, outputs):
+            raise ConfigurationError(
+                f"{self.assembly.loss.name} wants scores of shape (n, {outputs}), "
+                f"and the network gives {('n', *shape[1:])}".replace("'", "")
+            )
+
+    def _built(self) -> nn.Module:
+        if self.network is None:
+            raise ConfigurationError(
+                "the network's sizes are not known yet: fit with TabularData, load a checkpoint, or pass an nn.Module"
+            )
+        return self.network
+
+    def _objective(self) -> Objective:
+        return Objective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ setting up
+
+    def setup(self, stage: str) -> None:
+        """Check what depends on data; Lightning calls it on every rank before the first step."""
+        data = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "preprocessing"):
+            self.adopt(data)
+        self._built()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
+        optimizer = self.assembly.build_optimizer(self._built(), self.loss, self._objective())
+        if self.assembly.scheduler is None:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self.assembly.build_scheduler(
+            optimizer, total_steps=int(total) if math.isfinite(total) else None, steps_per_epoch=per_epoch
+        )
+        monitor = getattr(scheduler, "monitor", None)
+        if monitor is not None:
+            self._check_monitor(monitor)
+        interval = getattr(scheduler, "interval", "epoch")
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": monitor},
+        }
+
+    def _check_monitor(self, monitor: str) -> None:
+        known = ["train/loss", "train/epoch_loss"]
+        if getattr(self.trainer.datamodule, "sizes", {}).get("validation", 1):
+            known += [f"val/{name}" for name in ("loss", *NAMES[self.loss.kind])]
+        if monitor not in known:
+            raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
+
+    # ------------------------------------------------------------------ training
+
+    def forward(self, features: Any) -> Tensor:
+        """Scores (n, k) for encoded features."""
+        scores: Tensor = self._built()(features)
+        return scores
+
+    def on_fit_start(self) -> None:
+        """Parameters are on their device and the optimizer exists."""
+        self.execution.start(self.trainer, self._objective())
+
+    def on_train_start(self) -> None:
+        """Loaders are in place too: refuse what would fail or train wrongly."""
+        self.execution.refuse(self._built(), self.trainer.train_dataloader)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """What this rank backpropagates."""
+        return self.execution.training_step(self._as_batch(batch, batch_idx))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Guard the reduced gradient, and measure it where a row is due."""
+        self.execution.before_update()
+        if self._row_is_due(self.trainer.global_step + 1):
+            self._gradient_norm = tensors_norm([p.grad for p in self.parameters() if p.grad is not None])
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One update."""
+        self.execution.optimizer_step(lambda: optimizer.step(closure=optimizer_closure))
+        self._stepped = True
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """At the logging interval: look at the device, and write a row."""
+        if self._stepped and self._row_is_due(self.trainer.global_step):
+            self.execution.look()
+            loss = self.execution.since_row.take(self.trainer)
+            row = {
+                "train/loss": loss,
+                "train/objective": loss + self._objective().penalty().to(loss),
+                "train/parameter_norm": tensors_norm(list(self.parameters())),
+            }
+            if self._gradient_norm is not None:
+                row["train/gradient_norm"] = self._gradient_norm
+            self.log_dict(row, on_step=True, on_epoch=False, batch_size=1)
+        self._stepped = False
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the device, and log the epoch's mean loss."""
+        self.execution.look()
+        self.execution.evaluate_here()
+        self._log_epoch({"train/epoch_loss": self.execution.since_epoch.take(self.trainer)})
+
+    def _row_is_due(self, step: int) -> bool:
+        every = self.trainer.log_every_n_steps
+        return every > 0 and step % every == 0
+
+    def _as_batch(self, batch: Any, batch_idx: int) -> Batch:
+        """Read a batch of any loader: (features, target) or (features, target, weight), equal on all ranks."""
+        if isinstance(batch, Batch):
+            return batch
+        features, target, *rest = batch
+        weight = rest[0] if rest else torch.ones(len(target), device=target.device)
+        window, total = 1, math.inf
+        if self.trainer.training:
+            window, total = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        micro_batches = int(min(window, total - batch_idx // window * window))
+        return Batch(features, target, weight, len(target) * self.trainer.world_size * micro_batches, micro_batches)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def on_validation_start(self) -> None:
+        """During a fit, look at the device before anything is judged or saved."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.execution.look()
+            self.execution.evaluate_here()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        self._evaluate("val", self._as_batch(batch, batch_idx))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the test metrics."""
+        self._evaluate("test", self._as_batch(batch, batch_idx))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._finish_evaluation("test")
+
+    def _evaluate(self, part: str, batch: Batch) -> None:
+        scores = self(batch.features)
+        predictions = self.loss.point(self.loss.link(scores.double()))
+        if part not in self._evaluations:
+            self._evaluations[part] = self._new_evaluation(predictions, batch.target)
+        losses = self.loss(scores, batch.target) * batch.weight
+        self._evaluations[part].update(losses, self._original(predictions), self._original(batch.target))
+
+    def _new_evaluation(self, predictions: Tensor, target: Tensor) -> Evaluation:
+        info = self.preprocessing.info if self.preprocessing is not None else None
+        labelled = target.ndim == 1 or info is None or (info.classes is not None and len(info.columns) == 1)
+        location, spread = self._target_scale or (None, None)
+        evaluation = Evaluation(self.loss.kind, predictions.shape[1], labelled, location, spread)
+        evaluation.to_device(predictions.device)
+        return evaluation
+
+    def _finish_evaluation(self, part: str) -> None:
+        evaluation = self._evaluations.pop(part, None)
+        if evaluation is None:
+            return
+        values = evaluation.compute()
+        undefined = [
+            name for name, value in values.items() if math.isnan(value) and f"{part}/{name}" not in self._warned
+        ]
+        if undefined and not self.trainer.sanity_checking:
+            self._warned |= {f"{part}/{name}" for name in undefined}
+            rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
+        self._log_epoch({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+
+    def _log_epoch(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
+            self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("loss"))
+
+    def _original(self, values: Tensor) -> Tensor:
+        """Regression values in the target's units, in float64; anything else as it is."""
+        if self.preprocessing is None or self.loss.kind != "regression":
+            return values
+        return self.preprocessing.original_units(values.double())
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Predictions, link applied, in float64 on the CPU."""
+        features = batch.features if isinstance(batch, Batch) else batch[0]
+        predictions: Tensor = self.loss.link(self(features).double())
+        return predictions.cpu()
+
+    def predict(self, source: Any) -> polars.DataFrame:
+        """Predict rows given as the training data were: an array, or a frame with those columns.
+
+        Args:
+            source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
+
+        Returns:
+            n rows: a column per target in its own units; for classes the label and `probability_…`.
+
+        Raises:
+            DataError: if columns are missing or hold what training never saw.
+            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
+        """
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
+        features = self.preprocessing.features(as_frame(source))
+        network = self._built()
+        parameter = next(network.parameters(), torch.zeros(()))
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                chunks = features.to(parameter).split(_PREDICTION_ROWS)
+                predictions = torch.cat([self.loss.link(network(chunk).double()).cpu() for chunk in chunks])
+        finally:
+            network.train(training)
+        return self.decode(predictions)
+
+    def decode(self, predictions: Tensor) -> polars.DataFrame:
+        """Name the columns of predictions and restore labels and units."""
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to decode with: fit first, or load a checkpoint")
+        return self.preprocessing.decode(predictions, self.loss.prediction_names(self.preprocessing.info))
+
+    def coefficients(self) -> list[tuple[str, str, float]]:
+        """(output, feature, coefficient) of a linear model in original units, float64.
+
+        Raises:
+            ConfigurationError: if the model is not linear, or not fitted.
+        """
+        network = self._built()
+        if not isinstance(network, Linear) or self.preprocessing is None:
+            raise ConfigurationError("only a fitted linear model has coefficients")
+        weight, bias = network.map.weight.detach().cpu().double(), network.map.bias
+        return self.preprocessing.original_coefficients(weight, None if bias is None else bias.detach().cpu().double())
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which code this is, and what prediction needs."""
+        checkpoint["torchplug"] = {
+            "version": version("torchplug"),
+            "components": self.assembly.records(),
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.state(),
+            "outputs": None if self.preprocessing is None else self.loss.outputs(self.preprocessing.info),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.
+
+        Raises:
+            CheckpointError: if it is not ours, or its features are not those of the data.
+        """
+        record = checkpoint.get("torchplug")
+        if record is None:
+            raise CheckpointError("this checkpoint was not written by torchplug's ComponentModule")
+        carried = None if record["preprocessing"] is None else Preprocessing.from_state(record["preprocessing"])
+        if self.preprocessing is None:
+            self.preprocessing = carried
+        elif carried is None or carried != self.preprocessing:
+            raise CheckpointError(
+                "the data are not those this checkpoint was trained on (features, encoding or standardization differ): "
+                "go on with the same data settings, or load the checkpoint alone and predict"
+            )
+        if self.network is None and carried is not None:
+            self._build_network(len(carried.feature_names), record["outputs"])
+            dtypes = [v.dtype for k, v in checkpoint["state_dict"].items() if k.startswith("network.")]
+            self._built().to(next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32))
+
+
+def _scale_of(target: Tensor, kind: str) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of each target column, for a well-conditioned R²."""
+    if kind not in ("regression", "count"):
+        return None
+    spread = target.std(dim=0, correction=0)
+    return target.mean(dim=0), torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -1,0 +1,105 @@
+"""The training objective F = (1/n) Σ wᵢ ℓᵢ + Σ λR, as one rank's share of one optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from torchplug.batch import Batch
+from torchplug.contracts import Loss, Regularizer
+from torchplug.errors import ConfigurationError
+
+Reduction = Literal["mean", "sum"]
+
+_NORMALIZATIONS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+class Objective:
+    r"""Loss and penalties of a network.
+
+    An optimizer step on a batch B minimizes (1/|B|) Σ_B wᵢ ℓᵢ + Σ λR. |B| counts the samples of
+    all ranks and of the whole accumulation window; it arrives with the batch. Dividing by Σ wᵢ of
+    each batch instead would be biased.
+
+    Args:
+        network: gives scores (n, k) from features.
+        loss: gives a value per sample.
+        regularizers: penalties; a proximal one is left to the optimizer's step.
+        reduction: `sum` drops the 1/n and 1/|B|.
+
+    Raises:
+        ConfigurationError: if a regularizer's patterns match no parameter.
+    """
+
+    def __init__(
+        self, network: nn.Module, loss: Loss, regularizers: Iterable[Regularizer], reduction: Reduction = "mean"
+    ) -> None:
+        self.network = network
+        self.loss = loss
+        self.reduction = reduction
+        self.penalties = [(regularizer, penalized(network, regularizer.only)) for regularizer in regularizers]
+
+    def share(self, batch: Batch, world: int, window: int) -> tuple[Tensor, Tensor]:
+        """What this rank backpropagates for one micro-batch, and its Σ wℓ, detached.
+
+        Lightning divides by `window` (its accumulation setting) and DDP averages over `world`
+        ranks; the scale undoes both, so that the gradients add up to that of the whole step.
+        """
+        weighted = self._weighted(batch)
+        scale = world * window / (batch.samples if self.reduction == "mean" else 1)
+        value = weighted * scale
+        smooth = [(r, named) for r, named in self.penalties if not r.proximal]
+        if smooth:
+            value = value + _total(smooth) * (window / batch.micro_batches)
+        return value, weighted.detach()
+
+    def penalty(self) -> Tensor:
+        """Σ λR at the current parameters, proximal penalties included."""
+        with torch.no_grad():
+            return _total(self.penalties)
+
+    def _weighted(self, batch: Batch) -> Tensor:
+        if len(batch.weight) == 0:  # a rank without rows still takes part in DDP's reduction
+            parameters = (*self.network.parameters(), *self.loss.parameters())
+            return torch.stack([0.0 * p.sum() for p in parameters if p.requires_grad]).sum()
+        return (self.loss(self.network(batch.features), batch.target) * batch.weight).sum()
+
+
+def _total(penalties: Iterable[tuple[Regularizer, dict[str, nn.Parameter]]]) -> Tensor:
+    terms = [regularizer.coefficient * regularizer(named) for regularizer, named in penalties]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def penalized(network: nn.Module, only: list[str] | None = None) -> dict[str, nn.Parameter]:
+    """The trainable parameters that a penalty acts on, by name.
+
+    Args:
+        network: whose `named_parameters` give the names.
+        only: glob patterns of names; None leaves out biases and normalization layers.
+
+    Raises:
+        ConfigurationError: if the patterns match nothing; the message lists the names.
+    """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if only is not None:
+        chosen = {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in only)}
+        if not chosen:
+            raise ConfigurationError(f"only={only} matches no parameter; the network has {', '.join(named)}")
+        return chosen
+    normalization = {
+        id(p)
+        for module in network.modules()
+        if isinstance(module, _NORMALIZATIONS)
+        for p in module.parameters(recurse=False)
+    }
+    return {name: p for name, p in named.items() if name.rpartition(".")[2] != "bias" and id(p) not in normalization}

@@ -1,0 +1,307 @@
+"""What is learned from the training part before a model is: encoding, standardization, classes and units.
+
+`Preprocessing` is fitted once, by the data module, and travels in the checkpoint, so that a checkpoint alone predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from torchplug.component import TargetInfo
+from torchplug.contracts import CLASS_KINDS, Kind
+from torchplug.errors import CheckpointError, DataError
+from torchplug.preprocessing.features import (
+    Array,
+    Column,
+    Impute,
+    Rows,
+    column_from_state,
+    column_state,
+    fit_columns,
+    mean_and_spread,
+    read_columns,
+    refuse_missing,
+)
+from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
+from torchplug.tables import enumerate_names, require_columns
+
+__all__ = ["DataRequest", "Impute", "Preprocessing", "TargetReading", "read_columns", "read_target"]
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a module asks of the data before it can be built.
+
+    Args:
+        kind: the loss's kind; None: labels where the target is no number, else regression.
+        loss: the loss's name, for messages.
+        center: False for a model without bias: values are scaled and never shifted.
+        reference: whether one level of each categorical column gets no feature, as a linear model with bias wants it.
+        standardize_target: whether regression targets are standardized where the user does not say.
+        preprocessing: from a checkpoint: used as it is, never fitted anew.
+    """
+
+    kind: Kind | None = None
+    loss: str = ""
+    center: bool = True
+    reference: bool = False
+    standardize_target: bool = False
+    preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    r"""Features and target as numbers, by what the training part taught.
+
+        x_j = (raw_j − center_j) / scale_j,    scale_j the population standard deviation
+
+    The 0/1 features of categories are standardized like every other, so that one λ weighs alike on all coefficients.
+    A feature that is zero in every training row stays zero afterwards: no weight on it could be learned, and an
+    untrained one must not speak.
+
+    Attributes:
+        encoders: the columns with their levels and fill values.
+        center: (d,) float64, in the columns' units; zeros where nothing is shifted.
+        scale: (d,) float64, in the columns' units; 1 for constant columns.
+        silent: (d,) bool, the features that are zero in every training row.
+        target_coding: the target's classes, or its center and scale.
+
+    Note: without a bias (`DataRequest.center` false) features and target are divided by the same scale, unshifted.
+    """
+
+    encoders: tuple[Column, ...]
+    center: Tensor
+    scale: Tensor
+    silent: Tensor
+    target_coding: TargetCoding
+
+    @classmethod
+    def fit(
+        cls,
+        table: pl.DataFrame,
+        target: TargetCoding,
+        *,
+        center: bool = True,
+        standardize: bool = True,
+        reference: bool = False,
+        pool: bool = False,
+        impute: Impute | None = None,
+    ) -> Preprocessing:
+        """Learn from the training part.
+
+        Args:
+            table: its feature columns, as `read_columns` gave them (n rows).
+            target: fitted on the same rows.
+            center: whether features are shifted to mean zero.
+            standardize: whether features are scaled (and, by `center`, shifted) at all.
+            reference: whether one level of each categorical column gets no feature.
+            pool: whether unseen categories share an `other` feature with those seen once.
+            impute: how missing values are filled in.
+
+        Raises:
+            DataError: if no feature is left, or a column has nothing to impute from.
+        """
+        encoders = fit_columns(table, reference=reference, pool=pool, impute=impute)
+        raw = _encode(encoders, table, "the training part", None)
+        if raw.shape[1] == 0:
+            raise DataError("no feature is left: every column is a category with a single level")
+        d = raw.shape[1]
+        mean, spread = mean_and_spread(raw) if standardize else (np.zeros(d), np.ones(d))
+        if not center:
+            mean = np.zeros(d)
+        silent = (raw == mean).all(axis=0)
+        return cls(encoders, torch.from_numpy(mean), torch.from_numpy(spread), torch.from_numpy(silent), target)
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw feature columns, in order."""
+        return [encoder.name for encoder in self.encoders]
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The d features that the network sees: columns, and `column=level` for categories."""
+        return [name for encoder in self.encoders for name in encoder.feature_names]
+
+    @property
+    def info(self) -> TargetInfo:
+        """The target's columns and classes."""
+        return self.target_coding.info
+
+    @property
+    def target_center(self) -> Tensor:
+        """(k,) float64, what is subtracted from regression targets; zeros where nothing is."""
+        return self.target_coding.center
+
+    @property
+    def target_scale(self) -> Tensor:
+        """(k,) float64, what regression targets are divided by; ones where nothing is."""
+        return self.target_coding.scale
+
+    def features(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> Tensor:
+        """The features of these rows.
+
+        Columns go by name, and others are ignored; an array's columns (x0, x1, …) go by position where the names are
+        not those of training.
+
+        Args:
+            frame: n rows.
+            where: the table's name, for messages.
+            rows: where the rows stand in the user's table, from 0; None: they are the whole of it.
+
+        Returns:
+            (n, d) float64.
+
+        Raises:
+            DataError: if columns are missing, hold the wrong type, missing or infinite values, or unseen categories.
+        """
+        frame = self._select(frame, where)
+        table = pl.DataFrame([encoder.read(frame[encoder.name], where, rows) for encoder in self.encoders])
+        unfilled = [table[encoder.name] for encoder in self.encoders if encoder.fill is None]
+        refuse_missing(unfilled, where, "the model was trained without impute, so fill them in", rows)
+        standardized = (_encode(self.encoders, table, where, rows) - self.center.numpy()) / self.scale.numpy()
+        standardized[:, self.silent.numpy()] = 0.0
+        return torch.from_numpy(standardized)
+
+    def _select(self, frame: pl.DataFrame, where: str) -> pl.DataFrame:
+        named = all(column in frame.columns for column in self.columns)
+        positional = frame.columns == [f"x{j}" for j in range(frame.width)]
+        if positional and not named:
+            if frame.width != len(self.columns):
+                raise DataError(
+                    f"{where} has {frame.width} columns, and the model wants {len(self.columns)}: "
+                    f"{enumerate_names(self.columns)}"
+                )
+            return frame.rename(dict(zip(frame.columns, self.columns, strict=True)))
+        require_columns(frame, self.columns, where)
+        return frame.select(self.columns)
+
+    def target(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> Tensor:
+        """The target of these rows as the loss wants it.
+
+        Shape:
+            (n, k) float64, standardized for regression; (n, 1) in [0, 1] for two-class losses; (n,) int64 indices for
+            multiclass labels.
+
+        Raises:
+            DataError: if a column or a value is missing, or a label was never seen in training.
+        """
+        require_columns(frame, self.info.columns, where)
+        return self.target_coding.encode(frame, where, rows)
+
+    def original_units(self, predictions: Tensor) -> Tensor:
+        """Undo the standardization of the target; class scores and probabilities pass through.
+
+        Shape:
+            (n, m) → (n, m), m a multiple of k, the columns of one target side by side.
+        """
+        return self.target_coding.original_units(predictions)
+
+    def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
+        """Predictions as a table in the target's labels and units.
+
+        Args:
+            predictions: (n, m), the link applied, standardization not yet undone.
+            names: a column name for each of the m numbers; only regression and count use them.
+
+        Returns:
+            n rows. Regression and count: a column per name. Classes: the label, in a column named like the target
+            (`label` where several target columns are the classes), then `probability_<label>` for each class, or
+            `score` for a margin loss. A target of probabilities: the predicted probability.
+        """
+        return self.target_coding.decode(predictions, names)
+
+    def original_coefficients(
+        self, weight: Tensor, bias: Tensor | None, names: Sequence[str] | None = None
+    ) -> list[tuple[str, str, float]]:
+        r"""A linear map's coefficients for features and target in their own units.
+
+            b_j = t·w_j / s_j,    intercept = c + t·(bias − Σ_j w_j m_j / s_j)
+
+        with m, s the features' and c, t the target's center and scale, in float64.
+
+        Args:
+            weight: (m, d), on standardized features.
+            bias: (m,), or None.
+            names: one for each of the m outputs; None: the target columns, or the classes they speak for.
+
+        Returns:
+            (output, feature, coefficient), each output's intercept first, as feature `(intercept)`; it is left out
+            where there is no bias and no shift. Features that no training row held count 0.
+        """
+        weight = weight.detach().cpu().double()
+        outputs = len(weight)
+        slopes = torch.where(self.silent, 0.0, weight / self.scale)
+        offset = -(slopes @ self.center)
+        if bias is not None:
+            offset = offset + bias.detach().cpu().double()
+        shifted = bool(self.center.any() or self.target_center.any())
+        if self.target_coding.kind not in CLASS_KINDS:
+            each = outputs // len(self.info.columns)
+            slopes = slopes * self.target_scale.repeat_interleave(each).unsqueeze(1)
+            offset = self.original_units(offset.unsqueeze(0)).squeeze(0)
+        rows: list[tuple[str, str, float]] = []
+        for i, output in enumerate(names or self.target_coding.output_names(outputs)):
+            if bias is not None or shifted:
+                rows.append((output, "(intercept)", float(offset[i])))
+            rows += [(output, name, float(slopes[i, j])) for j, name in enumerate(self.feature_names)]
+        return rows
+
+    def state(self) -> dict[str, Any]:
+        """Everything as plain data and tensors, readable by `torch.load(weights_only=True)`."""
+        return {
+            "columns": [column_state(encoder) for encoder in self.encoders],
+            "center": self.center.clone(),
+            "scale": self.scale.clone(),
+            "silent": self.silent.clone(),
+            "target": self.target_coding.state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing that `state` described, to the bit.
+
+        Raises:
+            CheckpointError: if this is not such a state.
+        """
+        try:
+            return cls(
+                tuple(column_from_state(column) for column in state["columns"]),
+                state["center"].cpu(),
+                state["scale"].cpu(),
+                state["silent"].cpu(),
+                TargetCoding.from_state(state["target"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"the checkpoint's preprocessing cannot be read ({error!r}): it is damaged, or from another version"
+            ) from error
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both encode alike, to the bit."""
+        if not isinstance(other, Preprocessing):
+            return NotImplemented
+        return _same(self.state(), other.state())
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _encode(encoders: Sequence[Column], table: pl.DataFrame, where: str, rows: Rows | None) -> Array:
+    blocks = [encoder.encode(table[encoder.name], where, rows) for encoder in encoders]
+    return np.concatenate(blocks, axis=1) if blocks else np.zeros((table.height, 0))
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, Tensor):
+        return isinstance(right, Tensor) and torch.equal(left, right)
+    if isinstance(left, dict):
+        return isinstance(right, dict) and left.keys() == right.keys() and all(_same(left[k], right[k]) for k in left)
+    if isinstance(left, list):
+        return isinstance(right, list) and len(left) == len(right) and all(map(_same, left, right))
+    return bool(left == right)

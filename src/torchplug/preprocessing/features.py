@@ -1,0 +1,278 @@
+"""Feature columns as numbers: which values are refused, which are filled in, and how categories are coded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from torchplug.errors import DataError
+from torchplug.tables import enumerate_names
+
+Impute = Literal["mean", "median", "most_frequent", "drop"]
+"""How missing values are dealt with: filled in from the training part, or their rows dropped."""
+
+IMPUTE_REMEDY = f"fill them in, or set impute to {', '.join(get_args(Impute))}"
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """A column that is a number: it becomes one feature of the same name.
+
+    Args:
+        name: the column.
+        fill: what stands in for a missing value; None refuses them.
+    """
+
+    name: str
+    fill: float | None = None
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The column's own name."""
+        return [self.name]
+
+    def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
+        """The column as float64, missing values as null.
+
+        Raises:
+            DataError: if it holds text, dates or infinite values.
+        """
+        if series.dtype in _TEXT:
+            numbers = series.cast(pl.String).cast(pl.Float64, strict=False)
+            bad = numbers.is_null() & series.is_not_null()
+            if bad.any():
+                first = f"'{series.filter(bad)[0]}' in row {row_number(bad, rows)}"
+                raise DataError(f"{where}: column '{self.name}' has text ({first}), and numbers are expected")
+        else:
+            refuse_type(series, where)
+            numbers = series.cast(pl.Float64)
+        numbers = numbers.fill_nan(None)
+        refuse_infinite(numbers, where, rows)
+        return numbers
+
+    def encode(self, values: pl.Series, where: str, rows: Rows | None = None) -> Array:
+        """What `read` gave, as an array (n, 1)."""
+        filled = values if self.fill is None else values.fill_null(self.fill)
+        array: Array = filled.to_numpy().astype(np.float64).reshape(-1, 1)
+        return array
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A column of categories: one 0/1 feature `column=level` per level.
+
+    Args:
+        name: the column.
+        levels: the categories with a feature of their own, sorted.
+        reference: the category that all-zero features stand for; None: every level has its feature.
+        pooled: the categories that share the feature `column=other`, which unseen ones join too;
+            None: there is no such feature and an unseen category is refused.
+        fill: what stands in for a missing value; None refuses them.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    reference: str | None = None
+    pooled: tuple[str, ...] | None = None
+    fill: str | None = None
+
+    @property
+    def feature_names(self) -> list[str]:
+        """`column=level` for each level, then `column=other` where there is one."""
+        names = [f"{self.name}={level}" for level in self.levels]
+        return names if self.pooled is None else [*names, f"{self.name}=other"]
+
+    def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
+        """The column as text, missing values as null.
+
+        Raises:
+            DataError: if it holds dates or nested values.
+        """
+        refuse_type(series, where)
+        return series.fill_nan(None).cast(pl.String) if series.dtype.is_float() else series.cast(pl.String)
+
+    def encode(self, values: pl.Series, where: str, rows: Rows | None = None) -> Array:
+        """What `read` gave, as 0/1 features (n, levels).
+
+        Raises:
+            DataError: naming the first category that training never saw, unless these are pooled.
+        """
+        filled = values if self.fill is None else values.fill_null(self.fill)
+        known = list(self.levels) if self.reference is None else [*self.levels, self.reference]
+        codes = filled.replace_strict(known, list(range(len(known))), default=-1, return_dtype=pl.Int64)
+        unseen = codes == -1
+        if self.pooled is None and unseen.any():
+            raise DataError(
+                f"{where}: column '{self.name}' has the category '{filled.filter(unseen)[0]}' in row "
+                f"{row_number(unseen, rows)}, which training never saw: correct it, or train with unseen: other"
+            )
+        indicators: Array = (codes.to_numpy()[:, None] == np.arange(len(self.levels))).astype(np.float64)
+        if self.pooled is None:
+            return indicators
+        return np.column_stack([indicators, unseen.to_numpy().astype(np.float64)])
+
+
+Column = NumericColumn | CategoricalColumn
+
+_TEXT = (pl.String, pl.Categorical, pl.Enum)
+
+
+def is_category(series: pl.Series) -> bool:
+    """Whether a column of this type is read as categories; booleans and numbers are not."""
+    return series.dtype in _TEXT
+
+
+def refuse_type(series: pl.Series, where: str) -> None:
+    """Refuse a column that is neither number, boolean nor text.
+
+    Raises:
+        DataError: naming the column and its type.
+    """
+    allowed = series.dtype.is_numeric() or series.dtype in (*_TEXT, pl.Boolean, pl.Null)
+    if not allowed:
+        raise DataError(
+            f"{where}: column '{series.name}' has type {series.dtype}, neither number nor category: "
+            "convert it, or leave it out with exclude"
+        )
+
+
+def row_number(mask: pl.Series, rows: Rows | None) -> int:
+    """The first row that a mask marks, counted from 1 in the table that the user gave.
+
+    Args:
+        mask: booleans (n,), at least one of them true.
+        rows: where in that table the n rows stand, from 0; None: they are the whole of it.
+    """
+    first = int(mask.arg_true()[0])
+    return 1 + (first if rows is None else int(rows[first]))
+
+
+def refuse_missing(columns: Sequence[pl.Series], where: str, remedy: str, rows: Rows | None = None) -> None:
+    """Refuse null in any of the columns.
+
+    Raises:
+        DataError: naming each column with its count and its first row.
+    """
+    gaps = [
+        f"{series.name} ({series.null_count()}, first in row {row_number(series.is_null(), rows)})"
+        for series in columns
+        if series.null_count()
+    ]
+    if gaps:
+        raise DataError(f"{where}: missing values in {enumerate_names(gaps)}: {remedy}")
+
+
+def refuse_infinite(series: pl.Series, where: str, rows: Rows | None = None) -> None:
+    """Refuse ±∞ in a column; no way of filling in applies to it.
+
+    Raises:
+        DataError: naming the column, how many there are, and the first row.
+    """
+    if not series.dtype.is_float():
+        return
+    infinite = series.is_infinite().fill_null(False)
+    if infinite.any():
+        count = int(infinite.sum())
+        raise DataError(
+            f"{where}: column '{series.name}' has {count} infinite value{'s' if count > 1 else ''}, first in row "
+            f"{row_number(infinite, rows)}: correct or leave out those rows"
+        )
+
+
+def mean_and_spread(values: Array) -> tuple[Array, Array]:
+    """Mean and population standard deviation of each column; a constant column has spread 1.
+
+    Shape:
+        values (n, d) → (d,), (d,).
+    """
+    # halves, and deviations in units of the largest one: neither sum nor square leaves float64's range
+    mean = 2.0 * np.mean(values / 2.0, axis=0)
+    deviation = values - mean
+    unit = np.abs(deviation).max(axis=0)
+    constant = values.max(axis=0) == values.min(axis=0)
+    unit[constant] = 1.0
+    spread = unit * np.sqrt(np.mean((deviation / unit) ** 2, axis=0))
+    spread[constant] = 1.0
+    return np.where(constant, values[0], mean), spread
+
+
+def read_columns(frame: pl.DataFrame, names: Sequence[str], where: str) -> pl.DataFrame:
+    """The feature columns of a table, checked by type: numbers as float64, categories as text.
+
+    Raises:
+        DataError: for types that are no feature, infinite values, and columns without any value.
+    """
+    columns = []
+    for name in names:
+        series = frame[name]
+        column = CategoricalColumn(name, ()) if is_category(series) else NumericColumn(name)
+        values = column.read(series, where)
+        if values.null_count() == len(values):
+            raise DataError(f"{where}: column '{name}' has no value in any row: leave it out with exclude")
+        columns.append(values)
+    return pl.DataFrame(columns)
+
+
+def fit_columns(table: pl.DataFrame, *, reference: bool, pool: bool, impute: Impute | None) -> tuple[Column, ...]:
+    """Learn levels and fill values from the training part, as `read_columns` gave it.
+
+    Args:
+        table: float64 and text columns.
+        reference: whether the first level of each categorical column gets no feature.
+        pool: whether unseen categories share a feature with the levels that these rows hold only once: of what
+            training knows, a category seen once is nearest to one never seen.
+        impute: how missing values are filled in; categories always take their most frequent level.
+    """
+    return tuple(_fit_column(series, reference, pool, impute) for series in table)
+
+
+def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute | None) -> Column:
+    present = series.drop_nulls()
+    filled = impute is not None and impute != "drop"
+    if filled and not len(present):
+        raise DataError(f"column '{series.name}' has no value in the training part, so nothing to impute: exclude it")
+    if series.dtype != pl.String:
+        return NumericColumn(series.name, _typical(present, impute) if filled else None)
+    counts = dict(present.value_counts().sort(series.name).iter_rows())
+    pooled = tuple(level for level, count in counts.items() if count == 1) if pool else None
+    levels = tuple(level for level in counts if level not in (pooled or ()))
+    # ties go to the first in order, so that the choice does not hang on the order of rows
+    fill = max(counts, key=lambda level: counts[level]) if filled else None
+    if reference and levels:
+        return CategoricalColumn(series.name, levels[1:], levels[0], pooled, fill)
+    return CategoricalColumn(series.name, levels, None, pooled, fill)
+
+
+def _typical(present: pl.Series, impute: Impute | None) -> float:
+    if impute == "most_frequent":
+        return float(present.mode().sort()[0])
+    values = present.to_numpy()
+    return float(np.median(values) if impute == "median" else values.mean())
+
+
+def column_state(column: Column) -> dict[str, Any]:
+    """A fitted column as plain data."""
+    if isinstance(column, NumericColumn):
+        return {"name": column.name, "fill": column.fill}
+    return {
+        "name": column.name,
+        "levels": list(column.levels),
+        "reference": column.reference,
+        "pooled": None if column.pooled is None else list(column.pooled),
+        "fill": column.fill,
+    }
+
+
+def column_from_state(state: Mapping[str, Any]) -> Column:
+    """The column that `column_state` described."""
+    if "levels" not in state:
+        return NumericColumn(state["name"], state["fill"])
+    pooled = None if state["pooled"] is None else tuple(state["pooled"])
+    return CategoricalColumn(state["name"], tuple(state["levels"]), state["reference"], pooled, state["fill"])

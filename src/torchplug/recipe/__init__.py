@@ -1,0 +1,6 @@
+"""What recipes share: a command line, and the way from its settings to a finished run."""
+
+from torchplug.recipe.command import Command, parse, reports_errors
+from torchplug.recipe.parser import Settings
+
+__all__ = ["Command", "Settings", "parse", "reports_errors"]

@@ -1,0 +1,131 @@
+"""From `--ckpt_path` to a file and to the settings it was trained with, before anything is parsed."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import CheckpointError
+from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, load_yaml, subcommand_of
+from torchplug.tracking.checkpoints import resolve_checkpoint
+from torchplug.tracking.directory import RunDirectory
+
+_FLAG = "--ckpt_path"
+_CONFIG = re.compile(r"(?:-c|--config)(?:=(.*))?$")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A checkpoint that a command starts from.
+
+    Args:
+        file: the checkpoint.
+        run: the run directory that it lies in, if it lies in one.
+    """
+
+    file: Path
+    run: RunDirectory | None
+
+    @classmethod
+    def of(cls, file: Path) -> Origin:
+        """Look whether a checkpoint lies in a run directory."""
+        directory = file.parent.parent
+        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None)
+
+    def settings(self, recipe: Settings, resume: bool) -> Settings:
+        """The recipe's settings with those that the checkpoint was trained with in their place.
+
+        Args:
+            recipe: what stands where the checkpoint says nothing.
+            resume: whether training goes on, with the run's trainer settings and seed.
+
+        Raises:
+            CheckpointError: if the network was one of the user's own.
+        """
+        content = torch.load(self.file, map_location="cpu", weights_only=True, mmap=True)
+        model = content.get("hyper_parameters") or {}
+        if model.get("model") is None:
+            raise CheckpointError(f"{self.file} holds a network of your own: load it in Python, giving the network")
+        known = inspect.signature(TabularData).parameters
+        stored = content.get("datamodule_hyper_parameters") or {}
+        data = {key: value for key, value in stored.items() if key in known}
+        settings = replace(recipe, model=model, data=data or recipe.data)
+        if not resume or self.run is None:
+            return settings
+        config = _read_yaml(self.run.path / "config.yaml")
+        return replace(settings, trainer=config.get("trainer") or {}, seed=config.get("seed_everything", recipe.seed))
+
+
+def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | None]:
+    """Turn best, last, a run directory or a file into a file, in the arguments themselves.
+
+    Args:
+        arguments: the command line, with its subcommand.
+        recipe: whose runs best and last are looked for in.
+
+    Returns:
+        The arguments with `--ckpt_path FILE`, and the checkpoint; no checkpoint for a new fit.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, or it cannot be read.
+    """
+    subcommand = subcommand_of(arguments)
+    if subcommand not in SUBCOMMANDS:
+        return list(arguments), None
+    arguments = list(arguments)
+    wanted, kept = _flag(arguments)
+    if wanted is None:
+        wanted = os.environ.get(f"{ENVIRONMENT_PREFIX}_{subcommand.upper()}__CKPT_PATH")
+    if wanted is None:
+        wanted = _from_configuration(arguments, subcommand)
+    if wanted is None and subcommand != "fit":
+        wanted = "best"
+    if wanted is None or {"-h", "--help"} & set(arguments):
+        return arguments, None
+    file = resolve_checkpoint(wanted, recipe)
+    return [*kept, _FLAG, str(file)], Origin.of(file)
+
+
+def _flag(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of the last --ckpt_path, and the arguments without any."""
+    wanted, kept, position = None, [], 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == _FLAG and position + 1 < len(arguments):
+            wanted = arguments[position + 1]
+            position += 1
+        elif argument.startswith(f"{_FLAG}="):
+            wanted = argument.partition("=")[2]
+        else:
+            kept.append(argument)
+        position += 1
+    return wanted, kept
+
+
+def _from_configuration(arguments: Sequence[str], subcommand: str) -> str | None:
+    wanted = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if match := _CONFIG.match(argument):
+            content = _read_yaml(Path(match[1] or following))
+            inner = content.get(subcommand)
+            for level in (content, inner if isinstance(inner, Mapping) else {}):
+                wanted = level.get("ckpt_path") or wanted
+    return wanted
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    """A configuration file's content; nothing where it cannot be read, which the parser then reports."""
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
+        return {}
+    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,254 @@
+"""The command line of all recipes: LightningCLI's parser, with components by their names."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jsonargparse
+from jsonargparse import _typehints as jsonargparse_typehints
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from torchplug.assembly import SpecLike
+from torchplug.component import Family, Spec
+from torchplug.data.tabular import TabularData
+from torchplug.recipe import components
+from torchplug.tracking.wandb import Tracking
+
+SUBCOMMANDS = {
+    "fit": "Train on the training part and report on the validation part.",
+    "validate": "Evaluate a checkpoint on the validation part.",
+    "test": "Evaluate a checkpoint on the test part; every opening of it is recorded.",
+    "predict": "Write a checkpoint's predictions for a table.",
+}
+ENVIRONMENT_PREFIX = "TORCHPLUG"
+_SLOTS = {
+    "model": Family.MODEL,
+    "loss": Family.LOSS,
+    "optimizer": Family.OPTIMIZER,
+    "scheduler": Family.SCHEDULER,
+}
+_DESCRIPTION = "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
+_CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
+_OURS = {"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"}
+"""Parameters of the Trainer that follow from the run directory and the data module's own sampler."""
+_PARSER_MODE = "torchplug"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe sets: the defaults of its command line.
+
+    Args:
+        model: a component for each slot (model, loss, optimizer, regularizers, scheduler).
+        data: parameters of TabularData.
+        trainer: parameters of lightning's Trainer.
+        tracking: parameters of Tracking.
+        seed: what all random generators are seeded with.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    tracking: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+class RecipeParser(LightningArgumentParser):
+    """LightningCLI's parser, showing components by name and raising its errors."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        settings.setdefault("description", None)
+        super().__init__(*arguments, **settings)
+        self.exit_on_error = False
+        self.commands: dict[str, RecipeParser] = {}
+
+    @property
+    def flags(self) -> list[str]:
+        """Every flag of this parser."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def add_class_arguments(self, theclass: type, *arguments: Any, **settings: Any) -> Any:
+        """Add a class's parameters; a component is imported here, when it has been named."""
+        components.read_signature(theclass)
+        return super().add_class_arguments(theclass, *arguments, **settings)
+
+    def dump(self, *arguments: Any, **settings: Any) -> str:
+        """The configuration as text, components by name."""
+        return components.shown(super().dump(*arguments, **settings))
+
+    def format_help(self, *arguments: Any) -> str:
+        """The help as text, components by name."""
+        text = components.shown(super().format_help(*arguments))
+        return text.replace("[CLASS_PATH_OR_NAME]", "[NAME]").replace("known subclasses:", "known:")
+
+
+def build(program: str, settings: Settings) -> RecipeParser:
+    """The parser of a recipe, its settings as defaults.
+
+    Args:
+        program: the name that help and errors show.
+        settings: the defaults.
+    """
+    jsonargparse.set_loader(_PARSER_MODE, load_yaml)
+    # Configuration can name our components and Lightning's classes, and nothing else: any other
+    # path is refused before it is imported.
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=["*"], import_path_allowlist=["lightning", *components.modules()]
+    )
+    common: dict[str, Any] = {
+        "default_env": True,
+        "env_prefix": ENVIRONMENT_PREFIX,
+        "parser_mode": _PARSER_MODE,
+    }
+    parser = RecipeParser(prog=program, description=_DESCRIPTION, **common)
+    parser.add_argument("-c", "--config", action=_CONFIG_FILE, help="Configuration file, YAML or JSON.")
+    subcommands = parser.add_subcommands()
+    for name, summary in SUBCOMMANDS.items():
+        parser.commands[name] = _subcommand(name, summary, settings, common)
+        subcommands.add_subcommand(name, parser.commands[name], help=summary)
+    return parser
+
+
+def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str, Any]) -> RecipeParser:
+    parser = RecipeParser(description=summary, **common)
+    parser.add_argument("-c", "--config", action=_CONFIG_FILE, help="Configuration file, YAML or JSON.")
+    parser.add_argument("--seed_everything", type=int, default=settings.seed, help="Seed of all generators.")
+    _add_model(parser, settings.model)
+    parser.add_class_arguments(TabularData, "data", fail_untyped=False, instantiate=False)
+    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, skip=_OURS)
+    parser.add_class_arguments(Tracking, "tracking", fail_untyped=False, instantiate=False)
+    # What Lightning's sanity check would find is checked before any rank starts.
+    parser.set_defaults({"trainer.num_sanity_val_steps": 0, "trainer.enable_model_summary": False})
+    for group in ("data", "trainer", "tracking"):
+        parser.set_defaults({f"{group}.{key}": value for key, value in getattr(settings, group).items()})
+    resumes = name == "fit"
+    parser.add_argument(
+        "--ckpt_path",
+        type=str | None,
+        default=None if resumes else "best",
+        help=f"{'Resume from' if resumes else 'Use'} best or last of the newest run, a run directory, or a file.",
+    )
+    if name == "predict":
+        parser.add_argument("--output", type=str | None, default=None, help="File to write: .csv or .parquet.")
+        parser.add_argument("--id", type=str | None, default=None, help="Column of the input to repeat in the output.")
+    return parser
+
+
+def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
+    """Add `--model.*`: a component for each slot, and how the loss is reduced."""
+    parameters = [_slot(name, family, model.get(name)) for name, family in _SLOTS.items()]
+    regularizers = [_default(Family.REGULARIZER, value) for value in model.get("regularizers") or ()]
+    parameters.append(_parameter("regularizers", list[components.choices(Family.REGULARIZER)], regularizers))  # type: ignore[misc]
+    parameters.append(_parameter("reduction", Literal["mean", "sum"], model.get("reduction", "mean")))
+
+    def module(**settings: Any) -> None:
+        """Components of the module, by name
+
+        Args:
+            model: the network.
+            loss: what is minimized.
+            optimizer: how parameters are updated.
+            scheduler: how the learning rate changes.
+            regularizers: penalties; += adds one.
+            reduction: mean or sum of the samples' losses.
+        """
+
+    module.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parser.add_function_arguments(module, "model")
+
+
+def _slot(name: str, family: Family, value: Any) -> inspect.Parameter:
+    kind: Any = components.choices(family)
+    return _parameter(name, kind | None if name == "scheduler" else kind, _default(family, value))
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _default(family: Family, value: SpecLike | None) -> dict[str, Any] | None:
+    return None if value is None else components.class_spec(family, Spec.of(value))
+
+
+def read(parser: RecipeParser, arguments: Sequence[str]) -> jsonargparse.Namespace:
+    """Parse: the recipe's settings, then configuration files, then the environment, then flags.
+
+    Raises:
+        argparse.ArgumentError: for anything that is refused.
+    """
+    with _fresh_parameters(), _hidden_environment():
+        return parser.parse_args([components.hidden(argument) for argument in arguments])
+
+
+def load_yaml(text: str) -> Any:
+    """A configuration's content, components in the form that the parser takes."""
+    loader: Callable[[str], Any] = jsonargparse.get_loader("yaml")
+    return loader(components.hidden(text))
+
+
+@contextmanager
+def _fresh_parameters() -> Iterator[None]:
+    """Naming another component starts from that component's own defaults.
+
+    jsonargparse carries over each parameter that the new class accepts as well, so that the
+    learning rate chosen for one optimizer would silently become another's.
+    """
+    original = jsonargparse_typehints.discard_init_args_on_class_path_change
+
+    def discard(parser_or_action: Any, previous: Any, value: Any) -> None:
+        if previous and "init_args" in previous and previous["class_path"] != value["class_path"]:
+            if str(value["class_path"]).partition(".")[0] in components.modules():
+                previous["init_args"] = jsonargparse.Namespace()  # type: ignore[no-untyped-call]
+            else:
+                original(parser_or_action, previous, value)  # type: ignore[no-untyped-call]
+
+    jsonargparse_typehints.discard_init_args_on_class_path_change = discard
+    try:
+        yield
+    finally:
+        jsonargparse_typehints.discard_init_args_on_class_path_change = original
+
+
+@contextmanager
+def _hidden_environment() -> Iterator[None]:
+    """The environment's settings with `distribution:name` replaced, while parsing."""
+    original = {key: value for key, value in os.environ.items() if key.startswith(f"{ENVIRONMENT_PREFIX}_")}
+    os.environ.update({key: components.hidden(value) for key, value in original.items()})
+    try:
+        yield
+    finally:
+        os.environ.update(original)
+
+
+def with_subcommand(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `fit` in front where no subcommand is given."""
+    following = subcommand_of(arguments)
+    asks_help = list(arguments[:1]) in (["-h"], ["--help"])
+    return list(arguments) if following is not None or asks_help else ["fit", *arguments]
+
+
+def subcommand_of(arguments: Sequence[str]) -> str | None:
+    """The word where the subcommand stands; as with LightningCLI, only `--config` may come before it."""
+    position = 0
+    while position < len(arguments) and re.match(r"(-c|--config)(=|$)", arguments[position]):
+        position += 1 if "=" in arguments[position] else 2
+    following = arguments[position] if position < len(arguments) else "-"
+    return None if following.startswith("-") else following
+
+
+def misplaced(arguments: Sequence[str]) -> str | None:
+    """A flag that sets a component's parameter before another flag names the component, if any."""
+    flags = [match[0] for argument in arguments if (match := re.match(r"--model\.[\w.]+", argument))]
+    for position, flag in enumerate(flags):
+        later = flags[position + 1 :]
+        owner = next((name for name in later if flag.startswith(f"{name}.") and name not in flags[:position]), None)
+        if owner is not None and owner != "--model.regularizers":
+            return f"{flag} stands before {owner}, which resets it: name the component first"
+    return None

@@ -1,0 +1,295 @@
+"""Fit, validate, test, predict: validated first, then a run directory, then Lightning's Trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import polars
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities import rank_zero_only
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError, TorchplugError
+from torchplug.models import Linear
+from torchplug.module import ComponentModule
+from torchplug.recipe.parser import load_yaml
+from torchplug.registry import registry
+from torchplug.tables import read
+from torchplug.tracking.checkpoints import checkpoint_callbacks
+from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.provenance import provenance
+from torchplug.tracking.summary import print_summary
+from torchplug.tracking.wandb import Tracking, WandbLogger, wandb_logger
+
+if TYPE_CHECKING:
+    from torchplug.recipe.command import Command
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells count it."""
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return int(rank_zero_only.rank) == 0  # type: ignore[attr-defined]
+
+
+def run(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Do what the command asks for, and leave the process group in order.
+
+    Raises:
+        TorchplugError: for input that is refused, or training that had to stop.
+    """
+    _quieten()
+    lightning.seed_everything(command.settings.seed_everything, workers=True, verbose=False)
+    status = None
+    try:
+        status = _COMMANDS[command.subcommand](command, module, data)
+    except MisconfigurationException as error:
+        raise ConfigurationError(" ".join(str(error).split())) from error
+    finally:
+        _leave_process_group(together=status == 0)
+    return status
+
+
+def _leave_process_group(together: bool) -> None:
+    """End the process group: Lightning does it for NCCL only, and gloo's threads may abort the process at exit."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if together:  # after a failure the other ranks may be gone
+            torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _quieten() -> None:
+    """Silence what Lightning says that is no news here, or no fault of the user's."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*is deprecated",  # Lightning's own use of torch
+        "The number of training batches",  # rows are written by the step count, across epochs
+        "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its directory
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
+    resumed = command.origin
+    file = None if resumed is None else str(resumed.file)
+    data.prepare(module.data_request())
+    module.adopt(data)
+    if resumed is not None:
+        _check_resumable(module, resumed.file)
+    trainer = _trainer(command)
+    fresh = resumed is None or resumed.run is None
+    directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
+    _describe(command, module, data, directory)
+    wandb = _attach(trainer, command, module, data, directory)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+    except SystemExit:
+        if trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        if first_rank():
+            _say_how_to_go_on(command, directory)
+        return INTERRUPTED
+    except TorchplugError as error:
+        if error.exit_status == 2 and fresh and first_rank():
+            shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
+        raise
+    finally:
+        if wandb is not None:
+            wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
+    if first_rank():
+        if isinstance(module.network, Linear):
+            directory.write_coefficients(module.coefficients())
+        if not data.sizes["validation"]:
+            print("nothing was validated: the split leaves no validation rows")
+        print_summary(trainer.callback_metrics, directory)
+    return 0
+
+
+def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
+    if directory.last.is_file():
+        script, last = os.path.relpath(command.script), os.path.relpath(directory.last)
+        print(f"interrupted; go on with: python {script} fit --ckpt_path {last}")
+    else:
+        print("interrupted before the first epoch ended: there is no checkpoint to go on from")
+
+
+def _validate(command: Command, module: ComponentModule, data: TabularData) -> int:
+    return _evaluate(command, module, data, "validation")
+
+
+def _test(command: Command, module: ComponentModule, data: TabularData) -> int:
+    return _evaluate(command, module, data, "test")
+
+
+def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: str) -> int:
+    assert command.origin is not None
+    data.prepare(module.data_request())
+    if not data.sizes[part]:
+        raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
+    module.adopt(data)
+    trainer = _trainer(command)
+    run = command.origin.run
+    if run is not None:
+        trainer.loggers = [JsonlLogger(run)]
+    if part == "test":
+        _record_opening(command, data)
+        trainer.test(module, datamodule=data, verbose=False)
+    else:
+        trainer.validate(module, datamodule=data, verbose=False)
+    if first_rank():
+        print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+    return 0
+
+
+def _predict(command: Command, module: ComponentModule, data: TabularData) -> int:
+    assert command.origin is not None
+    trainer = _trainer(command)
+    if trainer.world_size > 1:
+        raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
+    folder = command.origin.run.path if command.origin.run is not None else Path()
+    output = Path(command.settings.output or folder / "predictions.csv")
+    if output.suffix not in (".csv", ".parquet"):
+        raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
+    if not output.parent.is_dir():
+        raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
+    frame = read(data.sources["source"])
+    table = module.predict(frame)
+    names = polars.DataFrame({"row": range(frame.height)})
+    if (column := command.settings.id) is not None:
+        if column not in frame.columns:
+            raise ConfigurationError(f"--id {column}: the input has no such column, it has {', '.join(frame.columns)}")
+        names = names.with_columns(frame[column].alias(column))
+    _write_table(polars.concat([names, table], how="horizontal"), output)
+    print(f"{frame.height} predictions: {output}")
+    return 0
+
+
+_COMMANDS = {"fit": _fit, "validate": _validate, "test": _test, "predict": _predict}
+
+
+def _trainer(command: Command) -> lightning.Trainer:
+    """Lightning's Trainer as the settings ask for it, without loggers.
+
+    Raises:
+        ConfigurationError: if Lightning refuses: devices that are not there, unknown strategies.
+    """
+    settings: dict[str, Any] = dict(vars(command.parser.instantiate(command.settings).trainer))
+    callbacks = settings.pop("callbacks", None) or []
+    callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+    watched = sys.stdout.isatty() and settings.pop("enable_progress_bar", None) is not False
+    if watched:
+        callbacks.append(RichProgressBar())
+    settings.update(callbacks=callbacks, enable_progress_bar=watched, logger=False, use_distributed_sampler=False)
+    settings["enable_model_summary"] = bool(settings.get("enable_model_summary"))
+    settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    try:
+        return lightning.Trainer(**settings)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
+
+
+def _describe(command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory) -> None:
+    """Write what runs and where it comes from, before the first step."""
+    directory.write_config(command.config())
+    directory.write_provenance(_provenance(command, module, data))
+
+
+def _provenance(command: Command, module: ComponentModule, data: TabularData) -> dict[str, Any]:
+    components = [component.entry for component in module.components]
+    return provenance(registry().plugins, components, data.fingerprint, command.settings.seed_everything)
+
+
+def _attach(
+    trainer: lightning.Trainer, command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory
+) -> WandbLogger | None:
+    """Give the trainer its loggers and callbacks."""
+    tracking = Tracking(**command.settings.tracking.as_dict())
+    config = load_yaml(command.config())
+    wandb = wandb_logger(tracking, directory, config, _provenance(command, module, data))
+    trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
+    checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
+    trainer.callbacks.extend(  # type: ignore[attr-defined]
+        [LearningRateMonitor(), KeepOnInterrupt(directory), *checkpoints]
+    )
+    return wandb
+
+
+class KeepOnInterrupt(Callback):
+    """On Ctrl-C during the first epoch, keep a checkpoint: later ones have the last epoch's.
+
+    Args:
+        directory: the run's.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Save in a single process only: ranks that wait for each other elsewhere would hang here."""
+        alone = trainer.world_size == 1
+        if isinstance(exception, KeyboardInterrupt) and alone and not self.directory.last.is_file():
+            trainer.save_checkpoint(self.directory.last)
+
+
+def _record_opening(command: Command, data: TabularData) -> None:
+    """Write down that the test part was opened, and warn if it was before."""
+    if not first_rank():
+        return
+    assert command.origin is not None
+    folder = command.origin.run.path if command.origin.run is not None else command.origin.file.parent
+    record = folder / "test_openings.jsonl"
+    times = len(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else 0
+    if times:
+        print(
+            f"warning: the test part has been opened before ({times} ×): results on it no longer stand for new data",
+            file=sys.stderr,
+        )
+    row = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": str(command.origin.file),
+        "data": data.fingerprint,
+        "rows": data.sizes["test"],
+    }
+    with record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _check_resumable(module: ComponentModule, file: Path) -> None:
+    """Refuse a checkpoint of other data before any rank is launched.
+
+    Raises:
+        CheckpointError: if the checkpoint's preprocessing is not that of the data.
+    """
+    content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    module.on_load_checkpoint(dict(content))
+
+
+def _write_table(table: polars.DataFrame, output: Path) -> None:
+    """Write whole or not at all."""
+    part = output.with_name(f".{output.name}.part")
+    try:
+        if output.suffix == ".csv":
+            table.write_csv(part)
+        else:
+            table.write_parquet(part)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its directory, its metrics, where it came from, its W&B run."""

@@ -1,0 +1,95 @@
+"""Which checkpoints a run keeps, and how one is found again by a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from torchplug.errors import CheckpointError
+from torchplug.tracking.directory import RunDirectory
+
+
+def checkpoint_callbacks(
+    directory: RunDirectory, monitor: str | None, mode: Literal["min", "max"] = "min"
+) -> list[ModelCheckpoint]:
+    """Callbacks that keep `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
+
+    Two of them, because `save_last=True` writes last.ckpt only when the watched metric improved.
+
+    Args:
+        directory: the run's.
+        monitor: the metric that says which is best, e.g. "val/loss"; None: nothing is validated, and
+            only the last is kept.
+        mode: whether its smallest or its largest value is best.
+    """
+    folder = str(directory.checkpoints)  # hyper-parameters and checkpoints hold plain types only
+    last = ModelCheckpoint(folder, directory.last.stem, enable_version_counter=False, save_on_train_epoch_end=True)
+    if monitor is None:
+        return [last]
+    best = ModelCheckpoint(folder, directory.best.stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    return [best, last]
+
+
+def newest(recipe: str, root: str | Path = "runs") -> RunDirectory | None:
+    """The newest run of a recipe that has a checkpoint, by the time in its name; None if none has."""
+    runs = (RunDirectory(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
+    return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
+
+
+def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:
+    """Turn what a user wrote into a checkpoint file that can be loaded.
+
+    Under Lightning's launcher the script runs again for each rank: put the file found into `sys.argv`,
+    so that a run that ends meanwhile cannot give another rank another answer.
+
+    Args:
+        text: `best` or `last`, of the recipe's newest run that has any checkpoint; a run directory,
+            meaning its best, else its last; or a file. (A file called `best` is `./best`.)
+        recipe: whose runs to look through.
+        root: where runs lie.
+
+    Returns:
+        An absolute path.
+
+    Raises:
+        CheckpointError: if there is none, or it cannot be read, or torchplug did not write it.
+    """
+    path = _find(text, recipe, root).absolute()
+    _check(path)
+    return path
+
+
+def _find(text: str, recipe: str, root: str | Path) -> Path:
+    if text in ("best", "last"):
+        run = newest(recipe, root)
+        if run is None:
+            raise CheckpointError(f"no run of {recipe} in {root} has a checkpoint: fit first, or name a file")
+        wanted, other = (run.best, run.last) if text == "best" else (run.last, run.best)
+        if not wanted.is_file():
+            raise CheckpointError(f"the newest run, {run.path}, has no {text} checkpoint: ask for {other.stem}")
+        return wanted
+    path = Path(text)
+    if path.is_dir():
+        run = RunDirectory(path)
+        for checkpoint in (run.best, run.last):
+            if checkpoint.is_file():
+                return checkpoint
+        raise CheckpointError(
+            f"{path} is no run directory with a checkpoint: checkpoints/best.ckpt and last.ckpt are missing"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: name a file or a run directory, or write best or last")
+    return path
+
+
+def _check(path: Path) -> None:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = "it is damaged, or torchplug did not write it"
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): {reason}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("torchplug"), dict):
+        raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")

@@ -1,0 +1,111 @@
+"""The directory of one run: made once per job, written by rank 0 alone, never half a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torchplug.errors import ConfigurationError
+from torchplug.tracking.agreement import agree, is_rank_zero
+
+
+class RunDirectory:
+    """`<root>/<recipe>/<time>-<id>/`, with everything that one run leaves behind.
+
+        config.yaml  provenance.json  metrics.jsonl  coefficients.csv  checkpoints/best.ckpt  checkpoints/last.ckpt
+
+    Names sort by time (UTC, to the millisecond). Files appear whole or not at all: they are written
+    beside their place and then moved there.
+
+    Args:
+        path: a directory that exists; `create` makes a new one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.abspath(path))
+
+    @classmethod
+    def create(cls, recipe: str, root: str | Path = "runs") -> RunDirectory:
+        """Make the directory of a new run, the same one on every rank (`agreement` says how).
+
+        Call it once per job, on every rank, when the input has been found good: what is refused should leave
+        no directory.
+
+        Raises:
+            ConfigurationError: if it cannot be made, or if a rank cannot learn which one it is.
+        """
+        return cls(agree(lambda: str(_make(Path(root) / recipe))))
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe whose run this is."""
+        return self.path.parent.name
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a row, as `JsonlLogger` writes them."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best watched metric; there is none where nothing was validated."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch that ended."""
+        return self.checkpoints / "last.ckpt"
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration, in YAML."""
+        self._write("config.yaml", text)
+
+    def write_provenance(self, record: Mapping[str, Any]) -> None:
+        """Write where this run comes from, as `provenance` found it."""
+        self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def write_coefficients(self, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["output", "feature", "coefficient"])
+        writer.writerows((output, feature, repr(float(value))) for output, feature, value in rows)
+        self._write("coefficients.csv", text.getvalue())
+
+    def _write(self, name: str, text: str) -> None:
+        if not is_rank_zero():
+            return
+        part = self.path / f".{name}.part"
+        try:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _make(parent: Path) -> Path:
+    while True:
+        now = datetime.now(UTC)
+        path = parent / f"{now:%Y%m%d-%H%M%S}.{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another job took this very name
+        except OSError as error:
+            raise ConfigurationError(f"cannot make {path}: {error.strerror}; choose another root for runs") from error
+        return Path(os.path.abspath(path))

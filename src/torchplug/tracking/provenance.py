@@ -1,0 +1,90 @@
+"""Where a run comes from: enough to know, a year later, what made these numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from torchplug.plugins import Plugin
+from torchplug.registry import Entry
+
+_GIT_SECONDS = 5.0
+
+
+def provenance(
+    plugins: Iterable[Plugin], components: Iterable[Entry], fingerprint: str | None, seed: int | None
+) -> dict[str, Any]:
+    """Collect where a run comes from, as plain types.
+
+    Args:
+        plugins: what discovery found, whatever its state.
+        components: the entries that the run uses.
+        fingerprint: of the data's content (`TabularData.fingerprint`).
+        seed: the run's, or None where it was not seeded.
+
+    Returns:
+        Started (UTC, ISO 8601), command, seed, data, versions, plugins, components, platform, and git: the
+        working directory's commit and whether tracked files differ from it, or None outside a repository.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "seed": seed,
+        "data": fingerprint,
+        **{name: version(name) for name in ("torchplug", "torch", "lightning", "torchmetrics")},
+        "python": platform.python_version(),
+        "plugins": [{"distribution": p.distribution, "version": p.version, "status": p.status} for p in plugins],
+        "components": [
+            {
+                "family": entry.family.value,
+                "name": entry.qualified_name,
+                "distribution": entry.distribution,
+                "version": entry.version,
+            }
+            for entry in components
+        ],
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            # Counting leaves CUDA uninitialised, which asking for names would not: a later fork needs that.
+            "cuda": torch.version.cuda,
+            "gpus": torch.cuda.device_count(),
+        },
+        "git": _git(),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    commit = _ask_git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _ask_git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _ask_git(*arguments: str) -> str | None:
+    """What git answers; None without git, outside a repository, or when it takes too long."""
+    try:
+        answer = subprocess.run(
+            # Optional locks would disturb a git command that the user runs at the same time.
+            ["git", "--no-optional-locks", *arguments],
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_GIT_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

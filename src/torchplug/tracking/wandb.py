@@ -1,0 +1,258 @@
+"""Weights & Biases: one run per job, from rank 0 alone, and never a reason for training to fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning.pytorch.loggers as lightning_loggers
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from typing_extensions import override
+
+from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.flat_config import flat_config
+from torchplug.tracking.jsonl import plain_values
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+STEP = "trainer/global_step"
+"""The x axis, under the name that Lightning gives it."""
+
+INIT_SECONDS = 30.0
+"""How long the server may take to accept a run; then the run is offline."""
+FINISH_SECONDS = 120.0
+"""How long the end of a run may wait for uploads; what is left is on disk for `wandb sync`."""
+
+_BEST = {
+    "loss": "min",
+    "log_loss": "min",
+    "brier": "min",
+    "rmse": "min",
+    "mae": "min",
+    "r2": "max",
+    "accuracy": "max",
+    "macro_f1": "max",
+    "auroc": "max",
+    "average_precision": "max",
+}
+"""Which value of a metric, whatever its part of the data, is the best."""
+
+
+@dataclass
+class Tracking:
+    """Settings of tracking by Weights & Biases.
+
+    Args:
+        mode: online; offline (a folder in the run directory, to be sent with `wandb sync`); disabled; or auto: what
+            WANDB_MODE says, else online where wandb is logged in, else offline.
+        project: the W&B project.
+        group: shown together in W&B: runs that belong to one study.
+        tags: labels of the run.
+        name: the run's name; W&B invents one by default.
+        id: the id of a W&B run to continue. Offline, the part is written beside the first, and
+            `wandb sync` joins them only with `--append` and after the first has been sent.
+        log_checkpoint: send the best checkpoint as an artifact when the run ends.
+    """
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "torchplug"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    name: str | None = None
+    id: str | None = None
+    log_checkpoint: bool = False
+
+
+def wandb_logger(
+    tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> WandbLogger | None:
+    """The logger that the settings ask for; None if tracking is disabled.
+
+    Args:
+        tracking: the settings.
+        directory: the run's; W&B's own folder goes into it.
+        config: the resolved configuration, nested; logged as `flat_config` makes it.
+        provenance: logged in W&B's config under its own key, `provenance`.
+    """
+    if tracking.mode == "disabled" or (tracking.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
+        return None
+    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)})
+
+
+class WandbLogger(lightning_loggers.WandbLogger):
+    """Lightning's logger, made safe: whatever goes wrong at W&B is one warning, and training goes on.
+
+    The run begins with the first use on rank 0. If the server refuses, or does not answer in time,
+    it is offline; if W&B fails later on, logging to it stops. Values are those of metrics.jsonl.
+    Call `finish` at the end of the job: it waits for uploads, for two minutes at most.
+
+    Args:
+        tracking: the settings; the mode is not disabled.
+        directory: the run's.
+        config: what W&B shows as the run's config.
+    """
+
+    def __init__(self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any]) -> None:
+        super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=tracking.id)
+        self._tracking = tracking
+        self._directory = directory
+        self._config = dict(config)
+        self._defined: set[str] = set()
+        self._failed = False
+        self._attach_id: str | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, begun when first asked for; an object that does nothing where there is none."""
+        if self._experiment is None and not self._failed:
+            self._experiment = self._begin()
+        return self._experiment or DummyLogger().experiment
+
+    @override
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the resolved configuration is the run's config already."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        run = self.experiment
+        if self._failed:
+            return
+        try:
+            for name in metrics.keys() - self._defined:
+                self._define(run, name)
+            run.log({**plain_values(metrics), STEP: step})
+        except Exception as error:
+            self._failed = True
+            _warn(f"logging stopped at step {step}, training goes on", error)
+
+    @rank_zero_only
+    def finish(self, exit_code: int = 0) -> None:
+        """End the run: send the best checkpoint if asked, wait for uploads, say where an offline run lies.
+
+        Args:
+            exit_code: 0 marks the run as finished, anything else as failed.
+        """
+        run: Any = self._experiment
+        self._experiment, self._failed = None, True
+        if run is None:
+            return
+        folder = os.path.relpath(Path(run.dir).parent)
+        try:
+            if self._tracking.log_checkpoint and self._directory.best.is_file():
+                self._send_checkpoint(run)
+            run.finish(exit_code=exit_code)
+        except Exception as error:
+            _warn(f"not everything was sent; try again with: wandb sync {folder}", error)
+            if not isinstance(error, TimeoutError):
+                _end_service()
+        else:
+            if run.offline:
+                print(f"wandb: offline; send this run with: wandb sync {folder}", flush=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
+        run = self.experiment
+        return {**self.__dict__, "_experiment": None, "_attach_id": getattr(run, "_attach_id", None)}
+
+    def _begin(self) -> Run | None:
+        # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        try:
+            if self._attach_id is not None:
+                attached: Run | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
+                return attached
+            if self._may_be_online():
+                try:
+                    return self._init("online")
+                except Exception as error:
+                    _warn("the run is tracked offline, because the server did not accept it", error)
+            return self._init("offline")
+        except Exception as error:
+            self._failed = True
+            _warn("this run is not tracked; metrics.jsonl has everything", error)
+            return None
+
+    def _may_be_online(self) -> bool:
+        import wandb
+
+        mode: str = self._tracking.mode
+        if mode == "auto":
+            mode = os.environ.get("WANDB_MODE", mode)
+        if mode in ("offline", "dryrun"):
+            return False
+        try:
+            # Without this, wandb.login obeys a WANDB_MODE that our own setting overrules.
+            wandb.setup(wandb.Settings(silent=True, mode="online"))
+            logged_in = wandb.login(prompt=False, verify=True)
+        except Exception as error:
+            _warn("the run is tracked offline, because logging in failed", error)
+            return False
+        if not logged_in and mode != "auto":
+            _warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
+        return logged_in
+
+    def _init(self, mode: Literal["online", "offline"]) -> Run:
+        import wandb
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",  # captured progress bars are no use to anyone
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+        )
+        run = wandb.init(
+            mode=mode,
+            project=self._tracking.project,
+            group=self._tracking.group,
+            tags=self._tracking.tags or None,
+            name=self._tracking.name,
+            id=self._tracking.id,
+            resume="allow" if self._tracking.id and mode == "online" else None,
+            dir=str(self._directory.path),
+            config=self._config,
+            # Neither continue nor become `wandb.run`, which a job before this one may have left behind.
+            reinit="create_new",
+            settings=settings,
+        )
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        return run
+
+    def _define(self, run: Run, name: str) -> None:
+        """Make W&B summarize a metric by its best value, beside the last."""
+        self._defined.add(name)
+        best = _BEST.get(name.rpartition("/")[2])
+        if best is not None:
+            run.define_metric(name, step_metric=STEP, summary=f"{best},last")
+
+    def _send_checkpoint(self, run: Run) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
+        artifact.add_file(str(self._directory.best))
+        run.log_artifact(artifact, aliases=["best"])
+
+
+def _warn(what: str, error: BaseException | None = None) -> None:
+    reason = "" if error is None else f" ({type(error).__name__}: {' '.join(str(error).split())})"
+    rank_zero_warn(f"Weights & Biases: {what}{reason}")
+
+
+def _end_service() -> None:
+    """Let go of a service that died: wandb would find that out again, noisily, when Python exits."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()

@@ -1,0 +1,233 @@
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from torchplug.component import TargetInfo
+from torchplug.errors import CheckpointError, DataError
+from torchplug.preprocessing import Preprocessing, read_columns, read_target
+from torchplug.preprocessing.target import TargetCoding
+from torchplug.tables import as_frame
+
+
+def fit(frame, target, kind="regression", *, standardize_target=False, center=True, **options):
+    features = [column for column in frame.columns if column != target]
+    reading = read_target(frame, [target], kind, "mse", "t")
+    coding = TargetCoding.fit(frame, reading, standardize=standardize_target, center=center, where="t")
+    return Preprocessing.fit(read_columns(frame, features, "t"), coding, center=center, **options)
+
+
+@pytest.fixture
+def table():
+    generator = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            "size": generator.normal(50, 20, 40),
+            "rooms": generator.integers(1, 6, 40),
+            "garden": generator.random(40) < 0.5,
+            "town": np.array(["Aarau", "Bern", "Chur", "Davos"])[generator.integers(0, 4, 40)],
+            "price": generator.normal(1e5, 2e4, 40),
+        }
+    )
+
+
+def test_numbers_are_standardized_like_scikit_learns(table):
+    numbers = table.select("size", "rooms", "garden", "price")
+    ours = fit(numbers, "price").features(numbers).numpy()
+    raw = numbers.drop("price").with_columns(pl.all().cast(pl.Float64)).to_numpy()
+    np.testing.assert_allclose(ours, StandardScaler().fit_transform(raw), rtol=0, atol=1e-13)
+    assert ours.dtype == np.float64
+
+
+@pytest.mark.parametrize(("reference", "drop"), [(False, None), (True, "first")])
+def test_categories_are_coded_like_scikit_learns(table, reference, drop):
+    towns = table.select("town", "price")
+    fitted = fit(towns, "price", reference=reference, standardize=False)
+    encoder = OneHotEncoder(drop=drop, sparse_output=False)
+    np.testing.assert_array_equal(
+        fitted.features(towns).numpy(), encoder.fit_transform(towns.select("town").to_numpy())
+    )
+    assert fitted.feature_names == [f"town={level}" for level in encoder.categories_[0][1 if drop else 0 :]]
+    scaled = fit(towns, "price", reference=reference).features(towns)
+    theirs = StandardScaler().fit_transform(encoder.transform(towns.select("town").to_numpy()))
+    np.testing.assert_allclose(scaled.numpy(), theirs, atol=1e-13)
+
+
+def test_without_center_values_are_scaled_and_not_shifted(table):
+    fitted = fit(table, "price", center=False, standardize_target=True)
+    assert not fitted.center.any()
+    assert not fitted.target_center.any()
+    raw = table.select("size").to_numpy()
+    theirs = StandardScaler(with_mean=False).fit_transform(raw)
+    np.testing.assert_allclose(fitted.features(table)[:, :1].numpy(), theirs, rtol=1e-13)
+
+
+def test_target_is_standardized_and_restored(table):
+    fitted = fit(table, "price", standardize_target=True)
+    target = fitted.target(table)
+    price = table["price"].to_numpy()
+    np.testing.assert_allclose(target[:, 0].numpy(), (price - price.mean()) / price.std(), atol=1e-13)
+    np.testing.assert_allclose(fitted.original_units(target)[:, 0].numpy(), price, rtol=1e-13)
+    assert fitted.decode(target, ["price"]).columns == ["price"]
+    np.testing.assert_allclose(fitted.decode(target, ["price"])["price"].to_numpy(), price, rtol=1e-13)
+
+
+def test_several_predictions_per_target_are_restored_side_by_side():
+    info = TargetInfo(("a", "b"))
+    center, scale = torch.tensor([10.0, 0.0]).double(), torch.tensor([2.0, 3.0]).double()
+    coding = TargetCoding("regression", info, center, scale)
+    # two quantiles of a, then two of b
+    restored = coding.original_units(torch.ones(1, 4, dtype=torch.float64))
+    assert restored.tolist() == [[12.0, 12.0, 3.0, 3.0]]
+    assert coding.output_names(4) == ["a[0]", "a[1]", "b[0]", "b[1]"]
+
+
+def test_constant_columns_stay_and_stay_silent():
+    frame = pl.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.1, 0.1, 0.1], "y": [1.0, 2.0, 3.0]})
+    fitted = fit(frame, "y")
+    assert fitted.feature_names == ["a", "b"]
+    assert fitted.scale[1] == 1
+    assert fitted.silent.tolist() == [False, True]
+    # a weight on b was never trained, so another value of b must not move a prediction
+    assert fitted.features(frame.with_columns(b=pl.lit(7.0)))[:, 1].tolist() == [0, 0, 0]
+    assert fit(frame, "y", center=False).features(frame)[:, 1].tolist() == [0.1] * 3
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+def test_standardization_keeps_to_the_range_of_float64(unit):
+    frame = pl.DataFrame({"a": np.array([1.0, 2.0, 4.0]) * unit, "y": [1.0, 2.0, 3.0]})
+    expected = StandardScaler().fit_transform(np.array([[1.0], [2.0], [4.0]]))
+    np.testing.assert_allclose(fit(frame, "y").features(frame).numpy(), expected, rtol=1e-12)
+
+
+def test_unseen_categories_are_refused_with_their_row(table):
+    fitted = fit(table, "price")
+    new = table.head(3).with_columns(town=pl.Series(["Bern", "Genf", "Genf"]))
+    with pytest.raises(DataError, match=r"new\.csv: column 'town' has the category 'Genf' in row 2, .*unseen: other"):
+        fitted.features(new, "new.csv")
+    with pytest.raises(DataError, match="row 42"):
+        fitted.features(new, "new.csv", np.array([40, 41, 42]))
+
+
+def test_unseen_categories_join_those_seen_once():
+    frame = pl.DataFrame({"town": ["A", "A", "B", "B", "C"], "y": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    fitted = fit(frame, "y", pool=True, standardize=False)
+    assert fitted.feature_names == ["town=A", "town=B", "town=other"]
+    coded = fitted.features(pl.DataFrame({"town": ["A", "C", "Z"]}))
+    assert coded.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+
+
+def test_without_categories_seen_once_an_unseen_one_has_no_effect():
+    frame = pl.DataFrame({"town": ["A", "A", "B", "B"], "y": [1.0, 2.0, 3.0, 4.0]})
+    fitted = fit(frame, "y", pool=True, standardize=False)
+    assert fitted.features(pl.DataFrame({"town": ["Z"]})).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(("how", "expected"), [("mean", 3.25), ("median", 2.0), ("most_frequent", 2.0)])
+def test_gaps_are_filled_from_the_training_part(how, expected):
+    frame = pl.DataFrame(
+        {"a": [2.0, None, 2.0, 8.0, 1.0], "b": ["v", "u", None, "u", "v"], "y": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    )
+    fitted = fit(frame, "y", impute=how, standardize=False)
+    # u and v are equally frequent: the first in order
+    assert fitted.features(pl.DataFrame({"a": [None, float("nan")], "b": [None, "v"]})).tolist() == [
+        [expected, 1.0, 0.0],
+        [expected, 0.0, 1.0],
+    ]
+
+
+def test_gaps_without_imputation_name_columns_and_counts(table):
+    fitted = fit(table, "price")
+    gaps = table.with_columns(size=pl.lit(None, dtype=pl.Float64), town=pl.lit(None, dtype=pl.String))
+    with pytest.raises(DataError, match=r"size \(40, first in row 1\), town \(40, first in row 1\)"):
+        fitted.features(gaps)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("size", ["1", "wide", "3"], r"column 'size' has text \('wide' in row 2\)"),
+        ("size", [1.0, 2.0, float("inf")], "column 'size' has 1 infinite value, first in row 3"),
+        ("size", [[1], [2], [3]], "column 'size' has type List"),
+    ],
+)
+def test_columns_of_another_type_are_refused(table, column, values, message):
+    with pytest.raises(DataError, match=message):
+        fit(table, "price").features(table.head(3).with_columns(pl.Series(column, values)))
+
+
+def test_numbers_as_text_and_codes_as_numbers_are_understood():
+    frame = pl.DataFrame({"a": [1.0, 2.0, 3.0], "code": ["1", "2", "x"], "y": [1.0, 2.0, 4.0]})
+    fitted = fit(frame, "y", standardize=False)
+    new = pl.DataFrame({"a": ["1.5"], "code": [2]})
+    assert fitted.features(new).tolist() == [[1.5, 0.0, 1.0, 0.0]]
+
+
+def test_columns_go_by_name_and_arrays_by_position(table):
+    numbers = table.select("size", "rooms", "price")
+    fitted = fit(numbers, "price")
+    expected = fitted.features(numbers)
+    assert torch.equal(fitted.features(numbers.select("price", "rooms", "size")), expected)
+    assert torch.equal(fitted.features(as_frame(numbers.select("size", "rooms").to_numpy())), expected)
+    with pytest.raises(DataError, match="has 3 columns, and the model wants 2: size, rooms"):
+        fitted.features(as_frame(numbers.to_numpy()))
+    with pytest.raises(DataError, match=r"has no column rooms; did you mean room\?"):
+        fitted.features(numbers.rename({"rooms": "room"}))
+
+
+def test_state_survives_a_file(table):
+    gaps = table.with_columns(rooms=pl.when(pl.col("rooms") == 1).then(None).otherwise(pl.col("rooms")))
+    fitted = fit(gaps, "price", standardize_target=True, reference=True, pool=True, impute="median")
+    file = io.BytesIO()
+    torch.save(fitted.state(), file)
+    file.seek(0)
+    restored = Preprocessing.from_state(torch.load(file, weights_only=True))
+    assert restored == fitted
+    assert torch.equal(restored.features(gaps), fitted.features(gaps))
+    assert torch.equal(restored.target(gaps), fitted.target(gaps))
+    assert restored != fit(gaps, "price", reference=True, pool=True, impute="median")
+
+
+def test_a_damaged_state_is_refused(table):
+    state = fit(table, "price").state()
+    del state["scale"]
+    with pytest.raises(CheckpointError, match="preprocessing cannot be read"):
+        Preprocessing.from_state(state)
+
+
+@pytest.mark.parametrize("standardize_target", [True, False])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_coefficients_in_original_units_are_scikit_learns(table, standardize, standardize_target):
+    fitted = fit(table, "price", reference=True, standardize=standardize, standardize_target=standardize_target)
+    X, y = fitted.features(table).numpy(), fitted.target(table).numpy()
+    inner = LinearRegression().fit(X, y)
+    rows = fitted.original_coefficients(torch.tensor(inner.coef_), torch.tensor(inner.intercept_))
+    raw = np.column_stack(
+        [table.select("size", "rooms").to_numpy(), table["garden"].to_numpy()]
+        + [(table["town"] == town).to_numpy() for town in ("Bern", "Chur", "Davos")]
+    )
+    outer = LinearRegression().fit(raw, table["price"].to_numpy())
+    assert [row[:2] for row in rows[:2]] == [("price", "(intercept)"), ("price", "size")]
+    np.testing.assert_allclose([row[2] for row in rows], [outer.intercept_, *outer.coef_], rtol=1e-9)
+
+
+def test_coefficients_without_bias_have_no_intercept(table):
+    numbers = table.select("size", "rooms", "price")
+    fitted = fit(numbers, "price", center=False, standardize_target=True)
+    inner = LinearRegression(fit_intercept=False).fit(fitted.features(numbers).numpy(), fitted.target(numbers).numpy())
+    outer = LinearRegression(fit_intercept=False).fit(numbers.drop("price").to_numpy(), numbers["price"].to_numpy())
+    rows = fitted.original_coefficients(torch.tensor(inner.coef_), None)
+    assert [row[:2] for row in rows] == [("price", "size"), ("price", "rooms")]
+    np.testing.assert_allclose([row[2] for row in rows], outer.coef_, rtol=1e-10)
+
+
+def test_coefficients_of_classes_are_named_after_them():
+    frame = pl.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "w"]})
+    rows = fit(frame, "y", "multiclass").original_coefficients(torch.ones(3, 1), torch.zeros(3))
+    assert [row[:2] for row in rows][::2] == [("u", "(intercept)"), ("v", "(intercept)"), ("w", "(intercept)")]
+    two = pl.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "v"]})
+    assert fit(two, "y", "binary").original_coefficients(torch.ones(1, 1), None)[0][0] == "v"

@@ -1,0 +1,51 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def load(name):
+    """A recipe as a module, as importing it would give it; recipes are scripts outside any package."""
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def command_of(monkeypatch, tmp_path):
+    """Parse a recipe's command line without running it."""
+    monkeypatch.chdir(tmp_path)
+
+    def parsed(line, recipe="mlp"):
+        from torchplug.recipe import command
+
+        commands = []
+        monkeypatch.setattr(command.running, "run", lambda command, module, data: commands.append(command) or 0)
+        monkeypatch.setattr(command.Command, "module", lambda self: None)
+        monkeypatch.setattr(command.Command, "data", lambda self: None)
+        main = load(recipe).main.__wrapped__
+        assert main(line) == 0
+        return commands[0]
+
+    return parsed
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a recipe's command line in an empty directory: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def ran(line, recipe="linear_regression"):
+        capsys.readouterr()
+        try:
+            status = load(recipe).main(line)
+        except SystemExit as exit:
+            status = exit.code
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return ran
