@@ -1,5 +1,6 @@
 """Metrics against scikit-learn, over any cut into batches."""
 
+import itertools
 import math
 
 import numpy as np
@@ -15,7 +16,7 @@ from torchplug.metrics import NAMES, Evaluation
 def run(evaluation, losses, predictions, target, cuts=()):
     """Feed the rows in batches cut at `cuts`, an empty one included."""
     bounds = [0, *sorted(cuts), len(target)]
-    for lower, upper in zip(bounds, bounds[1:], strict=False):
+    for lower, upper in itertools.pairwise(bounds):
         evaluation.update(losses[lower:upper], predictions[lower:upper], target[lower:upper])
     return evaluation.compute()
 

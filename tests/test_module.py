@@ -116,7 +116,7 @@ class TestAdopting:
 
     def test_three_classes_are_too_many_for_bce(self):
         module = ComponentModule("linear", "bce", SGD)
-        with pytest.raises(DataError, match="bce.*two classes.*3"):
+        with pytest.raises(DataError, match=r"bce.*two classes.*3"):
             module.adopt(_prepared(module, TabularData("iris")))
 
     def test_an_own_network_of_the_wrong_shape(self):
@@ -246,7 +246,7 @@ class TestTraining:
 
 
 class TestCheckpoints:
-    @pytest.fixture()
+    @pytest.fixture
     def saved(self, tmp_path):
         data, module = regression(), ComponentModule(use("mlp", hidden=[4]), "mse", use("adam", lr=0.01))
         run = trainer(tmp_path, precision="64-true")
@@ -315,7 +315,7 @@ class TestCheckpoints:
         )
         rows = data.frame_of("test")
         assert again.predict(rows).equals(module.predict(rows))
-        with pytest.raises(ConfigurationError, match="pass your own nn.Module"):
+        with pytest.raises(ConfigurationError, match=r"pass your own nn\.Module"):
             ComponentModule.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True)
 
     def test_predicting_before_fitting(self):

@@ -136,7 +136,7 @@ def test_what_is_no_table_is_refused(source, message):
 def test_files_of_unknown_kind_are_refused(tmp_path):
     (tmp_path / "t.xls").write_bytes(b"?")
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="must end in .csv"):
+    with pytest.raises(DataError, match=r"must end in \.csv"):
         read(tmp_path / "t.xls")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         read(tmp_path / "t.parquet")

@@ -183,3 +183,25 @@ def _prox(objective: Objective) -> dict[nn.Parameter, Any]:
                 )
             prox[parameter] = regularizer.prox
     return prox
+
+
+def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:
+    """Try the network on two rows of zeros, in evaluation mode.
+
+    Raises:
+        ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
+    """
+    parameter = next(network.parameters(), torch.zeros(()))
+    trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            shape = tuple(network(trial).shape)
+    except RuntimeError as error:
+        raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
+    finally:
+        network.train(training)
+    if shape != (2, outputs):
+        given = ", ".join(["n", *map(str, shape[1:])])
+        raise ConfigurationError(f"{wanted_by} wants scores of shape (n, {outputs}), and the network gives ({given})")

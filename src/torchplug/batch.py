@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """This rank's share of one global batch.
+    """One rank's share of a global batch.
 
     Args:
         features: any pytree; the core never opens it.
@@ -24,3 +25,23 @@ class Batch(NamedTuple):
     weight: Tensor
     samples: int
     micro_batches: int = 1
+
+
+def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float) -> Batch:
+    """Read a batch of any loader: (features, target) or (features, target, weight).
+
+    Such a loader says nothing of other ranks and micro-batches: they are taken to be of equal size.
+
+    Args:
+        batch: a `Batch`, which passes through, or a sequence of two or three tensors.
+        index: its place in the epoch, from 0.
+        world: the number of ranks.
+        window: how many batches an optimizer step accumulates.
+        batches: how many batches the epoch has; its last window may be shorter.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    features, target, *rest = batch
+    weight = rest[0] if rest else torch.ones(len(target), device=target.device)
+    micro_batches = int(min(window, batches - index // window * window))
+    return Batch(features, target, weight, len(target) * world * micro_batches, micro_batches)

@@ -81,7 +81,7 @@ class GradientGuard:
         )
 
 
-def _are_finite(tensors: Sequence[Tensor]) -> Tensor:
+def _are_finite(tensors: list[Tensor]) -> Tensor:
     """One bool per tensor. By the largest magnitude: a sum of squares overflows on what is finite."""
     return torch.isfinite(torch.stack(list(torch._foreach_norm(tensors, ord=float("inf")))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +152,7 @@ class Evaluation(nn.Module):
 def _metric(name: str, kind: str, columns: int) -> Metric:
     if name == "accuracy" and kind == "multiclass":
         return MulticlassAccuracy(columns, average="micro", ignore_index=_IGNORED, validate_args=False)
-    makers = {
+    makers: dict[str, Callable[[], Metric]] = {
         "rmse": lambda: MeanSquaredError(squared=False),
         "mae": MeanAbsoluteError,
         "r2": R2Score,
@@ -161,3 +162,11 @@ def _metric(name: str, kind: str, columns: int) -> Metric:
         "macro_f1": lambda: MulticlassF1Score(columns, average="macro", ignore_index=_IGNORED, validate_args=False),
     }
     return makers[name]() if name in makers else MeanMetric(nan_strategy="disable")
+
+
+def location_and_spread(target: Tensor, kind: str) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of each column of numeric targets (n, k), for a well-conditioned R²."""
+    if kind not in ("regression", "count"):
+        return None
+    spread = target.std(dim=0, correction=0)
+    return target.mean(dim=0), torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -10,15 +10,15 @@ from typing import Any
 import lightning
 import polars
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from torchplug.assembly import Assembly, SpecLike
-from torchplug.batch import Batch
+from torchplug.assembly import Assembly, SpecLike, check_network
+from torchplug.batch import Batch, as_batch
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.execution import Minibatches
 from torchplug.gradient_guard import tensors_norm
-from torchplug.metrics import NAMES, Evaluation
+from torchplug.metrics import NAMES, Evaluation, location_and_spread
 from torchplug.models import Linear
 from torchplug.objective import Objective, Reduction
 from torchplug.preprocessing import DataRequest, Preprocessing
@@ -125,36 +125,17 @@ class ComponentModule(lightning.LightningModule):
         except ValueError as error:
             raise DataError(f"target {', '.join(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
-        self._target_scale = _scale_of(self._original(data.training_target.double()), self.loss.kind)
+        self._target_scale = location_and_spread(self._original(data.training_target.double()), self.loss.kind)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
-        self._check_network(inputs, outputs)
+        check_network(self._built(), inputs, outputs, wanted_by=name)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         self._objective()
 
     def _build_network(self, inputs: int, outputs: int) -> None:
         assert self.assembly.model is not None, "a network is missing only where a model was named"
         self.network = self.assembly.model.build(inputs, outputs)
-
-    def _check_network(self, inputs: int, outputs: int) -> None:
-        network = self._built()
-        parameter = next(network.parameters(), torch.zeros(()))
-        trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
-        training = network.training
-        network.eval()
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                shape = tuple(network(trial).shape)
-        except RuntimeError as error:
-            raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-        finally:
-            network.train(training)
-        if shape != (2, outputs):
-            raise ConfigurationError(
-                f"{self.assembly.loss.name} wants scores of shape (n, {outputs}), "
-                f"and the network gives {('n', *shape[1:])}".replace("'", "")
-            )
 
     def _built(self) -> nn.Module:
         if self.network is None:
@@ -171,7 +152,7 @@ class ComponentModule(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         """Check what depends on data; Lightning calls it on every rank before the first step."""
         data = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "preprocessing"):
+        if hasattr(data, "preprocessing") and stage != "predict":  # rows to predict have no target to adopt
             self.adopt(data)
         self._built()
 
@@ -196,7 +177,8 @@ class ComponentModule(lightning.LightningModule):
 
     def _check_monitor(self, monitor: str) -> None:
         known = ["train/loss", "train/epoch_loss"]
-        if getattr(self.trainer.datamodule, "sizes", {}).get("validation", 1):
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "sizes", {}).get("validation", 1):
             known += [f"val/{name}" for name in ("loss", *NAMES[self.loss.kind])]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
@@ -259,20 +241,19 @@ class ComponentModule(lightning.LightningModule):
         self._log_epoch({"train/epoch_loss": self.execution.since_epoch.take(self.trainer)})
 
     def _row_is_due(self, step: int) -> bool:
-        every = self.trainer.log_every_n_steps
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and step % every == 0
 
     def _as_batch(self, batch: Any, batch_idx: int) -> Batch:
-        """Read a batch of any loader: (features, target) or (features, target, weight), equal on all ranks."""
-        if isinstance(batch, Batch):
-            return batch
-        features, target, *rest = batch
-        weight = rest[0] if rest else torch.ones(len(target), device=target.device)
-        window, total = 1, math.inf
-        if self.trainer.training:
-            window, total = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
-        micro_batches = int(min(window, total - batch_idx // window * window))
-        return Batch(features, target, weight, len(target) * self.trainer.world_size * micro_batches, micro_batches)
+        trainer = self.trainer
+        training = bool(trainer.training)
+        return as_batch(
+            batch,
+            batch_idx,
+            world=trainer.world_size,
+            window=trainer.accumulate_grad_batches if training else 1,
+            batches=trainer.num_training_batches if training else math.inf,
+        )
 
     # ------------------------------------------------------------------ evaluation
 
@@ -368,7 +349,7 @@ class ComponentModule(lightning.LightningModule):
         network.eval()
         try:
             with torch.no_grad():
-                chunks = features.to(parameter).split(_PREDICTION_ROWS)
+                chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
                 predictions = torch.cat([self.loss.link(network(chunk).double()).cpu() for chunk in chunks])
         finally:
             network.train(training)
@@ -424,11 +405,3 @@ class ComponentModule(lightning.LightningModule):
             self._build_network(len(carried.feature_names), record["outputs"])
             dtypes = [v.dtype for k, v in checkpoint["state_dict"].items() if k.startswith("network.")]
             self._built().to(next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32))
-
-
-def _scale_of(target: Tensor, kind: str) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation of each target column, for a well-conditioned R²."""
-    if kind not in ("regression", "count"):
-        return None
-    spread = target.std(dim=0, correction=0)
-    return target.mean(dim=0), torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -72,7 +72,8 @@ class Objective:
         if len(batch.weight) == 0:  # a rank without rows still takes part in DDP's reduction
             parameters = (*self.network.parameters(), *self.loss.parameters())
             return torch.stack([0.0 * p.sum() for p in parameters if p.requires_grad]).sum()
-        return (self.loss(self.network(batch.features), batch.target) * batch.weight).sum()
+        values: Tensor = self.loss(self.network(batch.features), batch.target)
+        return (values * batch.weight).sum()
 
 
 def _total(penalties: Iterable[tuple[Regularizer, dict[str, nn.Parameter]]]) -> Tensor:

@@ -1,4 +1,5 @@
 import inspect
+import itertools
 
 import numpy as np
 import polars as pl
@@ -59,7 +60,7 @@ def ids(data):
 def test_ratios_divide_the_rows(table, split, sizes):
     data = prepared(table, target="y", split=split)
     assert list(data.sizes.values()) == sizes
-    assert sorted(sum(ids(data), [])) == list(range(60))
+    assert sorted(itertools.chain(*ids(data))) == list(range(60))
     assert any("nothing is validated" in note for note in data.notes) == (sizes[1] == 0)
 
 
@@ -191,7 +192,7 @@ def test_rows_with_gaps_can_be_dropped(table):
         y=pl.when(pl.col("id") == 5).then(float("nan")).otherwise(pl.col("y")),
     )
     data = prepared(gaps, target="y", impute="drop")
-    assert sorted(sum(ids(data), [])) == [i for i in range(60) if i not in (3, 5)]
+    assert sorted(itertools.chain(*ids(data))) == [i for i in range(60) if i not in (3, 5)]
     assert any("2 of 60 rows dropped" in note for note in data.notes)
 
 
@@ -207,13 +208,6 @@ def test_training_target_and_fingerprint(table):
     np.testing.assert_array_equal(data.training_target[:, 0].numpy(), data.frame_of("train")["y"].to_numpy())
     assert data.fingerprint == fingerprint(table)
     assert TabularData("iris").fingerprint == fingerprint(read("iris"))
-
-
-@pytest.mark.parametrize(
-    ("rows", "batch_size", "smallest"), [(60, 32, 28), (60, 59, 1), (60, "full", 60), (60, 20, 20)]
-)
-def test_smallest_training_batch(table, rows, batch_size, smallest):
-    assert prepared(table, target="y", split=[1, 0, 0], batch_size=batch_size).smallest_training_batch == smallest
 
 
 def test_settings_are_saved_plainly(table, tmp_path):
@@ -238,6 +232,13 @@ def test_the_command_line_knows_every_setting():
     assert data.hparams["split"] == [1.0, 0.0, 0.0]
     assert data.batch_size == "full"
     assert parser.parse_args(["--data.source=x.csv", "--data.target=y"]).data.target == "y"
+
+
+def test_carried_preprocessing_still_needs_the_columns_that_divide(table):
+    carried = prepared(table, target="y").preprocessing
+    data = TabularData(table, "y", group="family")
+    with pytest.raises(DataError, match="has no column family"):
+        data.prepare(DataRequest(kind="regression", preprocessing=carried))
 
 
 # ---------------------------------------------------------------------- with a trainer
@@ -343,8 +344,10 @@ def test_batches_come_in_the_trainers_precision(table, tmp_path, precision, dtyp
 
 def test_training_without_validation_runs(table, tmp_path):
     module, data = Recorder(7), TabularData(table, "y", split=[1, 0, 0])
-    trainer(tmp_path, max_epochs=1).fit(module, data)
+    runner = trainer(tmp_path, max_epochs=1)
+    runner.fit(module, data)
     assert sum(len(row[2]) for row in module.seen) == 60
+    assert runner.limit_val_batches == 1.0
     with pytest.raises(DataError, match="no validation part"):
         trainer(tmp_path).validate(module, data)
     with pytest.raises(DataError, match="no test part"):

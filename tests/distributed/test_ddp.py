@@ -80,7 +80,12 @@ def test_a_rank_without_rows_takes_part(tmp_path):
 
 def test_proximal_steps_agree_over_ranks(tmp_path):
     l1 = [{"name": "l1", "parameters": {"coefficient": 0.3, "proximal": True}}]
-    settings = {"model": "linear", "regularizers": l1, "rows": 30, "trainer": {"max_epochs": 20, "precision": "64-true"}}
+    settings = {
+        "model": "linear",
+        "regularizers": l1,
+        "rows": 30,
+        "trainer": {"max_epochs": 20, "precision": "64-true"},
+    }
     two = launch(tmp_path / "two", "fit", job(world=2, batch_size=5, **settings))
     (one,) = launch(tmp_path / "one", "fit", job(world=1, batch_size=10, **settings))
     for name, weights in one.items():

@@ -76,7 +76,11 @@ def evaluate(job):
         module, _ = build({**job, "rows": 20})
         frame = table(30, job["kind"], False)
         data = TabularData(
-            frame[:20], target="y", validation=frame[20 : 20 + rows], split=[1.0, 0.0, 0.0], batch_size=job["batch_size"]
+            frame[:20],
+            target="y",
+            validation=frame[20 : 20 + rows],
+            split=[1.0, 0.0, 0.0],
+            batch_size=job["batch_size"],
         )
         data.prepare(module.data_request())
         module.adopt(data)

@@ -141,18 +141,18 @@ def test_targets_that_do_not_fit_are_refused(values, kind, message):
 
 
 def test_one_class_in_the_training_part_alone_is_refused():
-    with pytest.raises(DataError, match="one class .* in the training part"):
+    with pytest.raises(DataError, match=r"one class .* in the training part"):
         code(["a", "a", "b"], "binary", train=[0, 1])
 
 
 def test_a_label_that_training_lacks_is_refused():
-    with pytest.raises(DataError, match="label 'c' in row 3, .*a, b"):
+    with pytest.raises(DataError, match=r"label 'c' in row 3, .*a, b"):
         code(["a", "b", "c"], "multiclass", train=[0, 1])
 
 
 def test_probabilities_that_do_not_add_up_are_refused():
     frame = pl.DataFrame({"a": [0.5, 0.5], "b": [0.5, 0.4]})
-    with pytest.raises(DataError, match="row 2 has 0.5, 0.4"):
+    with pytest.raises(DataError, match=r"row 2 has 0.5, 0.4"):
         code(frame, "multiclass", ("a", "b"))
     with pytest.raises(DataError, match="takes one target column, not 2: a, b"):
         code(frame, "binary", ("a", "b"))

@@ -11,7 +11,7 @@ import yaml
 from torchplug.component import use
 
 ACCEPTED = {
-    # the defaults: adam(lr=0.002), mlp([64, 64]), cross_entropy, no scheduler, no regularizer
+    # the defaults: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer
     "": {},
     "fit": {},
     "fit --model.optimizer.lr 0.1": {"optimizer": ("adam", {"lr": 0.1})},
@@ -24,7 +24,7 @@ ACCEPTED = {
     "fit --model.optimizer.class_path sgd --model.optimizer.init_args.lr 3": {"optimizer": ("sgd", {"lr": 3.0})},
     "fit --model.optimizer.betas [0.8,0.9]": {"optimizer": ("adam", {"betas": (0.8, 0.9)})},
     "fit --model.model mlp --model.model.hidden '[64,64]'": {"model": ("mlp", {"hidden": [64, 64]})},
-    "fit --model.model.hidden+=32": {"model": ("mlp", {"hidden": [64, 64, 32]})},
+    "fit --model.model.hidden+=32": {"model": ("mlp", {"hidden": [128, 128, 32]})},
     "fit --model.model linear": {"model": ("linear", {"bias": True})},
     "fit --model.model linear --model.model.bias false": {"model": ("linear", {"bias": False})},
     "fit --model.loss mse --model.loss.per_output mean": {"loss": ("mse", {"per_output": "mean"})},
@@ -34,7 +34,7 @@ ACCEPTED = {
     },
     "fit --model.loss torchplug_robust:huber": {"loss": ("torchplug-robust:huber", {"delta": 1.0})},
     "fit --model.scheduler inverse_time --model.scheduler.decay 0.1": {"scheduler": ("inverse_time", {"decay": 0.1})},
-    "fit --model.scheduler null": {},
+    "fit --model.scheduler null": {"scheduler": None},
     "fit --model.reduction sum": {},
     "fit --model '{optimizer: sgd}'": {"optimizer": ("sgd", {})},
     "--data.split [1,0,0] --data.batch_size full": {},
@@ -47,14 +47,23 @@ ACCEPTED = {
         "fit --data.source my.csv --data.target y --model.loss huber --model.loss.delta 2 --model.optimizer nesterov "
         "--model.optimizer.lr 0.05 --model.regularizers+=l2 --model.regularizers.coefficient 1e-4 "
         "--model.scheduler inverse_time --model.scheduler.decay 0.1 --trainer.max_epochs 50"
-    ): {"optimizer": ("nesterov", {"lr": 0.05}), "loss": ("huber", {"delta": 2.0})},
+    ): {
+        "optimizer": ("nesterov", {"lr": 0.05}),
+        "loss": ("huber", {"delta": 2.0}),
+        "scheduler": ("inverse_time", {"decay": 0.1}),
+    },
 }
 
 
 @pytest.mark.parametrize("line", ACCEPTED)
 def test_accepted(command_of, line):
     specs = command_of(shlex.split(line)).specs()
-    defaults = {"model": ("mlp", {}), "loss": ("cross_entropy", {}), "optimizer": ("adam", {}), "scheduler": None}
+    defaults = {
+        "model": ("mlp", {}),
+        "loss": ("cross_entropy", {}),
+        "optimizer": ("adam", {}),
+        "scheduler": ("cosine", {}),
+    }
     for slot, expected in (defaults | ACCEPTED[line]).items():
         if expected is None:
             assert specs[slot] is None

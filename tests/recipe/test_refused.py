@@ -8,7 +8,7 @@ import torch
 TABLE = {
     # components and their parameters
     "--model.optimizer adm": "--model.optimizer: unknown optimizer 'adm': did you mean adam",
-    "--model.optimizer l2": "unknown optimizer 'l2': l2 is a regularizer",
+    "--model.optimizer l2": "unknown optimizer 'l2': l2 is",
     "--model.optimizer 3": "unknown optimizer '3'",
     "--model.loss torchplug-robust:hubert": "unknown loss 'torchplug-robust:hubert'",
     "--model.loss nobody-has-this:loss": "pip install nobody-has-this",
@@ -37,7 +37,7 @@ TABLE = {
     # flags
     "--model.optimizr adam": "unknown flag --model.optimizr; did you mean --model.optimizer",
     "--nonsense 3": "unknown flag --nonsense",
-    "--trainer.max_epoch 3 --trainer.nope 3": "unknown flag --trainer.nope",
+    "--trainer.max_epoch 3": "unknown flag --trainer.max_epoch; did you mean --trainer.max_epochs",
     "tset": "invalid choice: 'tset'",
     "fit again": "unknown argument 'again'",
     "--model.optimizer": "expected one argument",
@@ -56,7 +56,7 @@ TABLE = {
     "--data.source nofile.csv --data.target y": "nofile.csv",
     "--data.target nocolumn": "nocolumn",
     "--model.loss cross_entropy": "real values",
-    "--data.source wine --model.loss bce": "wine",
+    "--data.source wine --model.loss bce": "bce separates two classes, the target has 3",
     # checkpoints
     "test": "no run of linear_regression in runs has a checkpoint: fit first",
     "predict --ckpt_path last": "fit first",

@@ -1,9 +1,11 @@
 import json
 import math
 import os
+import pickle
 import socket
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -240,6 +242,25 @@ def test_a_client_that_cannot_even_start_is_one_warning(start, monkeypatch):
     logger.finish()
 
 
+def test_a_client_that_cannot_be_imported_is_one_warning(start, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    logger = start(mode="online")
+    with pytest.warns(UserWarning, match="not tracked; metrics.jsonl has everything .ModuleNotFoundError") as caught:
+        _log(logger, 0, 1)
+    assert len(caught) == 1
+
+
+def test_a_logger_that_a_spawned_process_gets_continues_the_same_run(run, start, recorded, monkeypatch):
+    import wandb
+
+    monkeypatch.setattr(wandb, "run", None)  # attaching sets it, here in the same process
+    logger = start(mode="offline")
+    _log(logger, 0)
+    _log(pickle.loads(pickle.dumps(logger)), 1)
+    logger.finish()
+    assert [row["a"] for row in recorded(run.path).rows] == [0.0, 1 / 3]
+
+
 def test_a_failure_on_the_way_is_one_warning_and_what_was_logged_is_kept(run, start, recorded, monkeypatch):
     logger = start(mode="offline")
     logger.log_metrics({"a": 1.0}, 0)
@@ -277,6 +298,17 @@ def test_auto_is_online_where_somebody_is_logged_in(start, wandb_server, capsys)
     assert wandb_server.runs == {"abc123"}
     assert [(row["trainer/global_step"], row["a"]) for row in wandb_server.rows] == [(0, 0.0), (1, 1 / 3), (2, 2 / 3)]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_of_the_users_own_is_left_alone(start, wandb_server, monkeypatch):
+    import wandb
+
+    own = SimpleNamespace(offline=False)
+    monkeypatch.setattr(wandb, "run", own)
+    logger = start(id="abc123")
+    assert not logger.experiment.offline
+    logger.finish()  # while the server still listens
+    assert wandb.run is own
 
 
 def test_a_connection_lost_on_the_way_warns_and_everything_is_on_disk(run, start, wandb_server, recorded, monkeypatch):

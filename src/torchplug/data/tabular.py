@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 import polars as pl
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -135,6 +134,7 @@ class TabularData(LightningDataModule):
         self._parts: dict[str, Part] = {}
         self._frames: dict[str, pl.DataFrame] = {}
         self._prediction: Tensor | None = None
+        self._val_limit: int | float | None = None
 
     # ------------------------------------------------------------------ what is known after prepare
 
@@ -153,12 +153,6 @@ class TabularData(LightningDataModule):
         """The training part's target as the loss gets it, in float64 or int64."""
         return self._part("train").target
 
-    @property
-    def smallest_training_batch(self) -> int:
-        """The fewest rows in any training batch of any rank, empty ones aside."""
-        part = self._part("train")
-        return self._training_loader(part.features, part.target, part.weight).smallest_batch
-
     def frame_of(self, part: Name) -> pl.DataFrame:
         """The raw rows of a part, in the order in which evaluation sees them."""
         return self._part(part).frame
@@ -176,8 +170,16 @@ class TabularData(LightningDataModule):
         request = module.data_request() if hasattr(module, "data_request") else DataRequest()
         if stage == "predict":
             self._prepare_prediction(request)
-        else:
-            self.prepare(request)
+            return
+        self.prepare(request)
+        if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
+            # no loader is how the trainer would be told, and it warns of one; so it is told not to ask
+            self._val_limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
+
+    def teardown(self, stage: str) -> None:
+        """Leave the trainer as it was."""
+        if stage == "fit" and self._val_limit is not None and self.trainer is not None:
+            self.trainer.limit_val_batches, self._val_limit = self._val_limit, None
 
     def prepare(self, request: DataRequest) -> None:
         """Read, split, fit and encode; nothing is done again for the same request.
@@ -217,7 +219,9 @@ class TabularData(LightningDataModule):
     def _usable(self, key: str, features: list[str], target: list[str]) -> tuple[pl.DataFrame, Rows | None]:
         """A table that has all columns, without the rows that `impute: drop` leaves out, and which rows are left."""
         where, frame = describe(self.sources[key]), self._frame(key)
-        require_columns(frame, [*features, *target, *([self.columns.weights] if self.columns.weights else [])], where)
+        dividing = self.columns.dividing if key == "source" else ()
+        weights = [self.columns.weights] if self.columns.weights else []
+        require_columns(frame, [*features, *target, *weights, *dividing], where)
         if self.impute != "drop":
             return frame, None
         rows = complete_rows(frame, features, target, where)
@@ -305,13 +309,11 @@ class TabularData(LightningDataModule):
         """Batches of this rank: the training part."""
         return self._loader("train")
 
-    def val_dataloader(self) -> Loader | list[Loader]:
-        """Batches of this rank: the validation part; none where nothing is validated."""
-        if self.sizes["validation"]:
-            return self._loader("validation")
-        if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
+    def val_dataloader(self) -> Loader:
+        """Batches of this rank: the validation part."""
+        if not self.sizes["validation"]:
             raise DataError("there is no validation part: split gives it no row")
-        return []
+        return self._loader("validation")
 
     def test_dataloader(self) -> Loader:
         """Batches of this rank: the test part."""

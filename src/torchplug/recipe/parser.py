@@ -65,6 +65,7 @@ class RecipeParser(LightningArgumentParser):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings.setdefault("description", None)
+        settings.setdefault("allow_abbrev", False)
         super().__init__(*arguments, **settings)
         self.exit_on_error = False
         self.commands: dict[str, RecipeParser] = {}

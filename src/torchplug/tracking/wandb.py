@@ -89,9 +89,10 @@ def wandb_logger(
 class WandbLogger(lightning_loggers.WandbLogger):
     """Lightning's logger, made safe: whatever goes wrong at W&B is one warning, and training goes on.
 
-    The run begins with the first use on rank 0. If the server refuses, or does not answer in time,
-    it is offline; if W&B fails later on, logging to it stops. Values are those of metrics.jsonl.
-    Call `finish` at the end of the job: it waits for uploads, for two minutes at most.
+    The run begins with the first use on rank 0. If the server refuses, or does not answer in time
+    (10 s for the login, 30 s for the run), it is offline; if W&B fails later on, logging to it
+    stops. Values are those of metrics.jsonl. Call `finish` at the end of the job: it waits for
+    uploads, for two minutes at most.
 
     Args:
         tracking: the settings; the mode is not disabled.
@@ -127,7 +128,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
         if self._failed:
             return
         try:
-            for name in metrics.keys() - self._defined:
+            for name in sorted(metrics.keys() - self._defined):
                 self._define(run, name)
             run.log({**plain_values(metrics), STEP: step})
         except Exception as error:
@@ -160,15 +161,15 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
-        run = self.experiment
-        return {**self.__dict__, "_experiment": None, "_attach_id": getattr(run, "_attach_id", None)}
+        _ = self.experiment
+        return {**self.__dict__, "_experiment": None, "_attach_id": getattr(self._experiment, "_attach_id", None)}
 
     def _begin(self) -> Run | None:
         # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
-
         try:
+            import wandb
+
             if self._attach_id is not None:
                 attached: Run | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
                 return attached
@@ -194,7 +195,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
         try:
             # Without this, wandb.login obeys a WANDB_MODE that our own setting overrules.
             wandb.setup(wandb.Settings(silent=True, mode="online"))
-            logged_in = wandb.login(prompt=False, verify=True)
+            # While a run of somebody else's is active, wandb.login does not say.
+            logged_in = not wandb.run.offline if wandb.run else wandb.login(prompt=False, verify=True)
         except Exception as error:
             _warn("the run is tracked offline, because logging in failed", error)
             return False

@@ -1,0 +1,159 @@
+"""Runs from beginning to end, in one process."""
+
+import csv
+import json
+
+import polars
+import pytest
+import torch
+import yaml
+from sklearn.datasets import load_diabetes
+
+from torchplug import ComponentModule
+
+SHORT = ["fit", "--trainer.max_epochs", "3"]
+
+
+def the_run(tmp_path, recipe="linear_regression"):
+    (directory,) = (tmp_path / "runs" / recipe).iterdir()
+    return directory
+
+
+def rows(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_fit_leaves_a_run_directory(run, tmp_path):
+    status, printed, errors = run(SHORT)
+    assert (status, errors) == (0, "")
+    directory = the_run(tmp_path)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "checkpoints",
+        "coefficients.csv",
+        "config.yaml",
+        "metrics.jsonl",
+        "provenance.json",
+    ]
+    assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert "rmse" in printed
+    assert f"runs/linear_regression/{directory.name}" in printed
+    config = yaml.safe_load((directory / "config.yaml").read_text())
+    assert config["model"]["optimizer"] == {"class_path": "nesterov", "init_args": {"lr": 0.05, "beta": 0.9}}
+    assert config["seed_everything"] == 0
+    assert json.loads((directory / "provenance.json").read_text())["seed"] == 0
+    assert [row["epoch"] for row in rows(directory) if "val/rmse" in row] == [0, 1, 2]
+
+
+def test_coefficients_reproduce_predictions(run, tmp_path):
+    run(SHORT)
+    directory = the_run(tmp_path)
+    with (directory / "coefficients.csv").open() as file:
+        coefficients = {row["feature"]: float(row["coefficient"]) for row in csv.DictReader(file)}
+    status, _, _ = run(["predict", "--ckpt_path", "last", "--output", "all.parquet", "--id", "age"])
+    assert status == 0
+    table = polars.read_parquet(tmp_path / "all.parquet")
+    assert table.columns == ["row", "age", "target"]
+    frame = load_diabetes(as_frame=True).data
+    expected = coefficients.pop("(intercept)") + sum(frame[name] * value for name, value in coefficients.items())
+    assert table["row"].to_list() == list(range(len(frame)))
+    assert table["target"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-5, abs=1e-3)
+
+
+def test_a_run_is_resumed_in_its_directory(run, tmp_path):
+    run(SHORT)
+    status, _, _ = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "5"])
+    assert status == 0
+    directory = the_run(tmp_path)
+    assert [row["epoch"] for row in rows(directory) if "val/rmse" in row] == [0, 1, 2, 3, 4]
+    resumed = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    run(["fit", "--trainer.max_epochs", "5"])
+    (other,) = set((tmp_path / "runs" / "linear_regression").iterdir()) - {directory}
+    whole = torch.load(other / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_settings_come_from_the_run(run, tmp_path, capsys):
+    run([*SHORT, "--data.seed", "3", "--model.loss", "l1"])
+    directory = the_run(tmp_path)
+    status, _, _ = run(["validate", "--ckpt_path", str(directory)])
+    assert status == 0
+    first, second = [row["val/loss"] for row in rows(directory) if "val/loss" in row][-2:]
+    assert second == pytest.approx(first, rel=1e-6)
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
+def test_a_flag_that_cannot_take_effect_is_refused(run, tmp_path, subcommand):
+    run(SHORT)
+    status, _, errors = run([subcommand, "--ckpt_path", "last", "--model.optimizer.lr", "1"])
+    assert status == 2
+    assert "--model.optimizer cannot change: the checkpoint was trained with nesterov(lr=0.05" in errors
+    assert run([subcommand, "--ckpt_path", "last", "--model.optimizer.lr", "0.05", "--trainer.max_epochs", "4"])[0] == 0
+
+
+def test_opening_the_test_part_is_recorded(run, tmp_path):
+    run(SHORT)
+    assert run(["test"])[2] == ""
+    _, printed, errors = run(["test", "--ckpt_path", "last"])
+    assert "opened before" in errors
+    assert "rmse" in printed
+    openings = [json.loads(line) for line in (the_run(tmp_path) / "test_openings.jsonl").read_text().splitlines()]
+    assert [opening["rows"] for opening in openings] == [88, 88]
+    assert any("test/rmse" in row for row in rows(the_run(tmp_path)))
+
+
+def test_predict_new_rows_without_a_target(run, tmp_path):
+    run(SHORT)
+    frame = polars.DataFrame(load_diabetes(as_frame=True).data.head(7).to_dict("list"))
+    frame.write_csv(tmp_path / "new.csv")
+    status, printed, _ = run(["predict", "--data.source", "new.csv"])
+    assert status == 0
+    assert "7 predictions" in printed
+    table = polars.read_csv(the_run(tmp_path) / "predictions.csv")
+    module = ComponentModule.load_from_checkpoint(the_run(tmp_path) / "checkpoints" / "best.ckpt", weights_only=True)
+    assert table["target"].to_list() == pytest.approx(module.predict(frame)["target"].to_list(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output", "table.xlsx"], ".csv or .parquet"),
+        (["--output", "nowhere/table.csv"], "no directory nowhere"),
+        (["--id", "name"], "the input has no such column"),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "one process"),
+        (["--data.source", "iris"], "age"),
+    ],
+)
+def test_refused_predictions(run, tmp_path, flags, message):
+    run(SHORT)
+    status, _, errors = run(["predict", *flags])
+    assert status == 2
+    assert message in errors
+    assert not (the_run(tmp_path) / "predictions.csv").exists()
+
+
+def test_a_checkpoint_outside_a_run_directory_suffices(run, tmp_path):
+    run(SHORT)
+    (the_run(tmp_path) / "checkpoints" / "last.ckpt").rename(tmp_path / "moved.ckpt")
+    assert run(["test", "--ckpt_path", "moved.ckpt"])[0] == 0
+    assert (tmp_path / "test_openings.jsonl").is_file()
+
+
+def test_nothing_validated_is_said(run, tmp_path):
+    status, printed, _ = run([*SHORT, "--data.split", "[1,0,0]"])
+    assert status == 0
+    assert "nothing" in printed
+    assert [path.name for path in (the_run(tmp_path) / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_other_data_cannot_resume(run, tmp_path):
+    run(SHORT)
+    status, _, errors = run(["fit", "--ckpt_path", "last", "--data.seed", "5", "--trainer.max_epochs", "5"])
+    assert status == 2
+    assert "not those this checkpoint was trained on" in errors
+
+
+def test_a_setup_that_is_refused_leaves_nothing(run, tmp_path):
+    status, _, errors = run([*SHORT, "--model.scheduler", "plateau", "--model.scheduler.monitor", "val/nothing"])
+    assert status == 2
+    assert "val/nothing" in errors
+    assert list((tmp_path / "runs" / "linear_regression").iterdir()) == []

@@ -1,0 +1,95 @@
+"""Minibatches: where parameters stand between steps, and what is summed on the device."""
+
+import torch
+from torch import nn
+
+from torchplug.batch import Batch
+from torchplug.contracts import Loss
+from torchplug.execution import Minibatches, RunningMean
+from torchplug.objective import Objective
+
+
+class Squared(Loss):
+    kind = "regression"
+
+    def forward(self, scores, target):
+        return (scores - target).square().sum(1)
+
+
+class Switching(torch.optim.SGD):
+    """Notes where it is asked to stand."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        self.calls = []
+
+    def train(self):
+        self.calls.append("train")
+
+    def eval(self):
+        self.calls.append("eval")
+
+
+class Trainer:
+    """What an execution strategy asks of Lightning's."""
+
+    world_size = 1
+    accumulate_grad_batches = 1
+    num_training_batches = 4
+    global_step = 0
+    precision_plugin = None
+
+    class strategy:  # noqa: N801 - Lightning's name
+        @staticmethod
+        def reduce(tensor, reduce_op):
+            assert reduce_op == "sum"
+            return tensor
+
+    def __init__(self, network, optimizer):
+        self.lightning_module = network
+        self.optimizers = [optimizer]
+
+
+def started(lr=0.1):
+    network = nn.Linear(2, 1)
+    optimizer = Switching(network.parameters(), lr=lr)
+    execution = Minibatches()
+    execution.start(Trainer(network, optimizer), Objective(network, Squared(), []))
+    return network, optimizer, execution
+
+
+def step(execution, optimizer, batch):
+    def closure():
+        optimizer.zero_grad()
+        execution.training_step(batch).backward()
+        execution.before_update()
+
+    execution.optimizer_step(lambda: optimizer.step(closure))
+
+
+def test_forward_sees_the_training_point_and_everybody_else_the_other():
+    _, optimizer, execution = started()
+    step(execution, optimizer, Batch(torch.ones(3, 2), torch.ones(3, 1), torch.ones(3), 3))
+    assert optimizer.calls[-2:] == ["train", "eval"]
+    execution.evaluate_here()
+    assert optimizer.calls[-1] == "eval"
+
+
+def test_the_row_is_the_weighted_mean_since_the_last_one():
+    network, optimizer, execution = started(lr=1e-30)
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    for rows, target in ((3, 1.0), (1, 5.0)):
+        step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
+    assert execution.since_row.take(Trainer(network, optimizer)).item() == (3 * 1 + 25) / 4
+    step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 2.0), torch.full((2,), 0.5), 2))
+    assert execution.since_row.take(Trainer(network, optimizer)).item() == 2.0
+    assert execution.since_epoch.take(Trainer(network, optimizer)).item() == (3 + 25 + 4) / 6
+
+
+def test_running_mean_adds_in_float64():
+    mean = RunningMean(torch.device("cpu"))
+    mean.add(torch.tensor(1e8), 1)
+    for _ in range(10):
+        mean.add(torch.tensor(1.0), 1)
+    assert mean.take(Trainer(None, None)).item() == (1e8 + 10) / 11
