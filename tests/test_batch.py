@@ -30,3 +30,14 @@ def test_windows_and_ranks_are_counted(index, window, batches, micro_batches):
 
 def test_an_endless_loader_has_whole_windows():
     assert as_batch((X, Y), 10, world=1, window=4, batches=float("inf")).micro_batches == 4
+
+
+@pytest.mark.parametrize("target", [torch.tensor([True, False]), torch.tensor([1, 0]), torch.tensor([1.0, 0.0])])
+def test_a_flat_target_is_a_column_of_numbers(target):
+    batch = as_batch((X[:2], target), 0, world=1, window=1, batches=1)
+    assert torch.equal(batch.target, torch.tensor([[1.0], [0.0]]))
+
+
+def test_class_indices_stay_flat():
+    indices = torch.tensor([2, 0])
+    assert as_batch((X[:2], indices), 0, world=1, window=1, batches=1, indices=True).target is indices

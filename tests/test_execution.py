@@ -1,11 +1,14 @@
 """Minibatches: where parameters stand between steps, and what is summed on the device."""
 
+import copy
+import pickle
+
 import torch
 from torch import nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
-from torchplug.execution import Minibatches, RunningMean
+from torchplug.execution import Minibatches, RunningMeans
 from torchplug.objective import Objective
 
 
@@ -37,6 +40,8 @@ class Trainer:
     accumulate_grad_batches = 1
     num_training_batches = 4
     global_step = 0
+    current_epoch = 0
+    log_every_n_steps = 2
     precision_plugin = None
 
     class strategy:  # noqa: N801 - Lightning's name
@@ -50,11 +55,11 @@ class Trainer:
         self.optimizers = [optimizer]
 
 
-def started(lr=0.1):
+def started(lr=0.1, reduction="mean"):
     network = nn.Linear(2, 1)
     optimizer = Switching(network.parameters(), lr=lr)
     execution = Minibatches()
-    execution.start(Trainer(network, optimizer), Objective(network, Squared(), []))
+    execution.start(Trainer(network, optimizer), Objective(network, Squared(), [], reduction))
     return network, optimizer, execution
 
 
@@ -81,15 +86,49 @@ def test_the_row_is_the_weighted_mean_since_the_last_one():
     nn.init.zeros_(network.bias)
     for rows, target in ((3, 1.0), (1, 5.0)):
         step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
-    assert execution.since_row.take(Trainer(network, optimizer)).item() == (3 * 1 + 25) / 4
+        execution._trainer.global_step += 1
+        row = execution.after_batch()
+    assert row["train/loss"].item() == (3 * 1 + 25) / 4
     step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 2.0), torch.full((2,), 0.5), 2))
-    assert execution.since_row.take(Trainer(network, optimizer)).item() == 2.0
-    assert execution.since_epoch.take(Trainer(network, optimizer)).item() == (3 + 25 + 4) / 6
+    assert execution.after_batch() == {}
+    assert execution.after_epoch()["train/epoch_loss"].item() == (3 + 25 + 4) / 6
+    assert execution.after_batch() == {}, "a batch that ends no window gives no row"
+    execution._trainer.global_step += 1
+    step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 4.0), torch.ones(2), 2))
+    assert execution.after_batch()["train/loss"].item() == (4 + 32) / 4, "rows go on across epochs"
+    assert execution.after_epoch()["train/epoch_loss"].item() == 16
+
+
+def test_the_objective_of_a_sum_is_that_of_a_step():
+    network, optimizer, execution = started(lr=1e-30, reduction="sum")
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    for rows, target in ((3, 1.0), (1, 5.0)):
+        step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
+        execution._trainer.global_step += 1
+        row = execution.after_batch()
+    assert row["train/objective"].item() == (3 * 1 + 25) / 2
+
+
+def test_a_copy_belongs_to_no_trainer():
+    execution = started()[2]
+    for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
+        assert vars(copied) == vars(Minibatches())
+
+
+def test_layers_that_thaw_are_guarded():
+    network, _, execution = started()
+    network.bias.requires_grad_(False)
+    execution.follow(lambda: Objective(network, Squared(), []))
+    assert [name for name, _ in execution._watched] == ["weight"]
+    network.bias.requires_grad_(True)
+    execution.follow(lambda: Objective(network, Squared(), []))
+    assert [name for name, _ in execution._watched] == ["weight", "bias"]
 
 
 def test_running_mean_adds_in_float64():
-    mean = RunningMean(torch.device("cpu"))
-    mean.add(torch.tensor(1e8), 1)
+    means = RunningMeans(torch.device("cpu"))
+    means.add(torch.tensor(1e8), 1)
     for _ in range(10):
-        mean.add(torch.tensor(1.0), 1)
-    assert mean.take(Trainer(None, None)).item() == (1e8 + 10) / 11
+        means.add(torch.tensor(1.0), 1)
+    assert means.row(Trainer(None, None)).tolist() == [1e8 + 10, 11]

@@ -1,5 +1,7 @@
 """The training objective: shares of batches, ranks and windows add up to F and its gradient."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from torchplug.batch import Batch
 from torchplug.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
-from torchplug.objective import Objective, penalized
+from torchplug.objective import Objective, check_shapes, penalized
 
 
 class Squared(Loss):
@@ -104,3 +106,39 @@ def test_penalties_leave_out_biases_and_normalization():
 def test_a_pattern_that_matches_nothing_is_refused():
     with pytest.raises(ConfigurationError, match=r"matches no parameter; the network has weight, bias"):
         penalized(nn.Linear(2, 1), ["layers.*"])
+
+
+class Several(Squared):
+    """Wants two scores for each target."""
+
+    def outputs(self, info):
+        return 2 * super().outputs(info)
+
+
+class Classes(Loss):
+    kind = "multiclass"
+
+
+class Two(Loss):
+    kind = "binary"
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores", "target", "fit"),
+    [
+        (Squared(), (5, 1), (5, 1), True),
+        (Squared(), (5, 1), (5, 2), False),
+        (Squared(), (5, 2), (5, 1), False),
+        (Squared(), (5,), (5, 1), False),
+        (Several(), (5, 4), (5, 2), True),
+        (Several(), (5, 2), (5, 2), False),
+        (Classes(), (5, 3), (5,), True),
+        (Classes(), (5, 3), (5, 3), True),
+        (Classes(), (5, 3), (5, 2), False),
+        (Two(), (5, 1), (5, 1), True),
+        (Two(), (5, 2), (5, 2), False),
+    ],
+)
+def test_shapes_that_would_broadcast_are_refused(loss, scores, target, fit):
+    with nullcontext() if fit else pytest.raises(ConfigurationError, match=r"scores of shape .* do not fit"):
+        check_shapes(loss, torch.zeros(scores), torch.zeros(target))

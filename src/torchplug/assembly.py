@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,14 +142,13 @@ class Assembly:
         return optimizer
 
     def build_scheduler(
-        self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int
+        self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int | None
     ) -> LRScheduler | ReduceLROnPlateau | None:
-        """The scheduler; `total_steps` is None where training has no set end."""
+        """The scheduler; a number of steps is None where training, or an epoch, has no set end."""
         if self.scheduler is None:
             return None
-        supplied: dict[str, int] = {"steps_per_epoch": steps_per_epoch}
-        if total_steps is not None:
-            supplied["total_steps"] = total_steps
+        planned = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        supplied = {name: steps for name, steps in planned.items() if steps is not None}
         scheduler: LRScheduler | ReduceLROnPlateau = self.scheduler.build(optimizer, **supplied)
         return scheduler
 
@@ -185,6 +185,19 @@ def _prox(objective: Objective) -> dict[nn.Parameter, Any]:
     return prox
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:
     """Try the network on two rows of zeros, in evaluation mode.
 
@@ -193,15 +206,11 @@ def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str)
     """
     parameter = next(network.parameters(), torch.zeros(()))
     trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
-    training = network.training
-    network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(network), torch.random.fork_rng(devices=[]):
             shape = tuple(network(trial).shape)
     except RuntimeError as error:
         raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-    finally:
-        network.train(training)
     if shape != (2, outputs):
         given = ", ".join(["n", *map(str, shape[1:])])
         raise ConfigurationError(f"{wanted_by} wants scores of shape (n, {outputs}), and the network gives ({given})")

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     micro_batches: int = 1
 
 
-def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float) -> Batch:
+def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float, indices: bool = False) -> Batch:
     """Read a batch of any loader: (features, target) or (features, target, weight).
 
     Such a loader says nothing of other ranks and micro-batches: they are taken to be of equal size.
@@ -38,10 +38,15 @@ def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float)
         world: the number of ranks.
         window: how many batches an optimizer step accumulates.
         batches: how many batches the epoch has; its last window may be shorter.
+        indices: whether a target (n,) holds class indices; any other is taken for (n, 1) numbers.
     """
     if isinstance(batch, Batch):
         return batch
     features, target, *rest = batch
+    if target.ndim == 1 and not indices:
+        target = target.unsqueeze(1)
+    if not indices and not target.is_floating_point():
+        target = target.to(torch.get_default_dtype())
     weight = rest[0] if rest else torch.ones(len(target), device=target.device)
     micro_batches = int(min(window, batches - index // window * window))
     return Batch(features, target, weight, len(target) * world * micro_batches, micro_batches)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from torchplug.batch import Batch
 from torchplug.errors import ConfigurationError
-from torchplug.gradient_guard import GradientGuard
+from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import Objective
 
 
@@ -25,17 +25,23 @@ class Minibatches:
     """One optimizer step per minibatch, or per accumulation window of minibatches.
 
     The sums behind `train/loss` stay on the device: a logged row costs one synchronization, a step
-    none.
+    none. A copy of it starts idle: it belongs to no trainer.
     """
 
     def __init__(self) -> None:
         self._objective: Objective
         self._trainer: Trainer
+        self._means: RunningMeans
         self._guard: GradientGuard | None = None
         self._switch: Any = None
-        self._parameters: list[nn.Parameter] = []
-        self.since_row: RunningMean
-        self.since_epoch: RunningMean
+        self._watched: list[tuple[str, nn.Parameter]] = []
+        self._gradient_norm: Tensor | None = None
+        self._step = 0
+        self._row_at = 0
+        self._stepped = False
+
+    def __reduce__(self) -> tuple[type[Minibatches], tuple[()]]:
+        return Minibatches, ()
 
     def refuse(self, network: nn.Module, loader: Any) -> None:
         """Refuse what would fail or train wrongly, before the first step.
@@ -53,16 +59,27 @@ class Minibatches:
 
     def start(self, trainer: Trainer, objective: Objective) -> None:
         """Take up a fit whose parameters and optimizer are in place."""
-        self._trainer, self._objective = trainer, objective
+        self._trainer = trainer
         optimizer = trainer.optimizers[0]
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
-        named = [(name, p) for name, p in trainer.lightning_module.named_parameters() if p.requires_grad]
-        self._parameters = [parameter for _, parameter in named]
+        self._watch(objective)
+        self._means = RunningMeans(self._watched[0][1].device)
+        self._step = self._row_at = trainer.global_step
+        self._stepped = False
+
+    def follow(self, objective: Callable[[], Objective]) -> None:
+        """Take up the layers that a callback has frozen or unfrozen since."""
+        if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
+            self._watch(objective())
+
+    def _watch(self, objective: Objective) -> None:
+        self._objective, self._watched = objective, self._trainable()
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        self._guard = None if scaled else GradientGuard(named)
-        device = self._parameters[0].device
-        self.since_row, self.since_epoch = RunningMean(device), RunningMean(device)
+        scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
+        self._guard = None if scaled else GradientGuard(self._watched)
+
+    def _trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
 
     def training_step(self, batch: Batch) -> Tensor:
         """What this rank backpropagates: its share, scaled for Lightning and DDP."""
@@ -70,21 +87,61 @@ class Minibatches:
             self._switch.train()
         trainer = self._trainer
         value, weighted = self._objective.share(batch, trainer.world_size, trainer.accumulate_grad_batches)
-        self.since_row.add(weighted, len(batch.weight))
-        self.since_epoch.add(weighted, len(batch.weight))
+        self._means.add(weighted, len(batch.weight))
         return value
 
     def before_update(self) -> None:
-        """The reduced, unscaled gradient is there; clipping and the update are to come."""
+        """The reduced, unscaled gradient is there, clipping and the update are to come: guard and measure it."""
+        self._step = self._trainer.global_step + 1
         if self._guard is not None:
-            self._guard.inspect(self._trainer.global_step + 1)
+            self._guard.inspect(self._step)
+        if self._row_is_due():
+            self._gradient_norm = tensors_norm([p.grad for _, p in self._watched if p.grad is not None])
 
     def optimizer_step(self, step: Callable[[], Any]) -> None:
         """Run the update; outside of it, parameters stand where they are to be evaluated."""
         self.evaluate_here()
-        with self._guard.protect() if self._guard is not None else nullcontext():
-            step()
+        if self._guard is not None:
+            self._guard.before_update()
+        step()
+        self.evaluate_here()
+        if self._guard is not None:
+            self._guard.after_update()
+        self._stepped = True
+
+    def after_batch(self) -> dict[str, Tensor]:
+        """At the logging interval look at the device, and give the row to log; else nothing."""
+        if not self._stepped:
+            # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
+            return {}
+        self._stepped = False
+        if not self._row_is_due():
+            return {}
+        self.look()
+        total, rows = self._means.row(self._trainer)
+        # with reduction: sum an optimizer step adds up its losses
+        divisor = rows if self._objective.reduction == "mean" else self._step - self._row_at
+        row = {
+            "train/loss": total / rows,
+            "train/objective": total / divisor + self._objective.penalty().to(total),
+            "train/parameter_norm": tensors_norm(list(self._trainer.lightning_module.parameters())),
+        }
+        if self._gradient_norm is not None:
+            row["train/gradient_norm"] = self._gradient_norm
+        self._row_at = self._step
+        return row
+
+    def after_epoch(self) -> dict[str, Tensor]:
+        """Look at the device, and give the epoch's mean loss."""
+        self.look()
+        self.evaluate_here()
+        total, rows = self._means.epoch(self._trainer)
+        return {"train/epoch_loss": total / rows}
+
+    def _row_is_due(self) -> bool:
+        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and self._step % every == 0
 
     def look(self) -> None:
         """Raise what the device has recorded.
@@ -93,8 +150,7 @@ class Minibatches:
             NonFiniteGradientError: if a gradient was not finite.
         """
         if self._guard is not None:
-            trainer = self._trainer
-            self._guard.raise_if_tripped(math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+            self._guard.raise_if_tripped(self._trainer.current_epoch)
 
     def evaluate_here(self) -> None:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
@@ -102,22 +158,55 @@ class Minibatches:
             self._switch.eval()
 
 
-class RunningMean:
-    """(1/n) Σ wℓ over what was added since the last `take`, over all ranks."""
+def planned_steps(trainer: Trainer) -> tuple[int | None, int | None]:
+    """The optimizer steps of the run and of an epoch; None for what has no planned end."""
+    try:
+        total = trainer.estimated_stepping_batches
+    except MisconfigurationException:  # accumulation that changes over the epochs
+        total = math.inf
+    if trainer.train_dataloader is None:  # a run bounded by max_steps alone is estimated without a look at the data
+        trainer.fit_loop.setup_data()
+    per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    return (
+        int(total) if math.isfinite(total) and total >= 0 else None,
+        math.ceil(per_epoch) if math.isfinite(per_epoch) else None,
+    )
+
+
+class RunningMeans:
+    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, added up in float64."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._open = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
+        self._row = torch.zeros(2, dtype=torch.float64, device=device)
+        self._epoch = torch.zeros_like(self._row)
 
     def add(self, weighted: Tensor, rows: int) -> None:
         """Add a batch's Σ wℓ and its number of rows."""
-        self._sums[0] += weighted
+        self._open.add_(weighted)
         self._rows += rows
 
-    def take(self, trainer: Trainer) -> Tensor:
-        """The mean, and start anew. Every rank must call it."""
-        self._sums[1] = self._rows
-        total = trainer.strategy.reduce(self._sums.clone(), reduce_op="sum")
-        self._sums.zero_()
+    def row(self, trainer: Trainer) -> Tensor:
+        """(Σ wℓ, n) since it was last asked. Every rank must call it."""
+        self._settle()
+        return _taken(self._row, trainer)
+
+    def epoch(self, trainer: Trainer) -> Tensor:
+        """(Σ wℓ, n) since it was last asked; rows go on across it. Every rank must call it."""
+        self._settle()
+        return _taken(self._epoch, trainer)
+
+    def _settle(self) -> None:
+        """One addition per step is enough: the open sum belongs to both."""
+        both = torch.stack([self._open, torch.full_like(self._open, self._rows)])
+        self._row += both
+        self._epoch += both
+        self._open.zero_()
         self._rows = 0
-        return total[0] / total[1]
+
+
+def _taken(sums: Tensor, trainer: Trainer) -> Tensor:
+    total: Tensor = trainer.strategy.reduce(sums.clone(), reduce_op="sum")
+    sums.zero_()
+    return total

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,74 +15,85 @@ class GradientGuard:
 
     Once latched, gradients are zeroed and parameters put back after every step, so nothing moves
     until the host looks with `raise_if_tripped`. Looking costs a synchronization, so the caller
-    does it where it looks anyway: at logging intervals and at the end of an epoch.
+    does it where it looks anyway: at logging intervals and at the end of an epoch. On the CPU a
+    look is free, and what a sound step does not need is left out.
 
     An update is tested too: of a finite gradient times a learning rate, it can overflow first.
     """
 
     def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
         self._names = [name for name, _ in parameters]
-        self._parameters = [parameter for _, parameter in parameters]
+        self._parameters: list[Tensor] = [parameter for _, parameter in parameters]
         self._kept = [parameter.detach().clone() for parameter in self._parameters]
         device = self._parameters[0].device
-        self._tripped = torch.zeros((), dtype=torch.bool, device=device)
-        self._by_gradient = torch.zeros((), dtype=torch.bool, device=device)
-        self._at_step = torch.zeros((), dtype=torch.int64, device=device)
+        self._look_is_free = device.type == "cpu"
+        self._no_gradient = torch.zeros((), device=device)
+        # False for a parameter once the guard has tripped over it, and for ever.
         self._finite = torch.ones(len(self._names), dtype=torch.bool, device=device)
-        self._step = 0
+        self._sound = self._finite.all()
+        self._sound_gradients = torch.zeros((), dtype=torch.int64, device=device)
+        self._sound_updates = torch.zeros_like(self._sound_gradients)
+        self._first_step: int | None = None
 
+    @torch.no_grad()
     def inspect(self, step: int) -> None:
         """Test the gradients of optimizer step `step`, counted from 1; zero them if tripped."""
-        self._step = step
-        indices = [i for i, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        gradients = [grad for i in indices if (grad := self._parameters[i].grad) is not None]
-        if not gradients:
+        if self._first_step is None:
+            self._first_step = step
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        largest = iter(_largest(gradients))
+        self._latch([self._no_gradient if p.grad is None else next(largest) for p in self._parameters])
+        self._sound_gradients.add_(self._sound)
+        if self._look_is_free and bool(self._sound):
             return
-        finite = torch.ones_like(self._finite)
-        finite[indices] = _are_finite(gradients)
-        before = self._tripped
-        self._latch(finite)
-        self._by_gradient = self._by_gradient | (self._tripped & ~before)
+        tripped = ~self._sound
         for gradient in gradients:
-            gradient.masked_fill_(self._tripped, 0.0)
+            gradient.masked_fill_(tripped, 0.0)
 
-    @contextmanager
-    def protect(self) -> Iterator[None]:
-        """Around one optimizer step: the parameters come back unchanged if the guard has tripped."""
-        parameters = [parameter.detach() for parameter in self._parameters]
-        torch._foreach_copy_(self._kept, parameters)
-        yield
-        self._latch(_are_finite(parameters))
-        for parameter, kept in zip(parameters, self._kept, strict=True):
-            torch.where(self._tripped, kept, parameter, out=parameter)
+    @torch.no_grad()
+    def before_update(self) -> None:
+        """Remember where the parameters are."""
+        torch._foreach_copy_(self._kept, self._parameters)
 
-    def _latch(self, finite: Tensor) -> None:
+    @torch.no_grad()
+    def after_update(self) -> None:
+        """Test where the parameters went, and put them back if the guard has tripped."""
+        self._latch(_largest(self._parameters))
+        self._sound_updates.add_(self._sound)
+        if self._look_is_free and bool(self._sound):
+            return
+        for parameter, kept in zip(self._parameters, self._kept, strict=True):
+            torch.where(self._sound, parameter, kept, out=parameter)
+
+    def _latch(self, largest: Sequence[Tensor]) -> None:
         """Trip on the first test that fails, and keep what it said."""
-        self._at_step = torch.where(self._tripped, self._at_step, self._step)
-        self._finite = torch.where(self._tripped, self._finite, finite)
-        self._tripped = self._tripped | ~finite.all()
+        finite = torch.isfinite(torch.stack(list(largest)))
+        # what comes after a failed test changes nothing
+        self._finite.logical_and_(finite.logical_or_(~self._sound))
+        self._sound = self._finite.all()
 
-    def raise_if_tripped(self, steps_per_epoch: int) -> None:
-        """Look from the host.
+    def raise_if_tripped(self, epoch: int) -> None:
+        """Look from the host; at the end of every epoch at the latest, so that `epoch` is that of the failure.
 
         Raises:
             NonFiniteGradientError: naming epoch, step and the parameters, if the guard has tripped.
         """
-        if not bool(self._tripped):
+        if bool(self._sound):
             return
-        step = int(self._at_step)
+        gradients, updates = int(self._sound_gradients), int(self._sound_updates)
+        # a gradient that fails leaves as many sound updates as sound gradients, an update one fewer
+        what, step = ("gradient" if gradients == updates else "update"), (self._first_step or 0) + updates
         bad = [name for name, finite in zip(self._names, self._finite.tolist(), strict=True) if not finite]
         listed = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-        what = "gradient" if bool(self._by_gradient) else "update"
         raise NonFiniteGradientError(
-            f"the {what} of {listed} is NaN or infinite at epoch {(step - 1) // steps_per_epoch}, step {step}; "
+            f"the {what} of {listed} is NaN or infinite at epoch {epoch}, step {step}; "
             "nothing was applied from there on: lower the learning rate, clip gradients, or scale the data"
         )
 
 
-def _are_finite(tensors: list[Tensor]) -> Tensor:
-    """One bool per tensor. By the largest magnitude: a sum of squares overflows on what is finite."""
-    return torch.isfinite(torch.stack(list(torch._foreach_norm(tensors, ord=float("inf")))))
+def _largest(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The largest magnitude in each tensor; a sum of squares would overflow on what is finite."""
+    return torch._foreach_norm(list(tensors), ord=float("inf")) if tensors else ()
 
 
 def tensors_norm(tensors: Sequence[Tensor]) -> Tensor:

@@ -13,14 +13,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from torchplug.assembly import Assembly, SpecLike, check_network
+from torchplug.assembly import Assembly, SpecLike, check_network, evaluating
 from torchplug.batch import Batch, as_batch
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
-from torchplug.execution import Minibatches
-from torchplug.gradient_guard import tensors_norm
+from torchplug.execution import Minibatches, planned_steps
 from torchplug.metrics import NAMES, Evaluation, location_and_spread
 from torchplug.models import Linear
-from torchplug.objective import Objective, Reduction
+from torchplug.objective import Objective, Reduction, check_shapes
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
 from torchplug.tables import as_frame
@@ -85,8 +84,6 @@ class ComponentModule(lightning.LightningModule):
         self.execution = Minibatches()
         self._evaluations: dict[str, Evaluation] = {}
         self._target_scale: tuple[Tensor, Tensor] | None = None
-        self._gradient_norm: Tensor | None = None
-        self._stepped = False
         self._warned: set[str] = set()
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -112,6 +109,8 @@ class ComponentModule(lightning.LightningModule):
 
     def adopt(self, data: Any) -> None:
         """Take sizes and preprocessing from a prepared data module, and build the network.
+
+        `TabularData.setup` calls it, ahead of the callbacks' `setup`: some of them copy the network.
 
         Raises:
             DataError: if the loss cannot be computed on this target.
@@ -150,22 +149,16 @@ class ComponentModule(lightning.LightningModule):
     # ------------------------------------------------------------------ setting up
 
     def setup(self, stage: str) -> None:
-        """Check what depends on data; Lightning calls it on every rank before the first step."""
-        data = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "preprocessing") and stage != "predict":  # rows to predict have no target to adopt
-            self.adopt(data)
-        self._built()
+        """Refuse to go on without a network; Lightning calls it on every rank before the first step."""
+        # Lightning converts it too, but only after a checkpoint's float64 would have been rounded to float32.
+        self.trainer.precision_plugin.convert_module(self._built())
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
         optimizer = self.assembly.build_optimizer(self._built(), self.loss, self._objective())
         if self.assembly.scheduler is None:
             return optimizer
-        total = self.trainer.estimated_stepping_batches
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self.assembly.build_scheduler(
-            optimizer, total_steps=int(total) if math.isfinite(total) else None, steps_per_epoch=per_epoch
-        )
+        scheduler = self.assembly.build_scheduler(optimizer, *planned_steps(self.trainer))
         monitor = getattr(scheduler, "monitor", None)
         if monitor is not None:
             self._check_monitor(monitor)
@@ -176,12 +169,20 @@ class ComponentModule(lightning.LightningModule):
         }
 
     def _check_monitor(self, monitor: str) -> None:
-        known = ["train/loss", "train/epoch_loss"]
         data: Any = getattr(self.trainer, "datamodule", None)
-        if getattr(data, "sizes", {}).get("validation", 1):
-            known += [f"val/{name}" for name in ("loss", *NAMES[self.loss.kind])]
+        validated = bool(getattr(data, "sizes", {}).get("validation", 1))
+        known = ["train/loss", *self.epoch_metrics(validated)]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
+
+    def epoch_metrics(self, validated: bool) -> list[str]:
+        """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
+
+        Args:
+            validated: whether there is a validation part.
+        """
+        names = ("loss", *NAMES[self.loss.kind]) if validated else ()
+        return ["train/epoch_loss", *(f"val/{name}" for name in names)]
 
     # ------------------------------------------------------------------ training
 
@@ -190,12 +191,13 @@ class ComponentModule(lightning.LightningModule):
         scores: Tensor = self._built()(features)
         return scores
 
-    def on_fit_start(self) -> None:
-        """Parameters are on their device and the optimizer exists."""
-        self.execution.start(self.trainer, self._objective())
+    def on_train_epoch_start(self) -> None:
+        """Take up the layers that a callback has frozen or unfrozen."""
+        self.execution.follow(self._objective)
 
     def on_train_start(self) -> None:
-        """Loaders are in place too: refuse what would fail or train wrongly."""
+        """Parameters, optimizer and loaders are in place: refuse what would fail or train wrongly."""
+        self.execution.start(self.trainer, self._objective())
         self.execution.refuse(self._built(), self.trainer.train_dataloader)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -205,8 +207,6 @@ class ComponentModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Guard the reduced gradient, and measure it where a row is due."""
         self.execution.before_update()
-        if self._row_is_due(self.trainer.global_step + 1):
-            self._gradient_norm = tensors_norm([p.grad for p in self.parameters() if p.grad is not None])
 
     def optimizer_step(
         self,
@@ -217,34 +217,20 @@ class ComponentModule(lightning.LightningModule):
     ) -> None:
         """One update."""
         self.execution.optimizer_step(lambda: optimizer.step(closure=optimizer_closure))
-        self._stepped = True
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """At the logging interval: look at the device, and write a row."""
-        if self._stepped and self._row_is_due(self.trainer.global_step):
-            self.execution.look()
-            loss = self.execution.since_row.take(self.trainer)
-            row = {
-                "train/loss": loss,
-                "train/objective": loss + self._objective().penalty().to(loss),
-                "train/parameter_norm": tensors_norm(list(self.parameters())),
-            }
-            if self._gradient_norm is not None:
-                row["train/gradient_norm"] = self._gradient_norm
+        row = self.execution.after_batch()
+        if row:
             self.log_dict(row, on_step=True, on_epoch=False, batch_size=1)
-        self._stepped = False
 
     def on_train_epoch_end(self) -> None:
         """Look at the device, and log the epoch's mean loss."""
-        self.execution.look()
-        self.execution.evaluate_here()
-        self._log_epoch({"train/epoch_loss": self.execution.since_epoch.take(self.trainer)})
-
-    def _row_is_due(self, step: int) -> bool:
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and step % every == 0
+        self._log_epoch(self.execution.after_epoch())
 
     def _as_batch(self, batch: Any, batch_idx: int) -> Batch:
+        if isinstance(batch, Batch):
+            return batch
         trainer = self.trainer
         training = bool(trainer.training)
         return as_batch(
@@ -253,6 +239,7 @@ class ComponentModule(lightning.LightningModule):
             world=trainer.world_size,
             window=trainer.accumulate_grad_batches if training else 1,
             batches=trainer.num_training_batches if training else math.inf,
+            indices=self.loss.kind == "multiclass",
         )
 
     # ------------------------------------------------------------------ evaluation
@@ -283,13 +270,17 @@ class ComponentModule(lightning.LightningModule):
         scores = self(batch.features)
         predictions = self.loss.point(self.loss.link(scores.double()))
         if part not in self._evaluations:
+            check_shapes(self.loss, scores, batch.target)
             self._evaluations[part] = self._new_evaluation(predictions, batch.target)
         losses = self.loss(scores, batch.target) * batch.weight
         self._evaluations[part].update(losses, self._original(predictions), self._original(batch.target))
 
     def _new_evaluation(self, predictions: Tensor, target: Tensor) -> Evaluation:
         info = self.preprocessing.info if self.preprocessing is not None else None
-        labelled = target.ndim == 1 or info is None or (info.classes is not None and len(info.columns) == 1)
+        if info is None:
+            labelled = target.ndim == 1 or self.loss.kind != "multiclass"
+        else:
+            labelled = info.classes is not None and len(info.columns) == 1
         location, spread = self._target_scale or (None, None)
         evaluation = Evaluation(self.loss.kind, predictions.shape[1], labelled, location, spread)
         evaluation.to_device(predictions.device)
@@ -311,7 +302,13 @@ class ComponentModule(lightning.LightningModule):
     def _log_epoch(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
-            self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("loss"))
+            self.log(
+                name,
+                value.to(self.device),
+                reduce_fx="max",
+                sync_dist=True,
+                prog_bar=name.endswith(("/loss", "epoch_loss")),
+            )
 
     def _original(self, values: Tensor) -> Tensor:
         """Regression values in the target's units, in float64; anything else as it is."""
@@ -322,16 +319,17 @@ class ComponentModule(lightning.LightningModule):
     # ------------------------------------------------------------------ prediction
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Predictions, link applied, in float64 on the CPU."""
-        features = batch.features if isinstance(batch, Batch) else batch[0]
-        predictions: Tensor = self.loss.link(self(features).double())
-        return predictions.cpu()
+        """Predictions, link applied and in the target's units, in float64 on the CPU."""
+        own = isinstance(batch, list | tuple) and not isinstance(batch, Batch)
+        features = batch.features if isinstance(batch, Batch) else batch[0] if own else batch
+        return self._original(self.loss.link(self(features).double())).cpu()
 
-    def predict(self, source: Any) -> polars.DataFrame:
+    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
 
         Args:
             source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
+            name: what messages call it.
 
         Returns:
             n rows: a column per target in its own units; for classes the label and `probability_…`.
@@ -342,21 +340,16 @@ class ComponentModule(lightning.LightningModule):
         """
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
-        features = self.preprocessing.features(as_frame(source))
+        features = self.preprocessing.features(as_frame(source), name)
         network = self._built()
         parameter = next(network.parameters(), torch.zeros(()))
-        training = network.training
-        network.eval()
-        try:
-            with torch.no_grad():
-                chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
-                predictions = torch.cat([self.loss.link(network(chunk).double()).cpu() for chunk in chunks])
-        finally:
-            network.train(training)
-        return self.decode(predictions)
+        with evaluating(network):
+            chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
+            predictions = torch.cat([self.loss.link(network(chunk).double()).cpu() for chunk in chunks])
+        return self.decode(self._original(predictions))
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
-        """Name the columns of predictions and restore labels and units."""
+        """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""
         if self.preprocessing is None:
             raise ConfigurationError("nothing to decode with: fit first, or load a checkpoint")
         return self.preprocessing.decode(predictions, self.loss.prediction_names(self.preprocessing.info))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.batch import Batch
-from torchplug.contracts import Loss, Regularizer
+from torchplug.component import TargetInfo
+from torchplug.contracts import CLASS_KINDS, Loss, Regularizer
 from torchplug.errors import ConfigurationError
 
 Reduction = Literal["mean", "sum"]
@@ -47,6 +48,7 @@ class Objective:
         self.network = network
         self.loss = loss
         self.reduction = reduction
+        self._checked = False
         self.penalties = [(regularizer, penalized(network, regularizer.only)) for regularizer in regularizers]
 
     def share(self, batch: Batch, world: int, window: int) -> tuple[Tensor, Tensor]:
@@ -72,8 +74,34 @@ class Objective:
         if len(batch.weight) == 0:  # a rank without rows still takes part in DDP's reduction
             parameters = (*self.network.parameters(), *self.loss.parameters())
             return torch.stack([0.0 * p.sum() for p in parameters if p.requires_grad]).sum()
-        values: Tensor = self.loss(self.network(batch.features), batch.target)
+        scores = self.network(batch.features)
+        if not self._checked:
+            check_shapes(self.loss, scores, batch.target)
+            self._checked = True
+        values: Tensor = self.loss(scores, batch.target)
         return (values * batch.weight).sum()
+
+
+def check_shapes(loss: Loss, scores: Tensor, target: Tensor) -> None:
+    """Refuse scores and targets that would broadcast against each other into nonsense.
+
+    Raises:
+        ConfigurationError: naming both shapes.
+    """
+    k = target.shape[-1]
+    if target.ndim == 1:
+        fit = scores.ndim == 2
+    elif loss.kind == "multiclass":
+        fit = scores.shape == target.shape
+    else:
+        columns = tuple(f"y{j}" for j in range(k))
+        wanted = loss.outputs(TargetInfo(columns, None))
+        fit = scores.shape[1:] == (wanted,) and (k == 1 or loss.kind not in CLASS_KINDS)
+    if not fit:
+        raise ConfigurationError(
+            f"the network gives scores of shape {tuple(scores.shape)}, which do not fit {type(loss).__name__} of "
+            f"targets of shape {tuple(target.shape)}"
+        )
 
 
 def _total(penalties: Iterable[tuple[Regularizer, dict[str, nn.Parameter]]]) -> Tensor:

@@ -5,6 +5,17 @@ import shlex
 import pytest
 import torch
 
+STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks"
+FILES = {
+    "broken.yaml": b"model: {loss: mse\n  optimizer: [\n",
+    "tab.yaml": b"model:\n\tloss: mse\n",
+    "binary.yaml": bytes(range(128, 256)),
+    "list.yaml": b"- a\n- b\n",
+    "empty.yaml": b"",
+    "misspelt.yaml": b"model: {optimzer: adam}\n",
+    "good.yaml": b"trainer: {max_epochs: 3}\n",
+    "broken.ckpt": b"no checkpoint",
+}
 TABLE = {
     # components and their parameters
     "--model.optimizer adm": "--model.optimizer: unknown optimizer 'adm': did you mean adam",
@@ -47,14 +58,47 @@ TABLE = {
     "--data.impute guess": "--data.impute: expected",
     "--tracking.mode sometimes": "--tracking.mode: expected one of",
     "--config nofile.yaml": "--config: File does not exist",
+    # configuration files
+    "--config broken.yaml": "broken.yaml is not valid YAML, line 2, column 12: did not find expected",
+    "--config broken.yaml fit": "broken.yaml is not valid YAML, line 2",
+    "--ckpt_path best --config=broken.yaml": "broken.yaml is not valid YAML",
+    "--config tab.yaml": "tab.yaml is not valid YAML, line 2, column 1",
+    "--config binary.yaml": "binary.yaml is no configuration: it is not text in UTF-8",
+    "--config list.yaml": "list.yaml holds no settings",
+    "--config empty.yaml": "empty.yaml holds no settings",
+    "--config misspelt.yaml": "unknown setting model.optimzer; did you mean model.optimizer?",
+    "--config misspelt.yaml fit": "unknown setting model.optimzer; did you mean model.optimizer?",
+    "--config good.yaml fit": "trainer.max_epochs is a setting of a subcommand: give --config after the subcommand",
+    "--config '{model: [}'": "--config: neither a file nor valid YAML",
+    "--data '{sorce: iris}'": "unknown setting data.sorce; did you mean data.source?",
+    "--model.optimizer '{class_path: adam'": "{class_path: adam is neither a name nor valid YAML",
     # trainer
     "--trainer.accelerator abacus": "--trainer:",
     "--trainer.strategy telepathy": "--trainer:",
-    "--trainer.max_epochs -5": "--trainer:",
+    "--trainer.accelerator tpu": "--trainer:",
+    "--trainer.devices 4096": "--trainer.devices 4096: a process each, and this machine has",
+    "--trainer.max_epochs -5": "--trainer.max_epochs must be a whole number of at least 1, or -1 for no limit, not -5",
+    "--trainer.max_epochs 0": "--trainer.max_epochs",
+    "--trainer.max_steps 0": "--trainer.max_steps",
+    "--trainer.accumulate_grad_batches 0": "--trainer.accumulate_grad_batches must be a whole number of at least 1",
+    "--trainer.check_val_every_n_epoch 0": "--trainer.check_val_every_n_epoch",
+    "--trainer.gradient_clip_val -1": "--trainer.gradient_clip_val must be a number of at least 0",
+    "--trainer.limit_train_batches 0": "--trainer.limit_train_batches must be above 0",
+    "--trainer.limit_train_batches 2.5": "--trainer:",
+    "--trainer.log_every_n_steps -1": "--trainer.log_every_n_steps",
+    "--seed_everything -3": "--seed_everything must be from 0 to 4294967295, not -3",
+    "--trainer.callbacks+=EarlyStoping": "--trainer.callbacks: unknown class 'EarlyStoping'",
+    "--trainer.callbacks+=EarlyStopping": "--trainer.callbacks: EarlyStopping needs monitor",
+    f"{STOPPING}.monitr val/loss": "EarlyStopping has no parameter 'monitr'",
+    f"{STOPPING}.monitor val/loss --trainer.callbacks.patience many": "EarlyStopping: expected int, got many",
+    f"{STOPPING}.monitor val/loss --trainer.callbacks.mode best": "--trainer: `mode` can be min, max, got best",
+    f"{STOPPING}.monitor val/accuracy": "watches val/accuracy, which no epoch logs: watch train/epoch_loss, val/loss,",
+    f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "which no epoch logs: watch train/epoch_loss",
     # data
     "--data.split [0.9,0.9]": "must add up to 1",
     "--data.source nofile.csv --data.target y": "nofile.csv",
     "--data.target nocolumn": "nocolumn",
+    "--data.source null": "--data.source is needed",
     "--model.loss cross_entropy": "real values",
     "--data.source wine --model.loss bce": "bce separates two classes, the target has 3",
     # checkpoints
@@ -69,7 +113,8 @@ TABLE = {
 
 @pytest.mark.parametrize("line", TABLE)
 def test_refused(run, tmp_path, line):
-    (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     status, printed, errors = run(shlex.split(line))
     assert status == 2

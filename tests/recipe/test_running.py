@@ -55,7 +55,7 @@ def test_coefficients_reproduce_predictions(run, tmp_path):
     assert table.columns == ["row", "age", "target"]
     frame = load_diabetes(as_frame=True).data
     expected = coefficients.pop("(intercept)") + sum(frame[name] * value for name, value in coefficients.items())
-    assert table["row"].to_list() == list(range(len(frame)))
+    assert table["row"].to_list() == list(range(1, len(frame) + 1))  # counted as messages count
     assert table["target"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-5, abs=1e-3)
 
 
@@ -118,13 +118,16 @@ def test_predict_new_rows_without_a_target(run, tmp_path):
     [
         (["--output", "table.xlsx"], ".csv or .parquet"),
         (["--output", "nowhere/table.csv"], "no directory nowhere"),
+        (["--output", "folder.csv"], "--output folder.csv: it cannot be written (Is a directory)"),
         (["--id", "name"], "the input has no such column"),
+        (["--id", "target"], "--id target: the output has columns row, target; repeat another one"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "one process"),
-        (["--data.source", "iris"], "age"),
+        (["--data.source", "iris"], "iris has no columns age"),
     ],
 )
 def test_refused_predictions(run, tmp_path, flags, message):
     run(SHORT)
+    (tmp_path / "folder.csv").mkdir()
     status, _, errors = run(["predict", *flags])
     assert status == 2
     assert message in errors
@@ -136,6 +139,38 @@ def test_a_checkpoint_outside_a_run_directory_suffices(run, tmp_path):
     (the_run(tmp_path) / "checkpoints" / "last.ckpt").rename(tmp_path / "moved.ckpt")
     assert run(["test", "--ckpt_path", "moved.ckpt"])[0] == 0
     assert (tmp_path / "test_openings.jsonl").is_file()
+
+
+def test_what_the_data_module_noticed_is_said_once(run, tmp_path):
+    frame = load_diabetes(as_frame=True).frame
+    table = polars.DataFrame(frame.to_dict("list")).with_columns(flat=polars.lit(3.0))
+    table[0, "age"] = None
+    table.write_csv(tmp_path / "gap.csv")
+    data = ["--data.source", "gap.csv", "--data.target", "target", "--data.impute", "drop"]
+    _, printed, errors = run([*SHORT, *data])
+    assert errors == ""
+    assert printed.count("note: gap.csv: 1 of 442 rows dropped for missing values") == 1
+    assert printed.count("note: constant in the training part, so without effect: flat") == 1
+
+
+@pytest.mark.parametrize("epochs", ["2", "3"])
+def test_a_run_that_is_done_needs_more_epochs(run, tmp_path, epochs):
+    run(SHORT)
+    before = (the_run(tmp_path) / "config.yaml").read_text()
+    status, printed, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs])
+    assert (status, printed) == (2, "")
+    assert "has 3 epochs behind it: ask for more in all, such as --trainer.max_epochs 6" in errors
+    assert (the_run(tmp_path) / "config.yaml").read_text() == before
+
+
+def test_a_checkpoint_without_its_weights_cannot_be_gone_on_from(run, tmp_path):
+    run(SHORT)
+    content = torch.load(the_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**content, "state_dict": {}}, tmp_path / "hollow.ckpt")
+    status, _, errors = run(["fit", "--ckpt_path", "hollow.ckpt", "--trainer.max_epochs", "5"])
+    assert status == 2
+    assert "hollow.ckpt cannot be gone on from" in errors
+    assert len(list((tmp_path / "runs" / "linear_regression").iterdir())) == 1
 
 
 def test_nothing_validated_is_said(run, tmp_path):

@@ -43,7 +43,7 @@ def test_a_name_that_is_taken_is_not_shared(tmp_path, monkeypatch):
 def test_a_file_in_the_way_is_one_clear_line(tmp_path, obstacle):
     (tmp_path / obstacle).parent.mkdir(exist_ok=True)
     (tmp_path / obstacle).write_text("")
-    with pytest.raises(ConfigurationError, match="Not a directory; choose another root") as caught:
+    with pytest.raises(ConfigurationError, match="Not a directory; make it writable, or start in another") as caught:
         RunDirectory.create("mlp", tmp_path / "runs")
     assert "\n" not in str(caught.value)
 

@@ -18,7 +18,8 @@ from torchplug.tracking import wandb as tracking
 from torchplug.tracking.checkpoints import checkpoint_callbacks
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
-from torchplug.tracking.wandb import Tracking, WandbLogger, wandb_logger
+from torchplug.tracking.settings import Tracking
+from torchplug.tracking.wandb import WandbLogger, wandb_logger
 
 KEY = "0" * 40
 CONFIG = {"model": {"optimizer": {"name": "adam", "parameters": {"lr": 0.1}}, "hidden": [64, 64]}, "seed": 1}

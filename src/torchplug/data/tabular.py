@@ -172,6 +172,8 @@ class TabularData(LightningDataModule):
             self._prepare_prediction(request)
             return
         self.prepare(request)
+        if hasattr(module, "adopt"):
+            module.adopt(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
             # no loader is how the trainer would be told, and it warns of one; so it is told not to ask
             self._val_limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0

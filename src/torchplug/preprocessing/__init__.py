@@ -204,10 +204,10 @@ class Preprocessing:
         return self.target_coding.original_units(predictions)
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
-        """Predictions as a table in the target's labels and units.
+        """Predictions as a table with the target's labels.
 
         Args:
-            predictions: (n, m), the link applied, standardization not yet undone.
+            predictions: (n, m), the link applied, numbers in original units.
             names: a column name for each of the m numbers; only regression and count use them.
 
         Returns:

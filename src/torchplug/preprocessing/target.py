@@ -73,7 +73,7 @@ def read_target(
     if len(columns) > 1:
         if kind != "multiclass":
             raise DataError(f"{where}: {name} takes one target column, not {len(columns)}: {enumerate_names(columns)}")
-        _refuse_probabilities(frame.select(columns), name, where)
+        _refuse_probabilities(frame.select(columns), name, where, rows)
         return TargetReading(kind, tuple(columns), labels=False)
     series = frame[columns[0]]
     if _holds_labels(series):
@@ -182,15 +182,15 @@ class TargetCoding:
         return values * scale + center
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
-        """Predictions (n, m), link applied, as a table in the target's labels and units.
+        """Predictions (n, m), link applied and in original units, as a table with the target's labels.
 
         Args:
-            predictions: standardized numbers, probabilities, or a margin loss's scores.
+            predictions: numbers in original units, probabilities, or a margin loss's scores.
             names: a column name for each of the m numbers of regression and count.
         """
         predictions = predictions.detach().cpu().double()
         if self.kind not in CLASS_KINDS:
-            return _table(names, self.original_units(predictions))
+            return _table(names, predictions)
         classes, column = self.info.classes, self.info.columns[0] if len(self.info.columns) == 1 else "label"
         if classes is None:
             return _table([column], predictions)
@@ -293,14 +293,15 @@ def _refuse_gaps(frame: pl.DataFrame, columns: Sequence[str], where: str, rows: 
         refuse_infinite(series, where, rows)
 
 
-def _refuse_probabilities(frame: pl.DataFrame, name: str, where: str) -> None:
+def _refuse_probabilities(frame: pl.DataFrame, name: str, where: str, rows: Rows | None) -> None:
     for column in frame.columns:
         _refuse_labels(frame[column], name, where)
     values = _numbers(frame, frame.columns)
     bad = ((values < 0).any(1) | ((values.sum(1) - 1).abs() > 1e-6)).nonzero()
     if len(bad):
         row = int(bad[0])
+        number = 1 + (row if rows is None else int(rows[row]))
         raise DataError(
-            f"{where}: {name} reads several target columns as probabilities that add up to 1, and row {row + 1} has "
+            f"{where}: {name} reads several target columns as probabilities that add up to 1, and row {number} has "
             f"{enumerate_names(f'{value:g}' for value in values[row].tolist())}: correct it, or give one target column"
         )

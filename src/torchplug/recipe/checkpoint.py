@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
-from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, load_yaml, subcommand_of
+from torchplug.recipe.configuration import configurations, read_configuration
+from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
 from torchplug.tracking.checkpoints import resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
 _FLAG = "--ckpt_path"
-_CONFIG = re.compile(r"(?:-c|--config)(?:=(.*))?$")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Origin:
         settings = replace(recipe, model=model, data=data or recipe.data)
         if not resume or self.run is None:
             return settings
-        config = _read_yaml(self.run.path / "config.yaml")
+        config = read_configuration(self.run.path / "config.yaml")
         return replace(settings, trainer=config.get("trainer") or {}, seed=config.get("seed_everything", recipe.seed))
 
 
@@ -77,16 +74,18 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
 
     Raises:
         CheckpointError: if there is no such checkpoint, or it cannot be read.
+        ConfigurationError: if a configuration file cannot be read.
     """
     subcommand = subcommand_of(arguments)
     if subcommand not in SUBCOMMANDS:
         return list(arguments), None
     arguments = list(arguments)
     wanted, kept = _flag(arguments)
+    configured = _from_configuration(arguments, subcommand)
     if wanted is None:
         wanted = os.environ.get(f"{ENVIRONMENT_PREFIX}_{subcommand.upper()}__CKPT_PATH")
     if wanted is None:
-        wanted = _from_configuration(arguments, subcommand)
+        wanted = configured
     if wanted is None and subcommand != "fit":
         wanted = "best"
     if wanted is None or {"-h", "--help"} & set(arguments):
@@ -113,19 +112,8 @@ def _flag(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def _from_configuration(arguments: Sequence[str], subcommand: str) -> str | None:
     wanted = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if match := _CONFIG.match(argument):
-            content = _read_yaml(Path(match[1] or following))
-            inner = content.get(subcommand)
-            for level in (content, inner if isinstance(inner, Mapping) else {}):
-                wanted = level.get("ckpt_path") or wanted
+    for content in configurations(arguments):
+        inner = content.get(subcommand)
+        for level in (content, inner if isinstance(inner, Mapping) else {}):
+            wanted = level.get("ckpt_path") or wanted
     return wanted
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    """A configuration file's content; nothing where it cannot be read, which the parser then reports."""
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, YAMLError):
-        return {}
-    return content if isinstance(content, Mapping) else {}

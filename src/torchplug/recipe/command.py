@@ -6,6 +6,7 @@ import argparse
 import functools
 import inspect
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torchplug.recipe.checkpoint import Origin, locate
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.messages import one_line
 from torchplug.recipe.parser import RecipeParser, Settings, build, misplaced, read, subcommand_of, with_subcommand
+
+_GRACE_SECONDS = 3.0
 
 
 class Command:
@@ -178,6 +181,9 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
                     file=sys.stderr,
                     flush=True,
                 )
+            elif error.exit_status == 2:
+                # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
+                time.sleep(_GRACE_SECONDS)
             return error.exit_status
         except KeyboardInterrupt:
             return running.INTERRUPTED

@@ -14,12 +14,13 @@ import jsonargparse
 from jsonargparse import _typehints as jsonargparse_typehints
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from torchplug.assembly import SpecLike
 from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
 from torchplug.recipe import components
-from torchplug.tracking.wandb import Tracking
+from torchplug.tracking.settings import Tracking
 
 SUBCOMMANDS = {
     "fit": "Train on the training part and report on the validation part.",
@@ -97,7 +98,7 @@ def build(program: str, settings: Settings) -> RecipeParser:
         program: the name that help and errors show.
         settings: the defaults.
     """
-    jsonargparse.set_loader(_PARSER_MODE, load_yaml)
+    jsonargparse.set_loader(_PARSER_MODE, load_yaml, exceptions=(YAMLError,))
     # Configuration can name our components and Lightning's classes, and nothing else: any other
     # path is refused before it is imported.
     jsonargparse.set_parsing_settings(
@@ -137,7 +138,12 @@ def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str
         help=f"{'Resume from' if resumes else 'Use'} best or last of the newest run, a run directory, or a file.",
     )
     if name == "predict":
-        parser.add_argument("--output", type=str | None, default=None, help="File to write: .csv or .parquet.")
+        parser.add_argument(
+            "--output",
+            type=str | None,
+            default=None,
+            help="File to write, .csv or .parquet; its column `row` counts the input's rows from 1.",
+        )
         parser.add_argument("--id", type=str | None, default=None, help="Column of the input to repeat in the output.")
     return parser
 

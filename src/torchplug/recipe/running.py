@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -17,29 +18,34 @@ import lightning
 import polars
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, TorchplugError
+from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.parser import load_yaml
+from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
-from torchplug.tables import read
+from torchplug.tables import describe, read
 from torchplug.tracking.checkpoints import checkpoint_callbacks
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
+from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
-from torchplug.tracking.wandb import Tracking, WandbLogger, wandb_logger
+from torchplug.tracking.wandb import WandbLogger, wandb_logger
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
+
+_LARGEST_SEED = 2**32 - 1
+"""NumPy's."""
 
 
 def first_rank() -> bool:
@@ -54,7 +60,7 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
         TorchplugError: for input that is refused, or training that had to stop.
     """
     _quieten()
-    lightning.seed_everything(command.settings.seed_everything, workers=True, verbose=False)
+    _seed(command.settings.seed_everything)
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
@@ -63,6 +69,12 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     finally:
         _leave_process_group(together=status == 0)
     return status
+
+
+def _seed(seed: int) -> None:
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigurationError(f"--seed_everything must be from 0 to {_LARGEST_SEED}, not {seed}")
+    lightning.seed_everything(seed, workers=True, verbose=False)
 
 
 def _leave_process_group(together: bool) -> None:
@@ -91,12 +103,14 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
-        _check_resumable(module, resumed.file)
-    trainer = _trainer(command)
+        _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
+    trainer = build_trainer(command.parser, command.settings)
+    refuse_unlogged(trainer, module.epoch_metrics(validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     _describe(command, module, data, directory)
     wandb = _attach(trainer, command, module, data, directory)
+    _say_notes(data)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
     except SystemExit:
@@ -115,18 +129,28 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     if first_rank():
         if isinstance(module.network, Linear):
             directory.write_coefficients(module.coefficients())
-        if not data.sizes["validation"]:
-            print("nothing was validated: the split leaves no validation rows")
         print_summary(trainer.callback_metrics, directory)
     return 0
 
 
+def _say_notes(data: TabularData) -> None:
+    """What the data module noticed in the table, such as rows that were left out."""
+    if first_rank():
+        for note in data.notes:
+            print(f"note: {note}", flush=True)
+
+
 def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
     if directory.last.is_file():
-        script, last = os.path.relpath(command.script), os.path.relpath(directory.last)
+        script, last = _short(Path(command.script)), _short(directory.last)
         print(f"interrupted; go on with: python {script} fit --ckpt_path {last}")
     else:
         print("interrupted before the first epoch ended: there is no checkpoint to go on from")
+
+
+def _short(path: Path) -> str:
+    """The path from here, or the whole one if that is shorter."""
+    return shlex.quote(min(os.path.relpath(path), os.path.abspath(path), key=len))
 
 
 def _validate(command: Command, module: ComponentModule, data: TabularData) -> int:
@@ -143,10 +167,11 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
     module.adopt(data)
-    trainer = _trainer(command)
+    trainer = build_trainer(command.parser, command.settings)
     run = command.origin.run
     if run is not None:
         trainer.loggers = [JsonlLogger(run)]
+    _say_notes(data)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
@@ -159,7 +184,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
 
 def _predict(command: Command, module: ComponentModule, data: TabularData) -> int:
     assert command.origin is not None
-    trainer = _trainer(command)
+    trainer = build_trainer(command.parser, command.settings)
     if trainer.world_size > 1:
         raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
     folder = command.origin.run.path if command.origin.run is not None else Path()
@@ -169,39 +194,20 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
     frame = read(data.sources["source"])
-    table = module.predict(frame)
-    names = polars.DataFrame({"row": range(frame.height)})
+    table = module.predict(frame, describe(data.sources["source"]))
+    names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.id) is not None:
         if column not in frame.columns:
             raise ConfigurationError(f"--id {column}: the input has no such column, it has {', '.join(frame.columns)}")
-        names = names.with_columns(frame[column].alias(column))
+        if column in (taken := [*names.columns, *table.columns]):
+            raise ConfigurationError(f"--id {column}: the output has columns {', '.join(taken)}; repeat another one")
+        names = names.with_columns(frame[column])
     _write_table(polars.concat([names, table], how="horizontal"), output)
     print(f"{frame.height} predictions: {output}")
     return 0
 
 
 _COMMANDS = {"fit": _fit, "validate": _validate, "test": _test, "predict": _predict}
-
-
-def _trainer(command: Command) -> lightning.Trainer:
-    """Lightning's Trainer as the settings ask for it, without loggers.
-
-    Raises:
-        ConfigurationError: if Lightning refuses: devices that are not there, unknown strategies.
-    """
-    settings: dict[str, Any] = dict(vars(command.parser.instantiate(command.settings).trainer))
-    callbacks = settings.pop("callbacks", None) or []
-    callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
-    watched = sys.stdout.isatty() and settings.pop("enable_progress_bar", None) is not False
-    if watched:
-        callbacks.append(RichProgressBar())
-    settings.update(callbacks=callbacks, enable_progress_bar=watched, logger=False, use_distributed_sampler=False)
-    settings["enable_model_summary"] = bool(settings.get("enable_model_summary"))
-    settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
-    try:
-        return lightning.Trainer(**settings)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
 def _describe(command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory) -> None:
@@ -272,18 +278,32 @@ def _record_opening(command: Command, data: TabularData) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _check_resumable(module: ComponentModule, file: Path) -> None:
-    """Refuse a checkpoint of other data before any rank is launched.
+def _check_resumable(module: ComponentModule, file: Path, epochs: int | None) -> None:
+    """Refuse a checkpoint of other data, or one with nothing left to train, before any rank is launched.
 
     Raises:
-        CheckpointError: if the checkpoint's preprocessing is not that of the data.
+        CheckpointError: if the checkpoint's preprocessing is not that of the data, or parts of it are missing.
+        ConfigurationError: if the epochs asked for are done.
     """
     content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     module.on_load_checkpoint(dict(content))
+    try:
+        module.load_state_dict(content["state_dict"])
+        done: int = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{file} cannot be gone on from: {' '.join(str(error).split())}") from error
+    if epochs is not None and 0 <= epochs <= done:
+        raise ConfigurationError(
+            f"{file} has {done} epochs behind it: ask for more in all, such as --trainer.max_epochs {2 * done}"
+        )
 
 
 def _write_table(table: polars.DataFrame, output: Path) -> None:
-    """Write whole or not at all."""
+    """Write whole or not at all.
+
+    Raises:
+        ConfigurationError: if the file cannot be written.
+    """
     part = output.with_name(f".{output.name}.part")
     try:
         if output.suffix == ".csv":
@@ -291,5 +311,7 @@ def _write_table(table: polars.DataFrame, output: Path) -> None:
         else:
             table.write_parquet(part)
         part.replace(output)
+    except OSError as error:
+        raise ConfigurationError(f"--output {output}: it cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)

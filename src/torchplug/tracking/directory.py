@@ -107,5 +107,7 @@ def _make(parent: Path) -> Path:
         except FileExistsError:
             continue  # another job took this very name
         except OSError as error:
-            raise ConfigurationError(f"cannot make {path}: {error.strerror}; choose another root for runs") from error
+            raise ConfigurationError(
+                f"cannot make {path}: {error.strerror}; make it writable, or start in another directory"
+            ) from error
         return Path(os.path.abspath(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,7 @@ from typing_extensions import override
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.jsonl import plain_values
+from torchplug.tracking.settings import Tracking
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -43,31 +43,6 @@ _BEST = {
     "average_precision": "max",
 }
 """Which value of a metric, whatever its part of the data, is the best."""
-
-
-@dataclass
-class Tracking:
-    """Settings of tracking by Weights & Biases.
-
-    Args:
-        mode: online; offline (a folder in the run directory, to be sent with `wandb sync`); disabled; or auto: what
-            WANDB_MODE says, else online where wandb is logged in, else offline.
-        project: the W&B project.
-        group: shown together in W&B: runs that belong to one study.
-        tags: labels of the run.
-        name: the run's name; W&B invents one by default.
-        id: the id of a W&B run to continue. Offline, the part is written beside the first, and
-            `wandb sync` joins them only with `--append` and after the first has been sent.
-        log_checkpoint: send the best checkpoint as an artifact when the run ends.
-    """
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "torchplug"
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    name: str | None = None
-    id: str | None = None
-    log_checkpoint: bool = False
 
 
 def wandb_logger(

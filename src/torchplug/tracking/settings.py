@@ -1,0 +1,35 @@
+"""What a user sets about tracking.
+
+In a module of its own: the command line's parser runs whatever stands under `if TYPE_CHECKING` where a
+class of settings is defined, which beside the logger would be wandb's slow import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class Tracking:
+    """Settings of tracking by Weights & Biases.
+
+    Args:
+        mode: online; offline (a folder in the run directory, to be sent with `wandb sync`); disabled; or auto: what
+            WANDB_MODE says, else online where wandb is logged in, else offline.
+        project: the W&B project.
+        group: shown together in W&B: runs that belong to one study.
+        tags: labels of the run.
+        name: the run's name; W&B invents one by default.
+        id: the id of a W&B run to continue. Offline, the part is written beside the first, and
+            `wandb sync` joins them only with `--append` and after the first has been sent.
+        log_checkpoint: send the best checkpoint as an artifact when the run ends.
+    """
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "torchplug"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    name: str | None = None
+    id: str | None = None
+    log_checkpoint: bool = False

@@ -1,0 +1,173 @@
+"""ComponentModule with Lightning's own loaders, callbacks, limits and precisions."""
+
+import copy
+import logging
+import pickle
+import warnings
+
+import lightning.pytorch.tuner
+import numpy as np
+import polars
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from torchplug import ComponentModule, TabularData, use
+from torchplug.errors import ConfigurationError
+
+SGD = use("sgd", lr=0.1)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # a loader over tensors in memory has no use for worker processes
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's remark where there is no validation part on purpose
+        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+        # Lightning's remarks on what two tests do on purpose: layers in evaluation mode, accumulation by a callback
+        warnings.filterwarnings("ignore", message=r"Found 1 module\(s\) in eval mode")
+        warnings.filterwarnings("ignore", message=r"When using `Trainer\(accumulate_grad_batches")
+        # several tests train without a validation part on purpose
+        warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no")
+        yield
+
+
+def trainer(tmp_path, **settings):
+    defaults = {
+        "accelerator": "cpu",
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "log_every_n_steps": 1,
+        "default_root_dir": tmp_path,
+    }
+    return lightning.Trainer(**{**defaults, **settings})
+
+
+def frame(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3)) * [1, 10, 0.1] + [0, 5, 100]
+    y = X @ [1.0, -0.2, 3.0] + 7 + 0.1 * rng.normal(size=n)
+    kind = np.where(y > np.median(y), "high", "low")
+    return polars.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y, "kind": kind})
+
+
+def regression(**settings):
+    return TabularData(frame().drop("kind"), target="y", **{"batch_size": 12, **settings})
+
+
+def test_a_flat_target_of_any_loader_is_a_column(tmp_path):
+    X = torch.randn(64, 3)
+    loader = DataLoader(TensorDataset(X, X.sum(1)), batch_size=16)
+    module = ComponentModule(nn.Linear(3, 1), "mse", use("sgd", lr=0.1))
+    trainer(tmp_path, max_epochs=60).fit(module, loader, loader)
+    torch.testing.assert_close(module.network.weight, torch.ones(1, 3), atol=1e-2, rtol=0)
+
+
+def test_targets_that_would_broadcast_are_refused(tmp_path):
+    loader = DataLoader(TensorDataset(torch.randn(8, 3), torch.randn(8, 2)), batch_size=4)
+    module = ComponentModule(nn.Linear(3, 1), "mse", SGD)
+    with pytest.raises(ConfigurationError, match=r"scores of shape \(4, 1\).*targets of shape \(4, 2\)"):
+        trainer(tmp_path).fit(module, loader)
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "cosine", "one_cycle", use("warmup", steps=3)])
+def test_a_run_bounded_by_steps_alone(tmp_path, scheduler):
+    run = trainer(tmp_path, max_epochs=None, max_steps=10)
+    run.fit(ComponentModule("linear", "mse", SGD, scheduler=scheduler), regression())
+    assert run.global_step == 10
+
+
+def test_an_endless_loader(tmp_path):
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.ones(3), torch.ones(1))] * 20)
+
+    module = ComponentModule(nn.Linear(3, 1), "mse", use("sgd", lr=1e-3), scheduler="exponential")
+    run = trainer(tmp_path)
+    run.fit(module, DataLoader(Rows(), batch_size=4))
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.95**2)
+
+
+def test_accumulation_that_changes_over_the_epochs(tmp_path):
+    callback = lightning.pytorch.callbacks.GradientAccumulationScheduler({0: 1, 2: 3})
+    module = ComponentModule("linear", "mse", use("sgd", lr=0.01), [use("l2", coefficient=0.1)], "constant")
+    run = trainer(tmp_path, max_epochs=4, callbacks=[callback], precision="64-true")
+    run.fit(module, regression(split=[1.0], batch_size=9, shuffle=False))
+    table = frame()
+    X, y = table.select("a", "b", "c").to_numpy(), table["y"].to_numpy()
+    X = (X - X.mean(0)) / X.std(0)
+    weight, bias = np.zeros(3), 0.0
+    for epoch in range(4):
+        rows = 9 if epoch < 2 else 27
+        for start in range(0, 60, rows):
+            part = X[start : start + rows]
+            error = part @ weight + bias - y[start : start + rows]
+            weight = weight - 0.01 * (2 * part.T @ error / len(error) + 0.2 * weight)
+            bias -= 0.01 * 2 * error.mean()
+    np.testing.assert_allclose(module.network.map.weight.detach().numpy()[0], weight, rtol=1e-10)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_of_a_fitted_module_predicts_and_leaves_the_trainer_behind(tmp_path, copied):
+    module, data = ComponentModule(use("mlp", hidden=[4]), "mse", SGD), regression()
+    trainer(tmp_path).fit(module, data)
+    again = copied(module)
+    assert not hasattr(again.execution, "_trainer")
+    assert again.predict(frame()).equals(module.predict(frame()))
+    trainer(tmp_path).fit(again, regression())
+
+
+def test_callbacks_that_copy_the_network_find_it(tmp_path):
+    average = lightning.pytorch.callbacks.EMAWeightAveraging(decay=0.5)
+    trainer(tmp_path, callbacks=[average]).fit(ComponentModule("linear", "mse", SGD), regression())
+    assert len(list(average._average_model.parameters())) == 2
+
+
+def test_layers_keep_their_modes(tmp_path):
+    network = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 1))
+    network[1].eval().requires_grad_(False)
+    module = ComponentModule(network, "mse", SGD)
+    trainer(tmp_path).fit(module, regression())
+    module.predict(frame())
+    assert network.training
+    assert not network[1].training
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_the_trainer_predicts_in_original_units(tmp_path, standardize):
+    data, module = regression(standardize_target=standardize), ComponentModule("linear", "mse", SGD)
+    run = trainer(tmp_path, max_epochs=20, precision="64-true")
+    run.fit(module, data)
+    got = torch.cat(run.predict(module, TabularData(frame().drop("y", "kind"), batch_size=12)))
+    np.testing.assert_allclose(got[:, 0].numpy(), module.predict(frame())["y"].to_numpy(), rtol=1e-12)
+    assert module.decode(got).columns == ["y"]
+
+
+def test_bare_tensors_are_features_to_predict_from(tmp_path):
+    module = ComponentModule(nn.Linear(3, 1), "mse")
+    got = trainer(tmp_path).predict(module, DataLoader(torch.zeros(6, 3), batch_size=4))
+    assert [tuple(part.shape) for part in got] == [(4, 1), (2, 1)]
+
+
+def test_float64_survives_a_checkpoint_to_the_bit(tmp_path):
+    run, module = trainer(tmp_path, precision="64-true"), ComponentModule("linear", "mse", use("sgd", lr=0.01))
+    run.fit(module, regression())
+    run.save_checkpoint(tmp_path / "double.ckpt")
+    fresh = ComponentModule("linear", "mse", use("sgd", lr=0.01))
+    run = trainer(tmp_path, precision="64-true")
+    run.test(fresh, regression(), ckpt_path=tmp_path / "double.ckpt", weights_only=True, verbose=False)
+    assert torch.equal(fresh.network.map.weight, module.network.map.weight)
+
+
+def test_the_learning_rate_finder_runs(tmp_path):
+    tuner = lightning.pytorch.tuner.Tuner(trainer(tmp_path, max_epochs=5))
+    found = tuner.lr_find(ComponentModule("linear", "mse", SGD), regression(), num_training=8, update_attr=False)
+    assert len(found.results["lr"]) == 8
