@@ -79,3 +79,19 @@ def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu`, or `gpu(count)`, where there are fewer CUDA devices, and say so."""
+    marked = [(item, marker) for item in items if (marker := item.get_closest_marker("gpu"))]
+    if not marked:
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    for item, marker in marked:
+        wanted = marker.args[0] if marker.args else 1
+        if there < wanted:
+            item.add_marker(
+                pytest.mark.skip(reason=f"needs {wanted} CUDA device(s), torch {torch.__version__} sees {there}")
+            )
