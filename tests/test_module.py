@@ -4,7 +4,6 @@ import logging
 import math
 import warnings
 
-import lightning
 import numpy as np
 import polars
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from small_fits import classification, frame, regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import (
     CheckpointError,
@@ -35,38 +35,6 @@ def quiet():
         # Lightning's remark where there is no validation part on purpose
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
         yield
-
-
-def trainer(tmp_path, **settings):
-    defaults = {
-        "accelerator": "cpu",
-        "max_epochs": 2,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "log_every_n_steps": 1,
-        "default_root_dir": tmp_path,
-    }
-    return lightning.Trainer(**{**defaults, **settings})
-
-
-def frame(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 3)) * [1, 10, 0.1] + [0, 5, 100]
-    y = X @ [1.0, -0.2, 3.0] + 7 + 0.1 * rng.normal(size=n)
-    kind = np.where(y > np.median(y), "high", "low")
-    return polars.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y, "kind": kind})
-
-
-def regression(**settings):
-    return TabularData(frame().drop("kind"), target="y", **{"batch_size": 12, **settings})
-
-
-def classification(**settings):
-    return TabularData(frame().drop("y"), target="kind", **{"batch_size": 12, **settings})
 
 
 class TestConstruction:

@@ -7,12 +7,12 @@ import warnings
 
 import lightning.pytorch.tuner
 import numpy as np
-import polars
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from small_fits import frame, regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import ConfigurationError
 
@@ -33,34 +33,6 @@ def quiet():
         # several tests train without a validation part on purpose
         warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no")
         yield
-
-
-def trainer(tmp_path, **settings):
-    defaults = {
-        "accelerator": "cpu",
-        "max_epochs": 2,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "log_every_n_steps": 1,
-        "default_root_dir": tmp_path,
-    }
-    return lightning.Trainer(**{**defaults, **settings})
-
-
-def frame(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 3)) * [1, 10, 0.1] + [0, 5, 100]
-    y = X @ [1.0, -0.2, 3.0] + 7 + 0.1 * rng.normal(size=n)
-    kind = np.where(y > np.median(y), "high", "low")
-    return polars.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": y, "kind": kind})
-
-
-def regression(**settings):
-    return TabularData(frame().drop("kind"), target="y", **{"batch_size": 12, **settings})
 
 
 def test_a_flat_target_of_any_loader_is_a_column(tmp_path):

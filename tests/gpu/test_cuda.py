@@ -4,73 +4,53 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pytest
 import torch
 
+from small_fits import trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import NonFiniteGradientError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")]
 
 
-def fitted(accelerator, optimizer="adam", **settings):
+def fitted(tmp_path, accelerator, optimizer="adam", **settings):
     torch.manual_seed(0)
     module = ComponentModule(use("mlp", hidden=[8]), "mse", use(optimizer, lr=0.01), ["l2"], "inverse_time")
-    defaults = {"max_epochs": 10, "precision": "64-true"}
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **{**defaults, **settings},
+    run = trainer(
+        tmp_path, accelerator=accelerator, devices=1, **{"max_epochs": 10, "precision": "64-true", **settings}
     )
     data = TabularData("diabetes", batch_size=32)
-    trainer.fit(module, data)
-    return module, data, trainer
+    run.fit(module, data)
+    return module, data, run
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
-def test_weights_equal_those_of_the_cpu(optimizer):
-    on_gpu, on_cpu = fitted("gpu", optimizer)[0], fitted("cpu", optimizer)[0]
+def test_weights_equal_those_of_the_cpu(tmp_path, optimizer):
+    on_gpu, on_cpu = fitted(tmp_path, "gpu", optimizer)[0], fitted(tmp_path, "cpu", optimizer)[0]
     for got, expected in zip(on_gpu.parameters(), on_cpu.parameters(), strict=True):
         np.testing.assert_allclose(got.detach().cpu().numpy(), expected.detach().numpy(), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_every_precision_learns(precision):
-    _, _, trainer = fitted("gpu", precision=precision, max_epochs=40)
-    assert trainer.callback_metrics["val/r2"] > 0.2
+def test_every_precision_learns(tmp_path, precision):
+    _, _, run = fitted(tmp_path, "gpu", precision=precision, max_epochs=40)
+    assert run.callback_metrics["val/r2"] > 0.2
 
 
 def test_a_checkpoint_of_a_gpu_predicts_on_the_cpu(tmp_path):
-    module, data, trainer = fitted("gpu")
-    trainer.save_checkpoint(tmp_path / "gpu.ckpt")
+    module, data, run = fitted(tmp_path, "gpu")
+    run.save_checkpoint(tmp_path / "gpu.ckpt")
     again = ComponentModule.load_from_checkpoint(tmp_path / "gpu.ckpt", map_location="cpu", weights_only=True)
     rows = data.frame_of("test")
     np.testing.assert_allclose(again.predict(rows)["target"], module.predict(rows)["target"], rtol=1e-9)
 
 
-def test_divergence_is_found_on_the_device():
-    torch.manual_seed(0)
+def test_divergence_is_found_on_the_device(tmp_path):
     module = ComponentModule("linear", "mse", use("sgd", lr=1e30))
-    trainer = lightning.Trainer(
-        accelerator="gpu",
-        devices=1,
-        max_epochs=20,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
     with pytest.raises(NonFiniteGradientError, match=r"epoch 0, step \d"):
-        trainer.fit(module, TabularData("diabetes", batch_size=32))
+        trainer(tmp_path, accelerator="gpu", devices=1).fit(module, TabularData("diabetes", batch_size=32))
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
