@@ -7,7 +7,7 @@ from torch import nn
 from torchplug.assembly import Assembly, check_network
 from torchplug.component import use
 from torchplug.errors import ConfigurationError, PluginError
-from torchplug.objective import Objective
+from torchplug.objective import StepObjective
 
 PLUGIN = """
     from torchplug import Component, Need, hookimpl
@@ -70,7 +70,7 @@ def assembly(model="linear", loss="mse", optimizer="sgd", regularizers=(), sched
 
 def built(assembly, network):
     loss = assembly.build_loss()
-    objective = Objective(network, loss, assembly.build_regularizers())
+    objective = StepObjective(network, loss, assembly.build_regularizers())
     return assembly.build_optimizer(network, loss, objective)
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Component, Factory, Family, Need, Spec, TargetInfo, use
+from torchplug.component import Component, Factory, Family, Iteration, Need, Outcome, Spec, TargetInfo, use
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torchplug.contracts import Loss, Regularizer
     from torchplug.data.tabular import TabularData
     from torchplug.module import ComponentModule
+    from torchplug.objective import Objective
 
 __version__ = version("torchplug")
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "ComponentModule",
     "Factory",
     "Family",
+    "Iteration",
     "Loss",
     "Need",
+    "Objective",
+    "Outcome",
     "Regularizer",
     "Spec",
     "TabularData",
@@ -36,6 +40,7 @@ _LAZY = {
     "ComponentModule": "torchplug.module",
     "TabularData": "torchplug.data.tabular",
     "Loss": "torchplug.contracts",
+    "Objective": "torchplug.objective",
     "Regularizer": "torchplug.contracts",
 }
 

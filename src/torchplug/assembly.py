@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchplug.component import Family, Need, Spec
 from torchplug.contracts import KINDS, Loss, Regularizer
 from torchplug.errors import ConfigurationError, PluginError
-from torchplug.objective import Objective, penalized
+from torchplug.objective import StepObjective, penalized, pure
 from torchplug.registry import Resolved, registry
 
 SpecLike = Spec | str | Mapping[str, Any]
@@ -63,6 +64,31 @@ class Assembly:
         """All of them, in the order model, loss, optimizer, regularizers, scheduler."""
         chosen = [self.model, self.loss, self.optimizer, *self.regularizers, self.scheduler]
         return [component for component in chosen if component is not None]
+
+    @property
+    def sees_full_set(self) -> bool:
+        """Whether the optimizer's step sees the whole training set."""
+        return Need.OBJECTIVE in self.optimizer.needs
+
+    @cached_property
+    def takes_learning_rate(self) -> bool:
+        """Whether there is a learning rate for a scheduler to change."""
+        return "lr" in self._trial_optimizer().defaults
+
+    def notes(self, network: nn.Module | None) -> list[str]:
+        """What the user should know and did not ask.
+
+        Args:
+            network: the network, if it is built.
+        """
+        notes = []
+        if self.scheduler is not None and not self.takes_learning_rate:
+            optimizer, scheduler = self.optimizer.name, self.scheduler.name
+            notes.append(f"{optimizer} finds its own step sizes, so the scheduler {scheduler} is left out")
+        layers = network.modules() if network is not None else ()
+        if self.sees_full_set and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
+            notes.append(f"{self.optimizer.name} minimizes a fixed function, so dropout is off")
+        return notes
 
     def plain(self) -> dict[str, Any]:
         """The qualified names and parameters as plain types: a checkpoint's hyper-parameters."""
@@ -117,10 +143,23 @@ class Assembly:
                     f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
                     "with the need 'prox'), or proximal: false"
                 )
+            self._refuse_penalty(regularizer, component.name)
             built.append(regularizer)
         return built
 
-    def build_optimizer(self, network: nn.Module, loss: nn.Module, objective: Objective) -> Optimizer:
+    def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
+        """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
+        if not self.sees_full_set or regularizer.proximal:
+            return
+        if not regularizer.smooth:
+            raise ConfigurationError(
+                f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
+                f"use the optimizer proximal_newton with {name} and proximal: true"
+            )
+        if Need.RESIDUALS in self.optimizer.needs and not hasattr(regularizer, "residuals"):
+            raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
+
+    def build_optimizer(self, network: nn.Module, loss: nn.Module, objective: StepObjective) -> Optimizer:
         """The optimizer over all trainable parameters, its weight decay kept off biases and norms."""
         named = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
         named = [(name, parameter) for name, parameter in named if parameter.requires_grad]
@@ -164,12 +203,18 @@ class Assembly:
         if self.model is not None:
             with torch.random.fork_rng(devices=[]):
                 self.model.build(1, 1)
-        self.build_loss()
+        loss = self.build_loss()
+        if Need.RESIDUALS in self.optimizer.needs and not hasattr(loss, "residuals"):
+            raise ConfigurationError(
+                f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
+                "use the loss mse, or another optimizer such as newton or lbfgs"
+            )
         self.build_regularizers()
-        self.build_scheduler(self._trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+        if self.takes_learning_rate:
+            self.build_scheduler(self._trial_optimizer(), total_steps=1000, steps_per_epoch=10)
 
 
-def _prox(objective: Objective) -> dict[nn.Parameter, Any]:
+def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
     """Parameter → prox(parameter, step) of the one proximal regularizer that acts on it."""
     prox: dict[nn.Parameter, Any] = {}
     for regularizer, named in objective.penalties:
@@ -188,14 +233,8 @@ def _prox(objective: Objective) -> dict[nn.Parameter, Any]:
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with torch.no_grad(), pure(network):
+        yield
 
 
 def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:

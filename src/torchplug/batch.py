@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,34 @@ class Batch(NamedTuple):
     weight: Tensor
     samples: int
     micro_batches: int = 1
+
+
+class Rows(NamedTuple):
+    """Some rows of the training part, in the order in which they lie there.
+
+    Args:
+        features: any pytree; the core never opens it.
+        target: (n, k) floats or (n,) class indices.
+        weight: (n,) sample weights, of mean 1 over the training part.
+    """
+
+    features: Any
+    target: Tensor
+    weight: Tensor
+
+
+class TrainingSet(Protocol):
+    """The whole training part, read a piece at a time: what a full-set optimizer's loader yields once an epoch.
+
+    Not iterable and without `to`: Lightning would walk it or copy it to a device.
+    """
+
+    samples: int
+    """n, the rows of all ranks together."""
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop`, counted over the whole training part; any rank may read any of them."""
+        ...
 
 
 def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float, indices: bool = False) -> Batch:

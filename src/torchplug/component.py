@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 class Family(enum.Enum):
@@ -56,6 +56,50 @@ class Need(enum.Enum):
     """Its parameters arrive as (name, parameter) pairs."""
     PROX = "prox"
     """Its step applies `optimizer.prox`, so it can train with proximal regularizers."""
+    OBJECTIVE = "objective"
+    """Its step sees the whole training set: it is called as `step(closure, objective=objective)`, once an
+    epoch, and ends the training by its `outcome`."""
+    RESIDUALS = "residuals"
+    """The loss must be a sum of squares: it has `residuals`."""
+    LINEAR_RESIDUALS = "linear_residuals"
+    """The residuals must also be linear in the parameters."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an optimizer that ends its own training ended it.
+
+    Args:
+        name: `converged`: a tolerance is met; `stalled`: no further step could be made, the last good parameters are
+            in place; `limit`: the allowed number of iterations is done.
+        reason: what was found, in a sentence with numbers.
+        remedy: what to do about it; empty where nothing needs doing.
+    """
+
+    name: Literal["converged", "stalled", "limit"]
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One accepted step of an optimizer that sees the whole training set.
+
+    Args:
+        number: counted from 1.
+        loss: F after the step, in units of the training objective.
+        gradient_norm: ‖∇F‖ after the step.
+        step: α, the multiple of the direction that was taken; None for methods without a step size.
+        damping: μ of the step; None for methods without damping.
+        evaluations: the points at which F has been evaluated since training began.
+    """
+
+    number: int
+    loss: float
+    gradient_norm: float
+    step: float | None
+    damping: float | None
+    evaluations: int
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,17 @@ class Regularizer(nn.Module):
         coefficient: λ ≥ 0, the weight of R in the training objective.
         only: glob patterns of parameter names to act on; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
+        smooth: whether R has a second derivative everywhere; curvature methods ask for it.
+
+    Optional, for a penalty that treats every element alone: `curvature({name: parameter})` gives
+    ∂²R/∂θ² by name, elementwise. Optional, for a quadratic penalty: `residuals({name: parameter})`
+    gives tensors by name whose squares sum to λR.
     """
 
     coefficient: float = 1.0
     only: list[str] | None = None
     proximal: bool = False
+    smooth: bool = True
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """R(θ), a scalar tensor."""

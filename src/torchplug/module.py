@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from torchplug.assembly import Assembly, SpecLike, check_network, evaluating
 from torchplug.batch import Batch, as_batch
+from torchplug.component import Iteration, Outcome
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
-from torchplug.execution import Minibatches, planned_steps
-from torchplug.metrics import NAMES, Evaluation, location_and_spread
+from torchplug.evaluation import PartEvaluations, original_units
+from torchplug.execution import FullSet, planned_steps, strategy_for
+from torchplug.metrics import NAMES
 from torchplug.models import Linear
-from torchplug.objective import Objective, Reduction, check_shapes
+from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
 from torchplug.tables import as_frame
@@ -81,10 +84,8 @@ class ComponentModule(lightning.LightningModule):
         self.loss = self.assembly.build_loss()
         self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
         self.preprocessing: Preprocessing | None = None
-        self.execution = Minibatches()
-        self._evaluations: dict[str, Evaluation] = {}
-        self._target_scale: tuple[Tensor, Tensor] | None = None
-        self._warned: set[str] = set()
+        self.execution = strategy_for(self.assembly.optimizer)
+        self._evaluations = PartEvaluations(self.loss)
 
     # ------------------------------------------------------------------ what is asked, and of whom
 
@@ -105,7 +106,18 @@ class ComponentModule(lightning.LightningModule):
             reference=linear and bias,
             standardize_target=not linear,
             preprocessing=self.preprocessing,
+            full_set=self.assembly.sees_full_set,
         )
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How a full-set optimizer ended the training; None while it goes on, and for other optimizers."""
+        return self.execution.outcome
+
+    @property
+    def iteration(self) -> Iteration | None:
+        """The last step of a full-set optimizer; None before it, and for other optimizers."""
+        return self.execution.iteration
 
     def adopt(self, data: Any) -> None:
         """Take sizes and preprocessing from a prepared data module, and build the network.
@@ -120,14 +132,18 @@ class ComponentModule(lightning.LightningModule):
         name = self.assembly.loss.name
         try:
             outputs = self.loss.outputs(preprocessing.info)
-            self.loss.check(data.training_target)
+            data.check_target(self.loss)
         except ValueError as error:
             raise DataError(f"target {', '.join(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
-        self._target_scale = location_and_spread(self._original(data.training_target.double()), self.loss.kind)
+        self._evaluations.target_scale = data.target_scale
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
+        if self.assembly.sees_full_set:
+            # solvers decide by digits that single precision does not have
+            self._built().double()
+            self.loss.double()
         check_network(self._built(), inputs, outputs, wanted_by=name)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         self._objective()
@@ -143,8 +159,8 @@ class ComponentModule(lightning.LightningModule):
             )
         return self.network
 
-    def _objective(self) -> Objective:
-        return Objective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
+    def _objective(self) -> StepObjective:
+        return StepObjective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ setting up
 
@@ -156,7 +172,7 @@ class ComponentModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
         optimizer = self.assembly.build_optimizer(self._built(), self.loss, self._objective())
-        if self.assembly.scheduler is None:
+        if self.assembly.scheduler is None or not self.assembly.takes_learning_rate:
             return optimizer
         scheduler = self.assembly.build_scheduler(optimizer, *planned_steps(self.trainer))
         monitor = getattr(scheduler, "monitor", None)
@@ -202,6 +218,8 @@ class ComponentModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
+        if isinstance(self.execution, FullSet):
+            return self.execution.training_step(batch)
         return self.execution.training_step(self._as_batch(batch, batch_idx))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -216,7 +234,7 @@ class ComponentModule(lightning.LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """One update."""
-        self.execution.optimizer_step(lambda: optimizer.step(closure=optimizer_closure))
+        self.execution.optimizer_step(functools.partial(optimizer.step, closure=optimizer_closure))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """At the logging interval: look at the device, and write a row."""
@@ -227,6 +245,10 @@ class ComponentModule(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Look at the device, and log the epoch's mean loss."""
         self._log_epoch(self.execution.after_epoch())
+
+    def on_train_end(self) -> None:
+        """Say how training ended."""
+        self.execution.end()
 
     def _as_batch(self, batch: Any, batch_idx: int) -> Batch:
         if isinstance(batch, Batch):
@@ -267,37 +289,15 @@ class ComponentModule(lightning.LightningModule):
         self._finish_evaluation("test")
 
     def _evaluate(self, part: str, batch: Batch) -> None:
-        scores = self(batch.features)
-        predictions = self.loss.point(self.loss.link(scores.double()))
-        if part not in self._evaluations:
-            check_shapes(self.loss, scores, batch.target)
-            self._evaluations[part] = self._new_evaluation(predictions, batch.target)
-        losses = self.loss(scores, batch.target) * batch.weight
-        self._evaluations[part].update(losses, self._original(predictions), self._original(batch.target))
-
-    def _new_evaluation(self, predictions: Tensor, target: Tensor) -> Evaluation:
-        info = self.preprocessing.info if self.preprocessing is not None else None
-        if info is None:
-            labelled = target.ndim == 1 or self.loss.kind != "multiclass"
-        else:
-            labelled = info.classes is not None and len(info.columns) == 1
-        location, spread = self._target_scale or (None, None)
-        evaluation = Evaluation(self.loss.kind, predictions.shape[1], labelled, location, spread)
-        evaluation.to_device(predictions.device)
-        return evaluation
+        self._evaluations.update(part, self(batch.features), batch, self.preprocessing)
 
     def _finish_evaluation(self, part: str) -> None:
-        evaluation = self._evaluations.pop(part, None)
-        if evaluation is None:
-            return
-        values = evaluation.compute()
-        undefined = [
-            name for name, value in values.items() if math.isnan(value) and f"{part}/{name}" not in self._warned
-        ]
-        if undefined and not self.trainer.sanity_checking:
-            self._warned |= {f"{part}/{name}" for name in undefined}
-            rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
-        self._log_epoch({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+        values = self._evaluations.finish(part)
+        if not self.trainer.sanity_checking:
+            undefined = [name.partition("/")[2] for name in self._evaluations.newly_undefined(values)]
+            if undefined:
+                rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
+        self._log_epoch(values)
 
     def _log_epoch(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
@@ -310,12 +310,6 @@ class ComponentModule(lightning.LightningModule):
                 prog_bar=name.endswith(("/loss", "epoch_loss")),
             )
 
-    def _original(self, values: Tensor) -> Tensor:
-        """Regression values in the target's units, in float64; anything else as it is."""
-        if self.preprocessing is None or self.loss.kind != "regression":
-            return values
-        return self.preprocessing.original_units(values.double())
-
     # ------------------------------------------------------------------ prediction
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -323,6 +317,9 @@ class ComponentModule(lightning.LightningModule):
         own = isinstance(batch, list | tuple) and not isinstance(batch, Batch)
         features = batch.features if isinstance(batch, Batch) else batch[0] if own else batch
         return self._original(self.loss.link(self(features).double())).cpu()
+
+    def _original(self, values: Tensor) -> Tensor:
+        return original_units(values, self.loss, self.preprocessing)
 
     def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.

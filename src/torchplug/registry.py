@@ -27,6 +27,21 @@ FIRST_PARTY: dict[str, dict[Family, frozenset[str]]] = {
     "torchplug-robust": {
         Family.LOSS: frozenset({"huber", "log_cosh", "quantile", "tukey", "hinge", "focal", "poisson_nll"})
     },
+    "torchplug-second-order": {
+        Family.OPTIMIZER: frozenset(
+            {
+                "closed_form",
+                "line_search",
+                "newton",
+                "proximal_newton",
+                "bfgs",
+                "lbfgs",
+                "gauss_newton",
+                "levenberg",
+                "levenberg_marquardt",
+            }
+        )
+    },
 }
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
+from torchplug.contracts import Loss
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, Preprocessing
@@ -178,10 +179,10 @@ def test_carried_preprocessing_is_used_and_not_fitted(table):
 
 def test_preparing_again_for_the_same_request_does_nothing(table):
     data = prepared(table, target="y")
-    fitted, parts = data.preprocessing, data._parts
+    fitted, parts = data.preprocessing, data._prepared
     data.prepare(DataRequest(kind="regression", loss="mse"))
     data.prepare(DataRequest(kind="regression", loss="mse", preprocessing=fitted))
-    assert data._parts is parts
+    assert data._prepared is parts
     data.prepare(DataRequest(kind="regression", loss="l1", standardize_target=True))
     assert data.preprocessing is not fitted
 
@@ -204,10 +205,26 @@ def test_messages_count_rows_of_the_file_also_after_dropping(table):
 
 
 def test_training_target_and_fingerprint(table):
-    data = prepared(table, target="y")
-    np.testing.assert_array_equal(data.training_target[:, 0].numpy(), data.frame_of("train")["y"].to_numpy())
+    data = prepared(table, DataRequest(kind="regression", standardize_target=True), target="y")
+    truth = data.frame_of("train")["y"].to_numpy()
+    location, spread = data.target_scale
+    np.testing.assert_allclose([location.item(), spread.item()], [truth.mean(), truth.std()], rtol=1e-12)
+    assert prepared("iris", CLASSES).target_scale is None
     assert data.fingerprint == fingerprint(table)
     assert TabularData("iris").fingerprint == fingerprint(read("iris"))
+
+
+def test_a_loss_sees_the_target_as_it_will_get_it(table):
+    class Suspicious(Loss):
+        kind = "regression"
+
+        def check(self, target):
+            self.seen = target
+
+    loss, data = Suspicious(), prepared(table, DataRequest(kind="regression", standardize_target=True), target="y")
+    data.check_target(loss)
+    truth = data.frame_of("train")["y"].to_numpy()
+    np.testing.assert_allclose(loss.seen[:, 0].numpy(), (truth - truth.mean()) / truth.std(), rtol=1e-12, atol=1e-14)
 
 
 def test_settings_are_saved_plainly(table, tmp_path):

@@ -1,6 +1,6 @@
 """One rank of a small fit or evaluation; `test_ddp.py` starts it alone and under torchrun.
 
-Usage: worker.py fit|evaluate JOB.json RESULT.pt
+Usage: worker.py fit|fit_each|evaluate JOB.json RESULT.pt
 """
 
 import json
@@ -69,6 +69,18 @@ def fit(job):
     return {name: p.detach() for name, p in module.network.named_parameters()}
 
 
+def fit_each(job):
+    """The weights, outcome and iterations after each of several fits, in one process group."""
+    results = {}
+    for name, changes in job["fits"].items():
+        module, data = build({**job, **changes})
+        trainer(world=job["world"], **job["trainer"]).fit(module, data)
+        weights = torch.cat([p.detach().reshape(-1) for p in module.network.parameters()])
+        outcome = None if module.outcome is None else module.outcome.name
+        results[name] = {"weights": weights, "outcome": outcome, "iteration": vars(module.iteration)}
+    return results
+
+
 def evaluate(job):
     """The metrics on validation parts of N rows, N from 1 to 10."""
     results = {}
@@ -98,7 +110,7 @@ def evaluate(job):
 if __name__ == "__main__":
     what, job, result = sys.argv[1:]
     with open(job) as file:
-        outcome = {"fit": fit, "evaluate": evaluate}[what](json.load(file))
+        outcome = {"fit": fit, "fit_each": fit_each, "evaluate": evaluate}[what](json.load(file))
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     torch.save(outcome, f"{result}.{rank}")
     if torch.distributed.is_initialized():

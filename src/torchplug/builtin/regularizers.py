@@ -45,6 +45,10 @@ class L2(Regularizer):
         """Σ θ² over all the parameters."""
         return _total([parameter.square().sum() for parameter in parameters.values()])
 
+    def curvature(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """∂²R/∂θ² = 2, elementwise, by name."""
+        return {name: torch.full_like(parameter, 2.0) for name, parameter in parameters.items()}
+
     def residuals(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """√λ θ by name: the squares sum to λR."""
         return {name: parameter * self.coefficient**0.5 for name, parameter in parameters.items()}
@@ -70,6 +74,8 @@ class L1(Regularizer):
     Reference: Tibshirani (1996), doi:10.1111/j.2517-6161.1996.tb02080.x.
     Note: with the loss `mse`, which has no factor ½, scikit-learn's Lasso alpha is λ/2.
     """
+
+    smooth = False
 
     def __init__(self, coefficient: float = 1e-4, proximal: bool = False, only: list[str] | None = None) -> None:
         super().__init__()
@@ -109,6 +115,8 @@ class ElasticNet(Regularizer):
     Note: with the loss `mse`, scikit-learn's ElasticNet has alpha·l1_ratio = λ₁/2 and
     alpha·(1 − l1_ratio) = λ₂.
     """
+
+    smooth = False
 
     def __init__(
         self, l1: float = 1e-4, l2: float = 1e-4, proximal: bool = False, only: list[str] | None = None

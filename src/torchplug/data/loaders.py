@@ -1,7 +1,8 @@
-"""Batches from tensors in memory, indexed a batch at a time, each rank its own rows."""
+"""What a trainer iterates over: batches, each rank its own rows, or the whole training part as one object."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from torchplug.batch import Batch
+from torchplug.batch import Batch, Rows, TrainingSet
 
 
-class Loader:
-    r"""An in-memory loader that is its own distributed sampler.
+class Batches(ABC):
+    r"""A loader that is its own distributed sampler; where the rows lie is left to subclasses.
 
     An epoch's order is cut into global batches of b·W rows, W the number of ranks. Of a full one, rank r takes rows
     r·b to (r+1)·b, so that W ranks see what one process sees that accumulates W batches of b. The last, smaller one
@@ -22,9 +23,7 @@ class Loader:
     out would leave the others waiting. No row is repeated and none is left out.
 
     Args:
-        features: (n, d).
-        target: (n, …).
-        weight: (n,).
+        size: n, how many rows.
         batch_size: b ≥ 1, rows per rank; "full": all rows in one global batch.
         shuffle: whether each epoch draws a new order; a full batch keeps the rows' own.
         seed: with the epoch, determines the order on every rank alike.
@@ -44,9 +43,7 @@ class Loader:
 
     def __init__(
         self,
-        features: Tensor,
-        target: Tensor,
-        weight: Tensor,
+        size: int,
         *,
         batch_size: int | Literal["full"],
         shuffle: bool = False,
@@ -57,8 +54,7 @@ class Loader:
         limit: Callable[[], float] = lambda: float("inf"),
         consumed: Callable[[], int] | None = None,
     ) -> None:
-        self.tensors = (features, target, weight)
-        self.size = len(features)
+        self.size = size
         self.batch_size = max(1, -(-self.size // world)) if batch_size == "full" else batch_size
         self.shuffle = shuffle and batch_size != "full"
         self.seed = seed
@@ -73,7 +69,6 @@ class Loader:
         self._consumed = consumed
         self._position = 0
         self._resume: tuple[int, int] | None = None
-        self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         """The number of batches, the same on every rank."""
@@ -95,12 +90,20 @@ class Loader:
                 stop = min((position // length + 1) * length, batches)
                 samples = sum(self._global_size(i) for i in range(begin, stop))
             self._position = position + 1
-            yield self._batch(position, samples, stop - begin)
+            rows = self._read(*self.bounds(position))
+            yield Batch(*rows, samples, stop - begin)
+
+    @abstractmethod
+    def _read(self, low: int, high: int) -> Rows:
+        """The rows that stand from `low` to `high` in the epoch's order."""
+
+    @abstractmethod
+    def _indices(self, low: int, high: int) -> Tensor:
+        """Which rows these are (rows,)."""
 
     def rows(self, position: int) -> Tensor:
         """Which rows this rank's batch at a position of the epoch holds, as indices (rows,)."""
-        low, high = self.bounds(position)
-        return self._permutation()[low:high] if self.shuffle else torch.arange(low, high)
+        return self._indices(*self.bounds(position))
 
     def bounds(self, position: int) -> tuple[int, int]:
         """Where in the epoch's order this rank's batch at a position begins and ends."""
@@ -134,19 +137,58 @@ class Loader:
         whole = self.batch_size * self.world
         return min(whole, self.size - position * whole)
 
-    def _batch(self, position: int, samples: int, micro_batches: int) -> Batch:
-        if self.shuffle:
-            rows = self.rows(position)
-            features, target, weight = (tensor.index_select(0, rows) for tensor in self.tensors)
-        else:
-            low, high = self.bounds(position)
-            features, target, weight = (tensor[low:high] for tensor in self.tensors)
-        return Batch(features, target, weight, samples, micro_batches)
 
-    def _permutation(self) -> Tensor:
+class Loader(Batches):
+    """Batches from tensors in memory, indexed a batch at a time.
+
+    Args:
+        features: (n, d).
+        target: (n, …).
+        weight: (n,).
+        options: what `Batches` takes.
+    """
+
+    def __init__(self, features: Tensor, target: Tensor, weight: Tensor, **options: Any) -> None:
+        super().__init__(len(features), **options)
+        self.tensors = (features, target, weight)
+        self._order: tuple[int, Tensor] | None = None
+
+    def _read(self, low: int, high: int) -> Rows:
+        if self.shuffle:
+            rows = self._indices(low, high)
+            return Rows(*(tensor.index_select(0, rows) for tensor in self.tensors))
+        return Rows(*(tensor[low:high] for tensor in self.tensors))
+
+    def _indices(self, low: int, high: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(low, high)
         if self._order is None or self._order[0] != self.epoch:
-            # a hash of both: with seed + epoch, the second epoch of one seed would be the first of the next
-            mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
-            self._order = (self.epoch, torch.randperm(self.size, generator=generator))
-        return self._order[1]
+            self._order = (self.epoch, torch.randperm(self.size, generator=generator(self.seed, self.epoch)))
+        return self._order[1][low:high]
+
+
+class FullSetLoader:
+    """One item an epoch: the training part as an object that is read, not iterated over, and always the same.
+
+    Args:
+        training_set: the part; Lightning must find nothing in it to walk or to move.
+    """
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self.training_set = training_set
+        # its type tells Lightning that nothing is drawn
+        self.sampler = SequentialSampler(range(1))
+        self.batch_sampler = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[TrainingSet]:
+        yield self.training_set
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """A generator seeded by several numbers together."""
+    # a hash of them: with seed + epoch, the second epoch of one seed would be the first of the next
+    mixed = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))

@@ -1,4 +1,4 @@
-"""The parts of a table: how it is divided, and what its rows weigh."""
+"""How a table is divided into parts, and what its rows weigh."""
 
 from __future__ import annotations
 
@@ -19,23 +19,6 @@ from torchplug.tables import enumerate_names
 
 PARTS = ("train", "validation", "test")
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the data, raw and as the network and the loss see it.
-
-    Args:
-        frame: its rows as they were read.
-        features: (n, d) float64.
-        target: (n, k) float64 or (n,) int64.
-        weight: (n,) float64, of mean 1.
-    """
-
-    frame: pl.DataFrame
-    features: Tensor
-    target: Tensor
-    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,21 +63,56 @@ class Splitting:
             DataError: if a part that was asked for is empty.
         """
         if self.column is not None:
-            parts = _by_column(frame[self.column], where)
-            wanted = [True, False, False]
+            codes = _column_codes(frame[self.column], where, None)
+            parts = [np.flatnonzero(codes == code) for code in range(len(PARTS))]
         else:
-            shares = [0.0 if part in own else ratio for part, ratio in zip(PARTS, self.ratios, strict=True)]
-            shares = [share / sum(shares) for share in shares]
-            parts = self._by_ratio(frame, labels, shares, where)
-            wanted = [share > 0 for share in shares]
-        for name, part, needed in zip(PARTS, parts, wanted, strict=True):
-            if needed and not len(part):
+            parts = self._by_ratio(frame, labels, self._shares(own), where)
+        self.refuse_empty([len(part) for part in parts], own, where)
+        return parts
+
+    def part_of(
+        self, frame: pl.DataFrame, rows: Rows, own: Collection[str], where: str
+    ) -> NDArray[np.int8] | NDArray[np.int64]:
+        """Which part each of some rows belongs to, seen without the others: (n,) indices into `PARTS`.
+
+        Args:
+            frame: the rows.
+            rows: where they stand in the user's table, from 0, ascending.
+            own: the parts that come from a file of their own.
+            where: the rows' name, for messages.
+
+        Raises:
+            DataError: if the split column holds anything but the parts' names.
+        """
+        if self.column is not None:
+            return _column_codes(frame[self.column], where, rows)
+        if not len(rows):
+            return rows
+        first = int(rows[0])
+        return splits.drawn_parts(first, int(rows[-1]) + 1 - first, self._shares(own), self.seed)[rows - first]
+
+    def refuse_empty(self, counts: Sequence[int], own: Collection[str], where: str) -> None:
+        """Refuse a division that gives a part that was asked for no row.
+
+        Args:
+            counts: the rows of training, validation and test.
+            own: the parts that come from a file of their own.
+            where: the table's name, for messages.
+
+        Raises:
+            DataError: naming the part.
+        """
+        wanted = [True, False, False] if self.column is not None else [share > 0 for share in self._shares(own)]
+        for name, count, needed in zip(PARTS, counts, wanted, strict=True):
+            if needed and not count:
                 cause = f"column '{self.column}'" if self.column else f"split {_format(self.ratios)}"
                 raise DataError(
-                    f"{where}: {cause} of {frame.height} rows leaves the {name} part empty: "
-                    "change it, or give more rows"
+                    f"{where}: {cause} of {sum(counts)} rows leaves the {name} part empty: change it, or give more rows"
                 )
-        return parts
+
+    def _shares(self, own: Collection[str]) -> list[float]:
+        shares = [0.0 if part in own else ratio for part, ratio in zip(PARTS, self.ratios, strict=True)]
+        return [share / sum(shares) for share in shares]
 
     def _by_ratio(
         self, frame: pl.DataFrame, labels: pl.Series | None, shares: Sequence[float], where: str
@@ -155,8 +173,17 @@ def balance(codes: Tensor, classes: int) -> Tensor:
         codes (n,) or (n, 1), class indices → (n,) float64.
     """
     indices = codes.reshape(-1).long()
-    counts = torch.bincount(indices, minlength=classes).double()
-    return (len(indices) / (classes * counts))[indices]
+    return balanced_factors(torch.bincount(indices, minlength=classes))[indices]
+
+
+def balanced_factors(rows: Tensor) -> Tensor:
+    """n/(c·n_c) for each of c classes from their rows n_c; 0 for a class without rows.
+
+    Shape:
+        (c,) → (c,) float64.
+    """
+    rows = rows.double()
+    return torch.where(rows > 0, rows.sum() / (len(rows) * rows), 0.0)
 
 
 def _format(ratios: Sequence[float]) -> str:
@@ -180,12 +207,14 @@ def _refuse_unordered(series: pl.Series, where: str) -> pl.Series:
     return series
 
 
-def _by_column(series: pl.Series, where: str) -> list[Rows]:
+def _column_codes(series: pl.Series, where: str, rows: Rows | None) -> Rows:
+    """Indices into `PARTS` from a column of their names."""
     texts = series.cast(pl.String).fill_null("")
     bad = ~texts.is_in(PARTS)
     if bad.any():
         raise DataError(
-            f"{where}: split column '{series.name}' has '{texts.filter(bad)[0]}' in row {row_number(bad, None)}: "
+            f"{where}: split column '{series.name}' has '{texts.filter(bad)[0]}' in row {row_number(bad, rows)}: "
             f"its values must be {enumerate_names(PARTS)}"
         )
-    return [np.flatnonzero((texts == part).to_numpy()) for part in PARTS]
+    codes: Rows = texts.replace_strict(list(PARTS), list(range(len(PARTS))), return_dtype=pl.Int64).to_numpy()
+    return codes

@@ -1,6 +1,6 @@
 """Which rows train, validate and test: by ratios, by class, by group, or by time.
 
-Every function returns one sorted index array per ratio, which together hold each row once, and depends on its
+Every `…_split` returns one sorted index array per ratio, which together hold each row once. All depend on their
 arguments alone: every process gets the same parts.
 """
 
@@ -37,6 +37,31 @@ def random_split(n: int, ratios: Sequence[float], seed: int) -> list[Rows]:
         seed: of the permutation.
     """
     return _cut(np.random.default_rng(seed).permutation(n), sizes(n, ratios))
+
+
+def drawn_parts(first: int, count: int, ratios: Sequence[float], seed: int) -> NDArray[np.int8]:
+    """Which part each of some consecutive rows belongs to, whatever they hold and however many there are.
+
+    Each row is drawn by itself, by the number at its place in one random stream, so that a table can be divided a piece
+    at a time. The parts' sizes come near the ratios and do not meet them exactly.
+
+    Args:
+        first: the first row's place in the table, from 0.
+        count: how many rows.
+        ratios: at least 0, adding up to 1.
+        seed: of the stream.
+
+    Returns:
+        (count,) the index of a ratio for each row.
+
+    >>> drawn_parts(0, 8, [0.5, 0.5], seed=3)[5:].tolist() == drawn_parts(5, 3, [0.5, 0.5], seed=3).tolist()
+    True
+    """
+    uniform = np.random.PCG64(seed).advance(first).random_raw(count) * 2.0**-64
+    edges = np.cumsum(ratios)
+    # rounding leaves no gap at the end into which a row could fall
+    edges[int(np.flatnonzero(ratios)[-1]) :] = np.inf
+    return np.searchsorted(edges, uniform, side="right").astype(np.int8)
 
 
 def stratified_split(labels: NDArray[np.int64], ratios: Sequence[float], seed: int) -> list[Rows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -12,14 +12,17 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from torchplug.data.columns import Columns, complete_rows
-from torchplug.data.loaders import Loader
-from torchplug.data.parts import PARTS, Part, Rows, Splitting, balance, check_ratios, sample_weights
+from torchplug.contracts import Loss
+from torchplug.data.columns import Columns
+from torchplug.data.in_memory import InMemoryTables
+from torchplug.data.loaders import Batches, FullSetLoader
+from torchplug.data.parts import Splitting, check_ratios
+from torchplug.data.prepared import Part, Prepared, Tables
+from torchplug.data.settings import TableSettings
+from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, Impute, Preprocessing, TargetReading, read_columns, read_target
-from torchplug.preprocessing.features import IMPUTE_REMEDY, refuse_missing
-from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import BUNDLED, describe, enumerate_names, fingerprint, read, require_columns
+from torchplug.preprocessing import DataRequest, Impute, Preprocessing
+from torchplug.tables import enumerate_names
 
 _EVALUATION_ROWS = 1024
 """Evaluation has no step whose size matters: its batches are at least this large."""
@@ -63,8 +66,14 @@ class TabularData(LightningDataModule):
             too, so that a penalty weighs alike on all coefficients.
         standardize_target: the same for regression targets; "auto" leaves it to the model (on for networks, off for
             linear ones). Predictions and metrics are in original units either way.
-        batch_size: rows per rank and batch, at least 1, or "full".
+        batch_size: rows per rank and batch, at least 1, or "full". Optimizers that see the whole training part at once
+            do not use it.
         shuffle: whether each epoch draws a new order.
+        stream: whether the tables stay on disk, for those larger than memory: they are Parquet files then, read a piece
+            at a time whenever their rows are needed. Rows are drawn one by one, so that `split` holds nearly and
+            classes are not stratified; group, time and the median have no streamed form. Shuffling draws pieces of the
+            file, and rows within a few of these. Where most columns are read, a pass costs as much as decoding the
+            file.
 
     Raises:
         DataError: for settings that cannot work; for data that cannot be used, when they are read (`prepare`).
@@ -94,6 +103,7 @@ class TabularData(LightningDataModule):
         standardize_target: bool | Literal["auto"] = "auto",
         batch_size: int | Literal["full"] = 32,
         shuffle: bool = True,
+        stream: bool = False,
     ) -> None:
         super().__init__()
         # plain types only: numpy scalars, paths and tables make a checkpoint unreadable under weights_only
@@ -105,62 +115,74 @@ class TabularData(LightningDataModule):
         seed = operator.index(seed)
         tables = {"source": source, "validation": validation, "test": test}
         self.save_hyperparameters(ignore=[key for key, s in tables.items() if not isinstance(s, str | None)])
-        if source is None:
-            raise DataError(f"no source: give a file, a table, or a bundled name ({', '.join(BUNDLED)})")
-        _refuse_choice("class_weight", class_weight, ("balanced", None))
-        _refuse_choice("encode", encode, ("auto", "onehot", "reference"))
-        _refuse_choice("unseen", unseen, ("error", "other"))
-        _refuse_choice("impute", impute, (*get_args(Impute), None))
-        _refuse_choice("standardize_target", standardize_target, (True, False, "auto"))
-        if split_column is not None and (validation is not None or test is not None):
-            raise DataError("split_column already says which rows validate and test: give no files for these parts")
-        self.sources = {key: s for key, s in tables.items() if s is not None}
-        self.splitting = Splitting(check_ratios(split), stratify, seed, split_column, group, time)
         dividing = [column for column in (split_column, group, time) if column is not None]
         named = [target] if isinstance(target, str) else target or []
-        self.columns = Columns(named, features, exclude or [], weights, dividing)
-        self.class_weight = class_weight
+        settings = TableSettings(
+            sources={key: s for key, s in tables.items() if s is not None},
+            splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
+            columns=Columns(named, features, exclude or [], weights, dividing),
+            class_weight=class_weight,
+            encode=encode,
+            unseen=unseen,
+            impute=impute,
+            standardize=standardize,
+            standardize_target=standardize_target,
+        )
+        self.sources = settings.sources
         self.seed = seed
-        self.encode = encode
-        self.unseen = unseen
-        self.impute: Impute | None = impute
-        self.standardize = standardize
-        self.standardize_target = standardize_target
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.stream = stream
         self.preprocessing: Preprocessing | None = None
         self.notes: list[str] = []
-        self._request: DataRequest | None = None
-        self._parts: dict[str, Part] = {}
-        self._frames: dict[str, pl.DataFrame] = {}
-        self._prediction: Tensor | None = None
+        self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
+        self._request = DataRequest()
+        self._prepared: Prepared | None = None
+        self._prediction: Part | None = None
         self._val_limit: int | float | None = None
 
     # ------------------------------------------------------------------ what is known after prepare
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the tables' content, as hexadecimal text."""
-        return fingerprint(*(self._frame(key) for key in self.sources))
+        """SHA-256 of the tables' content, as hexadecimal text; streamed ones have another than those in memory."""
+        return self._tables.fingerprint
 
     @property
     def sizes(self) -> dict[str, int]:
         """The number of rows of training, validation and test."""
-        return {name: len(part.features) for name, part in self._parts.items()}
+        return {name: part.samples for name, part in self._prepared.parts.items()} if self._prepared else {}
 
     @property
-    def training_target(self) -> Tensor:
-        """The training part's target as the loss gets it, in float64 or int64."""
-        return self._part("train").target
+    def target_scale(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and population standard deviation of the training target's columns, (k,) float64 each, in its own units;
+        None where the target is no number.
+        """
+        part = self._part("train")
+        assert self.preprocessing is not None, "parts come with preprocessing"
+        return part.target_scale(self.preprocessing.target_coding)
+
+    def check_target(self, loss: Loss) -> None:
+        """Let a loss look at the training target, as it will get it.
+
+        Raises:
+            ValueError: as the loss words it, if a value is outside its domain.
+        """
+        for target in self._part("train").targets():
+            loss.check(target)
 
     def frame_of(self, part: Name) -> pl.DataFrame:
-        """The raw rows of a part, in the order in which evaluation sees them."""
+        """The raw rows of a part, in the order in which evaluation sees them.
+
+        Raises:
+            ConfigurationError: if the data have not been read, or are streamed.
+        """
         return self._part(part).frame
 
     def _part(self, name: str) -> Part:
-        if name not in self._parts:
+        if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
-        return self._parts[name]
+        return self._prepared.parts[name]
 
     # ------------------------------------------------------------------ preparing
 
@@ -193,186 +215,89 @@ class TabularData(LightningDataModule):
             DataError: if the data cannot be used, in one line that names column, row and remedy.
         """
         carried = request.preprocessing
-        if self._parts and (request == self._request or (carried is not None and carried is self.preprocessing)):
+        if self._prepared and (request == self._request or (carried is not None and carried is self.preprocessing)):
             return
-        self.notes = []
-        where, whole = describe(self.sources["source"]), self._frame("source")
-        target = self.columns.target_of(self.sources["source"], whole)
-        features = carried.columns if carried is not None else self.columns.features_of(whole, target, where)
-        frames = {key: self._usable(key, features, target) for key in self.sources}
-        frame, rows = frames["source"]
-        reading = _carried_reading(carried) if carried is not None else self._read_target(request, target, frame, rows)
-        labels = frame[target[0]] if reading.labels else None
-        divided = self.splitting.divide(frame, labels, self.sources.keys() - {"source"}, where)
-        train = divided[0]
-        preprocessing = carried or self._fit(request, reading, frame, features, train, where)
-        encoded = {key: self._encode(preprocessing, key, *frames[key]) for key in self.sources}
-        parts = {name: _take(encoded["source"], part) for name, part in zip(PARTS, divided, strict=True)}
-        parts |= {name: encoded[name] for name in PARTS if name in encoded}
-        self._parts = {name: self._weigh(name, part, preprocessing) for name, part in parts.items()}
-        self.preprocessing, self._request = preprocessing, request
-        self._remark()
-
-    def _frame(self, key: str) -> pl.DataFrame:
-        if key not in self._frames:
-            self._frames[key] = read(self.sources[key])
-        return self._frames[key]
-
-    def _usable(self, key: str, features: list[str], target: list[str]) -> tuple[pl.DataFrame, Rows | None]:
-        """A table that has all columns, without the rows that `impute: drop` leaves out, and which rows are left."""
-        where, frame = describe(self.sources[key]), self._frame(key)
-        dividing = self.columns.dividing if key == "source" else ()
-        weights = [self.columns.weights] if self.columns.weights else []
-        require_columns(frame, [*features, *target, *weights, *dividing], where)
-        if self.impute != "drop":
-            return frame, None
-        rows = complete_rows(frame, features, target, where)
-        if len(rows) < frame.height:
-            self.notes.append(f"{where}: {frame.height - len(rows)} of {frame.height} rows dropped for missing values")
-        return frame[rows], rows
-
-    def _read_target(
-        self, request: DataRequest, target: list[str], frame: pl.DataFrame, rows: Rows | None
-    ) -> TargetReading:
-        where = describe(self.sources["source"])
-        if frame.height < 2:
-            raise DataError(f"{where} has one row to learn from: training needs at least two")
-        reading = read_target(frame, target, request.kind, request.loss, where, rows)
-        if self.standardize_target is True and reading.kind != "regression":
-            raise DataError(
-                f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"
-            )
-        if self.class_weight and not reading.labels:
-            raise DataError(f"{where}: class_weight needs class labels, and target {enumerate_names(target)} has none")
-        return reading
-
-    def _fit(
-        self,
-        request: DataRequest,
-        reading: TargetReading,
-        frame: pl.DataFrame,
-        features: list[str],
-        train: Rows,
-        where: str,
-    ) -> Preprocessing:
-        table = read_columns(frame, features, where)
-        if self.impute is None:
-            refuse_missing(table.get_columns(), where, IMPUTE_REMEDY)
-        scaled = request.standardize_target if self.standardize_target == "auto" else bool(self.standardize_target)
-        coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=where)
-        return Preprocessing.fit(
-            table[train],
-            coding,
-            center=request.center,
-            standardize=self.standardize,
-            reference=request.reference if self.encode == "auto" else self.encode == "reference",
-            pool=self.unseen == "other",
-            impute=self.impute,
-        )
-
-    def _encode(self, preprocessing: Preprocessing, key: str, frame: pl.DataFrame, rows: Rows | None) -> Part:
-        where = describe(self.sources[key])
-        weight = torch.ones(frame.height, dtype=torch.float64)
-        if self.columns.weights is not None:
-            weight = sample_weights(frame[self.columns.weights], where, rows)
-        features, target = preprocessing.features(frame, where, rows), preprocessing.target(frame, where, rows)
-        return Part(frame, features, target, weight)
-
-    def _weigh(self, name: str, part: Part, preprocessing: Preprocessing) -> Part:
-        """The part with its weights scaled to mean 1, balanced over classes first where that is asked for."""
-        weight, classes = part.weight, preprocessing.info.classes
-        if name == "train" and self.class_weight and classes is not None:
-            # scaled before too, so that the product's size does not hang on the unit of the weights
-            weight = weight / weight.mean() * balance(part.target, len(classes))
-        return Part(part.frame, part.features, part.target, weight / weight.mean() if len(weight) else weight)
-
-    def _remark(self) -> None:
-        """Say what the user should know and did not ask."""
-        assert self.preprocessing is not None, "remarks are about fitted data"
-        flat = [
-            n for n, silent in zip(self.preprocessing.feature_names, self.preprocessing.silent, strict=True) if silent
-        ]
-        if flat:
-            self.notes.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
-        if not self.sizes["validation"]:
-            self.notes.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
+        if self.stream and self.batch_size == "full" and not request.full_set:
+            raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
+        self._prepared = self._tables.prepare(request)
+        self.preprocessing, self._request = self._prepared.preprocessing, request
+        self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
         for note in self.notes:
             rank_zero_info(note)
+
+    def _remarks(self, preprocessing: Preprocessing) -> list[str]:
+        """What the user should know and did not ask."""
+        remarks = []
+        flat = [n for n, silent in zip(preprocessing.feature_names, preprocessing.silent, strict=True) if silent]
+        if flat:
+            remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
+        if not self.sizes["validation"]:
+            remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
+        if self._request.full_set and self.batch_size != "full":
+            remarks.append(
+                f"the optimizer sees all {self.sizes['train']} training rows at once: "
+                f"batch_size {self.batch_size} is not used for training"
+            )
+        return remarks
 
     def _prepare_prediction(self, request: DataRequest) -> None:
         if request.preprocessing is None:
             raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
-        self.preprocessing = request.preprocessing
-        self._prediction = self.preprocessing.features(self._frame("source"), describe(self.sources["source"]))
+        self.preprocessing, self._request = request.preprocessing, request
+        self._prediction = self._tables.prediction(request.preprocessing)
 
     # ------------------------------------------------------------------ loading
 
-    def train_dataloader(self) -> Loader:
-        """Batches of this rank: the training part."""
-        return self._loader("train")
+    def train_dataloader(self) -> Batches | FullSetLoader:
+        """The training part: batches of this rank, or all of it at once where the optimizer wants that."""
+        part = self._part("train")
+        if self._request.full_set:
+            return FullSetLoader(part)
+        trainer: Any = self.trainer
+        options: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
+        if trainer is not None:
+            options |= {
+                "shuffle": self.shuffle and not trainer.overfit_batches,
+                "rank": trainer.global_rank,
+                "world": trainer.world_size,
+                "window": lambda: trainer.accumulate_grad_batches,
+                "limit": lambda: trainer.num_training_batches,
+                # Lightning repeats a batch that was interrupted: what counts is what it has processed
+                "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+            }
+        return part.loader(self._precision, **options)
 
-    def val_dataloader(self) -> Loader:
+    def val_dataloader(self) -> Batches:
         """Batches of this rank: the validation part."""
         if not self.sizes["validation"]:
             raise DataError("there is no validation part: split gives it no row")
-        return self._loader("validation")
+        return self._evaluation_loader(self._part("validation"))
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> Batches:
         """Batches of this rank: the test part."""
         if not self.sizes["test"]:
             raise DataError("there is no test part: split gives it no row")
-        return self._loader("test")
+        return self._evaluation_loader(self._part("test"))
 
-    def predict_dataloader(self) -> Loader:
+    def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
         assert self._prediction is not None, "setup comes before the loaders"
-        features = self._prediction
-        return self._build_loader(Part(self._frame("source"), features, features[:, :0], torch.ones(len(features))))
+        return self._evaluation_loader(self._prediction)
 
-    def _loader(self, name: str) -> Loader:
-        return self._build_loader(self._part(name), training=name == "train")
-
-    def _build_loader(self, part: Part, training: bool = False) -> Loader:
-        """A loader of tensors in the trainer's precision."""
-        dtype = torch.float64 if self.trainer is not None and self.trainer.precision == "64-true" else torch.float32
-        features = part.features.to(dtype)
-        if not torch.isfinite(features).all():
-            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
-        target = part.target.to(dtype) if part.target.is_floating_point() else part.target
-        tensors = (features, target, part.weight.to(dtype))
-        return self._training_loader(*tensors) if training else self._evaluation_loader(*tensors)
-
-    def _training_loader(self, *tensors: Tensor) -> Loader:
-        trainer: Any = self.trainer
-        if trainer is None:
-            return Loader(*tensors, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed)
-        return Loader(
-            *tensors,
-            batch_size=self.batch_size,
-            shuffle=self.shuffle and not trainer.overfit_batches,
-            seed=self.seed,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            window=lambda: trainer.accumulate_grad_batches,
-            limit=lambda: trainer.num_training_batches,
-            # Lightning repeats a batch that was interrupted: what counts is what it has processed
-            consumed=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-        )
-
-    def _evaluation_loader(self, *tensors: Tensor) -> Loader:
-        size: int | Literal["full"] = "full" if self.batch_size == "full" else max(self.batch_size, _EVALUATION_ROWS)
+    def _evaluation_loader(self, part: Part) -> Batches:
+        size: int | Literal["full"] = _EVALUATION_ROWS
+        if self.batch_size != "full":
+            size = max(self.batch_size, _EVALUATION_ROWS)
+        elif not self.stream:
+            size = "full"
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return Loader(*tensors, batch_size=size, rank=rank, world=world)
+        return part.loader(self._precision, batch_size=size, rank=rank, world=world)
 
-
-def _take(part: Part, rows: Rows) -> Part:
-    index = torch.from_numpy(rows)
-    return Part(part.frame[rows], part.features[index], part.target[index], part.weight[index])
-
-
-def _carried_reading(preprocessing: Preprocessing) -> TargetReading:
-    coding = preprocessing.target_coding
-    return TargetReading(coding.kind, coding.info.columns, coding.labels)
+    @property
+    def _precision(self) -> torch.dtype:
+        """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
+        doubled = self.trainer is not None and self.trainer.precision == "64-true"
+        return torch.float64 if doubled or self._request.full_set else torch.float32
 
 
 def _batch_size(value: Any) -> int | Literal["full"]:
@@ -381,9 +306,3 @@ def _batch_size(value: Any) -> int | Literal["full"]:
     if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise DataError(f"batch_size must be a whole number of at least 1, or full, not {value!r}")
     return operator.index(value)
-
-
-def _refuse_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        shown = enumerate_names("none" if choice is None else choice for choice in allowed)
-        raise DataError(f"{name} must be one of {shown}, not {value!r}")

@@ -46,6 +46,7 @@ class DataRequest:
         reference: whether one level of each categorical column gets no feature, as a linear model with bias wants it.
         standardize_target: whether regression targets are standardized where the user does not say.
         preprocessing: from a checkpoint: used as it is, never fitted anew.
+        full_set: whether the optimizer wants the whole training part at once, in double precision.
     """
 
     kind: Kind | None = None
@@ -54,6 +55,7 @@ class DataRequest:
     reference: bool = False
     standardize_target: bool = False
     preprocessing: Preprocessing | None = None
+    full_set: bool = False
 
 
 @dataclass(frozen=True, eq=False)

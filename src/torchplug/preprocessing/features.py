@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 import polars as pl
@@ -237,17 +237,42 @@ def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute |
     present = series.drop_nulls()
     filled = impute is not None and impute != "drop"
     if filled and not len(present):
-        raise DataError(f"column '{series.name}' has no value in the training part, so nothing to impute: exclude it")
+        refuse_nothing_to_impute(series.name)
     if series.dtype != pl.String:
         return NumericColumn(series.name, _typical(present, impute) if filled else None)
-    counts = dict(present.value_counts().sort(series.name).iter_rows())
-    pooled = tuple(level for level, count in counts.items() if count == 1) if pool else None
-    levels = tuple(level for level in counts if level not in (pooled or ()))
+    counts = dict(present.value_counts().iter_rows())
+    return fit_categories(series.name, counts, reference=reference, pool=pool, filled=filled)
+
+
+def fit_categories(
+    name: str, counts: Mapping[str, int], *, reference: bool, pool: bool, filled: bool
+) -> CategoricalColumn:
+    """A column of categories from how often the training part holds each.
+
+    Args:
+        name: the column.
+        counts: category → rows.
+        reference: whether the first level gets no feature.
+        pool: whether unseen categories share a feature with the levels that occur once.
+        filled: whether the most frequent level stands in for missing values.
+    """
+    ordered = sorted(counts)
+    pooled = tuple(level for level in ordered if counts[level] == 1) if pool else None
+    levels = tuple(level for level in ordered if level not in (pooled or ()))
     # ties go to the first in order, so that the choice does not hang on the order of rows
-    fill = max(counts, key=lambda level: counts[level]) if filled else None
+    fill = max(ordered, key=lambda level: counts[level]) if filled else None
     if reference and levels:
-        return CategoricalColumn(series.name, levels[1:], levels[0], pooled, fill)
-    return CategoricalColumn(series.name, levels, None, pooled, fill)
+        return CategoricalColumn(name, levels[1:], levels[0], pooled, fill)
+    return CategoricalColumn(name, levels, None, pooled, fill)
+
+
+def refuse_nothing_to_impute(name: str) -> NoReturn:
+    """Refuse to fill in a column of which the training part has no value.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(f"column '{name}' has no value in the training part, so nothing to impute: exclude it")
 
 
 def _typical(present: pl.Series, impute: Impute | None) -> float:

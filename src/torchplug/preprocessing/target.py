@@ -62,7 +62,7 @@ def read_target(
     Raises:
         DataError: for missing and infinite values, one class, or a target that does not fit the kind.
     """
-    _refuse_gaps(frame, columns, where, rows)
+    refuse_gaps(frame, columns, where, rows)
     name = loss or "the loss"
     if kind is None:
         kind = "multiclass" if len(columns) == 1 and not frame[columns[0]].dtype.is_numeric() else "regression"
@@ -152,7 +152,7 @@ class TargetCoding:
             DataError: for missing or infinite values, a label that training never saw, or text instead of numbers.
         """
         columns = self.info.columns
-        _refuse_gaps(frame, columns, where, rows)
+        refuse_gaps(frame, columns, where, rows)
         if not self.labels:
             for column in columns:
                 _refuse_labels(frame[column], f"the {self.kind} target", where)
@@ -283,8 +283,12 @@ def _refuse_labels(series: pl.Series, name: str, where: str) -> None:
     )
 
 
-def _refuse_gaps(frame: pl.DataFrame, columns: Sequence[str], where: str, rows: Rows | None = None) -> None:
-    """Refuse types that are no target, and missing and infinite values."""
+def refuse_gaps(frame: pl.DataFrame, columns: Sequence[str], where: str, rows: Rows | None = None) -> None:
+    """Refuse types that are no target, and missing and infinite values.
+
+    Raises:
+        DataError: naming column, count and first row.
+    """
     for column in columns:
         refuse_type(frame[column], where)
     present = [s.fill_nan(None) if s.dtype.is_float() else s for s in frame.select(columns)]

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
+from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
+
+STALLED = 3
+"""The exit status where an optimizer could not go on: what it reached is kept."""
 
 _LARGEST_SEED = 2**32 - 1
 """NumPy's."""
@@ -104,13 +108,13 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     module.adopt(data)
     if resumed is not None:
         _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
-    trainer = build_trainer(command.parser, command.settings)
+    trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     refuse_unlogged(trainer, module.epoch_metrics(validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     _describe(command, module, data, directory)
     wandb = _attach(trainer, command, module, data, directory)
-    _say_notes(data)
+    _say_notes([*data.notes, *module.assembly.notes(module.network)])
     try:
         trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
     except SystemExit:
@@ -129,14 +133,17 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     if first_rank():
         if isinstance(module.network, Linear):
             directory.write_coefficients(module.coefficients())
+        if module.outcome is not None:
+            directory.write_outcome(outcome_record(module.outcome, module.iteration))
+            print(describe_outcome(module))
         print_summary(trainer.callback_metrics, directory)
-    return 0
+    return STALLED if module.outcome is not None and module.outcome.name == "stalled" else 0
 
 
-def _say_notes(data: TabularData) -> None:
-    """What the data module noticed in the table, such as rows that were left out."""
+def _say_notes(notes: Sequence[str]) -> None:
+    """What was noticed in the table, such as rows that were left out, and in the components."""
     if first_rank():
-        for note in data.notes:
+        for note in notes:
             print(f"note: {note}", flush=True)
 
 
@@ -171,7 +178,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     run = command.origin.run
     if run is not None:
         trainer.loggers = [JsonlLogger(run)]
-    _say_notes(data)
+    _say_notes(data.notes)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
@@ -230,9 +237,8 @@ def _attach(
     wandb = wandb_logger(tracking, directory, config, _provenance(command, module, data))
     trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
-    trainer.callbacks.extend(  # type: ignore[attr-defined]
-        [LearningRateMonitor(), KeepOnInterrupt(directory), *checkpoints]
-    )
+    watching = ConvergenceTable() if module.assembly.sees_full_set else LearningRateMonitor()
+    trainer.callbacks.extend([watching, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
     return wandb
 
 

@@ -40,8 +40,15 @@ class ProgressBar(RichProgressBar):
         return metrics
 
 
-def build_trainer(parser: RecipeParser, settings: jsonargparse.Namespace) -> lightning.Trainer:
+def build_trainer(
+    parser: RecipeParser, settings: jsonargparse.Namespace, progress_bar: bool = True
+) -> lightning.Trainer:
     """The trainer that the settings ask for, without loggers.
+
+    Args:
+        parser: the subcommand's.
+        settings: what it parsed.
+        progress_bar: False where something else shows the progress.
 
     Raises:
         ConfigurationError: for values that cannot work, unknown strategies, and more devices than there are.
@@ -50,7 +57,7 @@ def build_trainer(parser: RecipeParser, settings: jsonargparse.Namespace) -> lig
     chosen = _instantiated(parser, settings)
     callbacks = chosen.pop("callbacks", None) or []
     callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
-    watched = sys.stdout.isatty() and chosen.pop("enable_progress_bar", None) is not False
+    watched = chosen.pop("enable_progress_bar", None) is not False and progress_bar and sys.stdout.isatty()
     if watched:
         callbacks.append(ProgressBar(refresh_rate=10))
     chosen.update(callbacks=callbacks, enable_progress_bar=watched, logger=False, use_distributed_sampler=False)

@@ -76,6 +76,10 @@ class RunDirectory:
         """Write where this run comes from, as `provenance` found it."""
         self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
+    def write_outcome(self, record: Mapping[str, Any]) -> None:
+        """Write how a full-set optimizer ended the training."""
+        self._write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
     def write_coefficients(self, rows: Iterable[tuple[str, str, float]]) -> None:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
         text = io.StringIO()

@@ -8,8 +8,9 @@ from torch import nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
-from torchplug.execution import Minibatches, RunningMeans
-from torchplug.objective import Objective
+from torchplug.execution import Minibatches
+from torchplug.execution.running_means import RunningMeans
+from torchplug.objective import StepObjective
 
 
 class Squared(Loss):
@@ -59,7 +60,7 @@ def started(lr=0.1, reduction="mean"):
     network = nn.Linear(2, 1)
     optimizer = Switching(network.parameters(), lr=lr)
     execution = Minibatches()
-    execution.start(Trainer(network, optimizer), Objective(network, Squared(), [], reduction))
+    execution.start(Trainer(network, optimizer), StepObjective(network, Squared(), [], reduction))
     return network, optimizer, execution
 
 
@@ -119,10 +120,10 @@ def test_a_copy_belongs_to_no_trainer():
 def test_layers_that_thaw_are_guarded():
     network, _, execution = started()
     network.bias.requires_grad_(False)
-    execution.follow(lambda: Objective(network, Squared(), []))
+    execution.follow(lambda: StepObjective(network, Squared(), []))
     assert [name for name, _ in execution._watched] == ["weight"]
     network.bias.requires_grad_(True)
-    execution.follow(lambda: Objective(network, Squared(), []))
+    execution.follow(lambda: StepObjective(network, Squared(), []))
     assert [name for name, _ in execution._watched] == ["weight", "bias"]
 
 

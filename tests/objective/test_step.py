@@ -12,7 +12,7 @@ from torch import nn
 from torchplug.batch import Batch
 from torchplug.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
-from torchplug.objective import Objective, check_shapes, penalized
+from torchplug.objective import StepObjective, check_shapes, penalized
 
 
 class Squared(Loss):
@@ -53,7 +53,7 @@ def test_shares_of_ranks_and_windows_make_the_gradient_of_f(sizes, window, seed)
     """`sizes` are the slices of one step: rank after rank, micro-batch after micro-batch."""
     n, world = sum(sizes), len(sizes)
     X, y, w, network = problem(n, seed)
-    objective = Objective(network, Squared(), [Ridge()])
+    objective = StepObjective(network, Squared(), [Ridge()])
     bounds = np.cumsum([0, *sizes])
     for rank in range(world):
         rows = slice(bounds[rank], bounds[rank + 1])
@@ -68,7 +68,7 @@ def test_shares_of_ranks_and_windows_make_the_gradient_of_f(sizes, window, seed)
 @pytest.mark.parametrize(("window", "micro_batches"), [(3, 3), (3, 2), (4, 1)])
 def test_a_short_window_counts_the_penalty_once(window, micro_batches):
     X, y, w, network = problem(12, 0)
-    objective = Objective(network, Squared(), [Ridge()])
+    objective = StepObjective(network, Squared(), [Ridge()])
     for rows in np.array_split(np.arange(12), micro_batches):
         batch = Batch(torch.tensor(X[rows]), torch.tensor(y[rows]), torch.tensor(w[rows]), 12, micro_batches)
         (objective.share(batch, 1, window)[0] / window).backward()
@@ -79,7 +79,7 @@ def test_a_short_window_counts_the_penalty_once(window, micro_batches):
 def test_reduction_sum_drops_the_division():
     X, y, w, network = problem(7, 1)
     batch = Batch(torch.tensor(X), torch.tensor(y), torch.tensor(w), 7)
-    value, weighted = Objective(network, Squared(), [], "sum").share(batch, 1, 1)
+    value, weighted = StepObjective(network, Squared(), [], "sum").share(batch, 1, 1)
     residual = X @ network.weight.detach().numpy()[0] + network.bias.item() - y[:, 0]
     assert value.item() == pytest.approx(np.sum(w * residual**2), rel=1e-12)
     assert weighted.item() == pytest.approx(value.item())
@@ -89,9 +89,9 @@ def test_a_proximal_penalty_is_reported_but_not_backpropagated():
     X, y, w, network = problem(5, 2)
     regularizer = Ridge()
     regularizer.proximal = True
-    objective = Objective(network, Squared(), [regularizer])
+    objective = StepObjective(network, Squared(), [regularizer])
     batch = Batch(torch.tensor(X), torch.tensor(y), torch.tensor(w), 5)
-    assert objective.share(batch, 1, 1)[0].item() == Objective(network, Squared(), []).share(batch, 1, 1)[0].item()
+    assert objective.share(batch, 1, 1)[0].item() == StepObjective(network, Squared(), []).share(batch, 1, 1)[0].item()
     assert objective.penalty().item() == pytest.approx(0.3 * network.weight.square().sum().item())
 
 

@@ -1,9 +1,8 @@
-"""The training objective F = (1/n) Σ wᵢ ℓᵢ + Σ λR, as one rank's share of one optimizer step."""
+"""F on a minibatch: what one rank backpropagates for its share of an optimizer step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -13,20 +12,13 @@ from torchplug.batch import Batch
 from torchplug.component import TargetInfo
 from torchplug.contracts import CLASS_KINDS, Loss, Regularizer
 from torchplug.errors import ConfigurationError
+from torchplug.objective.penalties import penalized, total_penalty
 
 Reduction = Literal["mean", "sum"]
 
-_NORMALIZATIONS = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
 
-
-class Objective:
-    r"""Loss and penalties of a network.
+class StepObjective:
+    r"""F on the rows of one optimizer step, as one rank's share of it.
 
     An optimizer step on a batch B minimizes (1/|B|) Σ_B wᵢ ℓᵢ + Σ λR. |B| counts the samples of
     all ranks and of the whole accumulation window; it arrives with the batch. Dividing by Σ wᵢ of
@@ -62,13 +54,13 @@ class Objective:
         value = weighted * scale
         smooth = [(r, named) for r, named in self.penalties if not r.proximal]
         if smooth:
-            value = value + _total(smooth) * (window / batch.micro_batches)
+            value = value + total_penalty(smooth) * (window / batch.micro_batches)
         return value, weighted.detach()
 
     def penalty(self) -> Tensor:
         """Σ λR at the current parameters, proximal penalties included."""
         with torch.no_grad():
-            return _total(self.penalties)
+            return total_penalty(self.penalties)
 
     def _weighted(self, batch: Batch) -> Tensor:
         if len(batch.weight) == 0:  # a rank without rows still takes part in DDP's reduction
@@ -102,33 +94,3 @@ def check_shapes(loss: Loss, scores: Tensor, target: Tensor) -> None:
             f"the network gives scores of shape {tuple(scores.shape)}, which do not fit {type(loss).__name__} of "
             f"targets of shape {tuple(target.shape)}"
         )
-
-
-def _total(penalties: Iterable[tuple[Regularizer, dict[str, nn.Parameter]]]) -> Tensor:
-    terms = [regularizer.coefficient * regularizer(named) for regularizer, named in penalties]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
-
-
-def penalized(network: nn.Module, only: list[str] | None = None) -> dict[str, nn.Parameter]:
-    """The trainable parameters that a penalty acts on, by name.
-
-    Args:
-        network: whose `named_parameters` give the names.
-        only: glob patterns of names; None leaves out biases and normalization layers.
-
-    Raises:
-        ConfigurationError: if the patterns match nothing; the message lists the names.
-    """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if only is not None:
-        chosen = {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in only)}
-        if not chosen:
-            raise ConfigurationError(f"only={only} matches no parameter; the network has {', '.join(named)}")
-        return chosen
-    normalization = {
-        id(p)
-        for module in network.modules()
-        if isinstance(module, _NORMALIZATIONS)
-        for p in module.parameters(recurse=False)
-    }
-    return {name: p for name, p in named.items() if name.rpartition(".")[2] != "bias" and id(p) not in normalization}

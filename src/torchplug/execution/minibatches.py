@@ -1,24 +1,18 @@
-"""How data becomes optimizer steps.
-
-An execution strategy is a small object to which `ComponentModule`'s hooks delegate; `Minibatches`
-is the one there is. Another one offers the same methods and is chosen in `ComponentModule.setup`.
-"""
+"""One optimizer step per minibatch, or per accumulation window of minibatches."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from torchplug.batch import Batch
 from torchplug.errors import ConfigurationError
+from torchplug.execution.running_means import RunningMeans
 from torchplug.gradient_guard import GradientGuard, tensors_norm
-from torchplug.objective import Objective
+from torchplug.objective import StepObjective
 
 
 class Minibatches:
@@ -28,8 +22,13 @@ class Minibatches:
     none. A copy of it starts idle: it belongs to no trainer.
     """
 
+    iteration: None = None
+    """Minibatch training is not told in iterations of its optimizer."""
+    outcome: None = None
+    """It ends where the trainer says, not where its optimizer does."""
+
     def __init__(self) -> None:
-        self._objective: Objective
+        self._objective: StepObjective
         self._trainer: Trainer
         self._means: RunningMeans
         self._guard: GradientGuard | None = None
@@ -57,7 +56,7 @@ class Minibatches:
                 "choose another batch_size, or batch_norm: false"
             )
 
-    def start(self, trainer: Trainer, objective: Objective) -> None:
+    def start(self, trainer: Trainer, objective: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place."""
         self._trainer = trainer
         optimizer = trainer.optimizers[0]
@@ -67,12 +66,12 @@ class Minibatches:
         self._step = self._row_at = trainer.global_step
         self._stepped = False
 
-    def follow(self, objective: Callable[[], Objective]) -> None:
+    def follow(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
         if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
             self._watch(objective())
 
-    def _watch(self, objective: Objective) -> None:
+    def _watch(self, objective: StepObjective) -> None:
         self._objective, self._watched = objective, self._trainable()
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
@@ -139,6 +138,9 @@ class Minibatches:
         total, rows = self._means.epoch(self._trainer)
         return {"train/epoch_loss": total / rows}
 
+    def end(self) -> None:
+        """Training by minibatches has no outcome of its own."""
+
     def _row_is_due(self) -> bool:
         every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and self._step % every == 0
@@ -156,57 +158,3 @@ class Minibatches:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
         if self._switch is not None:
             self._switch.eval()
-
-
-def planned_steps(trainer: Trainer) -> tuple[int | None, int | None]:
-    """The optimizer steps of the run and of an epoch; None for what has no planned end."""
-    try:
-        total = trainer.estimated_stepping_batches
-    except MisconfigurationException:  # accumulation that changes over the epochs
-        total = math.inf
-    if trainer.train_dataloader is None:  # a run bounded by max_steps alone is estimated without a look at the data
-        trainer.fit_loop.setup_data()
-    per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-    return (
-        int(total) if math.isfinite(total) and total >= 0 else None,
-        math.ceil(per_epoch) if math.isfinite(per_epoch) else None,
-    )
-
-
-class RunningMeans:
-    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, added up in float64."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._open = torch.zeros((), dtype=torch.float64, device=device)
-        self._rows = 0
-        self._row = torch.zeros(2, dtype=torch.float64, device=device)
-        self._epoch = torch.zeros_like(self._row)
-
-    def add(self, weighted: Tensor, rows: int) -> None:
-        """Add a batch's Σ wℓ and its number of rows."""
-        self._open.add_(weighted)
-        self._rows += rows
-
-    def row(self, trainer: Trainer) -> Tensor:
-        """(Σ wℓ, n) since it was last asked. Every rank must call it."""
-        self._settle()
-        return _taken(self._row, trainer)
-
-    def epoch(self, trainer: Trainer) -> Tensor:
-        """(Σ wℓ, n) since it was last asked; rows go on across it. Every rank must call it."""
-        self._settle()
-        return _taken(self._epoch, trainer)
-
-    def _settle(self) -> None:
-        """One addition per step is enough: the open sum belongs to both."""
-        both = torch.stack([self._open, torch.full_like(self._open, self._rows)])
-        self._row += both
-        self._epoch += both
-        self._open.zero_()
-        self._rows = 0
-
-
-def _taken(sums: Tensor, trainer: Trainer) -> Tensor:
-    total: Tensor = trainer.strategy.reduce(sums.clone(), reduce_op="sum")
-    sums.zero_()
-    return total

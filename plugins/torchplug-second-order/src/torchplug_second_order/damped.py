@@ -1,0 +1,212 @@
+r"""Damped least squares: what Levenberg and Marquardt made of Gauss and Newton's step.
+
+    Δ(μ) = −(JᵀJ + μD)⁻¹ Jᵀr
+
+Symbols: J (m, p) and r (m,) the residuals' Jacobian and values, F = Σr², m = n·k rows, p parameters, μ the
+damping, D a diagonal matrix with positive elements.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from torchplug import Objective
+from torchplug_second_order.sizes import refuse_memory, refuse_time
+from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
+
+_MATRIX_FREE = "newton with linear_solver cg, or lbfgs"
+_COPIES = 4
+"""Arrays of its size that work on a matrix takes: the matrix, a block of it, its sum and its factor."""
+
+
+class System(ABC):
+    """Damped normal equations at one point.
+
+    Attributes:
+        diagonal: diag JᵀJ (p,), penalty rows included.
+        half_gradient: Jᵀr (p,), penalty rows included.
+    """
+
+    diagonal: Tensor
+    half_gradient: Tensor
+
+    @abstractmethod
+    def solve(self, damping: Tensor) -> Tensor:
+        """−(JᵀJ + diag(damping))⁻¹ Jᵀr (p,), NaN where that is not positive definite."""
+
+
+@final
+class PrimalSystem(System):
+    """By Cholesky factorization of the (p, p) matrix.
+
+    Args:
+        squares: JᵀJ (p, p).
+        half_gradient: Jᵀr (p,).
+    """
+
+    def __init__(self, squares: Tensor, half_gradient: Tensor) -> None:
+        self.squares = squares
+        self.half_gradient = half_gradient
+        self.diagonal = squares.diagonal()
+
+    def solve(self, damping: Tensor) -> Tensor:
+        """−(JᵀJ + diag(damping))⁻¹ Jᵀr (p,)."""
+        matrix = self.squares.clone()
+        matrix.diagonal().add_(damping)
+        factor, trouble = torch.linalg.cholesky_ex(matrix)
+        if int(trouble):
+            return torch.full_like(self.half_gradient, math.nan)
+        return torch.cholesky_solve(self.half_gradient.unsqueeze(1), factor).squeeze(1).neg_()
+
+
+@final
+class DualSystem(System):
+    r"""By Cholesky factorization of an (m, m) matrix: for fewer rows than parameters.
+
+        Δ = −E⁻¹ [Jᵀ (I + J E⁻¹ Jᵀ)⁻¹ (r − J E⁻¹ q) + q],    E = diag(damping) + diag(λ)
+
+    Args:
+        jacobian: J (m, p), of the data alone.
+        residuals: r (m,), of the data alone.
+        penalty: λ (p,), half the second derivatives of the penalties.
+        penalty_gradient: q (p,), half their gradient.
+
+    Reference: Golub and Van Loan (2013), Matrix Computations, section 2.1.4 (Sherman-Morrison-Woodbury).
+    """
+
+    def __init__(self, jacobian: Tensor, residuals: Tensor, penalty: Tensor, penalty_gradient: Tensor) -> None:
+        self.jacobian = jacobian
+        self.residuals = residuals
+        self.penalty = penalty
+        self.penalty_gradient = penalty_gradient
+        self.diagonal = torch.linalg.vecdot(jacobian, jacobian, dim=0) + penalty
+        self.half_gradient = residuals @ jacobian + penalty_gradient
+
+    @classmethod
+    def of(cls, objective: Objective) -> DualSystem:
+        """The system at the objective's current point."""
+        penalty = objective.penalty_diagonal()
+        assert penalty is not None, "has_fewer_rows has seen to it"
+        return cls(*objective.rows(), *penalty)
+
+    def solve(self, damping: Tensor) -> Tensor:
+        """Δ (p,)."""
+        weight = 1.0 / (damping + self.penalty)
+        weighted = self.jacobian * weight
+        matrix = weighted @ self.jacobian.mT
+        matrix.diagonal().add_(1.0)
+        factor, trouble = torch.linalg.cholesky_ex(matrix)
+        if int(trouble):
+            return torch.full_like(weight, math.nan)
+        target = self.residuals - weighted @ self.penalty_gradient
+        multipliers = torch.cholesky_solve(target.unsqueeze(1), factor).squeeze(1)
+        return -(multipliers @ weighted + weight * self.penalty_gradient)
+
+
+def has_fewer_rows(objective: Objective) -> bool:
+    """Whether the dual system is the smaller one, and there is one."""
+    fewer = objective.samples * objective.outputs < objective.size
+    return fewer and objective.penalty_diagonal() is not None
+
+
+def refuse_system(objective: Objective, memory_limit: float, passes: float = 2) -> None:
+    """Refuse systems that do not fit, or take too long.
+
+    Args:
+        objective: what is to be minimized.
+        memory_limit: in GiB.
+        passes: operations per element of J and column of the system.
+
+    Raises:
+        ValueError: with what it would take, and the alternative.
+    """
+    m, p = objective.samples * objective.outputs, objective.size
+    what = f"JᵀJ of {p:,} parameters" if m >= p else f"the Jacobian of {m:,} residuals and {p:,} parameters"
+    columns = min(m, p)
+    refuse_memory(_COPIES * columns * p, memory_limit, what, _MATRIX_FREE)
+    operations = passes * m * p * columns + columns**3
+    refuse_time(operations, objective.point.device, f"{what} over {objective.samples:,} rows", _MATRIX_FREE)
+
+
+@final
+@dataclass(frozen=True)
+class Damped(Path):
+    """The curve Δ(μ), from Gauss and Newton's step for μ = 0 to a short one down the gradient.
+
+    Args:
+        system: solves for Δ.
+        scale: D (p,).
+        unit: the μ with which damping and curvature are of one size.
+        expected: Σ (Jᵀr)ⱼ² / (JᵀJ)ⱼⱼ.
+    """
+
+    system: System
+    scale: Tensor
+    unit: float
+    expected: float
+
+    @property
+    def promise(self) -> float:
+        """What could be gained if the parameters did not interact."""
+        return self.expected
+
+    def at(self, damping: float) -> Tensor:
+        """Δ(μ) (p,), NaN where it does not exist."""
+        return self.system.solve(damping * self.scale)
+
+    def predicted(self, displacement: Tensor, damping: float) -> float:
+        """The decrease F − ‖r + JΔ‖² that the linear model expects of Δ(μ)."""
+        return float(displacement @ (damping * self.scale * displacement - self.system.half_gradient))
+
+
+@final
+class DampedGaussNewton(Descent[Damped]):
+    r"""Gauss and Newton's step, damped.
+
+    Args:
+        scaling: `identity`, D = I, which depends on the parameters' units; `diagonal`, D = diag JᵀJ, which does
+            not: each element the largest of all points so far, as a column that fades would let its parameter run off.
+        memory_limit: in GiB.
+
+    Reference: Levenberg (1944), doi:10.1090/qam/10666; Marquardt (1963), doi:10.1137/0111030; the largest D: Moré
+    (1978), doi:10.1007/BFb0067700.
+    """
+
+    def __init__(self, scaling: Literal["identity", "diagonal"], memory_limit: float = 4.0) -> None:
+        self.scaling = scaling
+        self.memory_limit = memory_limit
+
+    def refuse(self, objective: Objective) -> None:
+        """Refuse systems that do not fit, or take too long."""
+        refuse_system(objective, self.memory_limit)
+
+    def look(self, objective: Objective) -> None:
+        """Ask for what the system is made of."""
+        if has_fewer_rows(objective):
+            objective.rows()
+        else:
+            objective.gram()
+
+    def path(self, here: Point, objective: Objective, memory: Memory) -> Damped | Failure:
+        """The curve of damped steps."""
+        system = DualSystem.of(objective) if has_fewer_rows(objective) else PrimalSystem(*objective.gram())
+        # a column of zeros, as of a dead unit, has nothing to damp and must not be divided by
+        own = torch.where(system.diagonal > 0.0, system.diagonal, torch.ones_like(system.diagonal))
+        expected = float(torch.sum(system.half_gradient**2 / own))
+        if self.scaling == "identity":
+            return Damped(system, torch.ones_like(own), float(own.max()), expected)
+        scale = torch.maximum(own, memory["scale"]) if "scale" in memory else own
+        memory["scale"] = scale
+        return Damped(system, scale, 1.0, expected)
+
+    def forget(self, memory: Memory) -> bool:
+        """Drop damping and scale; raised as far as they go, they are no reason for another try."""
+        memory.pop("damping", None)
+        memory.pop("scale", None)
+        return False

@@ -1,0 +1,266 @@
+"""The named optimizers: each a descent and a search.
+
+Every one sees the whole training set at each step, and ends the training by itself: see `Stopping` for when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from torchplug import Objective
+from torchplug_second_order.damped import DampedGaussNewton
+from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
+from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
+from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
+from torchplug_second_order.solver import Search, Solver, Stopping
+
+
+def line_search(
+    params: ParamsT,
+    search: Literal["armijo", "strong_wolfe"] = "armijo",
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    direction: Callable[[Objective], Tensor] | None = None,
+) -> Solver:
+    r"""Gradient descent over the whole training set, its step size found by a search at every step.
+
+        θ ← θ − α ∇F,    α ≈ argmin F(θ − α ∇F)
+
+    Args:
+        params: what to optimize; given by the core.
+        search: `armijo` backtracks until F has decreased enough; `strong_wolfe` also wants most of the slope gone.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        direction: in Python, the objective ↦ another direction d (p,) of descent; α then multiplies d.
+
+    Raises:
+        ValueError: if a tolerance or search is out of range.
+
+    Reference: Nocedal and Wright (2006), Numerical Optimization, chapter 3; the first α of a step: Barzilai and
+    Borwein (1988), doi:10.1093/imanum/8.1.141.
+    """
+    descent = Steepest() if direction is None else Given(direction)
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, descent, _search(search, curvature=0.1), stopping)
+
+
+def newton(
+    params: ParamsT,
+    search: Literal["armijo", "strong_wolfe", "fixed"] = "armijo",
+    linear_solver: Literal["auto", "cholesky", "cg"] = "auto",
+    lr: float | None = None,
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    memory_limit: float = 4.0,
+) -> Solver:
+    r"""Newton's method, with the curvature modified where F is not convex.
+
+        θ ← θ + αd,    (∇²F + τI) d = −∇F,    τ = 0 wherever ∇²F is positive definite
+
+    Large models solve (∇²F) d = −∇F by conjugate gradients on products ∇²F v, which stop at the first direction
+    without positive curvature. Either way d leads downhill, and with a search no step raises F.
+
+    Args:
+        params: what to optimize; given by the core.
+        search: `armijo` and `strong_wolfe` begin at α = 1; `fixed` always takes α = lr.
+        linear_solver: `cholesky` forms ∇²F; `cg` needs no more than a few vectors; `auto`: whichever is likely faster.
+        lr: α > 0 of `fixed`; None: 1.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        memory_limit: in GiB, beyond which `cholesky` is refused and `auto` takes `cg`.
+
+    Raises:
+        ValueError: if a parameter is out of range, or the Hessian would not fit.
+
+    Reference: Nocedal and Wright (2006), Numerical Optimization, algorithms 3.3 and 7.1.
+    """
+    if lr is not None and search != "fixed":
+        raise ValueError(f"lr is the step of search fixed, and search is {search}: leave lr out")
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    chosen = Fixed(1.0 if lr is None else lr) if search == "fixed" else _search(search)
+    return Solver(params, Newton(linear_solver, memory_limit), chosen, stopping)
+
+
+def bfgs(
+    params: ParamsT,
+    search: Literal["strong_wolfe", "armijo"] = "strong_wolfe",
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    memory_limit: float = 4.0,
+) -> Solver:
+    r"""Quasi-Newton with a dense approximation H of the inverse Hessian, learnt from the gradients.
+
+        θ ← θ + αd,    d = −H ∇F
+        H ← (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,    s = Δθ, y = Δ∇F, ρ = 1/(yᵀs)
+
+    Args:
+        params: what to optimize; given by the core.
+        search: `strong_wolfe` makes sure that yᵀs > 0; after `armijo` a pair without that is skipped.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        memory_limit: in GiB, for the p² numbers of H.
+
+    Raises:
+        ValueError: if a parameter is out of range, or H would not fit.
+
+    Reference: Nocedal and Wright (2006), Numerical Optimization, algorithm 6.1.
+    """
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, BFGS(memory_limit), _search(search), stopping)
+
+
+def lbfgs(
+    params: ParamsT,
+    search: Literal["strong_wolfe", "armijo"] = "strong_wolfe",
+    history_size: int = 10,
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+) -> Solver:
+    r"""Quasi-Newton from the last m displacements and changes of the gradient: for models with many parameters.
+
+        θ ← θ + αd,    d = −H ∇F, H by m updates as in `bfgs`, never formed
+
+    Args:
+        params: what to optimize; given by the core.
+        search: `strong_wolfe` makes sure that yᵀs > 0; after `armijo` a pair without that is skipped.
+        history_size: m ≥ 1, the pairs that are kept.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+
+    Reference: Liu and Nocedal (1989), doi:10.1007/BF01589116.
+    Note: torch's LBFGS makes up to 20 iterations in one step; here a step is one iteration.
+    """
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, LimitedBFGS(history_size), _search(search), stopping)
+
+
+def gauss_newton(
+    params: ParamsT,
+    search: Literal["armijo", "strong_wolfe"] = "armijo",
+    linear_solver: Literal["qr", "cholesky"] = "qr",
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    memory_limit: float = 4.0,
+) -> Solver:
+    r"""Linear least squares, again and again: for losses that are sums of squares F = Σr².
+
+        θ ← θ + αd,    (JᵀJ) d = −Jᵀr
+
+    Args:
+        params: what to optimize; given by the core.
+        search: begins at α = 1, and shortens the step where F does not decrease enough.
+        linear_solver: `qr` factorizes J itself, and takes the solution of least norm where J's rank is deficient;
+            `cholesky` takes JᵀJ, which is faster, has half the digits and stalls where it is singular.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+
+    Reference: Nocedal and Wright (2006), Numerical Optimization, section 10.3.
+    """
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, GaussNewton(linear_solver, memory_limit), _search(search), stopping)
+
+
+def levenberg(
+    params: ParamsT,
+    damping: float = 1e-3,
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    memory_limit: float = 4.0,
+) -> Solver:
+    r"""Gauss-Newton, damped alike in all parameters: for losses that are sums of squares F = Σr².
+
+        θ ← θ + Δ,    (JᵀJ + μI) Δ = −Jᵀr
+
+    μ rises until a step lowers F, and falls where the linear model foretold the decrease. F never rises.
+
+    Args:
+        params: what to optimize; given by the core.
+        damping: > 0, the first μ relative to the largest element of diag JᵀJ.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+
+    Reference: Levenberg (1944), doi:10.1090/qam/10666; μ: Nielsen (1999), IMM-REP-1999-05.
+    """
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, DampedGaussNewton("identity", memory_limit), GainRatio(damping), stopping)
+
+
+def levenberg_marquardt(
+    params: ParamsT,
+    damping: float = 1e-3,
+    gradient_tolerance: float = 1e-9,
+    step_tolerance: float = 1e-12,
+    loss_tolerance: float = 1e-14,
+    max_iterations: int | None = None,
+    memory_limit: float = 4.0,
+) -> Solver:
+    r"""Gauss-Newton, damped in each parameter's own unit: for losses that are sums of squares F = Σr².
+
+        θ ← θ + Δ,    (JᵀJ + μD) Δ = −Jᵀr,    D = diag JᵀJ, the largest so far
+
+    μ rises until a step lowers F, and falls where the linear model foretold the decrease. F never rises.
+
+    Args:
+        params: what to optimize; given by the core.
+        damping: > 0, the first μ.
+        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
+        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
+        max_iterations: the most steps; None: the trainer's epochs decide.
+        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+
+    Reference: Marquardt (1963), doi:10.1137/0111030; D: Moré (1978), doi:10.1007/BFb0067700; μ: Nielsen (1999),
+    IMM-REP-1999-05.
+    Note: D keeps the largest of each diagonal element, as in scipy's `lm`. Marquardt takes those of the point alone,
+    which on small networks needed up to four times as many steps.
+    """
+    stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
+    return Solver(params, DampedGaussNewton("diagonal", memory_limit), GainRatio(damping), stopping)
+
+
+def _search(name: Literal["armijo", "strong_wolfe"], curvature: float = 0.9) -> Search[Line]:
+    if name not in ("armijo", "strong_wolfe"):
+        raise ValueError(f"search must be armijo or strong_wolfe, got {name!r}")
+    return Armijo() if name == "armijo" else StrongWolfe(curvature=curvature)

@@ -1,0 +1,54 @@
+"""Refusals of what would not fit into memory, or not end while anybody waits."""
+
+from __future__ import annotations
+
+import torch
+
+GIBIBYTE = 2**30
+_PATIENCE = 600.0
+"""Seconds that one iteration may take."""
+_SPEED = {"cpu": 2e10}
+_SPEED_OF_DEVICES = 1e12
+"""Operations per second, in double precision, on the safe side."""
+
+
+def refuse_memory(numbers: float, limit: float, what: str, alternative: str) -> None:
+    """Refuse an array of more numbers than fit.
+
+    Args:
+        numbers: how many, in double precision.
+        limit: in GiB.
+        what: what they are, for the message.
+        alternative: what to use instead.
+
+    Raises:
+        ValueError: with the memory that it would need.
+    """
+    needed = 8 * numbers / GIBIBYTE
+    if needed > limit:
+        raise ValueError(
+            f"{what} would need {needed:.3g} GiB, more than memory_limit={limit:g}: "
+            f"use {alternative}, or raise memory_limit"
+        )
+
+
+def seconds(operations: float, device: torch.device) -> float:
+    """About how long so many operations take."""
+    return operations / _SPEED.get(device.type, _SPEED_OF_DEVICES)
+
+
+def refuse_time(operations: float, device: torch.device, what: str, alternative: str) -> None:
+    """Refuse an iteration that takes too long.
+
+    Args:
+        operations: additions and multiplications per iteration.
+        device: where they are done.
+        what: what they are, for the message.
+        alternative: what to use instead.
+
+    Raises:
+        ValueError: with the time that an iteration would take.
+    """
+    time = seconds(operations, device)
+    if time > _PATIENCE:
+        raise ValueError(f"{what} would take about {time / 60:.0f} minutes an iteration: use {alternative}")

@@ -1,0 +1,339 @@
+r"""The driver of the iterative methods: one step is one accepted point.
+
+A method is a composition: a descent says which way to go from what is known at a point, a search how far.
+Both are handed to `Solver`; the named optimizers are nothing but such constructors.
+
+Symbols: θ parameters (p,), F the training objective, d a direction, α a step along it, μ a damping.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar, final
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from torchplug import Iteration, Objective, Outcome
+
+Memory = dict[str, Any]
+"""What a method keeps between steps: Python numbers, tensors, lists of tensors."""
+
+_HOPELESS = 1e-10
+"""A search that fails where the model promises less than this share of F has met rounding, not trouble."""
+
+
+class Point(NamedTuple):
+    """What is known where the parameters stand.
+
+    Args:
+        position: θ (p,).
+        value: F.
+        gradient: ∇F (p,).
+        steepest: ‖∇F‖∞.
+    """
+
+    position: Tensor
+    value: float
+    gradient: Tensor
+    steepest: float
+
+    @classmethod
+    def of(cls, objective: Objective) -> Point:
+        """Where the objective's parameters stand."""
+        value, gradient = objective.evaluate()
+        return cls(objective.point, value, gradient, float(gradient.abs().max()))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether F and ∇F are."""
+        return math.isfinite(self.value) and math.isfinite(self.steepest)
+
+
+class Step(NamedTuple):
+    """A displacement that was accepted.
+
+    Args:
+        displacement: what was added to θ (p,).
+        length: α, where there is one.
+        damping: μ, where there is one.
+        whole: whether it is as long as the descent wanted it, so that its length says how far the minimum is.
+    """
+
+    displacement: Tensor
+    length: float | None
+    damping: float | None
+    whole: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why there is no step, as a value.
+
+    Args:
+        reason: what was found.
+        remedy: what to do about it.
+    """
+
+    reason: str
+    remedy: str
+
+
+class Path(ABC):
+    """Where a descent leads from a point; how far along it, a search decides."""
+
+    @property
+    @abstractmethod
+    def promise(self) -> float:
+        """The decrease of F that the local model expects of this path, up to a small factor."""
+
+
+NOTHING_LEFT = Failure("the local model sees no decrease of the loss beyond rounding", "scale features and target")
+"""What a search answers to a path that promises nothing."""
+
+P = TypeVar("P", bound=Path)
+
+
+class Descent(ABC, Generic[P]):
+    """Which way to go."""
+
+    def look(self, objective: Objective) -> None:
+        """Ask at a new point for what the next path needs; F and ∇F should follow from the same pass."""
+        objective.evaluate()
+
+    @abstractmethod
+    def path(self, here: Point, objective: Objective, memory: Memory) -> P | Failure:
+        """The way to go from a point; the same bits on every rank."""
+
+    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+        """Take note of an accepted displacement (p,) and of the change of ∇F (p,) over it."""
+
+    def forget(self, memory: Memory) -> bool:
+        """Drop what was learnt; whether a search that failed is worth another try without it."""
+        return False
+
+    def refuse_size(self, size: int) -> None:
+        """Refuse a number of parameters that cannot be handled.
+
+        Raises:
+            ValueError: saying what it would take and what to use instead.
+        """
+
+    def refuse(self, objective: Objective) -> None:
+        """Refuse an objective that cannot be handled, before the first step.
+
+        Raises:
+            ValueError: saying what it would take and what to use instead.
+        """
+
+
+class Search(ABC, Generic[P]):
+    """How far to go.
+
+    Attributes:
+        defaults: what of its numbers a scheduler may change while training goes on.
+    """
+
+    defaults: Mapping[str, float] = {}
+
+    @abstractmethod
+    def run(
+        self, here: Point, path: P, objective: Objective, memory: Memory, settings: Mapping[str, Any]
+    ) -> Step | Failure:
+        """Find a step along the path, and leave the parameters where it leads; after a failure, anywhere.
+
+        Args:
+            here: where the path begins.
+            path: what the descent offers.
+            objective: evaluates trials.
+            memory: kept between steps.
+            settings: the current values of `defaults`.
+        """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Stopping:
+    r"""When to stop: at the first of these.
+
+        ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|)
+        F − F⁺ ≤ loss_tolerance · |F|,  and so is what the model promised
+        |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance) for all j,  if the search did not shorten the step
+
+    F₀ is the loss at the start: with √F₀ the rule says the same whatever the unit of a small target.
+
+    Args:
+        gradient_tolerance: ≥ 0, dimensionless for standardized features and target.
+        step_tolerance: ≥ 0, relative.
+        loss_tolerance: ≥ 0, relative.
+        max_iterations: ≥ 0; None: the trainer's epochs decide.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+
+    gradient_tolerance: float = 1e-9
+    step_tolerance: float = 1e-12
+    loss_tolerance: float = 1e-14
+    max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {value}")
+
+    def at(self, here: Point, number: int, initial: float) -> Outcome | None:
+        """Test a point, reached by `number` steps from one where F was `initial`."""
+        if here.steepest <= self.gradient_tolerance * min(1.0, math.sqrt(abs(initial))):
+            return Outcome("converged", f"the largest component of the gradient is {here.steepest:.2g}")
+        if self.max_iterations is not None and number >= self.max_iterations:
+            return Outcome("limit", f"{number} iterations are done", "raise max_iterations to go on")
+        return None
+
+    def after(self, before: Point, there: Point, path: Path, step: Step) -> Outcome | None:
+        """Test a step from one point to another."""
+        scale = self.loss_tolerance * abs(before.value)
+        if before.value - there.value <= scale and path.promise <= scale:
+            return Outcome(
+                "converged", f"the loss decreased by {before.value - there.value:.2g}, and no more is expected"
+            )
+        if step.whole and bool((step.displacement.abs() <= self._least_steps(before.position)).all()):
+            return Outcome("converged", f"no parameter moved by more than {self.step_tolerance:g} of itself")
+        return None
+
+    def _least_steps(self, position: Tensor) -> Tensor:
+        return self.step_tolerance * (position.abs() + self.step_tolerance)
+
+
+@final
+class Solver(Optimizer):
+    r"""Minimize the training objective by a descent and a search.
+
+        θ ← θ + Δ,    Δ from `search` along `descent`'s path
+
+    A failure is an outcome and no exception: the parameters are then those of the last good point.
+
+    Args:
+        params: what to optimize.
+        descent: which way to go.
+        search: how far; it must know the descent's kind of path.
+        stopping: when to stop.
+
+    Attributes:
+        outcome: how it ended; None while it goes on. A finished solver takes no further step.
+        iteration: the last step that was made; None before the first.
+
+    Raises:
+        ValueError: if there are more parameters than the descent can handle.
+
+    Reference: Nocedal and Wright (2006), Numerical Optimization, chapters 3, 6, 7 and 10.
+    Note: every decision is made on numbers that the objective gives alike on all ranks.
+    """
+
+    def __init__(
+        self, params: ParamsT, descent: Descent[P], search: Search[P], stopping: Stopping | None = None
+    ) -> None:
+        super().__init__(params, dict(search.defaults))
+        self.descent: Descent[Any] = descent
+        self.search: Search[Any] = search
+        self.stopping = Stopping() if stopping is None else stopping
+        descent.refuse_size(sum(p.numel() for group in self.param_groups for p in group["params"]))
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it goes on."""
+        # Under a key of its own: what is kept per parameter comes back from a checkpoint with its texts spoilt.
+        saved = self.state.get("outcome")  # type: ignore[call-overload]
+        return Outcome(**saved) if saved else None
+
+    @property
+    def iteration(self) -> Iteration | None:
+        """The last step that was made; None before the first."""
+        saved = self._memory.get("iteration")
+        return Iteration(**saved) if saved else None
+
+    @property
+    def _memory(self) -> Memory:
+        memory: Memory = self.state[self.param_groups[0]["params"][0]]
+        return memory
+
+    def refuse(self, objective: Objective) -> None:
+        """Refuse an objective that cannot be handled, before the first step.
+
+        Raises:
+            ValueError: saying what it would take and what to use instead.
+        """
+        self.descent.refuse(objective)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
+        """Make one accepted step, or come to an outcome; returns what the closure returns."""
+        finished = self.outcome is not None
+        evaluated = objective.evaluations
+        if not finished:
+            # first, so that the closure finds value and gradient already known
+            self.descent.look(objective)
+        with torch.enable_grad():
+            loss = closure()
+        if not finished:
+            outcome = self._advance(objective, evaluated)
+            if outcome is not None:
+                self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
+        return loss
+
+    def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
+        memory = self._memory
+        if memory.setdefault("size", objective.size) != objective.size:  # layers were frozen or unfrozen
+            self.descent.forget(memory)
+            memory["size"] = objective.size
+        here = Point.of(objective)
+        if not here.is_finite:
+            return Outcome(
+                "stalled", "the loss or its gradient is not finite at the start", "check data and initial weights"
+            )
+        initial = memory.setdefault("initial_loss", here.value)
+        number = self.iteration.number if self.iteration else 0
+        outcome = self.stopping.at(here, number, initial)
+        if outcome is not None:
+            return outcome
+        found = self._find(here, objective)
+        if isinstance(found, Outcome):
+            return found
+        path, step, there = found
+        self.descent.learn(step.displacement, there.gradient - here.gradient, memory)
+        memory["evaluations"] = memory.get("evaluations", 0) + objective.evaluations - evaluated
+        norm = float(there.gradient.norm())
+        iteration = Iteration(number + 1, there.value, norm, step.length, step.damping, memory["evaluations"])
+        memory["iteration"] = dict(vars(iteration))
+        return self.stopping.after(here, there, path, step) or self.stopping.at(there, number + 1, initial)
+
+    def _find(self, here: Point, objective: Objective) -> tuple[Path, Step, Point] | Outcome:
+        """A path, a step along it and where it leads; if there is none, the parameters are put back."""
+        least = math.inf
+        while True:
+            path = self.descent.path(here, objective, self._memory)
+            found = path if isinstance(path, Failure) else self._follow(here, path, objective)
+            if not isinstance(found, Failure):
+                return path, *found  # type: ignore[return-value]
+            objective.move(here.position)
+            if isinstance(path, Path):
+                least = min(least, path.promise)
+            if not self.descent.forget(self._memory):
+                break
+        if least <= _HOPELESS * abs(here.value):
+            return Outcome("converged", f"{found.reason}, and no more than rounding is to be expected")
+        return Outcome("stalled", found.reason, found.remedy)
+
+    def _follow(self, here: Point, path: Path, objective: Objective) -> tuple[Step, Point] | Failure:
+        step = self.search.run(here, path, objective, self._memory, self.param_groups[0])
+        if isinstance(step, Failure):
+            return step
+        self.descent.look(objective)
+        there = Point.of(objective)
+        if not there.is_finite:
+            return Failure("the gradient after the step is not finite", "check the loss and the model's activations")
+        return step, there

@@ -1,0 +1,98 @@
+"""The surface of an objective over a function of θ that is written down: no network, no data, no ranks."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AnalyticObjective:
+    """F(θ) = function(θ), or Σ residuals(θ)², with everything else by torch.func.
+
+    Args:
+        start: θ at the beginning.
+        function: a scalar function of θ (p,).
+        residuals: a function of θ (p,) with values (m,), for residual methods.
+    """
+
+    def __init__(self, start, function=None, *, residuals=None):
+        self.parameter = nn.Parameter(torch.as_tensor(start, dtype=torch.float64).clone())
+        self.residuals = residuals
+        self.function = function or (lambda theta: residuals(theta).square().sum())
+        self.size = self.parameter.numel()
+        self.samples = 1
+        self.evaluations = 0
+        self.values = []
+        self._version = None
+
+    @property
+    def outputs(self) -> int:
+        return len(self.residuals(self.point))
+
+    @property
+    def point(self) -> Tensor:
+        return self.parameter.detach().clone()
+
+    @torch.no_grad()
+    def move(self, point: Tensor) -> None:
+        self.parameter.copy_(point)
+
+    def agree(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def _count(self):
+        if self._version != self.parameter._version:
+            self._version = self.parameter._version
+            self.evaluations += 1
+
+    def value(self) -> float:
+        self._count()
+        return float(self.function(self.point))
+
+    def gradient(self) -> Tensor:
+        return self.evaluate()[1]
+
+    def evaluate(self) -> tuple[float, Tensor]:
+        self._count()
+        gradient, value = torch.func.grad_and_value(self.function)(self.point)
+        return float(value), gradient
+
+    def hvp(self, vector: Tensor) -> Tensor:
+        return torch.func.jvp(torch.func.grad(self.function), (self.point,), (vector,))[1]
+
+    def hessian(self) -> Tensor:
+        return torch.func.hessian(self.function)(self.point)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        return torch.func.jacrev(self.residuals)(self.point), self.residuals(self.point)
+
+    def gram(self) -> tuple[Tensor, Tensor]:
+        jacobian, residuals = self.rows()
+        return jacobian.mT @ jacobian, jacobian.mT @ residuals
+
+    def gnvp(self, vector: Tensor) -> Tensor:
+        return self.gram()[0] @ vector
+
+    def factor(self) -> Tensor:
+        jacobian, residuals = self.rows()
+        both = torch.cat([jacobian, residuals[:, None]], dim=1)
+        padded = torch.cat([both, both.new_zeros(max(0, self.size + 1 - len(both)), self.size + 1)])
+        return torch.linalg.qr(padded, mode="r")[1]
+
+    def penalty_diagonal(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(self.size, dtype=torch.float64), torch.zeros(self.size, dtype=torch.float64)
+
+    def closure(self):
+        """What Lightning's closure does: value and gradient where the parameters stand."""
+        value, gradient = self.evaluate()
+        self.parameter.grad = gradient
+        self.values.append(value)
+        return value
+
+
+def minimize(make, objective, steps=500):
+    """Step until there is an outcome; returns the optimizer."""
+    optimizer = make([objective.parameter])
+    for _ in range(steps):
+        optimizer.step(objective.closure, objective=objective)
+        if optimizer.outcome is not None:
+            break
+    return optimizer

@@ -1,0 +1,53 @@
+"""Linear problems of NIST's Statistical Reference Datasets, where they are: beside the project, never in it."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[4] / "shared/data/nist"
+POWERS = {"Norris": [1], "Pontius": [1, 2], "Filip": range(1, 11)}
+
+
+class Problem(NamedTuple):
+    """A design without its column of ones, a target, and what is certified: (estimate, deviation) rows, σ, R²."""
+
+    X: np.ndarray
+    y: np.ndarray
+    certified: np.ndarray
+    deviation: float
+    r_squared: float
+
+
+def nist(name):
+    """A problem from its file; the test is skipped where there is none."""
+    path = FOLDER / f"{name}.dat"
+    if not path.exists():
+        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
+    text = path.read_text()
+    head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
+    table = np.array([line.split() for line in data if line.strip()], dtype=np.float64)
+    X = table[:, 1:] ** np.array(POWERS[name]) if name in POWERS else table[:, 1:]
+    certified = np.array(re.findall(r"^\s*B\d+\s+(-?\d\S*)\s+(\d\S*)\s*$", head, re.M), dtype=np.float64)
+    deviation = float(re.search(r"Standard Deviation\s+(\d\S*)", head[head.index("Residual") :])[1])
+    r_squared = float(re.search(r"R-Squared\s+(\d\S*)", head)[1])
+    return Problem(X, table[:, 0], certified, deviation, r_squared)
+
+
+def wampler(number):
+    """Wampler1 and Wampler2: a polynomial of degree 5 at 0…20, with coefficients 1 or 0.1^i."""
+    x = np.arange(21)
+    coefficients = np.ones(6) if number == 1 else 0.1 ** np.arange(6)
+    # in whole numbers, rounded once
+    total = sum((x**i) * 10 ** (0 if number == 1 else 5 - i) for i in range(6))
+    y = total / (1 if number == 1 else 10**5)
+    certified = np.column_stack([coefficients, np.zeros(6)])
+    return Problem(x[:, None].astype(float) ** np.arange(1, 6), y, certified, 0.0, 1.0)
+
+
+def digits(found, certified):
+    """The least number of correct significant digits."""
+    with np.errstate(divide="ignore"):
+        return float(-np.log10(np.abs(found - certified) / np.abs(certified)).max())

@@ -1,0 +1,176 @@
+"""Pieces of a file as the network and the loss see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from torchplug.batch import Rows
+from torchplug.contracts import CLASS_KINDS
+from torchplug.data.parquet import chunk_rows
+from torchplug.data.parts import balanced_factors
+from torchplug.data.selection import Piece, Selection
+from torchplug.data.settings import TableSettings
+from torchplug.data.statistics import Moments, RunningMoments
+from torchplug.errors import DataError
+from torchplug.preprocessing import Preprocessing
+
+_AS_GIVEN = torch.ones(1, dtype=torch.float64)
+
+
+class Encoder(Protocol):
+    """Turns pieces of a file into tensors.
+
+    Attributes:
+        size: rows of the file in a piece.
+        columns: what must be read.
+        target_columns: what the target alone is made from.
+    """
+
+    size: int
+    columns: Sequence[str]
+    target_columns: Sequence[str]
+
+    def rows(self, piece: Piece) -> Rows:
+        """Features, target and weight."""
+        ...
+
+    def target(self, piece: Piece) -> Tensor:
+        """The target alone."""
+        ...
+
+
+class FeatureEncoder:
+    """Features alone, for prediction.
+
+    Args:
+        preprocessing: fitted.
+        available: the file's columns.
+    """
+
+    target_columns: Sequence[str] = ()
+
+    def __init__(self, preprocessing: Preprocessing, available: Sequence[str]) -> None:
+        self._preprocessing = preprocessing
+        # unnamed columns, x0, x1, …, go by position
+        named = set(preprocessing.columns) <= set(available)
+        self.columns: Sequence[str] = preprocessing.columns if named else available
+        self.size = chunk_rows(len(preprocessing.feature_names))
+
+    def rows(self, piece: Piece) -> Rows:
+        """Features, a target without columns, and weights of 1."""
+        features = self._preprocessing.features(piece.frame, piece.where, piece.rows)
+        return Rows(features, features[:, :0], features.new_ones(len(features)))
+
+    def target(self, piece: Piece) -> Tensor:
+        """A target without columns."""
+        return self.rows(piece).target
+
+
+class RowEncoder:
+    """Features, target and weight.
+
+    Args:
+        settings: the user's choices.
+        preprocessing: fitted.
+        columns: what must be read.
+        factors: (c,) what weights are multiplied by, for each of the c classes, or (1,) for all rows.
+    """
+
+    def __init__(
+        self,
+        settings: TableSettings,
+        preprocessing: Preprocessing,
+        columns: Sequence[str],
+        factors: Tensor = _AS_GIVEN,
+    ) -> None:
+        self._settings = settings
+        self.preprocessing = preprocessing
+        self._factors = factors
+        self.columns = columns
+        self.target_columns: Sequence[str] = preprocessing.info.columns
+        self.size = chunk_rows(len(preprocessing.feature_names) + len(self.target_columns))
+
+    def rows(self, piece: Piece) -> Rows:
+        """Features, target and weight."""
+        rows = self._settings.encoded(self.preprocessing, piece.frame, piece.where, piece.rows)
+        classes = rows.target.reshape(-1).long() if len(self._factors) > 1 else 0
+        return Rows(rows.features, rows.target, rows.weight * self._factors[classes])
+
+    def target(self, piece: Piece) -> Tensor:
+        """The target alone."""
+        return self.preprocessing.target(piece.frame, piece.where, piece.rows)
+
+
+class Survey:
+    """What must be known of a part before its rows are read: how many each piece holds, and what they weigh.
+
+    Args:
+        preprocessing: fitted.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.pieces: list[int] = []
+        info = preprocessing.info
+        self._labelled = preprocessing.target_coding.labels
+        self._numeric = preprocessing.target_coding.kind not in CLASS_KINDS
+        self._weights: list[float] = []
+        self._class_rows = torch.zeros(len(info.classes or ()), dtype=torch.float64)
+        self._class_weights = torch.zeros_like(self._class_rows)
+        self._moments = RunningMoments()
+
+    def add(self, target: Tensor, weight: Tensor) -> None:
+        """Look at the part's rows of the next piece."""
+        self.pieces.append(len(weight))
+        self._weights.append(float(weight.sum()))
+        if self._labelled:
+            classes = target.reshape(-1).long()
+            self._class_rows += torch.bincount(classes, minlength=len(self._class_rows))
+            self._class_weights += torch.bincount(classes, weight, minlength=len(self._class_rows))
+        if self._numeric:
+            self._moments.add(Moments.of(list(target.numpy().T)))
+
+    @property
+    def moments(self) -> Moments | None:
+        """Of a numeric target as the loss sees it."""
+        return self._moments.total() if self._numeric else None
+
+    def factors(self, balanced: bool) -> Tensor:
+        """What brings the weights to mean 1, and classes to the same weight if that is asked for."""
+        rows = sum(self.pieces)
+        if not rows:
+            return _AS_GIVEN
+        mean = math.fsum(self._weights) / rows
+        if not balanced or not self._labelled:
+            return torch.tensor([1.0 / mean], dtype=torch.float64)
+        # scaled before too, so that the product's size does not hang on the unit of the weights
+        factors = balanced_factors(self._class_rows) / mean
+        return factors / ((factors * self._class_weights).sum() / rows)
+
+
+def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> list[Survey]:
+    """Look at every row of a file once, as it will be read.
+
+    Args:
+        selection: the file's rows.
+        encoder: leaves weights as they are given.
+        parts: the parts that they may belong to, as indices into `PARTS`.
+
+    Returns:
+        One survey per part.
+
+    Raises:
+        DataError: for a row that cannot be encoded, or if no row is left.
+    """
+    surveys = [Survey(encoder.preprocessing) for _ in parts]
+    for piece in selection.pieces(encoder.size, encoder.columns):
+        rows = encoder.rows(piece)
+        for part, found in zip(parts, surveys, strict=True):
+            found.add(*(torch.from_numpy(t.numpy()[piece.parts == part]) for t in (rows.target, rows.weight)))
+    if not any(sum(found.pieces) for found in surveys):
+        raise DataError(f"{selection.table.path}: every row has a missing value, so impute: drop leaves none")
+    return surveys

@@ -1,0 +1,180 @@
+"""Tables that are held in memory, and their parts as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from torchplug.batch import Rows
+from torchplug.contracts import CLASS_KINDS
+from torchplug.data import parts
+from torchplug.data.columns import complete_rows
+from torchplug.data.loaders import Loader
+from torchplug.data.parts import PARTS, balance
+from torchplug.data.prepared import Part, Prepared
+from torchplug.data.settings import TableSettings, carried_reading
+from torchplug.errors import DataError
+from torchplug.metrics import location_and_spread
+from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_columns, read_target
+from torchplug.preprocessing.features import IMPUTE_REMEDY, refuse_missing
+from torchplug.preprocessing.target import TargetCoding
+from torchplug.tables import describe, fingerprint, read
+
+
+class InMemoryPart(Part):
+    """A part as tensors; what it reads are views of them.
+
+    Args:
+        frame: its rows as they were read.
+        features: (n, d) float64.
+        target: (n, k) float64 or (n,) int64.
+        weight: (n,) float64, of mean 1.
+    """
+
+    def __init__(self, frame: pl.DataFrame, features: Tensor, target: Tensor, weight: Tensor) -> None:
+        self._frame = frame
+        self._rows = Rows(features, target, weight)
+        self.samples = len(features)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The rows as they were read."""
+        return self._frame
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop`, without a copy."""
+        return Rows(*(tensor[start:stop] for tensor in self._rows))
+
+    def targets(self) -> Iterator[Tensor]:
+        """The target, at once."""
+        yield self._rows.target
+
+    def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
+        """Mean and population standard deviation of a numeric target."""
+        if coding.kind in CLASS_KINDS:
+            return None
+        return location_and_spread(coding.original_units(self._rows.target), coding.kind)
+
+    def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
+        """Batches of tensors that are converted once."""
+        features = self._rows.features.to(dtype)
+        if not torch.isfinite(features).all():
+            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
+        target = self._rows.target
+        target = target.to(dtype) if target.is_floating_point() else target
+        return Loader(features, target, self._rows.weight.to(dtype), **options)
+
+
+class InMemoryTables:
+    """Tables that are read once and kept.
+
+    Args:
+        settings: the user's choices.
+    """
+
+    def __init__(self, settings: TableSettings) -> None:
+        self._settings = settings
+        self._sources = settings.sources
+        self._frames: dict[str, pl.DataFrame] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tables' content, as hexadecimal text."""
+        return fingerprint(*(self._frame(key) for key in self._sources))
+
+    def prepare(self, request: DataRequest) -> Prepared:
+        """Read, divide, fit and encode."""
+        settings, carried, notes = self._settings, request.preprocessing, list[str]()
+        where, whole = describe(self._sources["source"]), self._frame("source")
+        target = settings.columns.target_of(self._sources["source"], whole)
+        features = carried.columns if carried is not None else settings.columns.features_of(whole, target, where)
+        frames = {key: self._usable(key, features, target, notes) for key in self._sources}
+        frame, rows = frames["source"]
+        reading = carried_reading(carried) if carried is not None else self._read_target(request, target, frame, rows)
+        labels = frame[target[0]] if reading.labels else None
+        divided = settings.splitting.divide(frame, labels, settings.own, where)
+        preprocessing = carried or self._fit(request, reading, frame, features, divided[0], where)
+        encoded = {
+            key: settings.encoded(preprocessing, frame, describe(self._sources[key]), rows)
+            for key, (frame, rows) in frames.items()
+        }
+        drawn = {name: _take(frame, encoded["source"], part) for name, part in zip(PARTS, divided, strict=True)}
+        drawn |= {name: (frames[name][0], encoded[name]) for name in PARTS if name in encoded}
+        finished = {name: self._weigh(name, *part, preprocessing) for name, part in drawn.items()}
+        return Prepared(preprocessing, finished, notes)
+
+    def prediction(self, preprocessing: Preprocessing) -> InMemoryPart:
+        """All rows of the source, with their features alone."""
+        frame = self._frame("source")
+        features = preprocessing.features(frame, describe(self._sources["source"]))
+        return InMemoryPart(frame, features, features[:, :0], torch.ones(len(features), dtype=torch.float64))
+
+    def _frame(self, key: str) -> pl.DataFrame:
+        if key not in self._frames:
+            self._frames[key] = read(self._sources[key])
+        return self._frames[key]
+
+    def _usable(
+        self, key: str, features: list[str], target: list[str], notes: list[str]
+    ) -> tuple[pl.DataFrame, parts.Rows | None]:
+        """A table that has all columns, without the rows that `impute: drop` leaves out, and which rows are left."""
+        where, frame = describe(self._sources[key]), self._frame(key)
+        self._settings.require(frame, key, features, target, where)
+        if self._settings.impute != "drop":
+            return frame, None
+        rows = complete_rows(frame, features, target, where)
+        if len(rows) < frame.height:
+            notes.append(f"{where}: {frame.height - len(rows)} of {frame.height} rows dropped for missing values")
+        return frame[rows], rows
+
+    def _read_target(
+        self, request: DataRequest, target: list[str], frame: pl.DataFrame, rows: parts.Rows | None
+    ) -> TargetReading:
+        where = describe(self._sources["source"])
+        if frame.height < 2:
+            raise DataError(f"{where} has one row to learn from: training needs at least two")
+        reading = read_target(frame, target, request.kind, request.loss, where, rows)
+        self._settings.refuse_reading(reading, request, where)
+        return reading
+
+    def _fit(
+        self,
+        request: DataRequest,
+        reading: TargetReading,
+        frame: pl.DataFrame,
+        features: list[str],
+        train: parts.Rows,
+        where: str,
+    ) -> Preprocessing:
+        settings = self._settings
+        table = read_columns(frame, features, where)
+        if settings.impute is None:
+            refuse_missing(table.get_columns(), where, IMPUTE_REMEDY)
+        scaled = settings.scales_target(request)
+        coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=where)
+        return Preprocessing.fit(
+            table[train],
+            coding,
+            center=request.center,
+            standardize=settings.standardize,
+            reference=settings.uses_reference(request),
+            pool=settings.unseen == "other",
+            impute=settings.impute,
+        )
+
+    def _weigh(self, name: str, frame: pl.DataFrame, rows: Rows, preprocessing: Preprocessing) -> InMemoryPart:
+        """The part with its weights scaled to mean 1, balanced over classes first where that is asked for."""
+        weight, classes = rows.weight, preprocessing.info.classes
+        if name == "train" and self._settings.class_weight and classes is not None:
+            # scaled before too, so that the product's size does not hang on the unit of the weights
+            weight = weight / weight.mean() * balance(rows.target, len(classes))
+        return InMemoryPart(frame, rows.features, rows.target, weight / weight.mean() if len(weight) else weight)
+
+
+def _take(frame: pl.DataFrame, encoded: Rows, rows: parts.Rows) -> tuple[pl.DataFrame, Rows]:
+    index = torch.from_numpy(rows)
+    return frame[rows], Rows(*(tensor[index] for tensor in encoded))

@@ -1,0 +1,91 @@
+"""What is common to tables in memory and tables that are streamed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from torchplug.batch import Rows
+from torchplug.data.loaders import Batches
+from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing.target import TargetCoding
+
+
+class Part(ABC):
+    """The rows of one part of the data, encoded; a `TrainingSet`, so a full-set optimizer's loader can yield it.
+
+    Attributes:
+        samples: n, how many rows.
+    """
+
+    samples: int
+
+    @property
+    @abstractmethod
+    def frame(self) -> pl.DataFrame:
+        """The rows as they were read."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop` of the part: features (n, d) and weights (n,) in float64, the target as the loss wants
+        it, (n, k) float64 or (n,) int64.
+        """
+
+    @abstractmethod
+    def targets(self) -> Iterator[Tensor]:
+        """The target, perhaps a piece at a time."""
+
+    @abstractmethod
+    def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
+        """Mean and population standard deviation, (k,) each, of a numeric target in its own units."""
+
+    @abstractmethod
+    def loader(self, dtype: torch.dtype, **options: Any) -> Batches:
+        """Batches of the part in this precision.
+
+        Args:
+            dtype: of features, weights and targets that are no class indices.
+            options: what `Batches` takes.
+        """
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Tables that are read, divided and encoded.
+
+    Args:
+        preprocessing: fitted on the training part, or carried from a checkpoint.
+        parts: train, validation and test.
+        notes: what the user should know and did not ask.
+    """
+
+    preprocessing: Preprocessing
+    parts: Mapping[str, Part]
+    notes: list[str]
+
+
+class Tables(Protocol):
+    """The user's tables, in memory or streamed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of their content, as hexadecimal text."""
+        ...
+
+    def prepare(self, request: DataRequest) -> Prepared:
+        """Read, divide, fit and encode.
+
+        Raises:
+            DataError: if the data cannot be used, in one line that names column, row and remedy.
+        """
+        ...
+
+    def prediction(self, preprocessing: Preprocessing) -> Part:
+        """All rows of the source, with their features alone."""
+        ...

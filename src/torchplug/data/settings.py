@@ -1,0 +1,120 @@
+"""How the user wants a table to be read, whether it is held in memory or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import polars as pl
+import torch
+
+from torchplug.batch import Rows
+from torchplug.data import parts
+from torchplug.data.columns import Columns
+from torchplug.data.parts import Splitting, sample_weights
+from torchplug.errors import DataError
+from torchplug.preprocessing import DataRequest, Impute, Preprocessing, TargetReading
+from torchplug.tables import BUNDLED, enumerate_names, require_columns
+
+
+@dataclass(frozen=True, eq=False)
+class TableSettings:
+    """The user's choices, as `TabularData` documents them.
+
+    Args:
+        sources: the tables by what they are for: `source`, and `validation` and `test` where these have their own.
+        splitting: how the source's rows are dealt out.
+        columns: which columns are what.
+        class_weight: whether classes weigh alike in training.
+        encode: which levels of a category get a feature.
+        unseen: what becomes of a category that training never saw.
+        impute: how missing values are dealt with.
+        standardize: whether features are standardized.
+        standardize_target: whether regression targets are.
+    """
+
+    sources: dict[str, Any]
+    splitting: Splitting
+    columns: Columns
+    class_weight: Literal["balanced"] | None
+    encode: Literal["auto", "onehot", "reference"]
+    unseen: Literal["error", "other"]
+    impute: Impute | None
+    standardize: bool
+    standardize_target: bool | Literal["auto"]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be chosen."""
+        if "source" not in self.sources:
+            raise DataError(f"no source: give a file, a table, or a bundled name ({', '.join(BUNDLED)})")
+        _refuse_choice("class_weight", self.class_weight, ("balanced", None))
+        _refuse_choice("encode", self.encode, ("auto", "onehot", "reference"))
+        _refuse_choice("unseen", self.unseen, ("error", "other"))
+        _refuse_choice("impute", self.impute, (*get_args(Impute), None))
+        _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
+        if self.splitting.column is not None and self.own:
+            raise DataError("split_column already says which rows validate and test: give no files for these parts")
+
+    @property
+    def own(self) -> list[str]:
+        """The parts that come from a table of their own."""
+        return [key for key in self.sources if key != "source"]
+
+    def scales_target(self, request: DataRequest) -> bool:
+        """Whether a regression target is standardized."""
+        return request.standardize_target if self.standardize_target == "auto" else self.standardize_target
+
+    def uses_reference(self, request: DataRequest) -> bool:
+        """Whether one level of each category gets no feature."""
+        return request.reference if self.encode == "auto" else self.encode == "reference"
+
+    def needed_columns(self, key: str, features: Sequence[str], target: Sequence[str]) -> list[str]:
+        """The columns that a table must have, each once.
+
+        Args:
+            key: which of the sources it is.
+            features: the feature columns.
+            target: the target columns.
+        """
+        dividing = self.columns.dividing if key == "source" else ()
+        weights = [self.columns.weights] if self.columns.weights else []
+        return list(dict.fromkeys([*features, *target, *weights, *dividing]))
+
+    def require(
+        self, frame: pl.DataFrame, key: str, features: Sequence[str], target: Sequence[str], where: str
+    ) -> None:
+        """Refuse a table that lacks a column."""
+        require_columns(frame, self.needed_columns(key, features, target), where)
+
+    def refuse_reading(self, reading: TargetReading, request: DataRequest, where: str) -> None:
+        """Refuse choices that do not go with the target."""
+        if self.standardize_target is True and reading.kind != "regression":
+            raise DataError(
+                f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"
+            )
+        if self.class_weight and not reading.labels:
+            names = enumerate_names(reading.columns)
+            raise DataError(f"{where}: class_weight needs class labels, and target {names} has none")
+
+    def encoded(
+        self, preprocessing: Preprocessing, frame: pl.DataFrame, where: str, rows: parts.Rows | None = None
+    ) -> Rows:
+        """Features and target of some rows in float64, and their weights as given."""
+        weight = torch.ones(frame.height, dtype=torch.float64)
+        if self.columns.weights is not None:
+            weight = sample_weights(frame[self.columns.weights], where, rows)
+        features, target = preprocessing.features(frame, where, rows), preprocessing.target(frame, where, rows)
+        return Rows(features, target, weight)
+
+
+def carried_reading(preprocessing: Preprocessing) -> TargetReading:
+    """The reading by which a checkpoint's preprocessing was fitted."""
+    coding = preprocessing.target_coding
+    return TargetReading(coding.kind, coding.info.columns, coding.labels)
+
+
+def _refuse_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        shown = enumerate_names("none" if choice is None else choice for choice in allowed)
+        raise DataError(f"{name} must be one of {shown}, not {value!r}")

@@ -1,0 +1,174 @@
+"""Tables that are larger than memory: Parquet files, read a piece at a time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from torchplug.batch import Rows
+from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
+from torchplug.data.parquet import ParquetTable
+from torchplug.data.parts import PARTS
+from torchplug.data.prepared import Part, Prepared
+from torchplug.data.selection import Selection
+from torchplug.data.settings import TableSettings
+from torchplug.data.statistics import Moments
+from torchplug.data.streamed_fit import fit
+from torchplug.data.streamed_loader import StreamedLoader
+from torchplug.errors import ConfigurationError, DataError
+from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing.target import TargetCoding
+
+
+class StreamedPart(Part):
+    """A part of a file. Rows are encoded when they are read; one piece of them is kept, for the next to be read.
+
+    Args:
+        selection: the file's rows.
+        part: which of them, as an index into `PARTS`.
+        encoder: of its rows.
+        pieces: (pieces,) how many rows of the part each piece of the file holds, cut by the encoder's `size`.
+        moments: of the target as the loss sees it; None where it is no number.
+
+    Attributes:
+        starts: (pieces + 1,) where in the part each piece begins.
+    """
+
+    def __init__(
+        self, selection: Selection, part: int, encoder: Encoder, pieces: Sequence[int], moments: Moments | None = None
+    ) -> None:
+        self.starts = np.concatenate([[0], np.cumsum(pieces, dtype=np.int64)])
+        self.samples = int(self.starts[-1])
+        self._selection = selection
+        self._part = part
+        self._encoder = encoder
+        self._moments = moments
+        self._kept: tuple[int, Rows] | None = None
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Nothing: the rows are not held in memory."""
+        path = self._selection.table.path
+        raise ConfigurationError(f"streamed rows are not held in memory: read {path} with polars.scan_parquet")
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop`; going on where the last read ended costs least."""
+        found: list[Rows] = []
+        position = min(int(np.searchsorted(self.starts, start, side="right")) - 1, len(self.starts) - 2)
+        while start < stop or not found:
+            first, last = int(self.starts[position]), min(stop, int(self.starts[position + 1]))
+            piece = self._encoded(position)
+            found.append(Rows(*(tensor[start - first : last - first] for tensor in piece)))
+            start, position = last, position + 1
+        return found[0] if len(found) == 1 else Rows(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+    def targets(self) -> Iterator[Tensor]:
+        """The target, a piece at a time, without the features."""
+        for piece in self._selection.pieces(self._encoder.size, self._encoder.target_columns):
+            yield self._encoder.target(piece.of(self._part))
+
+    def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
+        """Mean and population standard deviation of a numeric target."""
+        if self._moments is None:
+            return None
+        mean, spread = (torch.from_numpy(statistic) for statistic in self._moments.mean_and_spread())
+        return coding.original_units(mean.unsqueeze(0)).squeeze(0), spread * coding.scale
+
+    def loader(self, dtype: torch.dtype, **options: Any) -> StreamedLoader:
+        """Batches that are read when they are asked for."""
+        return StreamedLoader(self, dtype, **options)
+
+    def _encoded(self, position: int) -> Rows:
+        if self._kept is None or self._kept[0] != position:
+            self._kept = None  # its memory is free for the next
+            size = self._encoder.size
+            start, stop = position * size, min((position + 1) * size, self._selection.table.height)
+            piece = self._selection.read(start, stop, self._encoder.columns).of(self._part)
+            self._kept = (position, self._encoder.rows(piece))
+        return self._kept[1]
+
+
+class StreamedTables:
+    """Parquet files, of which no more than a piece is in memory.
+
+    Args:
+        settings: the user's choices.
+
+    Raises:
+        DataError: for other sources, and for choices that want every row at once.
+    """
+
+    def __init__(self, settings: TableSettings) -> None:
+        self._settings = settings
+        self._tables = {key: ParquetTable(source) for key, source in settings.sources.items()}
+        splitting = settings.splitting
+        for way, column in (("group", splitting.group), ("time", splitting.time)):
+            if column is not None:
+                raise DataError(
+                    f"{way} wants to see every row at once, which stream does not: write the parts into a column, "
+                    "and name it as split_column"
+                )
+        if settings.impute == "median":
+            raise DataError(
+                "impute: median wants every value at once, which stream does not hold: use mean or most_frequent"
+            )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the files' content, as hexadecimal text; not that of the same tables in memory."""
+        return hashlib.sha256("".join(table.fingerprint for table in self._tables.values()).encode()).hexdigest()
+
+    def prepare(self, request: DataRequest) -> Prepared:
+        """Fit in one pass, and look at every row as it will be read in another."""
+        settings, carried, notes = self._settings, request.preprocessing, list[str]()
+        source = self._tables["source"]
+        target = settings.columns.target_of(source.path, source.head)
+        features = carried.columns if carried else settings.columns.features_of(source.head, target, source.path)
+        for key, table in self._tables.items():
+            settings.require(table.head, key, features, target, table.path)
+        complete = [*features, *target] if settings.impute == "drop" else []
+        source_rows = (settings.splitting, settings.own)
+        preprocessing = carried or fit(settings, request, Selection(source, source_rows, complete), features, target)
+        parts: dict[str, Part] = {}
+        for key, table in self._tables.items():
+            selection = Selection(table, source_rows if key == "source" else PARTS.index(key), complete)
+            columns = settings.needed_columns(key, features, target)
+            parts |= self._survey(key, selection, preprocessing, columns, notes)
+        if settings.splitting.stratify and preprocessing.target_coding.labels and not settings.splitting.column:
+            notes.append("stream draws rows one by one, so each class has nearly, not exactly, its share in every part")
+        return Prepared(preprocessing, {name: parts[name] for name in PARTS}, notes)
+
+    def _survey(
+        self, key: str, selection: Selection, preprocessing: Preprocessing, columns: Sequence[str], notes: list[str]
+    ) -> dict[str, Part]:
+        """The parts that a file holds."""
+        settings, table = self._settings, selection.table
+        names = [name for name in PARTS if name not in settings.own] if key == "source" else [key]
+        plain = RowEncoder(settings, preprocessing, columns)
+        surveys = dict(zip(names, survey(selection, plain, [PARTS.index(name) for name in names]), strict=True))
+        counts = {name: sum(found.pieces) for name, found in surveys.items()}
+        if key == "source":
+            settings.splitting.refuse_empty([counts.get(name, 0) for name in PARTS], settings.own, table.path)
+        dropped = table.height - sum(counts.values())
+        if dropped:
+            notes.append(f"{table.path}: {dropped} of {table.height} rows dropped for missing values")
+        parts: dict[str, Part] = {}
+        for name, found in surveys.items():
+            balanced = name == "train" and settings.class_weight is not None
+            encoder = RowEncoder(settings, preprocessing, columns, found.factors(balanced))
+            parts[name] = StreamedPart(selection, PARTS.index(name), encoder, found.pieces, found.moments)
+        return parts
+
+    def prediction(self, preprocessing: Preprocessing) -> StreamedPart:
+        """All rows of the source, with their features alone."""
+        table = self._tables["source"]
+        encoder = FeatureEncoder(preprocessing, table.head.columns)
+        pieces = [stop - start for start, stop in table.intervals(encoder.size)]
+        return StreamedPart(Selection(table, 0), 0, encoder, pieces)

@@ -1,0 +1,240 @@
+"""Preprocessing learned from a file in one pass over its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+import torch
+
+from torchplug.data.parquet import chunk_rows
+from torchplug.data.parts import PARTS, Rows, Splitting
+from torchplug.data.selection import Piece, Selection, read_feature
+from torchplug.data.settings import TableSettings
+from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
+from torchplug.errors import DataError
+from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing.features import (
+    IMPUTE_REMEDY,
+    Array,
+    Column,
+    NumericColumn,
+    fit_categories,
+    is_category,
+    refuse_missing,
+    refuse_nothing_to_impute,
+)
+from torchplug.preprocessing.target import TargetCoding, refuse_gaps
+
+
+def fit(
+    settings: TableSettings,
+    request: DataRequest,
+    selection: Selection,
+    features: Sequence[str],
+    target: Sequence[str],
+) -> Preprocessing:
+    """Learn from the training part what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
+
+    Args:
+        settings: the user's choices.
+        request: what the module asks for.
+        selection: the source's rows.
+        features: the feature columns.
+        target: the target columns.
+
+    Returns:
+        The same preprocessing up to rounding.
+
+    Raises:
+        DataError: for what is refused in memory too, and for columns with more values than can be counted.
+    """
+    path, head = selection.table.path, selection.table.head
+    counts = np.zeros(len(PARTS), dtype=np.int64)
+    columns = {name: _feature(head[name], settings) for name in features}
+    goal = _Target(request, target, head)
+    for piece in selection.pieces(chunk_rows(len(features) + len(target)), [*features, *target]):
+        goal.look(piece)
+        table = pl.DataFrame([read_feature(piece.frame[name], piece.where, piece.rows) for name in features])
+        if settings.impute is None:
+            refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)
+        train = Piece(table, piece.rows, piece.parts, piece.where).of(0)
+        for series, trained in zip(table, train.frame, strict=True):
+            columns[series.name].look(series, trained, piece.where)
+        goal.learn(piece.of(0))
+        counts += np.bincount(piece.parts, minlength=len(PARTS))
+    empty = next((name for name, column in columns.items() if not column.present), None)
+    if empty is not None:
+        raise DataError(f"{path}: column '{empty}' has no value in any row: leave it out with exclude")
+    if counts.sum() == 0:
+        raise DataError(f"{path}: every row has a missing value, so impute: drop leaves none")
+    if counts.sum() == 1:
+        raise DataError(f"{path} has one row to learn from: training needs at least two")
+    reading = goal.reading(path)
+    settings.refuse_reading(reading, request, path)
+    assert isinstance(selection.dividing, tuple), "the source is divided"
+    splitting: Splitting = selection.dividing[0]
+    splitting.refuse_empty(counts.tolist(), selection.dividing[1], path)
+    coding = goal.coding(reading, settings.scales_target(request), path)
+    return _preprocessing(settings, request, list(columns.values()), coding, int(counts[0]))
+
+
+def _preprocessing(
+    settings: TableSettings, request: DataRequest, columns: Sequence[_Feature], coding: TargetCoding, rows: int
+) -> Preprocessing:
+    fitted = [column.fitted(settings, settings.uses_reference(request)) for column in columns]
+    moments = Moments.joined([column.moments(encoder, rows) for column, encoder in zip(columns, fitted, strict=True)])
+    d = len(moments.mean)
+    if d == 0:
+        raise DataError("no feature is left: every column is a category with a single level")
+    mean, spread = moments.mean_and_spread() if settings.standardize else (np.zeros(d), np.ones(d))
+    if not request.center:
+        mean = np.zeros(d)
+    silent = moments.all_equal(mean)
+    center, scale = torch.from_numpy(mean), torch.from_numpy(spread)
+    return Preprocessing(tuple(fitted), center, scale, torch.from_numpy(silent), coding)
+
+
+# ---------------------------------------------------------------------- features
+
+
+class _Numbers:
+    """What is learned of a numeric column."""
+
+    def __init__(self, name: str, impute: str | None) -> None:
+        self._name = name
+        self._filled = impute not in (None, "drop")
+        self._counts = ValueCounts(name) if impute == "most_frequent" else None
+        self._moments = RunningMoments()
+        self._missing = 0
+        self.present = False
+
+    def look(self, series: pl.Series, trained: pl.Series, where: str) -> None:
+        self.present |= series.null_count() < len(series)
+        self._missing += trained.null_count()
+        self._moments.add(Moments.of([trained.drop_nulls().to_numpy()]))
+        if self._counts is not None:
+            self._counts.add(trained, where, "set impute to mean, or leave it out with exclude")
+
+    def fitted(self, settings: TableSettings, reference: bool) -> NumericColumn:
+        if not self._filled:
+            return NumericColumn(self._name)
+        total = self._moments.total()
+        if not total.count[0]:
+            refuse_nothing_to_impute(self._name)
+        typical = total.mean_and_spread()[0][0] if self._counts is None else self._counts.most_frequent()
+        return NumericColumn(self._name, float(typical))
+
+    def moments(self, column: Column, rows: int) -> Moments:
+        """Of the encoded column, what was filled in included."""
+        total = self._moments.total()
+        if not isinstance(column, NumericColumn) or column.fill is None:
+            return total
+        return total + Moments.of_constants(np.array([column.fill]), np.array([float(self._missing)]))
+
+
+class _Categories:
+    """What is learned of a column of categories."""
+
+    def __init__(self, name: str, impute: str | None) -> None:
+        self._name = name
+        self._filled = impute not in (None, "drop")
+        self._counts = ValueCounts(name)
+        self._missing = 0
+        self.present = False
+
+    def look(self, series: pl.Series, trained: pl.Series, where: str) -> None:
+        self.present |= series.null_count() < len(series)
+        self._missing += trained.null_count()
+        self._counts.add(trained, where, "leave it out with exclude")
+
+    def fitted(self, settings: TableSettings, reference: bool) -> Column:
+        if self._filled and not self._counts.counts:
+            refuse_nothing_to_impute(self._name)
+        pool = settings.unseen == "other"
+        return fit_categories(self._name, self._counts.counts, reference=reference, pool=pool, filled=self._filled)
+
+    def moments(self, column: Column, rows: int) -> Moments:
+        """Of the 0/1 features, what was filled in included."""
+        assert not isinstance(column, NumericColumn), "categories become levels"
+        counts = dict(self._counts.counts)
+        if column.fill is not None:
+            counts[column.fill] = counts[column.fill] + self._missing
+        ones = [counts[level] for level in column.levels]
+        if column.pooled is not None:
+            ones.append(sum(counts[level] for level in column.pooled))
+        return Moments.of_indicators(ones, rows)
+
+
+_Feature = _Numbers | _Categories
+
+
+def _feature(series: pl.Series, settings: TableSettings) -> _Feature:
+    return (_Categories if is_category(series) else _Numbers)(series.name, settings.impute)
+
+
+# ---------------------------------------------------------------------- the target
+
+
+@dataclass
+class _Target:
+    """What is learned of the target: of all rows, how it is to be read; of the training part, classes or moments."""
+
+    request: DataRequest
+    columns: Sequence[str]
+    head: pl.DataFrame
+    _all: DistinctValues = field(default_factory=DistinctValues)
+    _trained: DistinctValues = field(default_factory=DistinctValues)
+    _moments: RunningMoments = field(default_factory=RunningMoments)
+    _reading: TargetReading | None = None
+
+    @property
+    def _may_be_labels(self) -> bool:
+        """Whether it is one column that a loss for classes may take: then all rows decide, not each piece."""
+        classes = self.request.kind not in ("regression", "count")
+        numeric = self.head[self.columns[0]].dtype.is_numeric()
+        return classes and len(self.columns) == 1 and not (self.request.kind is None and numeric)
+
+    def look(self, piece: Piece) -> None:
+        if not self._may_be_labels:
+            self._reading = self._read(piece.frame, piece.where, piece.rows)
+            return
+        refuse_gaps(piece.frame, self.columns, piece.where, piece.rows)
+        series = piece.frame[self.columns[0]]
+        self._all.add(series)
+        if not self._all.few and not series.dtype.is_numeric():
+            raise DataError(f"{piece.where}: target '{series.name}' has more than {len(self._all.values) - 1} labels")
+
+    def learn(self, train: Piece) -> None:
+        if self._may_be_labels:
+            self._trained.add(train.frame[self.columns[0]])
+        if all(train.frame[column].dtype.is_numeric() for column in self.columns):
+            self._moments.add(Moments.of([_numbers(train.frame[column]) for column in self.columns]))
+
+    def reading(self, where: str) -> TargetReading:
+        if self._reading is None:
+            self._reading = self._read(pl.DataFrame([self._all.digest()]), where, None)
+        return self._reading
+
+    def _read(self, frame: pl.DataFrame, where: str, rows: Rows | None) -> TargetReading:
+        return read_target(frame, self.columns, self.request.kind, self.request.loss, where, rows)
+
+    def coding(self, reading: TargetReading, standardize: bool, where: str) -> TargetCoding:
+        if reading.labels:
+            classes = pl.DataFrame([self._trained.values])
+            return TargetCoding.fit(classes, reading, standardize=False, center=False, where=where)
+        moments = self._moments.total()
+        # of numbers, the extremes tell whether there is anything to predict
+        extremes = pl.DataFrame({column: [moments.low[j], moments.high[j]] for j, column in enumerate(self.columns)})
+        coding = TargetCoding.fit(extremes, reading, standardize=False, center=False, where=where)
+        if not standardize or reading.kind != "regression":
+            return coding
+        mean, spread = (torch.from_numpy(statistic) for statistic in moments.mean_and_spread())
+        return replace(coding, center=mean if self.request.center else coding.center, scale=spread)
+
+
+def _numbers(series: pl.Series) -> Array:
+    values: Array = series.cast(pl.Float64).to_numpy()
+    return values

@@ -1,0 +1,132 @@
+"""Batches from a file that is larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchplug.batch import Rows
+from torchplug.data.loaders import Batches, generator
+from torchplug.errors import DataError
+
+_BUFFER_PIECES = 4
+"""How many pieces of the file lie in memory together to be shuffled."""
+
+
+class PieceReader(Protocol):
+    """Rows of a part, read a piece at a time.
+
+    Attributes:
+        samples: n, how many rows.
+        starts: (pieces + 1,) where each piece begins.
+    """
+
+    samples: int
+    starts: NDArray[np.int64]
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop`."""
+        ...
+
+
+class StreamedLoader(Batches):
+    """Batches that are read when they are asked for.
+
+    A shuffled epoch takes the file's pieces in random order, a few at a time, and the rows of these in random order:
+    rows that lie far from each other in the file meet in a batch only if their pieces do. Every rank reads the same
+    pieces and takes its own rows.
+
+    Args:
+        part: the rows.
+        dtype: of features, weights and targets that are no class indices.
+        options: what `Batches` takes.
+    """
+
+    def __init__(self, part: PieceReader, dtype: torch.dtype, **options: Any) -> None:
+        super().__init__(part.samples, **options)
+        self._part = part
+        self._dtype = dtype
+        self._order: tuple[int, _Order] | None = None
+
+    def _read(self, low: int, high: int) -> Rows:
+        if not self.shuffle:
+            return self._converted(self._part.read(low, high))
+        found = self._epoch_order().read(low, high)
+        return found[0] if len(found) == 1 else Rows(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+    def _indices(self, low: int, high: int) -> Tensor:
+        return self._epoch_order().indices(low, high) if self.shuffle else torch.arange(low, high)
+
+    def _epoch_order(self) -> _Order:
+        if self._order is None or self._order[0] != self.epoch:
+            self._order = None  # its memory is free for the next
+            self._order = (self.epoch, _Order(self._part, self._converted, self.seed, self.epoch))
+        return self._order[1]
+
+    def _converted(self, rows: Rows) -> Rows:
+        features = rows.features.to(self._dtype)
+        if not torch.isfinite(features).all():
+            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
+        target = rows.target.to(self._dtype) if rows.target.is_floating_point() else rows.target
+        return Rows(features, target, rows.weight.to(self._dtype))
+
+
+class _Order:
+    """The order of one epoch: buffers of pieces drawn at random, each with its rows in random order."""
+
+    def __init__(self, part: PieceReader, convert: Callable[[Rows], Rows], seed: int, epoch: int) -> None:
+        self._part = part
+        self._convert = convert
+        self._seeds = (seed, epoch)
+        sizes = np.diff(part.starts)
+        pieces = torch.randperm(len(sizes), generator=generator(*self._seeds)).numpy()
+        self._buffers = [pieces[i : i + _BUFFER_PIECES] for i in range(0, len(pieces), _BUFFER_PIECES)]
+        self._starts = np.concatenate([[0], np.cumsum([sizes[buffer].sum() for buffer in self._buffers])])
+        self._kept: tuple[int, Rows] | None = None
+
+    def read(self, low: int, high: int) -> list[Rows]:
+        """The rows that stand from `low` to `high`, in one piece or several."""
+        return [
+            Rows(*(tensor[first:last] for tensor in self._shuffled(buffer)))
+            for buffer, first, last in self._places(low, high)
+        ]
+
+    def indices(self, low: int, high: int) -> Tensor:
+        """Which rows of the part these are."""
+        starts = self._part.starts
+        found = []
+        for buffer, first, last in self._places(low, high):
+            members = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in self._buffers[buffer]])
+            found.append(members[self._permutation(buffer)[first:last]])
+        return torch.cat(found)
+
+    def _places(self, low: int, high: int) -> list[tuple[int, int, int]]:
+        """In which buffers they lie, and from where to where in each."""
+        places: list[tuple[int, int, int]] = []
+        buffer = min(int(np.searchsorted(self._starts, low, side="right")) - 1, len(self._buffers) - 1)
+        while low < high or not places:
+            start, stop = int(self._starts[buffer]), int(self._starts[buffer + 1])
+            last = min(high, stop)
+            places.append((buffer, low - start, last - start))
+            low, buffer = last, buffer + 1
+        return places
+
+    def _permutation(self, buffer: int) -> Tensor:
+        rows = int(self._starts[buffer + 1] - self._starts[buffer])
+        # from 1: a zero at the end would change nothing in the seed of the pieces' order
+        return torch.randperm(rows, generator=generator(*self._seeds, buffer + 1))
+
+    def _shuffled(self, buffer: int) -> Rows:
+        if self._kept is None or self._kept[0] != buffer:
+            self._kept = None  # its memory is free for the next
+            starts, read = self._part.starts, self._part.read
+            pieces = [self._convert(read(int(starts[i]), int(starts[i + 1]))) for i in self._buffers[buffer]]
+            order = self._permutation(buffer)
+            rows = (torch.cat(tensors).index_select(0, order) for tensors in zip(*pieces, strict=True))
+            self._kept = (buffer, Rows(*rows))
+        return self._kept[1]

@@ -1,0 +1,71 @@
+"""Metrics of an evaluated part, batch by batch, in the target's own units."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from torchplug.batch import Batch
+from torchplug.contracts import Loss
+from torchplug.metrics import Evaluation
+from torchplug.objective import check_shapes
+from torchplug.preprocessing import Preprocessing
+
+
+class PartEvaluations:
+    """The evaluations under way, one per part of the data.
+
+    Args:
+        loss: what is evaluated by; its kind says which metrics there are.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+        self._running: dict[str, Evaluation] = {}
+        self._warned: set[str] = set()
+        self.target_scale: tuple[Tensor, Tensor] | None = None
+        """Location and spread of the training target, which scale-free metrics compare with."""
+
+    def update(self, part: str, scores: Tensor, batch: Batch, preprocessing: Preprocessing | None) -> None:
+        """Add a batch's scores (n, k); `preprocessing` is None where the data came without."""
+        predictions = self._loss.point(self._loss.link(scores.double()))
+        if part not in self._running:
+            check_shapes(self._loss, scores, batch.target)
+            self._running[part] = self._begin(predictions, batch.target, preprocessing)
+        losses = self._loss(scores, batch.target) * batch.weight
+        predicted, true = (original_units(v, self._loss, preprocessing) for v in (predictions, batch.target))
+        self._running[part].update(losses, predicted, true)
+
+    def finish(self, part: str) -> dict[str, Tensor]:
+        """The part's metrics by their full names, float64; nothing where it had no batch."""
+        evaluation = self._running.pop(part, None)
+        if evaluation is None:
+            return {}
+        values = evaluation.compute()
+        return {f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+    def newly_undefined(self, values: dict[str, Tensor]) -> list[str]:
+        """The metrics without a value that were not complained about before."""
+        undefined = [name for name, value in values.items() if math.isnan(value) and name not in self._warned]
+        self._warned.update(undefined)
+        return undefined
+
+    def _begin(self, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None) -> Evaluation:
+        if preprocessing is None:
+            labelled = target.ndim == 1 or self._loss.kind != "multiclass"
+        else:
+            info = preprocessing.info
+            labelled = info.classes is not None and len(info.columns) == 1
+        location, spread = self.target_scale or (None, None)
+        evaluation = Evaluation(self._loss.kind, predictions.shape[1], labelled, location, spread)
+        evaluation.to_device(predictions.device)
+        return evaluation
+
+
+def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | None) -> Tensor:
+    """Regression values in the target's units, in float64; anything else as it is."""
+    if preprocessing is None or loss.kind != "regression":
+        return values
+    return preprocessing.original_units(values.double())

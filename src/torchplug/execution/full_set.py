@@ -1,0 +1,181 @@
+"""One optimizer step per epoch, on the whole training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor, nn
+
+from torchplug.batch import TrainingSet
+from torchplug.component import Iteration, Need, Outcome
+from torchplug.errors import ConfigurationError
+from torchplug.objective import Objective, StepObjective
+
+_REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
+
+
+class FullSet:
+    """One optimizer step per epoch, which asks the objective what it wants to know.
+
+    Automatic optimization stays on: the closure carries F and its gradient through Lightning's backward pass, DDP
+    included, as the surrogate F + Σ g·(θ − stop(θ)). Evaluating it costs no pass over the rows that the optimizer
+    does not use as well.
+
+    Attributes:
+        iteration: the last step that was made; None before the first.
+        outcome: how training ended; None while it goes on.
+    """
+
+    def __init__(self, name: str, needs: frozenset[Need]) -> None:
+        self._name = name
+        self._needs = needs
+        self._trainer: Trainer
+        self._problem: StepObjective
+        self._objective: Objective
+        self._optimizer: Any = None
+        self._logged: Iteration | None = None
+        self._limit: Outcome | None = None
+
+    def __reduce__(self) -> tuple[type[FullSet], tuple[str, frozenset[Need]]]:
+        return FullSet, (self._name, self._needs)
+
+    @property
+    def iteration(self) -> Iteration | None:
+        """The last step that was made; None before the first."""
+        return getattr(self._optimizer, "iteration", None)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How training ended; None while it goes on."""
+        return getattr(self._optimizer, "outcome", None) or self._limit
+
+    def start(self, trainer: Trainer, problem: StepObjective) -> None:
+        """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step."""
+        self._trainer, self._problem = trainer, problem
+        self._optimizer = trainer.optimizers[0]
+        self._logged, self._limit = self.iteration, None
+        if self.outcome is not None:
+            trainer.should_stop = True
+
+    def refuse(self, network: nn.Module, loader: Any) -> None:
+        """Refuse what would fail or train wrongly, before the first step.
+
+        Raises:
+            ConfigurationError: naming the setting and the remedy.
+        """
+        for trouble, remedy in self._troubles(network, loader):
+            raise ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
+        self._objective = self._build(loader.training_set)
+        if Need.LINEAR_RESIDUALS in self._needs and not self._objective.has_linear_residuals():
+            raise ConfigurationError(
+                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
+                "linear, or another optimizer such as levenberg_marquardt"
+            )
+        try:
+            getattr(self._optimizer, "refuse", lambda objective: None)(self._objective)
+        except ValueError as error:
+            raise ConfigurationError(f"{self._name}: {' '.join(str(error).split())}") from error
+
+    def _troubles(self, network: nn.Module, loader: Any) -> list[tuple[str, str]]:
+        """What does not go together with it, and what to do."""
+        trainer = self._trainer
+        checks = [
+            (
+                trainer.accumulate_grad_batches != 1,
+                "there is nothing to accumulate",
+                "leave accumulate_grad_batches at 1",
+            ),
+            (
+                bool(trainer.gradient_clip_val),
+                "its gradient must stay what it is, unclipped",
+                "leave gradient_clip_val unset",
+            ),
+            (
+                trainer.precision in _REDUCED_PRECISIONS,
+                f"precision {trainer.precision} would lose the digits that it decides by",
+                "use precision 32-true or 64-true (it computes in double precision either way)",
+            ),
+            (
+                not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy),
+                f"{type(trainer.strategy).__name__}, which shards parameters, cannot be used",
+                "use strategy ddp",
+            ),
+            (
+                any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules()),
+                "batch normalization, which makes a row's loss depend on its batch, cannot be trained",
+                "set batch_norm: false, or put these layers into evaluation mode",
+            ),
+            (
+                not hasattr(loader, "training_set"),
+                f"it cannot be fed by a {type(loader).__name__}, which gives batches",
+                "use TabularData, or a loader with an attribute training_set",
+            ),
+        ]
+        return [(trouble, remedy) for found, trouble, remedy in checks if found]
+
+    def _build(self, rows: TrainingSet) -> Objective:
+        problem = self._problem
+        regularizers = [regularizer for regularizer, _ in problem.penalties]
+        return Objective(problem.network, problem.loss, regularizers, rows, problem.reduction)
+
+    def follow(self, objective: Callable[[], StepObjective]) -> None:
+        """Take up the layers that a callback has frozen or unfrozen since."""
+        current = [p for m in (self._problem.network, self._problem.loss) for p in m.parameters() if p.requires_grad]
+        if [id(p) for p in current] != [id(p) for p in self._objective.parameters]:
+            self._problem = objective()
+            self._objective = self._build(self._objective.training_set)
+
+    def training_step(self, batch: TrainingSet) -> Tensor:
+        """The surrogate whose value is F and whose gradient is ∇F, the same on every rank."""
+        value, gradient = self._objective.evaluate()
+        # elementwise and summed: under autocast a dot product would round the gradient
+        pairs = zip(self._objective.split(gradient), self._objective.parameters, strict=True)
+        return sum(((g * (p - p.detach())).sum() for g, p in pairs), gradient.new_tensor(value))
+
+    def before_update(self) -> None:
+        """Solvers watch the gradient themselves."""
+
+    def optimizer_step(self, step: Callable[..., Any]) -> None:
+        """Run the update, and end the training where it has come to an outcome."""
+        step(objective=self._objective)
+        if self.outcome is not None:
+            self._trainer.should_stop = True
+
+    def after_batch(self) -> dict[str, Tensor]:
+        """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
+        iteration = self.iteration
+        if iteration is None or iteration == self._logged:
+            return {}
+        self._logged = iteration
+        row = {
+            "train/loss": self._objective.loss_value(),
+            "train/objective": iteration.loss,
+            "train/gradient_norm": iteration.gradient_norm,
+            "train/step_size": iteration.step,
+            "train/damping": iteration.damping,
+            "train/evaluations": iteration.evaluations,
+        }
+        known = {name: float(value) for name, value in row.items() if value is not None}
+        for logger in self._trainer.loggers:
+            logger.log_metrics({**known, "epoch": self._trainer.current_epoch}, step=self._trainer.global_step)
+        return {}
+
+    def after_epoch(self) -> dict[str, Tensor]:
+        """The data's part of F after the step."""
+        parameter = self._objective.parameters[0]
+        return {"train/epoch_loss": parameter.new_tensor(self._objective.loss_value())}
+
+    def end(self) -> None:
+        """Where the optimizer has not ended the training, the trainer's limit has."""
+        if self.outcome is None:
+            epochs = self._trainer.current_epoch
+            self._limit = Outcome("limit", f"{epochs} iterations are done", "raise max_epochs to go on")
+
+    def look(self) -> None:
+        """Nothing waits on the device to be looked at."""
+
+    def evaluate_here(self) -> None:
+        """The parameters stand where they are to be evaluated."""

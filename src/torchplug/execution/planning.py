@@ -1,0 +1,23 @@
+"""How many optimizer steps a run will make, as schedulers ask."""
+
+from __future__ import annotations
+
+import math
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+
+def planned_steps(trainer: Trainer) -> tuple[int | None, int | None]:
+    """The optimizer steps of the run and of an epoch; None for what has no planned end."""
+    try:
+        total = trainer.estimated_stepping_batches
+    except MisconfigurationException:  # accumulation that changes over the epochs
+        total = math.inf
+    if trainer.train_dataloader is None:  # a run bounded by max_steps alone is estimated without a look at the data
+        trainer.fit_loop.setup_data()
+    per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    return (
+        int(total) if math.isfinite(total) and total >= 0 else None,
+        math.ceil(per_epoch) if math.isfinite(per_epoch) else None,
+    )

@@ -1,0 +1,516 @@
+import itertools
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from torchplug.batch import Rows
+from torchplug.contracts import Loss
+from torchplug.data import parquet, statistics
+from torchplug.data.streamed import StreamedPart
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError, DataError
+from torchplug.preprocessing import DataRequest
+
+PARTS = ("train", "validation", "test")
+N = 400
+REGRESSION = DataRequest("regression", "mse", full_set=True)
+SCALED = DataRequest("regression", "mse", standardize_target=True, reference=True, full_set=True)
+UNCENTERED = DataRequest("regression", "mse", standardize_target=True, center=False, full_set=True)
+CLASSES = DataRequest("multiclass", "cross_entropy", full_set=True)
+BINARY = DataRequest("binary", "bce", full_set=True)
+COUNT = DataRequest("count", "poisson_nll", full_set=True)
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(parquet, "_CHUNK_NUMBERS", 2**8)
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    half = rng.uniform(size=N)
+    return pl.DataFrame(
+        {
+            "id": np.arange(N),
+            "a": rng.normal(size=N) * 1e-3 + 50,
+            "b": rng.integers(0, 5, N),
+            "flag": rng.uniform(size=N) < 0.3,
+            "town": rng.choice(["A", "B", "C", "Ü"], N),
+            "street": pl.Series(rng.choice(["x", "y", "z"], N)).cast(pl.Categorical),
+            "flat": np.full(N, 3.5),
+            "w": rng.uniform(1, 5, N),
+            "y": rng.normal(size=N) * 10 + 100,
+            "z": rng.normal(size=N),
+            "label": rng.choice(["no", "yes", "maybe"], N),
+            "digit": rng.integers(0, 3, N),
+            "yes": rng.uniform(size=N) < 0.4,
+            "p": half,
+            "q": 1 - half,
+            "n": rng.poisson(2.0, N),
+            "part": rng.choice(PARTS, N, p=[0.6, 0.25, 0.15]),
+        }
+    )
+
+
+FEATURES = ["a", "b", "flag", "town", "street", "flat"]
+
+
+def written(table, path, rows=37):
+    table.write_parquet(path / "table.parquet", row_group_size=rows)
+    return path / "table.parquet"
+
+
+def prepared(source, request, **options):
+    data = TabularData(source, **{"features": FEATURES, **options})
+    data.prepare(request)
+    return data
+
+
+def whole(part, size):
+    """All rows of a part, read in pieces of some size."""
+    pieces = [part.read(start, min(start + size, part.samples)) for start in range(0, part.samples, size)]
+    return Rows(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
+
+
+def with_gaps(table):
+    return table.with_columns(
+        a=pl.when(pl.col("id") % 7 == 3).then(float("nan")).otherwise(pl.col("a")),
+        b=pl.when(pl.col("id") % 11 == 0).then(None).otherwise(pl.col("b")),
+        town=pl.when(pl.col("id") % 13 == 5).then(None).otherwise(pl.col("town")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "options"),
+    [
+        (REGRESSION, {"target": "y"}),
+        (SCALED, {"target": "y", "weights": "w"}),
+        (UNCENTERED, {"target": ["y", "z"], "weights": "w"}),
+        (REGRESSION, {"target": "y", "standardize": False, "encode": "reference"}),
+        (DataRequest(full_set=True), {"target": "y", "unseen": "other"}),
+        (DataRequest(full_set=True), {"target": "label"}),
+        (CLASSES, {"target": "label", "weights": "w", "class_weight": "balanced"}),
+        (CLASSES, {"target": "digit", "class_weight": "balanced"}),
+        (CLASSES, {"target": ["p", "q"]}),
+        (BINARY, {"target": "yes", "weights": "w"}),
+        (BINARY, {"target": "p"}),
+        (COUNT, {"target": "n"}),
+        (REGRESSION, {"target": "y", "features": None, "exclude": ["label"], "weights": "w"}),
+    ],
+)
+@pytest.mark.parametrize("impute", [None, "mean", "most_frequent", "drop"])
+def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, options, impute):
+    source = written(with_gaps(table) if impute else table, tmp_path)
+    options = {"split_column": "part", "impute": impute, **options}
+    expected = prepared(source, request_, **options)
+    data = prepared(source, request_, stream=True, **options)
+    fitted, reference = data.preprocessing, expected.preprocessing
+    assert fitted.state()["columns"] == pytest.approx(reference.state()["columns"]) or [
+        column | {"fill": None} for column in fitted.state()["columns"]
+    ] == [column | {"fill": None} for column in reference.state()["columns"]]
+    for mine, other in zip(fitted.encoders, reference.encoders, strict=True):
+        assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if isinstance(other.fill, float) else other.fill)
+    for mine, other in [
+        (fitted.center, reference.center),
+        (fitted.scale, reference.scale),
+        (fitted.target_center, reference.target_center),
+        (fitted.target_scale, reference.target_scale),
+    ]:
+        torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-13)
+    assert torch.equal(fitted.silent, reference.silent)
+    assert fitted.info == reference.info
+    assert data.sizes == expected.sizes
+    assert data.notes == expected.notes
+    for part in PARTS:
+        mine, other = whole(data._part(part), 29), whole(expected._part(part), N)
+        for left, right in zip(mine, other, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
+    if expected.target_scale is None:
+        assert data.target_scale is None
+    else:
+        for left, right in zip(data.target_scale, expected.target_scale, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
+
+
+def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):
+    source = written(table, tmp_path)
+    carried = prepared(source, REGRESSION, target="y").preprocessing
+    request = DataRequest("regression", preprocessing=carried, full_set=True)
+    data = prepared(source, request, target="y", stream=True, split_column="part")
+    assert data.preprocessing is carried
+    expected = carried.features(table.filter(part="test"))
+    assert torch.equal(whole(data._part("test"), 17).features, expected)
+
+
+def test_own_files_replace_parts(table, tmp_path):
+    source = written(table, tmp_path)
+    table.head(33).write_parquet(tmp_path / "own.parquet")
+    data = prepared(source, REGRESSION, target="y", stream=True, test=tmp_path / "own.parquet", split=[0.6, 0.2, 0.2])
+    assert data.sizes["test"] == 33
+    assert data.sizes["train"] + data.sizes["validation"] == N
+    assert abs(data.sizes["train"] - 0.75 * N) < 4 * np.sqrt(N * 0.75 * 0.25)
+    expected = data.preprocessing.features(table.head(33))
+    assert torch.equal(whole(data._part("test"), 8).features, expected)
+
+
+# ---------------------------------------------------------------------- which rows
+
+
+def ids(data, part, size=23):
+    """The id of each row of a part; it is the only feature, as it is given."""
+    return whole(data._part(part), size).features[:, 0].long().tolist()
+
+
+PLAIN = {"target": "y", "features": ["id"], "standardize": False, "stream": True}
+
+
+@pytest.mark.parametrize(("split", "rows"), [([0.6, 0.2, 0.2], 37), ([0.5, 0.5], 400), ([1, 0, 0], 5)])
+def test_parts_hold_each_row_once_whatever_the_row_groups(table, tmp_path, split, rows):
+    data = prepared(written(table, tmp_path, rows), REGRESSION, split=split, seed=3, **PLAIN)
+    found = [ids(data, part) for part in PARTS if data.sizes[part]]
+    assert sorted(itertools.chain(*found)) == list(range(N))
+    assert all(part == sorted(part) for part in found)
+    for part, ratio in zip(found, split, strict=False):
+        assert abs(len(part) - ratio * N) <= 4 * np.sqrt(N * ratio * (1 - ratio))
+    again = prepared(written(table, tmp_path, 101), REGRESSION, split=split, seed=3, **PLAIN)
+    assert [ids(again, part) for part in PARTS if again.sizes[part]] == found
+    other = prepared(written(table, tmp_path), REGRESSION, split=split, seed=4, **PLAIN)
+    assert (ids(other, "train") == found[0]) == (split[0] == 1)
+
+
+def test_rows_may_be_read_in_any_order(table, tmp_path):
+    data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
+    part = data.train_dataloader().training_set
+    everything = whole(part, part.samples)
+    for start, stop in [(0, 1), (100, 180), (3, 3), (part.samples - 1, part.samples), (part.samples, part.samples)]:
+        for piece, rows in zip(part.read(start, stop), everything, strict=True):
+            assert torch.equal(piece, rows[start:stop])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1024, "full"])
+def test_ranks_share_an_evaluated_part(table, tmp_path, world, batch_size, monkeypatch):
+    monkeypatch.setattr("torchplug.data.tabular._EVALUATION_ROWS", 13)
+    data = prepared(written(table, tmp_path), REGRESSION, batch_size=batch_size, **PLAIN)
+    part = data._part("validation")
+    size = {"full": 13}.get(batch_size, batch_size)
+    epochs = [list(part.loader(torch.float64, batch_size=size, rank=r, world=world)) for r in range(world)]
+    assert len({len(batches) for batches in epochs}) == 1
+    together = [b for position in zip(*epochs, strict=True) for b in position]
+    assert torch.cat([b.features for b in together])[:, 0].long().tolist() == ids(data, "validation")
+    if batch_size == "full":
+        assert [len(b.weight) for b in data.val_dataloader()][:-1] == [13] * (len(data.val_dataloader()) - 1)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_shuffled_epoch_holds_every_row_once(table, tmp_path, world):
+    request = DataRequest("regression", "mse")
+    data = prepared(written(table, tmp_path), request, batch_size=7, seed=5, **PLAIN)
+    rows, part = ids(data, "train"), data._part("train")
+    loaders = [
+        part.loader(torch.float32, batch_size=7, shuffle=True, seed=5, rank=r, world=world) for r in range(world)
+    ]
+    orders = []
+    for epoch in range(2):
+        for loader in loaders:
+            loader.set_epoch(epoch)
+        epochs = [list(loader) for loader in loaders]
+        assert len({len(batches) for batches in epochs}) == 1
+        together = [batch for position in zip(*epochs, strict=True) for batch in position]
+        seen = torch.cat([batch.features for batch in together])[:, 0].long().tolist()
+        assert sorted(seen) == rows
+        assert seen != rows
+        for batches in zip(*epochs, strict=True):
+            assert {batch.samples for batch in batches} == {sum(len(batch.weight) for batch in batches)}
+        for loader, batches in zip(loaders, epochs, strict=True):
+            for position, batch in enumerate(batches):
+                assert [rows[i] for i in loader.rows(position)] == batch.features[:, 0].long().tolist()
+                assert batch.features.dtype == torch.float32
+        orders.append(seen)
+    assert orders[0] != orders[1]
+    # neighbours in the file come from everywhere in it
+    assert np.abs(np.diff(orders[0])).mean() > N / 20
+
+
+def test_an_order_depends_on_seed_and_epoch_and_can_be_gone_on_with(table, tmp_path):
+    data = prepared(written(table, tmp_path), DataRequest("regression"), batch_size=10, seed=5, **PLAIN)
+
+    def epoch(number, taken=0):
+        loader = data.train_dataloader()
+        loader.load_state_dict({"epoch": number, "position": taken})
+        loader.set_epoch(number)
+        return [batch.features[:, 0].tolist() for batch in loader]
+
+    assert epoch(1) == epoch(1)
+    assert epoch(1) != epoch(2)
+    assert epoch(1, taken=6) == epoch(1)[6:]
+
+
+# ---------------------------------------------------------------------- what the trainer gets
+
+
+class Recorder(LightningModule):
+    """Takes whatever comes as a batch."""
+
+    def __init__(self, request):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.request, self.seen, self.evaluated = request, [], []
+
+    def data_request(self):
+        return self.request
+
+    def training_step(self, batch, index):
+        self.seen.append(batch)
+        return self.layer.weight.sum()
+
+    def validation_step(self, batch, index):
+        self.evaluated.append(batch)
+
+    def predict_step(self, batch, index):
+        return batch.features
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def trainer(path, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu", enable_checkpointing=False, default_root_dir=path, **quiet, **options)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_training_set_is_one_object_in_double_precision(table, tmp_path, stream):
+    module = Recorder(CLASSES)
+    data = TabularData(written(table, tmp_path), "label", features=FEATURES, stream=stream)
+    trainer(tmp_path, max_epochs=3).fit(module, data)
+    assert len(module.seen) == 3
+    assert len({id(item) for item in module.seen}) == 1
+    (item, *_) = module.seen
+    assert not hasattr(item, "to")
+    assert not hasattr(item, "__iter__")
+    assert not hasattr(item, "__dataclass_fields__")
+    assert item.samples == data.sizes["train"]
+    rows = item.read(0, 5)
+    assert [tensor.dtype for tensor in rows] == [torch.float64, torch.int64, torch.float64]
+    assert {batch.features.dtype for batch in module.evaluated} == {torch.float64}
+    assert {batch.target.dtype for batch in module.evaluated} == {torch.int64}
+    assert any("sees all" in note and "batch_size 32 is not used" in note for note in data.notes)
+    if not stream:
+        assert item.read(3, 9).features.data_ptr() == item.read(0, 9).features[3:].data_ptr()
+
+
+def test_a_full_batch_needs_no_note(table):
+    data = prepared(table, REGRESSION, target="y", batch_size="full")
+    assert data.notes == ["constant in the training part, so without effect: flat"]
+
+
+def test_minibatches_of_a_stream_train(table, tmp_path):
+    module = Recorder(DataRequest("regression", "mse"))
+    data = TabularData(written(table, tmp_path), "y", features=FEATURES, batch_size=16, stream=True)
+    trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2).fit(module, data)
+    assert sum(len(batch.weight) for batch in module.seen) == data.sizes["train"]
+    assert {batch.samples for batch in module.seen[:-2]} == {32}
+    assert sum(len(batch.weight) for batch in module.evaluated) >= data.sizes["validation"]
+
+
+def test_prediction_takes_every_row_and_no_target(table, tmp_path):
+    source = written(table, tmp_path)
+    fitted = prepared(source, REGRESSION, target="y").preprocessing
+    module = Recorder(DataRequest("regression", preprocessing=fitted, full_set=True))
+    table.select(FEATURES[::-1]).write_parquet(tmp_path / "new.parquet", row_group_size=41)
+    data = TabularData(tmp_path / "new.parquet", stream=True)
+    predicted = torch.cat(trainer(tmp_path).predict(module, data))
+    assert torch.equal(predicted, fitted.features(table))
+    assert data.predict_dataloader().rows(0).tolist() == list(range(N))
+
+
+def test_a_loss_sees_every_training_target(table, tmp_path):
+    class Collecting(Loss):
+        kind = "multiclass"
+        seen = ()
+
+        def check(self, target):
+            self.seen = (*self.seen, *target.tolist())
+
+    data, loss = prepared(written(table, tmp_path), CLASSES, target="label", stream=True), Collecting()
+    data.check_target(loss)
+    assert list(loss.seen) == whole(data._part("train"), N).target.tolist()
+
+
+def test_the_fingerprint_is_of_the_content(table, tmp_path):
+    def found(rows, frame):
+        return TabularData(written(frame, tmp_path, rows), "y", stream=True).fingerprint
+
+    assert found(37, table) == found(200, table)
+    assert found(37, table) != found(37, table.with_columns(a=pl.col("a") + (pl.col("id") == 377)))
+
+
+def test_labels_are_drawn_unstratified_and_that_is_said(table, tmp_path):
+    data = prepared(written(table, tmp_path), CLASSES, target="label", stream=True)
+    assert any("each class has nearly, not exactly, its share" in note for note in data.notes)
+    plain = prepared(written(table, tmp_path), CLASSES, target="label", stream=True, stratify=False)
+    assert not any("nearly" in note for note in plain.notes)
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("iris", {}, "iris is a bundled set: leave stream out"),
+        ("x.csv", {}, r"x.csv is CSV: write it once as Parquet, .*scan_csv\('x.csv'\).sink_parquet\('x.parquet'\)"),
+        ("x.tsv", {}, r'separator="\\t"'),
+        ("x.json", {}, "does not end in .parquet"),
+        (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
+        ("x.parquet", {"validation": "v.csv"}, "v.csv is CSV"),
+        ("x.parquet", {"group": "g"}, "group wants to see every row at once.*split_column"),
+        ("x.parquet", {"time": "t"}, "time wants to see every row at once"),
+        ("x.parquet", {"impute": "median"}, "median wants every value at once.*mean or most_frequent"),
+    ],
+)
+def test_settings_that_cannot_be_streamed(source, options, message):
+    with pytest.raises(DataError, match=message) as caught:
+        TabularData(source, "y", stream=True, **options)
+    assert "\n" not in str(caught.value)
+
+
+def broken(column, row, value):
+    """One value replaced; rows count from 1."""
+    return lambda table: table.with_columns(
+        pl.when(pl.col("id") == row - 1).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
+    )
+
+
+def same(table):
+    return table
+
+
+@pytest.mark.parametrize(
+    ("change", "request_", "options", "message"),
+    [
+        (same, DataRequest("regression"), {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
+        (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
+        (same, REGRESSION, {"target": "Y"}, "has no column Y"),
+        (same, REGRESSION, {"weights": "v"}, "has no column v"),
+        (same, REGRESSION, {"target": "label"}, "mse needs numbers, .*labels .maybe"),
+        (same, CLASSES, {"target": "a"}, "cross_entropy needs class labels, .*real values from 49.99"),
+        (same, BINARY, {"target": "y"}, "bce needs class labels or probabilities"),
+        (same, REGRESSION, {"target": "flat", "features": ["a"]}, "target 'flat' is 3.5 in every row"),
+        (same, BINARY, {"class_weight": "balanced", "target": "p"}, "class_weight needs class labels"),
+        (same, CLASSES, {"standardize_target": True, "target": "label"}, "standardize_target is for regression"),
+        (same, REGRESSION, {"features": ["flat", "y"]}, "y is given both as target and as feature"),
+        (same, REGRESSION, {"split_column": "town"}, "split column 'town' has .* in row 1: "),
+        (same, REGRESSION, {"split": [0.999, 0.001]}, "leaves the validation part empty"),
+        (lambda t: t.with_columns(town=pl.lit("A")), REGRESSION, {"features": ["town"], "encode": "reference"},
+         "no feature is left"),
+        (lambda t: t.with_columns(label=pl.lit("u")), CLASSES, {"target": "label"}, r"one class \(u\)"),
+        (lambda t: t.head(1), REGRESSION, {"split": [1]}, "has one row"),
+        (lambda t: t.head(0), REGRESSION, {}, "has 0 rows and 17 columns"),
+        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "mean"}, "column 'a' has no value in any row"),
+        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "drop"}, "column 'a' has no value in any row"),
+        (lambda t: t.with_columns(a=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'a' has type Date"),
+        (broken("a", 300, float("nan")), REGRESSION, {}, r"rows \d+ to \d+: missing values in a \(1, first in row 300\)"),
+        (broken("a", 300, float("inf")), REGRESSION, {"impute": "mean"}, "infinite value, first in row 300"),
+        (broken("y", 300, None), REGRESSION, {"impute": "mean"}, r"missing values in y \(1, first in row 300\)"),
+        (broken("label", 300, None), CLASSES, {"target": "label"}, r"missing values in label \(1, first in row 300\)"),
+        (broken("label", 300, "x"), CLASSES, {"target": "label", "seed": 1}, "label 'x' in row 300"),
+        (broken("town", 300, "Z"), REGRESSION, {"seed": 1}, "category 'Z' in row 300"),
+        (broken("w", 300, -1.0), REGRESSION, {"weights": "w"}, "weights column 'w' has -1 in row 300"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_used(table, tmp_path, change, request_, options, message):
+    source = written(change(table), tmp_path)
+    with pytest.raises(DataError, match=message) as caught:
+        prepared(source, request_, **{"target": "y", "stream": True, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="no file nowhere.parquet"):
+        prepared("nowhere.parquet", REGRESSION, stream=True)
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none PAR1")
+    with pytest.raises(DataError, match=r"bad.parquet cannot be read as Parquet: "):
+        prepared(tmp_path / "bad.parquet", REGRESSION, stream=True)
+
+
+def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
+    source = written(table.with_columns(name="k" + pl.col("id").cast(pl.String)), tmp_path)
+    monkeypatch.setattr(statistics, "MOST_VALUES", 50)
+    with pytest.raises(DataError, match="column 'name' has more than 50 different values: leave it out with exclude"):
+        prepared(source, REGRESSION, target="y", features=["name"], stream=True)
+    with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to mean"):
+        prepared(source, REGRESSION, target="y", impute="most_frequent", stream=True)
+    with pytest.raises(DataError, match="target 'name' has more than 50 labels"):
+        prepared(source, CLASSES, target="name", stream=True)
+    assert prepared(source, BINARY, target="p", stream=True).sizes["train"]
+
+
+def test_the_rows_are_not_held(table, tmp_path):
+    data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
+    assert isinstance(data._part("train"), StreamedPart)
+    with pytest.raises(ConfigurationError, match="not held in memory: read .*table.parquet with polars.scan_parquet"):
+        data.frame_of("train")
+
+
+def test_features_that_float32_cannot_hold(table, tmp_path):
+    source = written(table.with_columns(a=pl.col("a") * 1e60), tmp_path)
+    data = prepared(source, DataRequest("regression"), target="y", standardize=False, stream=True)
+    with pytest.raises(DataError, match="too large for float32"):
+        list(data.train_dataloader())
+
+
+# ---------------------------------------------------------------------- memory
+
+MEASURE = """
+    import sys
+    import torch
+    from torchplug.data import parquet
+    from torchplug.data.tabular import TabularData
+    from torchplug.preprocessing import DataRequest
+
+    torch.set_num_threads(1)
+    parquet._CHUNK_NUMBERS = 2**17
+
+    def peak():
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+    for source in sys.argv[1:]:
+        data = TabularData(source, "y", stream=True, weights="w", impute="mean", batch_size=8192)
+        for full_set in (True, False):
+            data.prepare(DataRequest("regression", "mse", standardize_target=True, full_set=full_set))
+        part = data._part("train")
+        for start in range(0, part.samples, 4096):
+            part.read(start, min(start + 4096, part.samples))
+        rows = sum(len(batch.weight) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
+        assert rows == data.sizes["train"] + data.sizes["validation"]
+        data.target_scale, data.fingerprint
+        print(peak())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    sources = []
+    for rows in (100_000, 800_000):
+        columns = {name: rng.normal(size=rows) for name in ("a", "b", "c", "d", "y")}
+        frame = pl.DataFrame({**columns, "w": rng.uniform(1, 2, rows), "town": rng.choice(["A", "B"], rows)})
+        sources.append(str(tmp_path / f"{rows}.parquet"))
+        frame.write_parquet(sources[-1], row_group_size=20_000)
+    output = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEASURE), *sources], capture_output=True, text=True, timeout=300
+    )
+    assert output.returncode == 0, output.stderr
+    small, large = (int(line) / 1024 for line in output.stdout.split())
+    # the values alone, as read and as encoded, would be 75 MB more
+    assert large - small < 20, f"{small:.0f} MB, then {large:.0f} MB"
