@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from torchplug.assembly import Assembly, SpecLike, check_network, evaluating
 from torchplug.batch import Batch, as_batch
+from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units
@@ -111,12 +112,12 @@ class ComponentModule(lightning.LightningModule):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How a full-set optimizer ended the training; None while it goes on, and for other optimizers."""
+        """How a full-set optimizer ended the training, else None."""
         return self.execution.outcome
 
     @property
     def iteration(self) -> Iteration | None:
-        """The last step of a full-set optimizer; None before it, and for other optimizers."""
+        """The last step of a full-set optimizer, else None."""
         return self.execution.iteration
 
     def adopt(self, data: Any) -> None:
@@ -357,11 +358,15 @@ class ComponentModule(lightning.LightningModule):
         Raises:
             ConfigurationError: if the model is not linear, or not fitted.
         """
-        network = self._built()
-        if not isinstance(network, Linear) or self.preprocessing is None:
-            raise ConfigurationError("only a fitted linear model has coefficients")
-        weight, bias = network.map.weight.detach().cpu().double(), network.map.bias
-        return self.preprocessing.original_coefficients(weight, None if bias is None else bias.detach().cpu().double())
+        return original_coefficients(self._built(), self.preprocessing)
+
+    def coefficient_table(self) -> polars.DataFrame:
+        """The same as a table, with standard errors, t, p and R² where the optimizer gives them.
+
+        Raises:
+            ConfigurationError: if the model is not linear, or not fitted.
+        """
+        return coefficient_table(self._built(), self.preprocessing, self.execution.statistics)
 
     # ------------------------------------------------------------------ checkpoints
 

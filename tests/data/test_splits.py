@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from torchplug.data.splits import grouped_split, ordered_split, random_split, sizes, stratified_split
+from torchplug.data.splits import drawn_parts, grouped_split, ordered_split, random_split, sizes, stratified_split
 
 ratios = st.sampled_from(
     [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.2, 0.0), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.0, 0.5)]
@@ -115,3 +115,21 @@ def test_ordered_split_without_ties_has_the_exact_sizes():
         list(range(60, 80)),
         list(range(80, 100)),
     ]
+
+
+@given(ratios, st.integers(0, 10**12), st.integers(0, 300), st.integers(0, 300), st.integers(0, 5))
+def test_rows_are_drawn_alike_in_any_pieces(shares, first, count, more, seed):
+    whole = drawn_parts(first, count + more, shares, seed)
+    pieces = [drawn_parts(first, count, shares, seed), drawn_parts(first + count, more, shares, seed)]
+    assert np.concatenate(pieces).tolist() == whole.tolist()
+    assert all(shares[part] > 0 for part in whole)
+
+
+def test_drawn_parts_have_their_shares():
+    n = 200_000
+    drawn = drawn_parts(0, n, (0.6, 0.2, 0.2), seed=1)
+    shares = np.bincount(drawn) / n
+    np.testing.assert_allclose(shares, [0.6, 0.2, 0.2], atol=4 * np.sqrt(0.25 / n))
+    # neighbours are drawn independently
+    both = np.mean((drawn[1:] == 0) & (drawn[:-1] == 0))
+    assert abs(both - 0.36) < 4 * np.sqrt(0.25 / n)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -112,11 +113,10 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
     expected = prepared(source, request_, **options)
     data = prepared(source, request_, stream=True, **options)
     fitted, reference = data.preprocessing, expected.preprocessing
-    assert fitted.state()["columns"] == pytest.approx(reference.state()["columns"]) or [
-        column | {"fill": None} for column in fitted.state()["columns"]
-    ] == [column | {"fill": None} for column in reference.state()["columns"]]
     for mine, other in zip(fitted.encoders, reference.encoders, strict=True):
-        assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if isinstance(other.fill, float) else other.fill)
+        number = isinstance(other.fill, float)
+        assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if number else other.fill)
+        assert dataclasses.replace(mine, fill=None) == dataclasses.replace(other, fill=None)
     for mine, other in [
         (fitted.center, reference.center),
         (fitted.scale, reference.scale),
@@ -402,7 +402,7 @@ def same(table):
         (same, REGRESSION, {"target": "Y"}, "has no column Y"),
         (same, REGRESSION, {"weights": "v"}, "has no column v"),
         (same, REGRESSION, {"target": "label"}, "mse needs numbers, .*labels .maybe"),
-        (same, CLASSES, {"target": "a"}, "cross_entropy needs class labels, .*real values from 49.99"),
+        (same, CLASSES, {"target": "a", "features": ["b"]}, "cross_entropy needs class labels, .*real values from 49"),
         (same, BINARY, {"target": "y"}, "bce needs class labels or probabilities"),
         (same, REGRESSION, {"target": "flat", "features": ["a"]}, "target 'flat' is 3.5 in every row"),
         (same, BINARY, {"class_weight": "balanced", "target": "p"}, "class_weight needs class labels"),
@@ -415,15 +415,15 @@ def same(table):
         (lambda t: t.with_columns(label=pl.lit("u")), CLASSES, {"target": "label"}, r"one class \(u\)"),
         (lambda t: t.head(1), REGRESSION, {"split": [1]}, "has one row"),
         (lambda t: t.head(0), REGRESSION, {}, "has 0 rows and 17 columns"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "mean"}, "column 'a' has no value in any row"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "drop"}, "column 'a' has no value in any row"),
+        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "mean"}, "'a' has no value in any row"),
+        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "drop"}, "'a' has no value in any row"),
         (lambda t: t.with_columns(a=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'a' has type Date"),
-        (broken("a", 300, float("nan")), REGRESSION, {}, r"rows \d+ to \d+: missing values in a \(1, first in row 300\)"),
+        (broken("a", 300, float("nan")), REGRESSION, {}, r"rows .* to .*: missing values in a \(1, first in row 300\)"),
         (broken("a", 300, float("inf")), REGRESSION, {"impute": "mean"}, "infinite value, first in row 300"),
         (broken("y", 300, None), REGRESSION, {"impute": "mean"}, r"missing values in y \(1, first in row 300\)"),
         (broken("label", 300, None), CLASSES, {"target": "label"}, r"missing values in label \(1, first in row 300\)"),
-        (broken("label", 300, "x"), CLASSES, {"target": "label", "seed": 1}, "label 'x' in row 300"),
-        (broken("town", 300, "Z"), REGRESSION, {"seed": 1}, "category 'Z' in row 300"),
+        (broken("label", 300, "x"), CLASSES, {"target": "label", "seed": 0}, "label 'x' in row 300"),
+        (broken("town", 300, "Z"), REGRESSION, {"seed": 0}, "category 'Z' in row 300"),
         (broken("w", 300, -1.0), REGRESSION, {"weights": "w"}, "weights column 'w' has -1 in row 300"),
     ],
 )  # fmt: skip
@@ -435,7 +435,7 @@ def test_data_that_cannot_be_used(table, tmp_path, change, request_, options, me
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match="no file nowhere.parquet"):
+    with pytest.raises(DataError, match=r"no file nowhere\.parquet"):
         prepared("nowhere.parquet", REGRESSION, stream=True)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none PAR1")
     with pytest.raises(DataError, match=r"bad.parquet cannot be read as Parquet: "):
@@ -457,7 +457,7 @@ def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
 def test_the_rows_are_not_held(table, tmp_path):
     data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
     assert isinstance(data._part("train"), StreamedPart)
-    with pytest.raises(ConfigurationError, match="not held in memory: read .*table.parquet with polars.scan_parquet"):
+    with pytest.raises(ConfigurationError, match=r"not held in memory: read .*table\.parquet with polars\.scan"):
         data.frame_of("train")
 
 

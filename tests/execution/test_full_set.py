@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
-from small_fits import regression, trainer
 from torch import nn
 
+from small_fits import regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import ConfigurationError
 from torchplug.execution import FullSet
@@ -34,7 +34,7 @@ class Descent(torch.optim.Optimizer):
 
     @property
     def outcome(self):
-        kept = self.memory.get("outcome")
+        kept = self.state.get("outcome")
         return None if kept is None else Outcome(*kept)
 
     @property
@@ -60,9 +60,9 @@ class Descent(torch.optim.Optimizer):
         norm = float(objective.gradient().norm())
         self.memory["iteration"] = (number, objective.value(), norm, step, None, objective.evaluations)
         if norm <= self.tolerance:
-            self.memory["outcome"] = ("converged", "the gradient is small", "")
+            self.state["outcome"] = ("converged", "the gradient is small", "")
         elif number == self.limit:
-            self.memory["outcome"] = ("stalled", "that will do", "try more")
+            self.state["outcome"] = ("stalled", "that will do", "try more")
         return loss
 
 
@@ -118,7 +118,7 @@ def test_it_works_in_double_precision(tmp_path):
 def test_a_limit_is_an_outcome_too(tmp_path):
     module, _ = fitted(tmp_path, max_epochs=2)
     assert module.outcome.name == "limit"
-    assert "2 iterations" in module.outcome.reason
+    assert "2 epochs" in module.outcome.reason
     assert module.outcome.remedy
 
 
@@ -176,7 +176,7 @@ def test_resuming_goes_on_and_a_finished_run_takes_no_further_step(tmp_path):
     assert again.iteration.number == whole.iteration.number
     assert torch.equal(again.network.map.weight, whole.network.map.weight)
     finished = ComponentModule(use("linear"), "mse", "descent")
-    run = trainer(tmp_path, max_epochs=900)
+    run = trainer(tmp_path, max_epochs=900, callbacks=[keep], enable_checkpointing=True)
     run.fit(finished, regression(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True)
     assert finished.iteration == again.iteration
     assert finished.outcome == again.outcome

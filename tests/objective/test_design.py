@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_ranks import on_ranks
 from torch import nn
 
 from torchplug.objective.design import Design, accumulation
@@ -60,20 +61,22 @@ def test_the_factor_has_the_products_of_all_rows(method, n, d, k, size, intercep
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("world", [1, 2])
-def test_runs_combine_in_a_tree(method, intercept, world):
+def test_runs_combine_in_a_tree_alike_on_any_number_of_ranks(method, intercept):
     X, Y, w = rows(5000, 3, 2, offset=3.0)
     w[1024:2048] = 0.0  # a run that does not count
-    how = accumulation(method, 3, 2, intercept)
 
-    def leaf(start, stop):
-        part = slice(start, stop)
-        return how.summarize(blocks(X[part], Y[part], w[part], 300))
+    def found(ranks):
+        how = accumulation(method, 3, 2, intercept)
 
-    summary = tree_sum(cut(5000, 1024), leaf, how.zero, Ranks(), how.combine)
-    if world == 2:  # a run without rows is none
-        summary = how.combine(how.combine(how.zero, summary), how.zero)
-    assert_factor(how.factor(summary).numpy(), dense(X, Y, w, intercept))
+        def leaf(start, stop):
+            part = slice(start, stop)
+            return how.summarize(blocks(X[part], Y[part], w[part], 300))
+
+        return how.factor(tree_sum(cut(5000, 1024), leaf, how.zero, ranks, how.combine)).numpy()
+
+    alone = found(Ranks())
+    assert_factor(alone, dense(X, Y, w, intercept))
+    assert all(np.array_equal(alone, there) for there in on_ranks(2, found))
 
 
 @pytest.mark.parametrize("method", METHODS)

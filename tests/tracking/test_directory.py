@@ -1,6 +1,7 @@
 import csv
 import json
 
+import polars
 import pytest
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -75,7 +76,8 @@ def test_coefficients_come_back_bit_for_bit(tmp_path):
     values = torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).exp().tolist()
     values += [5e-324, 1.7976931348623157e308, -0.0, 1 / 3]
     rows = [("price", f"x{i}", value) for i, value in enumerate(values)] + [('a, "b"', "(intercept)", 0.1)]
-    RunDirectory(tmp_path).write_coefficients(rows)
+    names = ["output", "feature", "coefficient"]
+    RunDirectory(tmp_path).write_coefficients(polars.DataFrame(rows, schema=names, orient="row"))
     with (tmp_path / "coefficients.csv").open(newline="", encoding="utf-8") as file:
         header, *read = csv.reader(file)
     assert header == ["output", "feature", "coefficient"]
@@ -84,9 +86,11 @@ def test_coefficients_come_back_bit_for_bit(tmp_path):
     ]
 
 
-def test_tensors_are_written_as_numbers(tmp_path):
-    RunDirectory(tmp_path).write_coefficients([("y", "x", torch.tensor(0.1, dtype=torch.float64))])
-    assert (tmp_path / "coefficients.csv").read_text() == "output,feature,coefficient\ny,x,0.1\n"
+def test_an_outcome_is_plain_json(tmp_path):
+    RunDirectory(tmp_path).write_outcome({"name": "stalled", "reason": "‖∇F‖ is large", "last_iteration": None})
+    written = (tmp_path / "outcome.json").read_text(encoding="utf-8")
+    assert json.loads(written) == {"name": "stalled", "reason": "‖∇F‖ is large", "last_iteration": None}
+    assert "‖∇F‖" in written
 
 
 def test_other_ranks_write_nothing(tmp_path, monkeypatch):
@@ -94,5 +98,6 @@ def test_other_ranks_write_nothing(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path)
     run.write_config("x")
     run.write_provenance({})
-    run.write_coefficients([])
+    run.write_outcome({})
+    run.write_coefficients(polars.DataFrame())
     assert list(tmp_path.iterdir()) == []

@@ -24,9 +24,8 @@ DOUBLE = torch.float64
 
 
 class InMemory:
-    feature_names = None
-
-    def __init__(self, X, Y, w=None):
+    def __init__(self, X, Y, w=None, names=None):
+        self.feature_names = names
         w = np.ones(len(X)) if w is None else w
         self.tensors = [torch.from_numpy(np.array(part, dtype=np.float64)) for part in (X, Y, w)]
         self.samples = len(X)
@@ -83,10 +82,10 @@ def network(d, k=1, bias=True):
     return nn.Linear(d, k, bias=bias, dtype=DOUBLE)
 
 
-def fit(model, X, Y, w=None, penalties=(), loss=None, **settings):
+def fit(model, X, Y, w=None, penalties=(), loss=None, names=None, **settings):
     """One step; returns the optimizer and the objective."""
     Y = Y.reshape(len(X), -1)
-    objective = Objective(model, MSE() if loss is None else loss, penalties, InMemory(X, Y, w))
+    objective = Objective(model, MSE() if loss is None else loss, penalties, InMemory(X, Y, w, names))
     optimizer = ClosedForm([(name, p) for name, p in model.named_parameters() if p.requires_grad], **settings)
     losses = []
 
@@ -162,8 +161,8 @@ def test_dependent_columns_are_named_in_a_warning(method):
     X[:, 1] = 2.0
     X[:, 4] = X[:, 3]
     model = network(5)
-    with pytest.warns(UserWarning, match=r"closed_form: feature 1, feature [34] can be had linearly .* least slopes"):
-        optimizer, _ = fit(model, X, y, method=method)
+    with pytest.warns(UserWarning, match=r"closed_form: two, (age|years) can be had linearly .* least slopes"):
+        optimizer, _ = fit(model, X, y, names=("a", "two", "b", "age", "years"), method=method)
     slopes = np.linalg.pinv(X - X.mean(0), rcond=1e-10) @ (y - y.mean())
     np.testing.assert_allclose(model.weight.detach()[0], slopes, rtol=1e-9, atol=1e-12)
     assert model.bias.item() == pytest.approx(y.mean() - X.mean(0) @ slopes, rel=1e-9)

@@ -71,13 +71,6 @@ def test_other_units_as_statsmodels_on_them():
         np.testing.assert_allclose(found.p[:, j], peer.pvalues, rtol=1e-7)
 
 
-def test_small_p_values_do_not_round_to_zero():
-    rng = np.random.default_rng(1)
-    X = rng.normal(size=(500, 1))
-    found = table(X, X + 0.05 * rng.normal(size=(500, 1)))
-    assert 0.0 < found.p[1, 0] < 1e-300 or found.t[1, 0] > 300
-
-
 def test_a_constant_target_has_no_r_squared():
     X, _, _ = data()
     found = table(X, np.zeros((60, 1)))

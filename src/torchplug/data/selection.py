@@ -58,7 +58,7 @@ class Selection:
         frame = self.table.read(start, stop, list(dict.fromkeys([*columns, *self.complete, *dividing])))
         rows, where = np.arange(start, stop), self.table.place(start, stop)
         if self.complete:
-            present = ~np.any([_gaps(frame[name], where, rows) for name in self.complete], axis=0)
+            present = ~np.any([_gaps(frame[name]) for name in self.complete], axis=0)
             frame, rows = frame.filter(pl.Series(present)), rows[present]
         if splitting is None:
             return Piece(frame, rows, np.full(len(rows), self.dividing), where)
@@ -80,7 +80,7 @@ def read_feature(series: pl.Series, where: str, rows: Rows) -> pl.Series:
     return column.read(series, where, rows)
 
 
-def _gaps(series: pl.Series, where: str, rows: Rows) -> NDArray[np.bool_]:
+def _gaps(series: pl.Series) -> NDArray[np.bool_]:
     """Where a feature or a target has no value."""
     values = series.fill_nan(None) if series.dtype.is_float() else series
     gaps: NDArray[np.bool_] = values.is_null().to_numpy()

@@ -52,6 +52,11 @@ class FullSet:
         """How training ended; None while it goes on."""
         return getattr(self._optimizer, "outcome", None) or self._limit
 
+    @property
+    def statistics(self) -> Any:
+        """What the optimizer says of how sure the coefficients are: standard errors and the like; None if nothing."""
+        return getattr(self._optimizer, "statistics", None)
+
     def start(self, trainer: Trainer, problem: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step."""
         self._trainer, self._problem = trainer, problem
@@ -172,7 +177,7 @@ class FullSet:
         """Where the optimizer has not ended the training, the trainer's limit has."""
         if self.outcome is None:
             epochs = self._trainer.current_epoch
-            self._limit = Outcome("limit", f"{epochs} iterations are done", "raise max_epochs to go on")
+            self._limit = Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
 
     def look(self) -> None:
         """Nothing waits on the device to be looked at."""

@@ -26,6 +26,8 @@ class Minibatches:
     """Minibatch training is not told in iterations of its optimizer."""
     outcome: None = None
     """It ends where the trainer says, not where its optimizer does."""
+    statistics: None = None
+    """Its coefficients come without standard errors."""
 
     def __init__(self) -> None:
         self._objective: StepObjective

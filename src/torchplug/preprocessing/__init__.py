@@ -255,6 +255,23 @@ class Preprocessing:
             rows += [(output, name, float(slopes[i, j])) for j, name in enumerate(self.feature_names)]
         return rows
 
+    def original_map(self, intercept: bool) -> Tensor:
+        r"""L, which maps a linear map's trained coefficients to those of features in their own units.
+
+            b_j = w_j / s_j,    b₀ = w₀ − Σ_j w_j m_j / s_j
+
+        Args:
+            intercept: whether there is one; its row and column come first.
+
+        Shape:
+            (1 + d, 1 + d), or (d, d) without an intercept.
+        """
+        slopes = torch.diag(1.0 / self.scale)
+        if not intercept:
+            return slopes
+        first = torch.cat([torch.ones(1, dtype=torch.float64), -self.center / self.scale])
+        return torch.cat([first[None], torch.cat([torch.zeros(len(slopes), 1, dtype=torch.float64), slopes], dim=1)])
+
     def state(self) -> dict[str, Any]:
         """Everything as plain data and tensors, readable by `torch.load(weights_only=True)`."""
         return {

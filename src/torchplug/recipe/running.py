@@ -132,7 +132,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
     if first_rank():
         if isinstance(module.network, Linear):
-            directory.write_coefficients(module.coefficients())
+            directory.write_coefficients(module.coefficient_table())
         if module.outcome is not None:
             directory.write_outcome(outcome_record(module.outcome, module.iteration))
             print(describe_outcome(module))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import polars
 
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
@@ -80,13 +80,9 @@ class RunDirectory:
         """Write how a full-set optimizer ended the training."""
         self._write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
-    def write_coefficients(self, rows: Iterable[tuple[str, str, float]]) -> None:
+    def write_coefficients(self, table: polars.DataFrame) -> None:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["output", "feature", "coefficient"])
-        writer.writerows((output, feature, repr(float(value))) for output, feature, value in rows)
-        self._write("coefficients.csv", text.getvalue())
+        self._write("coefficients.csv", table.write_csv())
 
     def _write(self, name: str, text: str) -> None:
         if not is_rank_zero():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from torchplug import Objective
+from torchplug_second_order.ranges import one_of, positive
 from torchplug_second_order.sizes import refuse_memory, refuse_time
 from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
 
@@ -127,8 +128,9 @@ def refuse_system(objective: Objective, memory_limit: float, passes: float = 2) 
         ValueError: with what it would take, and the alternative.
     """
     m, p = objective.samples * objective.outputs, objective.size
-    what = f"JᵀJ of {p:,} parameters" if m >= p else f"the Jacobian of {m:,} residuals and {p:,} parameters"
-    columns = min(m, p)
+    dual = has_fewer_rows(objective)
+    what = f"the Jacobian of {m:,} residuals and {p:,} parameters" if dual else f"JᵀJ of {p:,} parameters"
+    columns = m if dual else p
     refuse_memory(_COPIES * columns * p, memory_limit, what, _MATRIX_FREE)
     operations = passes * m * p * columns + columns**3
     refuse_time(operations, objective.point.device, f"{what} over {objective.samples:,} rows", _MATRIX_FREE)
@@ -172,13 +174,18 @@ class DampedGaussNewton(Descent[Damped]):
     Args:
         scaling: `identity`, D = I, which depends on the parameters' units; `diagonal`, D = diag JᵀJ, which does
             not: each element the largest of all points so far, as a column that fades would let its parameter run off.
-        memory_limit: in GiB.
+        memory_limit: > 0, in GiB.
+
+    Raises:
+        ValueError: if scaling or memory_limit is out of range.
 
     Reference: Levenberg (1944), doi:10.1090/qam/10666; Marquardt (1963), doi:10.1137/0111030; the largest D: Moré
     (1978), doi:10.1007/BFb0067700.
     """
 
     def __init__(self, scaling: Literal["identity", "diagonal"], memory_limit: float = 4.0) -> None:
+        one_of("identity", "diagonal", scaling=scaling)
+        positive(memory_limit=memory_limit)
         self.scaling = scaling
         self.memory_limit = memory_limit
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchplug import Objective
 from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system
 from torchplug_second_order.linear_solvers import EPSILON, minimum_norm, shifted_cholesky, truncated_cg
+from torchplug_second_order.ranges import one_of, positive
 from torchplug_second_order.sizes import refuse_memory, refuse_time, seconds
 from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
 
@@ -117,16 +118,23 @@ class Newton(Descent[Line]):
     Args:
         linear_solver: `cholesky` forms H, of memory 8p² bytes a copy; `cg` needs products Hv alone; `auto` takes
             Cholesky where that is soon done.
-        memory_limit: in GiB, of the dense solver.
+        memory_limit: > 0, in GiB, of the dense solver.
+
+    Raises:
+        ValueError: if linear_solver or memory_limit is out of range.
 
     Reference: Nocedal and Wright (2006), Numerical Optimization, algorithms 3.3 and 7.1.
     """
 
     _COPIES = 3
+    _FEW = 100
+    """Parameters that conjugate gradients would not spare anything."""
     _SOON = 2.0
     """Seconds that a dense iteration may take before conjugate gradients are the better bet."""
 
     def __init__(self, linear_solver: Literal["auto", "cholesky", "cg"] = "auto", memory_limit: float = 4.0) -> None:
+        one_of("auto", "cholesky", "cg", linear_solver=linear_solver)
+        positive(memory_limit=memory_limit)
         self.linear_solver = linear_solver
         self.memory_limit = memory_limit
 
@@ -156,8 +164,8 @@ class Newton(Descent[Line]):
         return descending(direction, here, objective, "check the loss's second derivative, or use lbfgs")
 
     def _dense(self, objective: Objective) -> bool:
-        if self.linear_solver != "auto":
-            return self.linear_solver == "cholesky"
+        if self.linear_solver != "auto" or objective.size <= self._FEW:
+            return self.linear_solver != "cg"
         fits = 8 * self._COPIES * objective.size**2 <= self.memory_limit * 2**30
         return fits and seconds(self._operations(objective), objective.point.device) <= self._SOON
 
@@ -197,12 +205,17 @@ class GaussNewton(Descent[Line]):
 
     Args:
         linear_solver: `qr` factorizes J itself; `cholesky` takes JᵀJ, in less time with half the digits.
-        memory_limit: in GiB.
+        memory_limit: > 0, in GiB.
+
+    Raises:
+        ValueError: if linear_solver or memory_limit is out of range.
 
     Reference: Nocedal and Wright (2006), Numerical Optimization, section 10.3.
     """
 
     def __init__(self, linear_solver: Literal["qr", "cholesky"] = "qr", memory_limit: float = 4.0) -> None:
+        one_of("qr", "cholesky", linear_solver=linear_solver)
+        positive(memory_limit=memory_limit)
         self.linear_solver = linear_solver
         self.memory_limit = memory_limit
 

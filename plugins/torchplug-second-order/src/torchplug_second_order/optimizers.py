@@ -15,6 +15,7 @@ from torchplug import Objective
 from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
+from torchplug_second_order.ranges import one_of
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
 from torchplug_second_order.solver import Search, Solver, Stopping
 
@@ -261,6 +262,5 @@ def levenberg_marquardt(
 
 
 def _search(name: Literal["armijo", "strong_wolfe"], curvature: float = 0.9) -> Search[Line]:
-    if name not in ("armijo", "strong_wolfe"):
-        raise ValueError(f"search must be armijo or strong_wolfe, got {name!r}")
+    one_of("armijo", "strong_wolfe", search=name)
     return Armijo() if name == "armijo" else StrongWolfe(curvature=curvature)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchplug import Objective
 from torchplug_second_order.descents import Line, descending, first_length
+from torchplug_second_order.ranges import positive
 from torchplug_second_order.sizes import refuse_memory
 from torchplug_second_order.solver import Descent, Failure, Memory, Point
 
@@ -35,12 +36,16 @@ class BFGS(Descent[Line]):
     The first Hₖ is (sᵀy / yᵀy) I. A pair without positive curvature is skipped.
 
     Args:
-        memory_limit: in GiB.
+        memory_limit: > 0, in GiB.
+
+    Raises:
+        ValueError: if memory_limit is out of range.
 
     Reference: Nocedal and Wright (2006), Numerical Optimization, algorithm 6.1 and equation 6.20.
     """
 
     def __init__(self, memory_limit: float = 4.0) -> None:
+        positive(memory_limit=memory_limit)
         self.memory_limit = memory_limit
 
     def refuse_size(self, size: int) -> None:

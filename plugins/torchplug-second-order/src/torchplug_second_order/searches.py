@@ -13,16 +13,11 @@ from torchplug import Objective
 from torchplug_second_order.damped import Damped
 from torchplug_second_order.descents import Line
 from torchplug_second_order.linear_solvers import EPSILON
+from torchplug_second_order.ranges import between, positive
 from torchplug_second_order.solver import NOTHING_LEFT, Failure, Memory, Point, Search, Step
 
 _TRIALS = 40
 _REMEDY = "scale features and target, add a penalty l2, or use another optimizer"
-
-
-def _check_between(low: float, high: float, **values: float) -> None:
-    for name, value in values.items():
-        if not low < value < high:
-            raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
 
 
 @final
@@ -37,8 +32,7 @@ class Fixed(Search[Line]):
     """
 
     def __init__(self, lr: float = 1.0) -> None:
-        if not 0.0 < lr < math.inf:
-            raise ValueError(f"lr must be positive and finite, got {lr}")
+        positive(lr=lr)
         self.defaults = {"lr": lr}
 
     def run(
@@ -73,7 +67,7 @@ class Armijo(Search[Line]):
     """
 
     def __init__(self, decrease: float = 1e-4) -> None:
-        _check_between(0.0, 1.0, decrease=decrease)
+        between(0.0, 1.0, decrease=decrease)
         self.decrease = decrease
 
     def run(
@@ -131,8 +125,8 @@ class StrongWolfe(Search[Line]):
     """
 
     def __init__(self, decrease: float = 1e-4, curvature: float = 0.9) -> None:
-        _check_between(0.0, 1.0, curvature=curvature)
-        _check_between(0.0, curvature, decrease=decrease)
+        between(0.0, 1.0, curvature=curvature)
+        between(0.0, curvature, decrease=decrease)
         self.decrease = decrease
         self.curvature = curvature
 
@@ -262,7 +256,7 @@ class GainRatio(Search[Damped]):
     """
 
     def __init__(self, damping: float = 1e-3) -> None:
-        _check_between(0.0, math.inf, damping=damping)
+        positive(damping=damping)
         self.damping = damping
 
     def run(

@@ -325,7 +325,7 @@ class Solver(Optimizer):
             if not self.descent.forget(self._memory):
                 break
         if least <= _HOPELESS * abs(here.value):
-            return Outcome("converged", f"{found.reason}, and no more than rounding is to be expected")
+            return Outcome("converged", f"{found.reason}: what is left is rounding")
         return Outcome("stalled", found.reason, found.remedy)
 
     def _follow(self, here: Point, path: Path, objective: Objective) -> tuple[Step, Point] | Failure:
