@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
 from torchplug.metrics import Evaluation
-from torchplug.objective import check_shapes
+from torchplug.objective import check_shapes, pure
 from torchplug.preprocessing import Preprocessing
+
+_PREDICTION_ROWS = 65536
 
 
 class PartEvaluations:
@@ -69,3 +71,11 @@ def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | No
     if preprocessing is None or loss.kind != "regression":
         return values
     return preprocessing.original_units(values.double())
+
+
+def predicted(network: nn.Module, loss: Loss, features: Tensor) -> Tensor:
+    """Predictions for features (n, d), the link applied, in float64 on the CPU, many rows at a time."""
+    parameter = next(network.parameters(), torch.zeros(()))
+    with torch.no_grad(), pure(network):
+        chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
+        return torch.cat([loss.link(network(chunk).double()).cpu() for chunk in chunks])

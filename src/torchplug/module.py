@@ -14,12 +14,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from torchplug.assembly import Assembly, SpecLike, check_network, evaluating
+from torchplug.assembly import Assembly, SpecLike, check_network
 from torchplug.batch import Batch, as_batch
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
-from torchplug.evaluation import PartEvaluations, original_units
+from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import FullSet, planned_steps, strategy_for
 from torchplug.metrics import NAMES
 from torchplug.models import Linear
@@ -27,8 +27,6 @@ from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
 from torchplug.tables import as_frame
-
-_PREDICTION_ROWS = 65536
 
 
 class ComponentModule(lightning.LightningModule):
@@ -147,7 +145,10 @@ class ComponentModule(lightning.LightningModule):
             self.loss.double()
         check_network(self._built(), inputs, outputs, wanted_by=name)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
-        self._objective()
+        problem = self._objective()
+        if isinstance(self.execution, FullSet):
+            optimizer = self.assembly.build_optimizer(self._built(), self.loss, problem)
+            self.execution.refuse(optimizer, problem, data.training_set)
 
     def _build_network(self, inputs: int, outputs: int) -> None:
         assert self.assembly.model is not None, "a network is missing only where a model was named"
@@ -166,7 +167,9 @@ class ComponentModule(lightning.LightningModule):
     # ------------------------------------------------------------------ setting up
 
     def setup(self, stage: str) -> None:
-        """Refuse to go on without a network; Lightning calls it on every rank before the first step."""
+        """Refuse to go on without a network, or with settings that would train wrongly; on every rank."""
+        if stage == "fit":
+            self.execution.refuse_settings(self.trainer)
         # Lightning converts it too, but only after a checkpoint's float64 would have been rounded to float32.
         self.trainer.precision_plugin.convert_module(self._built())
 
@@ -215,7 +218,6 @@ class ComponentModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Parameters, optimizer and loaders are in place: refuse what would fail or train wrongly."""
         self.execution.start(self.trainer, self._objective())
-        self.execution.refuse(self._built(), self.trainer.train_dataloader)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
@@ -339,12 +341,7 @@ class ComponentModule(lightning.LightningModule):
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
         features = self.preprocessing.features(as_frame(source), name)
-        network = self._built()
-        parameter = next(network.parameters(), torch.zeros(()))
-        with evaluating(network):
-            chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
-            predictions = torch.cat([self.loss.link(network(chunk).double()).cpu() for chunk in chunks])
-        return self.decode(self._original(predictions))
+        return self.decode(self._original(predicted(self._built(), self.loss, features)))
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
         """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""

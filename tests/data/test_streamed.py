@@ -1,8 +1,5 @@
 import dataclasses
 import itertools
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import polars as pl
@@ -10,22 +7,25 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from streamed_files import (
+    BINARY,
+    CLASSES,
+    COUNT,
+    FEATURES,
+    PARTS,
+    REGRESSION,
+    SCALED,
+    UNCENTERED,
+    N,
+    mixed_table,
+    prepared,
+    written,
+)
 from torchplug.batch import Rows
 from torchplug.contracts import Loss
-from torchplug.data import parquet, statistics
-from torchplug.data.streamed import StreamedPart
+from torchplug.data import parquet
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest
-
-PARTS = ("train", "validation", "test")
-N = 400
-REGRESSION = DataRequest("regression", "mse", full_set=True)
-SCALED = DataRequest("regression", "mse", standardize_target=True, reference=True, full_set=True)
-UNCENTERED = DataRequest("regression", "mse", standardize_target=True, center=False, full_set=True)
-CLASSES = DataRequest("multiclass", "cross_entropy", full_set=True)
-BINARY = DataRequest("binary", "bce", full_set=True)
-COUNT = DataRequest("count", "poisson_nll", full_set=True)
 
 
 @pytest.fixture(autouse=True)
@@ -35,43 +35,7 @@ def _small_pieces(monkeypatch):
 
 @pytest.fixture
 def table():
-    rng = np.random.default_rng(0)
-    half = rng.uniform(size=N)
-    return pl.DataFrame(
-        {
-            "id": np.arange(N),
-            "a": rng.normal(size=N) * 1e-3 + 50,
-            "b": rng.integers(0, 5, N),
-            "flag": rng.uniform(size=N) < 0.3,
-            "town": rng.choice(["A", "B", "C", "Ü"], N),
-            "street": pl.Series(rng.choice(["x", "y", "z"], N)).cast(pl.Categorical),
-            "flat": np.full(N, 3.5),
-            "w": rng.uniform(1, 5, N),
-            "y": rng.normal(size=N) * 10 + 100,
-            "z": rng.normal(size=N),
-            "label": rng.choice(["no", "yes", "maybe"], N),
-            "digit": rng.integers(0, 3, N),
-            "yes": rng.uniform(size=N) < 0.4,
-            "p": half,
-            "q": 1 - half,
-            "n": rng.poisson(2.0, N),
-            "part": rng.choice(PARTS, N, p=[0.6, 0.25, 0.15]),
-        }
-    )
-
-
-FEATURES = ["a", "b", "flag", "town", "street", "flat"]
-
-
-def written(table, path, rows=37):
-    table.write_parquet(path / "table.parquet", row_group_size=rows)
-    return path / "table.parquet"
-
-
-def prepared(source, request, **options):
-    data = TabularData(source, **{"features": FEATURES, **options})
-    data.prepare(request)
-    return data
+    return mixed_table()
 
 
 def whole(part, size):
@@ -358,159 +322,3 @@ def test_labels_are_drawn_unstratified_and_that_is_said(table, tmp_path):
     assert any("each class has nearly, not exactly, its share" in note for note in data.notes)
     plain = prepared(written(table, tmp_path), CLASSES, target="label", stream=True, stratify=False)
     assert not any("nearly" in note for note in plain.notes)
-
-
-# ---------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(
-    ("source", "options", "message"),
-    [
-        ("iris", {}, "iris is a bundled set: leave stream out"),
-        ("x.csv", {}, r"x.csv is CSV: write it once as Parquet, .*scan_csv\('x.csv'\).sink_parquet\('x.parquet'\)"),
-        ("x.tsv", {}, r'separator="\\t"'),
-        ("x.json", {}, "does not end in .parquet"),
-        (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
-        ("x.parquet", {"validation": "v.csv"}, "v.csv is CSV"),
-        ("x.parquet", {"group": "g"}, "group wants to see every row at once.*split_column"),
-        ("x.parquet", {"time": "t"}, "time wants to see every row at once"),
-        ("x.parquet", {"impute": "median"}, "median wants every value at once.*mean or most_frequent"),
-    ],
-)
-def test_settings_that_cannot_be_streamed(source, options, message):
-    with pytest.raises(DataError, match=message) as caught:
-        TabularData(source, "y", stream=True, **options)
-    assert "\n" not in str(caught.value)
-
-
-def broken(column, row, value):
-    """One value replaced; rows count from 1."""
-    return lambda table: table.with_columns(
-        pl.when(pl.col("id") == row - 1).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
-    )
-
-
-def same(table):
-    return table
-
-
-@pytest.mark.parametrize(
-    ("change", "request_", "options", "message"),
-    [
-        (same, DataRequest("regression"), {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
-        (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
-        (same, REGRESSION, {"target": "Y"}, "has no column Y"),
-        (same, REGRESSION, {"weights": "v"}, "has no column v"),
-        (same, REGRESSION, {"target": "label"}, "mse needs numbers, .*labels .maybe"),
-        (same, CLASSES, {"target": "a", "features": ["b"]}, "cross_entropy needs class labels, .*real values from 49"),
-        (same, BINARY, {"target": "y"}, "bce needs class labels or probabilities"),
-        (same, REGRESSION, {"target": "flat", "features": ["a"]}, "target 'flat' is 3.5 in every row"),
-        (same, BINARY, {"class_weight": "balanced", "target": "p"}, "class_weight needs class labels"),
-        (same, CLASSES, {"standardize_target": True, "target": "label"}, "standardize_target is for regression"),
-        (same, REGRESSION, {"features": ["flat", "y"]}, "y is given both as target and as feature"),
-        (same, REGRESSION, {"split_column": "town"}, "split column 'town' has .* in row 1: "),
-        (same, REGRESSION, {"split": [0.999, 0.001]}, "leaves the validation part empty"),
-        (lambda t: t.with_columns(town=pl.lit("A")), REGRESSION, {"features": ["town"], "encode": "reference"},
-         "no feature is left"),
-        (lambda t: t.with_columns(label=pl.lit("u")), CLASSES, {"target": "label"}, r"one class \(u\)"),
-        (lambda t: t.head(1), REGRESSION, {"split": [1]}, "has one row"),
-        (lambda t: t.head(0), REGRESSION, {}, "has 0 rows and 17 columns"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "mean"}, "'a' has no value in any row"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "drop"}, "'a' has no value in any row"),
-        (lambda t: t.with_columns(a=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'a' has type Date"),
-        (broken("a", 300, float("nan")), REGRESSION, {}, r"rows .* to .*: missing values in a \(1, first in row 300\)"),
-        (broken("a", 300, float("inf")), REGRESSION, {"impute": "mean"}, "infinite value, first in row 300"),
-        (broken("y", 300, None), REGRESSION, {"impute": "mean"}, r"missing values in y \(1, first in row 300\)"),
-        (broken("label", 300, None), CLASSES, {"target": "label"}, r"missing values in label \(1, first in row 300\)"),
-        (broken("label", 300, "x"), CLASSES, {"target": "label", "seed": 0}, "label 'x' in row 300"),
-        (broken("town", 300, "Z"), REGRESSION, {"seed": 0}, "category 'Z' in row 300"),
-        (broken("w", 300, -1.0), REGRESSION, {"weights": "w"}, "weights column 'w' has -1 in row 300"),
-    ],
-)  # fmt: skip
-def test_data_that_cannot_be_used(table, tmp_path, change, request_, options, message):
-    source = written(change(table), tmp_path)
-    with pytest.raises(DataError, match=message) as caught:
-        prepared(source, request_, **{"target": "y", "stream": True, **options})
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match=r"no file nowhere\.parquet"):
-        prepared("nowhere.parquet", REGRESSION, stream=True)
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none PAR1")
-    with pytest.raises(DataError, match=r"bad.parquet cannot be read as Parquet: "):
-        prepared(tmp_path / "bad.parquet", REGRESSION, stream=True)
-
-
-def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
-    source = written(table.with_columns(name="k" + pl.col("id").cast(pl.String)), tmp_path)
-    monkeypatch.setattr(statistics, "MOST_VALUES", 50)
-    with pytest.raises(DataError, match="column 'name' has more than 50 different values: leave it out with exclude"):
-        prepared(source, REGRESSION, target="y", features=["name"], stream=True)
-    with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to mean"):
-        prepared(source, REGRESSION, target="y", impute="most_frequent", stream=True)
-    with pytest.raises(DataError, match="target 'name' has more than 50 labels"):
-        prepared(source, CLASSES, target="name", stream=True)
-    assert prepared(source, BINARY, target="p", stream=True).sizes["train"]
-
-
-def test_the_rows_are_not_held(table, tmp_path):
-    data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
-    assert isinstance(data._part("train"), StreamedPart)
-    with pytest.raises(ConfigurationError, match=r"not held in memory: read .*table\.parquet with polars\.scan"):
-        data.frame_of("train")
-
-
-def test_features_that_float32_cannot_hold(table, tmp_path):
-    source = written(table.with_columns(a=pl.col("a") * 1e60), tmp_path)
-    data = prepared(source, DataRequest("regression"), target="y", standardize=False, stream=True)
-    with pytest.raises(DataError, match="too large for float32"):
-        list(data.train_dataloader())
-
-
-# ---------------------------------------------------------------------- memory
-
-MEASURE = """
-    import sys
-    import torch
-    from torchplug.data import parquet
-    from torchplug.data.tabular import TabularData
-    from torchplug.preprocessing import DataRequest
-
-    torch.set_num_threads(1)
-    parquet._CHUNK_NUMBERS = 2**17
-
-    def peak():
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-
-    for source in sys.argv[1:]:
-        data = TabularData(source, "y", stream=True, weights="w", impute="mean", batch_size=8192)
-        for full_set in (True, False):
-            data.prepare(DataRequest("regression", "mse", standardize_target=True, full_set=full_set))
-        part = data._part("train")
-        for start in range(0, part.samples, 4096):
-            part.read(start, min(start + 4096, part.samples))
-        rows = sum(len(batch.weight) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
-        assert rows == data.sizes["train"] + data.sizes["validation"]
-        data.target_scale, data.fingerprint
-        print(peak())
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
-def test_memory_does_not_grow_with_the_rows(tmp_path):
-    rng = np.random.default_rng(0)
-    sources = []
-    for rows in (100_000, 800_000):
-        columns = {name: rng.normal(size=rows) for name in ("a", "b", "c", "d", "y")}
-        frame = pl.DataFrame({**columns, "w": rng.uniform(1, 2, rows), "town": rng.choice(["A", "B"], rows)})
-        sources.append(str(tmp_path / f"{rows}.parquet"))
-        frame.write_parquet(sources[-1], row_group_size=20_000)
-    output = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE), *sources], capture_output=True, text=True, timeout=300
-    )
-    assert output.returncode == 0, output.stderr
-    small, large = (int(line) / 1024 for line in output.stdout.split())
-    # the values alone, as read and as encoded, would be 75 MB more
-    assert large - small < 20, f"{small:.0f} MB, then {large:.0f} MB"

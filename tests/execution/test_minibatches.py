@@ -44,6 +44,7 @@ class Trainer:
     current_epoch = 0
     log_every_n_steps = 2
     precision_plugin = None
+    train_dataloader = None
 
     class strategy:  # noqa: N801 - Lightning's name
         @staticmethod

@@ -141,7 +141,8 @@ class StreamedTables:
             selection = Selection(table, source_rows if key == "source" else PARTS.index(key), complete)
             columns = settings.needed_columns(key, features, target)
             parts |= self._survey(key, selection, preprocessing, columns, notes)
-        if settings.splitting.stratify and preprocessing.target_coding.labels and not settings.splitting.column:
+        drawn = settings.splitting.column is None and parts["train"].samples < source.height
+        if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
             notes.append("stream draws rows one by one, so each class has nearly, not exactly, its share in every part")
         return Prepared(preprocessing, {name: parts[name] for name in PARTS}, notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from torchplug.data.parquet import chunk_rows
-from torchplug.data.parts import PARTS, Rows, Splitting
+from torchplug.data.parts import PARTS, Rows
 from torchplug.data.selection import Piece, Selection, read_feature
 from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
@@ -65,6 +65,16 @@ def fit(
             columns[series.name].look(series, trained, piece.where)
         goal.learn(piece.of(0))
         counts += np.bincount(piece.parts, minlength=len(PARTS))
+    _refuse_unusable(columns, counts, path)
+    reading = goal.reading(path)
+    settings.refuse_reading(reading, request, path)
+    settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
+    coding = goal.coding(reading, settings.scales_target(request), path)
+    return _preprocessing(settings, request, list(columns.values()), coding, int(counts[0]))
+
+
+def _refuse_unusable(columns: Mapping[str, _Feature], counts: Rows, path: str) -> None:
+    """Refuse what only shows when every row has been seen."""
     empty = next((name for name, column in columns.items() if not column.present), None)
     if empty is not None:
         raise DataError(f"{path}: column '{empty}' has no value in any row: leave it out with exclude")
@@ -72,13 +82,6 @@ def fit(
         raise DataError(f"{path}: every row has a missing value, so impute: drop leaves none")
     if counts.sum() == 1:
         raise DataError(f"{path} has one row to learn from: training needs at least two")
-    reading = goal.reading(path)
-    settings.refuse_reading(reading, request, path)
-    assert isinstance(selection.dividing, tuple), "the source is divided"
-    splitting: Splitting = selection.dividing[0]
-    splitting.refuse_empty(counts.tolist(), selection.dividing[1], path)
-    coding = goal.coding(reading, settings.scales_target(request), path)
-    return _preprocessing(settings, request, list(columns.values()), coding, int(counts[0]))
 
 
 def _preprocessing(

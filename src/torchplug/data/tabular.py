@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from torchplug.batch import TrainingSet
 from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
@@ -72,8 +73,8 @@ class TabularData(LightningDataModule):
         stream: whether the tables stay on disk, for those larger than memory: they are Parquet files then, read a piece
             at a time whenever their rows are needed. Rows are drawn one by one, so that `split` holds nearly and
             classes are not stratified; group, time and the median have no streamed form. Shuffling draws pieces of the
-            file, and rows within a few of these. Where most columns are read, a pass costs as much as decoding the
-            file.
+            file, and rows within a few of these. Memory depends on the size of the file's row groups and on no number
+            of rows.
 
     Raises:
         DataError: for settings that cannot work; for data that cannot be used, when they are read (`prepare`).
@@ -170,6 +171,15 @@ class TabularData(LightningDataModule):
         """
         for target in self._part("train").targets():
             loss.check(target)
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The training part, read a piece at a time.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        return self._part("train")
 
     def frame_of(self, part: Name) -> pl.DataFrame:
         """The raw rows of a part, in the order in which evaluation sees them.

@@ -57,36 +57,12 @@ class FullSet:
         """What the optimizer says of how sure the coefficients are: standard errors and the like; None if nothing."""
         return getattr(self._optimizer, "statistics", None)
 
-    def start(self, trainer: Trainer, problem: StepObjective) -> None:
-        """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step."""
-        self._trainer, self._problem = trainer, problem
-        self._optimizer = trainer.optimizers[0]
-        self._logged, self._limit = self.iteration, None
-        if self.outcome is not None:
-            trainer.should_stop = True
-
-    def refuse(self, network: nn.Module, loader: Any) -> None:
-        """Refuse what would fail or train wrongly, before the first step.
+    def refuse_settings(self, trainer: Trainer) -> None:
+        """Refuse what the trainer would do to the optimizer's steps.
 
         Raises:
             ConfigurationError: naming the setting and the remedy.
         """
-        for trouble, remedy in self._troubles(network, loader):
-            raise ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
-        self._objective = self._build(loader.training_set)
-        if Need.LINEAR_RESIDUALS in self._needs and not self._objective.has_linear_residuals():
-            raise ConfigurationError(
-                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
-                "linear, or another optimizer such as levenberg_marquardt"
-            )
-        try:
-            getattr(self._optimizer, "refuse", lambda objective: None)(self._objective)
-        except ValueError as error:
-            raise ConfigurationError(f"{self._name}: {' '.join(str(error).split())}") from error
-
-    def _troubles(self, network: nn.Module, loader: Any) -> list[tuple[str, str]]:
-        """What does not go together with it, and what to do."""
-        trainer = self._trainer
         checks = [
             (
                 trainer.accumulate_grad_batches != 1,
@@ -108,30 +84,62 @@ class FullSet:
                 f"{type(trainer.strategy).__name__}, which shards parameters, cannot be used",
                 "use strategy ddp",
             ),
-            (
-                any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules()),
+        ]
+        for found, trouble, remedy in checks:
+            if found:
+                raise self._refusal(trouble, remedy)
+
+    def refuse(self, optimizer: Any, problem: StepObjective, training_set: TrainingSet) -> None:
+        """Refuse a model, or a size, that the optimizer cannot train.
+
+        Raises:
+            ConfigurationError: saying what stands against it, and the remedy.
+        """
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in problem.network.modules()):
+            raise self._refusal(
                 "batch normalization, which makes a row's loss depend on its batch, cannot be trained",
                 "set batch_norm: false, or put these layers into evaluation mode",
-            ),
-            (
-                not hasattr(loader, "training_set"),
+            )
+        objective = _objective(problem, training_set)
+        if Need.LINEAR_RESIDUALS in self._needs and not objective.has_linear_residuals():
+            raise ConfigurationError(
+                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
+                "linear, or another optimizer such as levenberg_marquardt"
+            )
+        try:
+            getattr(optimizer, "refuse", lambda objective: None)(objective)
+        except ValueError as error:
+            raise ConfigurationError(f"{self._name}: {' '.join(str(error).split())}") from error
+
+    def _refusal(self, trouble: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
+
+    def start(self, trainer: Trainer, problem: StepObjective) -> None:
+        """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
+
+        Raises:
+            ConfigurationError: for a loader of batches, or for what `refuse` refuses.
+        """
+        loader: Any = trainer.train_dataloader
+        if not hasattr(loader, "training_set"):
+            raise self._refusal(
                 f"it cannot be fed by a {type(loader).__name__}, which gives batches",
                 "use TabularData, or a loader with an attribute training_set",
-            ),
-        ]
-        return [(trouble, remedy) for found, trouble, remedy in checks if found]
-
-    def _build(self, rows: TrainingSet) -> Objective:
-        problem = self._problem
-        regularizers = [regularizer for regularizer, _ in problem.penalties]
-        return Objective(problem.network, problem.loss, regularizers, rows, problem.reduction)
+            )
+        self._trainer, self._problem = trainer, problem
+        self._optimizer = trainer.optimizers[0]
+        self.refuse(self._optimizer, problem, loader.training_set)
+        self._objective = _objective(problem, loader.training_set)
+        self._logged, self._limit = self.iteration, None
+        if self.outcome is not None:
+            trainer.should_stop = True
 
     def follow(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
         current = [p for m in (self._problem.network, self._problem.loss) for p in m.parameters() if p.requires_grad]
         if [id(p) for p in current] != [id(p) for p in self._objective.parameters]:
             self._problem = objective()
-            self._objective = self._build(self._objective.training_set)
+            self._objective = _objective(self._problem, self._objective.training_set)
 
     def training_step(self, batch: TrainingSet) -> Tensor:
         """The surrogate whose value is F and whose gradient is ∇F, the same on every rank."""
@@ -184,3 +192,8 @@ class FullSet:
 
     def evaluate_here(self) -> None:
         """The parameters stand where they are to be evaluated."""
+
+
+def _objective(problem: StepObjective, training_set: TrainingSet) -> Objective:
+    regularizers = [regularizer for regularizer, _ in problem.penalties]
+    return Objective(problem.network, problem.loss, regularizers, training_set, problem.reduction)

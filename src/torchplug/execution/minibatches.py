@@ -44,22 +44,16 @@ class Minibatches:
     def __reduce__(self) -> tuple[type[Minibatches], tuple[()]]:
         return Minibatches, ()
 
-    def refuse(self, network: nn.Module, loader: Any) -> None:
-        """Refuse what would fail or train wrongly, before the first step.
+    def refuse_settings(self, trainer: Trainer) -> None:
+        """Every setting of the trainer goes with minibatches."""
+
+    def start(self, trainer: Trainer, objective: StepObjective) -> None:
+        """Take up a fit whose parameters and optimizer are in place.
 
         Raises:
             ConfigurationError: if batch normalization would see a batch of one row.
         """
-        normalizes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-        smallest = getattr(loader, "smallest_batch", None)
-        if normalizes and smallest is not None and smallest < 2:
-            raise ConfigurationError(
-                f"batch normalization needs at least 2 rows in every batch, and the smallest here has {smallest}: "
-                "choose another batch_size, or batch_norm: false"
-            )
-
-    def start(self, trainer: Trainer, objective: StepObjective) -> None:
-        """Take up a fit whose parameters and optimizer are in place."""
+        _refuse_single_rows(objective.network, trainer.train_dataloader)
         self._trainer = trainer
         optimizer = trainer.optimizers[0]
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
@@ -160,3 +154,13 @@ class Minibatches:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
         if self._switch is not None:
             self._switch.eval()
+
+
+def _refuse_single_rows(network: nn.Module, loader: Any) -> None:
+    normalizes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    smallest = getattr(loader, "smallest_batch", None)
+    if normalizes and smallest is not None and smallest < 2:
+        raise ConfigurationError(
+            f"batch normalization needs at least 2 rows in every batch, and the smallest here has {smallest}: "
+            "choose another batch_size, or batch_norm: false"
+        )

@@ -109,6 +109,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     if resumed is not None:
         _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
+    module.execution.refuse_settings(trainer)
     refuse_unlogged(trainer, module.epoch_metrics(validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
