@@ -361,3 +361,20 @@ def test_losses_without_derivative_or_curvature_are_differentiated():
     F, theta = dense(objective), objective.point
     close(objective.gradient(), torch.func.grad(F)(theta))
     close(objective.hessian(), torch.func.hessian(F)(theta))
+
+
+@pytest.mark.parametrize("penalties", [(), (L2(0.3),), (Smoothness(),)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]().__class__.__name__}-{case[2]}")
+def test_a_part_of_the_hessian_is_that_part_of_the_whole(case, penalties):
+    objective = problem(case, penalties)
+    whole = objective.hessian()
+    for subset in (torch.arange(objective.size)[::2], torch.tensor([objective.size - 1]), torch.tensor([0, 1])):
+        close(objective.hessian(subset=subset), whole[subset][:, subset])
+
+
+@pytest.mark.parametrize("case", CASES[:5], ids=lambda case: f"{case[0]}-{case[1]().__class__.__name__}-{case[2]}")
+def test_single_precision_products_leave_seven_digits(case):
+    objective = problem(case)
+    whole = objective.hessian()
+    error = (objective.hessian(torch.float32) - whole).abs().max()
+    assert 0.0 < error < 1e-5 * whole.abs().max()

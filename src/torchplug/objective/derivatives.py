@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -92,8 +93,11 @@ class Derivatives(ABC):
         """JᵀJ v."""
 
     @abstractmethod
-    def hessian(self, rows: Rows, dtype: torch.dtype) -> Tensor:
-        """∇²(Σ wℓ) (p, p); `dtype` is that of the products it is summed from, where there is a choice."""
+    def hessian(self, rows: Rows, dtype: torch.dtype, subset: Tensor | None) -> Tensor:
+        """∇²(Σ wℓ) (p, p), or of the elements `subset` (s,) of θ alone (s, s), whose indices increase.
+
+        `dtype` is that of the products it is summed from, where there is a choice.
+        """
 
     @property
     def least_squares(self) -> LeastSquares | None:
@@ -155,12 +159,14 @@ class ByAutograd(Derivatives):
             (along,) = torch.autograd.grad(self._gradient((residuals * u).sum(), create_graph=True) @ vector, u)
             return self._gradient((residuals * along).sum())
 
-    def hessian(self, rows: Rows, dtype: torch.dtype) -> Tensor:
-        """∇²(Σ wℓ) (p, p), several columns at a time."""
+    def hessian(self, rows: Rows, dtype: torch.dtype, subset: Tensor | None) -> Tensor:
+        """∇²(Σ wℓ) (p, p) or (s, s), several columns at a time."""
         with torch.enable_grad():
             gradient = self._gradient(self._value(rows), create_graph=True)
             identity = torch.eye(self.size, dtype=gradient.dtype, device=gradient.device)
-            return vector_products(gradient, self.parameters, identity)
+            if subset is None:
+                return vector_products(gradient, self.parameters, identity)
+            return vector_products(gradient, self.parameters, identity[subset])[:, subset]
 
     def _value(self, rows: Rows) -> Tensor:
         with pure(self.network):
@@ -185,7 +191,7 @@ class ByHand(Derivatives):
         """Σ wℓ."""
         scores, _ = self.chain.forward(rows.features)
         values: Tensor = self.loss(scores, rows.target)
-        return values @ rows.weight
+        return (values * rows.weight).sum()
 
     @torch.no_grad()
     def value_and_gradient(self, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -193,7 +199,8 @@ class ByHand(Derivatives):
         scores, tape = self.chain.forward(rows.features)
         values: Tensor = self.loss(scores, rows.target)
         derivative = _score_derivative(self.loss, scores, rows.target) * rows.weight[:, None]
-        return values @ rows.weight, torch.cat([g.reshape(-1) for g in self.chain.backward(tape, derivative)])
+        # no dot product: it would wait for all threads, at each block
+        return (values * rows.weight).sum(), self._back(tape, derivative)
 
     @torch.no_grad()
     def residual_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -230,24 +237,13 @@ class ByHand(Derivatives):
         return self._back(tape, _times(slope.mT, _times(slope, along)) * rows.weight[:, None])
 
     @torch.no_grad()
-    def hessian(self, rows: Rows, dtype: torch.dtype) -> Tensor:
-        """∇²(Σ wℓ) (p, p): products of the features where scores are linear in the parameters."""
+    def hessian(self, rows: Rows, dtype: torch.dtype, subset: Tensor | None) -> Tensor:
+        """∇²(Σ wℓ) (p, p) or (s, s): products of the features where scores are linear in the parameters."""
         if not self._linear:
-            return self._autograd.hessian(rows, dtype)
+            return self._autograd.hessian(rows, dtype, subset)
         scores, _ = self.chain.forward(rows.features)
         curvature = self.loss.curvature(scores, rows.target) * rows.weight[:, None, None]  # type: ignore[operator]
-        has_bias = len(self.parameters) == 2
-        design = torch.cat([rows.features, rows.features.new_ones(len(rows.weight), 1)], dim=1)
-        return _weighted_gram(design if has_bias else rows.features, curvature, has_bias, dtype)
-
-    @property
-    def least_squares(self) -> LeastSquares | None:
-        """The problem as one of linear least squares, if it is one."""
-        if not self._is_one_map or not hasattr(self.loss, "residuals"):
-            return None
-        outputs, features = self.parameters[0].shape
-        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, outputs))
-        return None if slope is None else LeastSquares(features, outputs, len(self.parameters) == 2, slope)
+        return _weighted_gram(rows.features, curvature, dtype, len(self.parameters) == 2, subset)
 
     @property
     def _linear(self) -> bool:
@@ -317,25 +313,39 @@ def _residuals_and_slope(loss: Loss, scores: Tensor, target: Tensor) -> tuple[Te
     return residuals.detach(), slope
 
 
-def _weighted_gram(design: Tensor, curvature: Tensor, has_bias: bool, dtype: torch.dtype) -> Tensor:
+def _weighted_gram(
+    features: Tensor, curvature: Tensor, dtype: torch.dtype, has_bias: bool, subset: Tensor | None
+) -> Tensor:
     """Σ over rows of the products of [x 1] with the curvature (m, k, k), in the order weights (k, d), biases (k)."""
-    outputs, columns = curvature.shape[1], design.shape[1]
-    features = columns - has_bias
-    result = torch.empty(outputs * columns, outputs * columns, dtype=design.dtype, device=design.device)
-    for i in range(outputs):
-        for j in range(i, outputs):
-            block = _diagonal_gram(design, curvature[:, i, j], dtype)
-            at = [torch.arange(features, device=design.device) + o * features for o in (i, j)]
-            if has_bias:
-                at = [torch.cat([a, a.new_tensor([outputs * features + o])]) for a, o in zip(at, (i, j), strict=True)]
-            result[at[0][:, None], at[1][None, :]] = block
-            result[at[1][:, None], at[0][None, :]] = block.mT
+    k, d = curvature.shape[1], features.shape[1]
+    ends = [*range(0, k * d + 1, d), k * d + k * has_bias]
+    chosen: list[slice | Tensor] = [slice(None)] * (k + 1)
+    if subset is not None:
+        starts, ends = ends, torch.searchsorted(subset, torch.tensor(ends, device=subset.device)).tolist()
+        chosen = [subset[a:b] - start for (a, b), start in zip(pairwise(ends), starts, strict=False)]
+    at = [slice(a, b) for a, b in pairwise(ends)]
+    columns = [features[:, part] for part in chosen[:k]]
+    result = features.new_empty(ends[-1], ends[-1])
+    for i in range(k):
+        for j in range(i, k):
+            block = _product(columns[i], curvature[:, i, j], columns[j], dtype)
+            result[at[i], at[j]] = block
+            if i < j:
+                result[at[j], at[i]] = block.mT
+    if has_bias:
+        of_biases = curvature[:, :, chosen[k]]
+        result[at[k], at[k]] = of_biases.sum(0)[chosen[k]]
+        for i in range(k):
+            block = columns[i].mT @ of_biases[:, i]
+            result[at[i], at[k]] = block
+            result[at[k], at[i]] = block.mT
     return result
 
 
-def _diagonal_gram(design: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Aᵀ diag(weight) A, the products in `dtype`."""
-    if bool((weight >= 0).all()):
-        scaled = (design * weight.sqrt()[:, None]).to(dtype)
-        return (scaled.mT @ scaled).to(design.dtype)
-    return (design.to(dtype).mT @ (design * weight[:, None]).to(dtype)).to(design.dtype)
+def _product(left: Tensor, weight: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Aᵀ diag(weight) B, multiplied in `dtype`."""
+    if left is right and bool((weight >= 0).all()):
+        # of one matrix with itself, so that the result is symmetric and never indefinite
+        scaled = left.to(dtype) * weight.sqrt().to(dtype)[:, None]
+        return (scaled.mT @ scaled).to(left.dtype)
+    return (left.to(dtype).mT @ (right * weight[:, None]).to(dtype)).to(left.dtype)

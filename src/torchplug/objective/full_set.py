@@ -173,18 +173,23 @@ class Objective:
         product = self._sum(lambda rows: self._derivatives.gnvp(rows, vector), (self.size,)) * self.scale
         return product + 0.5 * self.penalties.hvp(vector) if self.penalties else product
 
-    def hessian(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """∇²F (p, p).
+    def hessian(self, dtype: torch.dtype = torch.float64, subset: Tensor | None = None) -> Tensor:
+        """∇²F (p, p), or that of some elements of θ alone (s, s).
 
         Args:
             dtype: what products of features are computed in; float32 halves the time and leaves 7 digits.
+            subset: increasing indices (s,) of elements of θ; None: all. What is asked for some is not remembered.
         """
-        return self._remembered(f"hessian {dtype}", lambda: self._hessian(dtype))
+        if subset is not None:
+            return self._hessian(dtype, subset)
+        return self._remembered(f"hessian {dtype}", lambda: self._hessian(dtype, None))
 
-    def _hessian(self, dtype: torch.dtype) -> Tensor:
-        square = (self.size, self.size)
-        hessian = self._sum(lambda rows: self._derivatives.hessian(rows, dtype), square) * self.scale
-        return hessian + self.penalties.hessian() if self.penalties else hessian
+    def _hessian(self, dtype: torch.dtype, subset: Tensor | None) -> Tensor:
+        square = (self.size, self.size) if subset is None else (len(subset), len(subset))
+        hessian = self._sum(lambda rows: self._derivatives.hessian(rows, dtype, subset), square) * self.scale
+        if not self.penalties:
+            return hessian
+        return hessian + self.penalties.hessian(subset)
 
     # ------------------------------------------------------------------ residuals
 

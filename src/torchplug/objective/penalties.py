@@ -100,11 +100,13 @@ class FlatPenalties:
             return self.diagonal() * vector
         return self._products(vector.unsqueeze(0))[0]
 
-    def hessian(self) -> Tensor:
-        """∇²ΣλR (p, p)."""
+    def hessian(self, subset: Tensor | None = None) -> Tensor:
+        """∇²ΣλR (p, p), or that of the elements `subset` (s,) of θ alone (s, s)."""
         if self.elementwise:
-            return torch.diag(self.diagonal())
-        return self._products(torch.eye(self._size, dtype=self.parameters[0].dtype, device=self.parameters[0].device))
+            diagonal = self.diagonal()
+            return torch.diag(diagonal if subset is None else diagonal[subset])
+        identity = torch.eye(self._size, dtype=self.parameters[0].dtype, device=self.parameters[0].device)
+        return self._products(identity) if subset is None else self._products(identity[subset])[:, subset]
 
     def residual_rows(self) -> tuple[Tensor, Tensor]:
         """Rows A (m, p) and values Aθ (m,) of quadratic penalties, whose squares sum to Σ λR."""

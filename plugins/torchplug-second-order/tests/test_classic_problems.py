@@ -1,0 +1,172 @@
+"""Every optimizer on classic problems, against scipy's answers and NIST's certified values."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from analytic_objective import AnalyticObjective, minimize
+from classic_problems import START, beale, network, quadratic, rosenbrock, squares
+from nist_data import FOLDER, digits
+from torch import nn
+
+from torchplug import Objective
+from torchplug.batch import Rows
+from torchplug.builtin.losses import MSE
+from torchplug_second_order import optimizers
+from torchplug_second_order.optimizers import (
+    bfgs,
+    gauss_newton,
+    lbfgs,
+    levenberg,
+    levenberg_marquardt,
+    line_search,
+    newton,
+)
+
+
+def variants():
+    yield "line_search", lambda p: line_search(p)
+    yield "line_search wolfe", lambda p: line_search(p, search="strong_wolfe")
+    yield "newton", lambda p: newton(p)
+    yield "newton wolfe", lambda p: newton(p, search="strong_wolfe")
+    yield "newton cg", lambda p: newton(p, linear_solver="cg")
+    yield "bfgs", lambda p: bfgs(p)
+    yield "bfgs armijo", lambda p: bfgs(p, search="armijo")
+    yield "lbfgs", lambda p: lbfgs(p)
+    yield "lbfgs armijo", lambda p: lbfgs(p, search="armijo")
+    yield "gauss_newton", lambda p: gauss_newton(p)
+    yield "gauss_newton cholesky", lambda p: gauss_newton(p, linear_solver="cholesky")
+    yield "gauss_newton wolfe", lambda p: gauss_newton(p, search="strong_wolfe")
+    yield "levenberg", lambda p: levenberg(p)
+    yield "levenberg_marquardt", lambda p: levenberg_marquardt(p)
+
+
+VARIANTS = dict(variants())
+CURVATURE = [name for name in VARIANTS if not name.startswith("line_search")]
+
+
+def scipy_minimum(problem):
+    """Scipy's answer from the same start, with derivatives by autograd, polished to the last digits."""
+    function = squares(problem)
+    gradient = torch.func.grad(function)
+    return scipy.optimize.minimize(
+        lambda x: float(function(torch.from_numpy(x))),
+        START[problem].numpy(),
+        jac=lambda x: gradient(torch.from_numpy(x)).numpy(),
+        method="BFGS",
+        options={"gtol": 1e-10, "maxiter": 5000},
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("problem", [rosenbrock, beale], ids=lambda f: f.__name__)
+def test_minima_at_zero(problem, name):
+    objective = AnalyticObjective(START[problem], residuals=problem)
+    optimizer = minimize(VARIANTS[name], objective, steps=20_000)
+    assert optimizer.outcome.name == "converged", optimizer.outcome
+    expected = {rosenbrock: [1.0, 1.0], beale: [3.0, 0.5]}[problem]
+    np.testing.assert_allclose(objective.point, expected, rtol=1e-6)
+    np.testing.assert_allclose(objective.point, scipy_minimum(problem).x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", CURVATURE)
+def test_an_ill_conditioned_quadratic(name):
+    objective = AnalyticObjective(START[quadratic], residuals=quadratic)
+    optimizer = minimize(VARIANTS[name], objective, steps=2000)
+    assert optimizer.outcome.name == "converged", optimizer.outcome
+    assert objective.value() == pytest.approx(scipy_minimum(quadratic).fun, rel=1e-10)
+    assert objective.value() == pytest.approx(1.0, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["line_search", "line_search wolfe"])
+def test_gradient_descent_on_a_quadratic(name):
+    objective = AnalyticObjective(START[quadratic], residuals=quadratic)
+    minimize(VARIANTS[name], objective, steps=2000)
+    assert objective.value() == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", CURVATURE)
+def test_a_small_network(name):
+    objective = AnalyticObjective(START[network], residuals=network)
+    optimizer = minimize(VARIANTS[name], objective, steps=2000)
+    assert optimizer.outcome.name == "converged", optimizer.outcome
+    assert float(objective.gradient().abs().max()) < 1e-6
+    # it is a minimum, and one that scipy agrees with from there and from the common start
+    assert float(torch.linalg.eigvalsh(objective.hessian())[0]) > 0
+    best = min(scipy_minimum(network).fun, objective.value())
+    assert objective.value() <= 1.5 * best
+    polished = scipy.optimize.least_squares(
+        lambda x: network(torch.from_numpy(x)).numpy(), objective.point.numpy(), method="lm", xtol=1e-15, ftol=1e-15
+    )
+    assert objective.value() == pytest.approx(2 * polished.cost, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_step_ever_raises_the_loss(name):
+    objective = AnalyticObjective(START[network], residuals=network)
+    minimize(VARIANTS[name], objective, steps=100)
+    assert all(b <= a for a, b in zip(objective.values, objective.values[1:], strict=False))
+
+
+# ------------------------------------------------------------------ NIST's nonlinear problems
+
+
+class Curve(nn.Module):
+    """A function of one input with p parameters, as a network."""
+
+    def __init__(self, function, start):
+        super().__init__()
+        self.function = function
+        self.b = nn.Parameter(torch.from_numpy(start))
+
+    def forward(self, x):
+        return self.function(self.b, x[:, :1])
+
+
+class Table:
+    def __init__(self, x, y):
+        self.rows = Rows(x, y, torch.ones(len(x), dtype=torch.float64))
+        self.samples = len(x)
+
+    def read(self, start, stop):
+        return Rows(*(part[start:stop] for part in self.rows))
+
+
+CURVES = {
+    "Misra1a": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
+    "Chwirut2": lambda b, x: torch.exp(-b[0] * x) / (b[1] + b[2] * x),
+    "DanWood": lambda b, x: b[0] * x ** b[1],
+    "Thurber": lambda b, x: (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3),
+    "MGH10": lambda b, x: b[0] * torch.exp(b[1] / (x + b[2])),
+    "BoxBOD": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
+}
+
+
+def nonlinear(name):
+    """Table, second start and certified parameters; the test is skipped where NIST's files are not."""
+    path = FOLDER / f"{name}.dat"
+    if not path.exists():
+        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
+    text = path.read_text()
+    head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
+    found = re.findall(r"^\s*b\d+\s*=\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", head, re.M)
+    parameters = np.array(found, dtype=np.float64)
+    y, x = np.array([line.split() for line in data if line.strip()], dtype=np.float64).T
+    return torch.from_numpy(x[:, None].copy()), torch.from_numpy(y[:, None].copy()), parameters[:, 1], parameters[:, 2]
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("method", ["gauss_newton", "levenberg", "levenberg_marquardt"])
+def test_nist_from_the_second_start(method, name):
+    x, y, start, certified = nonlinear(name)
+    curve = Curve(CURVES[name], start)
+    objective = Objective(curve, MSE(), [], Table(x, y))
+    optimizer = getattr(optimizers, method)(curve.parameters())
+    for _ in range(500):
+        optimizer.step(lambda: objective.evaluate()[0], objective=objective)
+        if optimizer.outcome is not None:
+            break
+    assert optimizer.outcome.name == "converged", optimizer.outcome
+    assert digits(curve.b.detach().numpy(), certified) >= 6
