@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug import Family, Loss, Need, Regularizer, TargetInfo
+from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
+from torchplug.batch import Rows
+from torchplug.builtin.losses import MSE
 from torchplug.component import Factory
 from torchplug.contracts import KINDS
 from torchplug.description import describe
@@ -219,7 +222,68 @@ def test_a_regularizers_prox_beats_every_other_point(entry: Entry, at: np.ndarra
     assert torch.equal(penalty.prox(point, torch.full_like(point, step)), found)
 
 
-@components(Family.OPTIMIZER)
+def sees_full_set(entry: Entry) -> bool:
+    return Need.OBJECTIVE in entry.component.needs
+
+
+class Plane:
+    """A training set: a plane with noise."""
+
+    samples = 60
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(2)
+        self.features = torch.randn(self.samples, 3, generator=generator, dtype=torch.float64)
+        noise = torch.randn(self.samples, 1, generator=generator, dtype=torch.float64)
+        self.target = self.features.sum(1, keepdim=True) + 2.0 + 0.3 * noise
+
+    def read(self, start: int, stop: int) -> Rows:
+        rows = slice(start, stop)
+        return Rows(self.features[rows], self.target[rows], torch.ones(stop - start, dtype=torch.float64))
+
+
+@components(Family.OPTIMIZER, having=sees_full_set)
+def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
+    def build(network: nn.Linear) -> torch.optim.Optimizer:
+        named = Need.NAMES in entry.component.needs
+        return resolved(entry).build(list(network.named_parameters() if named else network.parameters()))
+
+    def step(optimizer: Any, network: nn.Linear) -> None:
+        objective = Objective(network, MSE(), [], rows)
+        calls: list[float] = []
+        optimizer.step(lambda: calls.append(objective.value()), objective=objective)
+        assert len(calls) == 1
+
+    rows = Plane()
+    network = nn.Linear(3, 1).double()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.3)
+    optimizer: Any = build(network)
+    assert optimizer.outcome is None
+    step(optimizer, network)
+    assert optimizer.iteration.number == 1
+    kept = io.BytesIO()
+    torch.save((optimizer.state_dict(), network.state_dict()), kept)
+    kept.seek(0)
+    state, values = torch.load(kept, weights_only=True)
+    resumed = nn.Linear(3, 1).double()
+    resumed.load_state_dict(values)
+    again: Any = build(resumed)
+    again.load_state_dict(state)
+    for _ in range(500):
+        step(optimizer, network)
+        step(again, resumed)
+    assert optimizer.outcome == again.outcome
+    assert optimizer.iteration == again.iteration
+    assert optimizer.outcome.name == "converged"
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), network.parameters(), strict=True))
+    design = torch.cat([rows.features, torch.ones(rows.samples, 1, dtype=torch.float64)], dim=1)
+    expected = torch.linalg.lstsq(design, rows.target).solution[:, 0]
+    found = torch.cat([network.weight.detach()[0], network.bias.detach()])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@components(Family.OPTIMIZER, having=lambda entry: not sees_full_set(entry))
 def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: Entry):
     def build(params: list[nn.Parameter]) -> torch.optim.Optimizer:
         named = [(f"w{i}", p) for i, p in enumerate(params)] if Need.NAMES in entry.component.needs else params
@@ -254,7 +318,7 @@ def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: En
     assert all(torch.equal(a, b) for a, b in zip(resumed, params, strict=True))
 
 
-@components(Family.OPTIMIZER, having=lambda entry: Need.PROX in entry.component.needs)
+@components(Family.OPTIMIZER, having=lambda entry: Need.PROX in entry.component.needs and not sees_full_set(entry))
 def test_an_optimizers_step_applies_the_prox_if_it_says_so(entry: Entry):
     (weight,) = weights()
     optimizer = resolved(entry).build([weight])

@@ -378,3 +378,41 @@ def test_single_precision_products_leave_seven_digits(case):
     whole = objective.hessian()
     error = (objective.hessian(torch.float32) - whole).abs().max()
     assert 0.0 < error < 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("method", ["qr", "gram"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[2], ("linear", lambda: MSE("mean"), 2, "number")], ids=str)
+def test_a_design_knows_the_objective_at_every_point(case, reduction, method):
+    """From one pass: the rows are not read again."""
+    expected = problem(case, [L2(0.3)], reduction)
+    objective = problem(case, [L2(0.3)], reduction)
+    design = objective.design(method)
+    assert (design.features, design.outputs, design.intercept) == (3, case[2], case[0] == "linear")
+    objective.training_set.read = None
+    for shift in (0.0, 0.7, -3.0):
+        for one in (expected, objective):
+            one.move(one.point + shift)
+        assert objective.value() == pytest.approx(expected.value(), rel=1e-12)
+        close(objective.gradient(), expected.gradient())
+
+
+@pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[9], CASES[12], CASES[13]], ids=str)
+def test_other_problems_have_no_design(case):
+    assert problem(case).design() is None
+
+
+def test_a_map_with_a_frozen_part_has_no_design():
+    network = randomized(Linear(3, 1))
+    network.map.bias.requires_grad_(False)
+    objective = Objective(network, MSE(), [], data(20, 1))
+    assert objective.design() is None
+    H = objective.hessian()
+    X, w = objective.training_set.tensors[0], objective.training_set.tensors[2]
+    close(H, 2 / 20 * (X * w[:, None]).mT @ X)
+
+
+def test_every_number_of_ranks_has_the_same_design():
+    expected = problem(CASES[1], n=9000).design().factor
+    for factor in on_ranks(3, lambda ranks: problem(CASES[1], n=9000, ranks=ranks).design().factor):
+        close(factor.mT @ factor, expected.mT @ expected)

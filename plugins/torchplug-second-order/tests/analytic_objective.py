@@ -19,13 +19,15 @@ class AnalyticObjective:
         self.function = function or (lambda theta: residuals(theta).square().sum())
         self.size = self.parameter.numel()
         self.samples = 1
+        self.hessian_cost = 2.0 * self.size
         self.evaluations = 0
         self.values = []
         self._version = None
+        self._known = {}
 
     @property
     def outputs(self) -> int:
-        return len(self.residuals(self.point))
+        return len(self.rows()[1])
 
     @property
     def point(self) -> Tensor:
@@ -38,20 +40,27 @@ class AnalyticObjective:
     def agree(self, tensor: Tensor) -> Tensor:
         return tensor
 
-    def _count(self):
+    def _remembered(self, what, compute):
         if self._version != self.parameter._version:
-            self._version = self.parameter._version
+            self._version, self._known = self.parameter._version, {}
             self.evaluations += 1
+        if what not in self._known:
+            self._known[what] = compute()
+        return self._known[what]
 
     def value(self) -> float:
-        self._count()
-        return float(self.function(self.point))
+        return self._remembered("value", lambda: float(self.function(self.point)))
 
     def gradient(self) -> Tensor:
         return self.evaluate()[1]
 
     def evaluate(self) -> tuple[float, Tensor]:
-        self._count()
+        return self._remembered("both", self._evaluate)
+
+    def _evaluate(self) -> tuple[float, Tensor]:
+        if self.residuals is not None:
+            jacobian, residuals = self.rows()
+            return float(residuals @ residuals), 2.0 * (residuals @ jacobian)
         gradient, value = torch.func.grad_and_value(self.function)(self.point)
         return float(value), gradient
 
@@ -62,7 +71,14 @@ class AnalyticObjective:
         return torch.func.hessian(self.function)(self.point)
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        return torch.func.jacrev(self.residuals)(self.point), self.residuals(self.point)
+        return self._remembered("rows", self._rows)
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        def twice(theta):
+            residuals = self.residuals(theta)
+            return residuals, residuals
+
+        return torch.func.jacfwd(twice, has_aux=True)(self.point)
 
     def gram(self) -> tuple[Tensor, Tensor]:
         jacobian, residuals = self.rows()

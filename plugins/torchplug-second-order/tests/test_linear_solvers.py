@@ -65,9 +65,10 @@ class TestMinimumNorm:
         torch.testing.assert_close(minimum_norm(factor, target), torch.linalg.solve(factor, target))
 
     def test_units_do_not_make_a_rank_deficient(self):
-        factor = torch.linalg.qr(torch.randn(9, 5, dtype=torch.float64))[1] * torch.logspace(-15, 15, 5).double()
-        solution = torch.ones(5, dtype=torch.float64)
-        torch.testing.assert_close(minimum_norm(factor, factor @ solution) * 1.0, solution, rtol=1e-9, atol=0)
+        units = torch.logspace(-15, 15, 5, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(0)
+        factor = torch.linalg.qr(torch.randn(9, 5, generator=generator, dtype=torch.float64))[1] * units
+        torch.testing.assert_close(minimum_norm(factor, factor @ (1.0 / units)) * units, torch.ones(5).double())
 
     def test_deficient(self):
         columns = torch.randn(9, 3, dtype=torch.float64)

@@ -1,6 +1,8 @@
 """The named optimizers: their parameters, and each trained through the core as a recipe would."""
 
 import inspect
+import subprocess
+import sys
 
 import lightning
 import numpy as np
@@ -88,6 +90,11 @@ def test_the_plugin_lists_what_it_needs():
     assert {name for name, need in needs.items() if Need.RESIDUALS in need} == {*RESIDUAL_METHODS, "closed_form"}
     assert {name for name, need in needs.items() if Need.LINEAR_RESIDUALS in need} == {"closed_form"}
     assert {name for name, need in needs.items() if Need.PROX in need} == {"proximal_newton"}
+
+
+def test_listing_its_components_imports_no_torch():
+    code = "import sys, torchplug_second_order as p; p.torchplug_optimizers(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")

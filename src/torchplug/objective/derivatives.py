@@ -20,6 +20,9 @@ from torchplug.chain import Chain
 from torchplug.contracts import Loss
 from torchplug.objective.autograd import flat_gradient, vector_products
 
+_GRAM_SPEED = 50
+"""About how many times more operations a second a product of matrices makes than one with a vector."""
+
 
 @contextmanager
 def pure(network: nn.Module) -> Iterator[None]:
@@ -103,6 +106,11 @@ class Derivatives(ABC):
     def least_squares(self) -> LeastSquares | None:
         """The problem as one of linear least squares, if it is one."""
         return None
+
+    @property
+    def hessian_cost(self) -> float:
+        """About how many gradients can be computed in the time of a Hessian: a product with it costs two."""
+        return 2.0 * self.size
 
     def scores(self, rows: Rows) -> Tensor:
         """The network's scores (m, k)."""
@@ -246,6 +254,20 @@ class ByHand(Derivatives):
         return _weighted_gram(rows.features, curvature, dtype, len(self.parameters) == 2, subset)
 
     @property
+    def hessian_cost(self) -> float:
+        """Less where it is a product of matrices: that is bound by arithmetic, and a gradient by memory."""
+        return 1.0 + self.size / _GRAM_SPEED if self._linear else super().hessian_cost
+
+    @property
+    def least_squares(self) -> LeastSquares | None:
+        """The problem as one of linear least squares, if it is one."""
+        if not self._is_one_map or not hasattr(self.loss, "residuals"):
+            return None
+        outputs, features = self.parameters[0].shape
+        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, outputs))
+        return None if slope is None else LeastSquares(features, outputs, len(self.parameters) == 2, slope)
+
+    @property
     def _linear(self) -> bool:
         return self._is_one_map and hasattr(self.loss, "curvature")
 
@@ -321,7 +343,7 @@ def _weighted_gram(
     ends = [*range(0, k * d + 1, d), k * d + k * has_bias]
     chosen: list[slice | Tensor] = [slice(None)] * (k + 1)
     if subset is not None:
-        starts, ends = ends, torch.searchsorted(subset, torch.tensor(ends, device=subset.device)).tolist()
+        starts, ends = ends, torch.searchsorted(subset.contiguous(), torch.tensor(ends, device=subset.device)).tolist()
         chosen = [subset[a:b] - start for (a, b), start in zip(pairwise(ends), starts, strict=False)]
     at = [slice(a, b) for a, b in pairwise(ends)]
     columns = [features[:, part] for part in chosen[:k]]

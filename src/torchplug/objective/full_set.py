@@ -173,6 +173,11 @@ class Objective:
         product = self._sum(lambda rows: self._derivatives.gnvp(rows, vector), (self.size,)) * self.scale
         return product + 0.5 * self.penalties.hvp(vector) if self.penalties else product
 
+    @property
+    def hessian_cost(self) -> float:
+        """About how many gradients can be computed in the time of a Hessian."""
+        return self._derivatives.hessian_cost
+
     def hessian(self, dtype: torch.dtype = torch.float64, subset: Tensor | None = None) -> Tensor:
         """∇²F (p, p), or that of some elements of θ alone (s, s).
 

@@ -159,11 +159,12 @@ class Newton(Descent[Line]):
     def path(self, here: Point, objective: Objective, memory: Memory) -> Line | Failure:
         """The line along Newton's direction, or along −g where nothing better is known."""
         direction = (
-            self._by_cholesky(here, objective) if self._dense(objective) else self._by_cg(here, objective, memory)
+            self._by_cholesky(here, objective) if self.is_dense(objective) else self._by_cg(here, objective, memory)
         )
         return descending(direction, here, objective, "check the loss's second derivative, or use lbfgs")
 
-    def _dense(self, objective: Objective) -> bool:
+    def is_dense(self, objective: Objective) -> bool:
+        """Whether the Hessian is formed and factorized."""
         if self.linear_solver != "auto" or objective.size <= self._FEW:
             return self.linear_solver != "cg"
         fits = 8 * self._COPIES * objective.size**2 <= self.memory_limit * 2**30
@@ -172,7 +173,7 @@ class Newton(Descent[Line]):
     @staticmethod
     def _operations(objective: Objective) -> float:
         p, n = objective.size, objective.samples
-        return 2.0 * _BACKWARD * n * p**2 + p**3
+        return float(_BACKWARD) * n * p * objective.hessian_cost + p**3
 
     @staticmethod
     def _by_cholesky(here: Point, objective: Objective) -> Tensor:

@@ -16,8 +16,10 @@ from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
 from torchplug_second_order.ranges import one_of
+from torchplug_second_order.reuse import ReusedNewton
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
-from torchplug_second_order.solver import Search, Solver, Stopping
+from torchplug_second_order.solver import Descent, Search, Solver, Stopping
+from torchplug_second_order.warm_start import WarmStart
 
 
 def line_search(
@@ -63,6 +65,8 @@ def newton(
     loss_tolerance: float = 1e-14,
     max_iterations: int | None = None,
     memory_limit: float = 4.0,
+    warm_start: bool = True,
+    hessian_reuse: bool = True,
 ) -> Solver:
     r"""Newton's method, with the curvature modified where F is not convex.
 
@@ -70,6 +74,10 @@ def newton(
 
     Large models solve (∇²F) d = −∇F by conjugate gradients on products ∇²F v, which stop at the first direction
     without positive curvature. Either way d leads downhill, and with a search no step raises F.
+
+    Where there are many rows, the first step leads to the minimum over a sample of them; the Hessian is formed in
+    single precision where the data allow, and kept, corrected by BFGS updates, while the gradient falls fast enough.
+    F and ∇F are always those of all rows in double precision, so the minimum is none the less exact.
 
     Args:
         params: what to optimize; given by the core.
@@ -81,17 +89,24 @@ def newton(
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, beyond which `cholesky` is refused and `auto` takes `cg`.
+        warm_start: whether to begin on a sample, where n p² ≥ 10⁸ and 4 max(n/16, 5p) ≤ n; not with `fixed`.
+        hessian_reuse: whether to keep a Hessian, where p > 32; not with `fixed`.
 
     Raises:
         ValueError: if a parameter is out of range, or the Hessian would not fit.
 
-    Reference: Nocedal and Wright (2006), Numerical Optimization, algorithms 3.3 and 7.1.
+    Reference: Nocedal and Wright (2006), Numerical Optimization, algorithms 3.3, 7.1 and section 6.1; sampled
+    starts: Byrd, Chin, Neveitt and Nocedal (2011), doi:10.1137/10079923X.
     """
     if lr is not None and search != "fixed":
         raise ValueError(f"lr is the step of search fixed, and search is {search}: leave lr out")
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    chosen = Fixed(1.0 if lr is None else lr) if search == "fixed" else _search(search)
-    return Solver(params, Newton(linear_solver, memory_limit), chosen, stopping)
+    exact = Newton(linear_solver, memory_limit)
+    if search == "fixed":
+        return Solver(params, exact, Fixed(1.0 if lr is None else lr), stopping)
+    descent: Descent[Line] = ReusedNewton(exact) if hessian_reuse else exact
+    chosen = _search(search)
+    return Solver(params, WarmStart(descent, chosen) if warm_start else descent, chosen, stopping)
 
 
 def bfgs(

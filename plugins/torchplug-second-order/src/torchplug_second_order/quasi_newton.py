@@ -5,6 +5,7 @@ Symbols: s a displacement, y the change of ∇F over it; Hₖ approximates the i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -103,7 +104,9 @@ class LimitedBFGS(Descent[Line]):
         if not memory.get("changes"):
             return descending(-here.gradient, here, objective, _REMEDY, first_length(here.gradient))
         pairs = list(zip(memory["displacements"], memory["changes"], strict=True))
-        return descending(_two_loops(here.gradient, pairs).neg_(), here, objective, _REMEDY)
+        s, y = pairs[-1]
+        unit = (s @ y) / (y @ y)
+        return descending(two_loops(here.gradient, pairs, lambda v: unit * v).neg_(), here, objective, _REMEDY)
 
     def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Keep the pair, unless it is bad, and let the oldest go."""
@@ -118,7 +121,14 @@ class LimitedBFGS(Descent[Line]):
         return bool(memory.pop("changes", None))
 
 
-def _two_loops(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+def two_loops(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]], initial: Callable[[Tensor], Tensor]) -> Tensor:
+    """Hₖ g (p,), from H₀ and the pairs (s, y) that were met since, oldest first.
+
+    Args:
+        gradient: g (p,).
+        pairs: each with yᵀs > 0.
+        initial: v ↦ H₀ v.
+    """
     result = gradient.clone()
     kept = []
     for s, y in reversed(pairs):
@@ -126,8 +136,7 @@ def _two_loops(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         weight = (s @ result) / curvature
         result.sub_(weight * y)
         kept.append((weight, curvature))
-    s, y = pairs[-1]
-    result.mul_((s @ y) / (y @ y))
+    result = initial(result)
     for (s, y), (weight, curvature) in zip(pairs, reversed(kept), strict=True):
         result.add_((weight - (y @ result) / curvature) * s)
     return result

@@ -6,8 +6,10 @@ Symbols: φ(α) = F(θ + αd), so that φ′(0) is the line's slope.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, final
+
+import torch
 
 from torchplug import Objective
 from torchplug_second_order.damped import Damped
@@ -58,6 +60,7 @@ class Armijo(Search[Line]):
 
     Args:
         decrease: c₁ in (0, 1).
+        value: gives φ where the parameters stand; None: F.
 
     Raises:
         ValueError: if decrease is out of range.
@@ -66,9 +69,10 @@ class Armijo(Search[Line]):
     Note: where the decrease asked for is below the rounding of F, it is enough that F does not rise.
     """
 
-    def __init__(self, decrease: float = 1e-4) -> None:
+    def __init__(self, decrease: float = 1e-4, value: Callable[[Objective], float] | None = None) -> None:
         between(0.0, 1.0, decrease=decrease)
         self.decrease = decrease
+        self.value = value or (lambda objective: objective.value())
 
     def run(
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
@@ -80,8 +84,11 @@ class Armijo(Search[Line]):
         shortest = _shortest(here, path)
         for _ in range(_TRIALS):
             displacement = length * path.direction
-            objective.move(here.position + displacement)
-            value = objective.value()
+            point = here.position + displacement
+            if torch.equal(point, here.position):
+                break
+            objective.move(point)
+            value = self.value(objective)
             if value <= here.value + self.decrease * length * path.slope:
                 return Step(displacement, length, None, whole=length == path.first)
             length *= _shortening(here.value, length * path.slope, value)
@@ -264,18 +271,17 @@ class GainRatio(Search[Damped]):
     ) -> Step | Failure:
         """Raise the damping until F decreases."""
         damping: float = memory.get("damping") or self.damping * path.unit
-        shortest = EPSILON * float(here.position.abs().max())
         growth = 2.0
         for trial in range(_TRIALS):
             displacement = objective.agree(path.at(damping))
-            longest = float(displacement.abs().max())
-            if longest <= shortest:
+            point = here.position + displacement
+            if torch.equal(point, here.position):
                 break
-            if math.isfinite(longest):
+            if bool(displacement.isfinite().all()):
                 predicted = path.predicted(displacement, damping)
                 if trial == 0 and predicted <= EPSILON * abs(here.value):
                     return NOTHING_LEFT
-                objective.move(here.position + displacement)
+                objective.move(point)
                 value = objective.value()
                 if value < here.value:
                     ratio = (here.value - value) / predicted

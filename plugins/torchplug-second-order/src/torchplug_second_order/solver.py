@@ -105,6 +105,10 @@ class Descent(ABC, Generic[P]):
         """Ask at a new point for what the next path needs; F and ∇F should follow from the same pass."""
         objective.evaluate()
 
+    def point(self, objective: Objective) -> Point:
+        """What is known where the parameters stand; what is to be minimized need not be the objective alone."""
+        return Point.of(objective)
+
     @abstractmethod
     def path(self, here: Point, objective: Objective, memory: Memory) -> P | Failure:
         """The way to go from a point; the same bits on every rank."""
@@ -209,7 +213,6 @@ class Stopping:
         return self.step_tolerance * (position.abs() + self.step_tolerance)
 
 
-@final
 class Solver(Optimizer):
     r"""Minimize the training objective by a descent and a search.
 
@@ -290,7 +293,7 @@ class Solver(Optimizer):
         if memory.setdefault("size", objective.size) != objective.size:  # layers were frozen or unfrozen
             self.descent.forget(memory)
             memory["size"] = objective.size
-        here = Point.of(objective)
+        here = self.descent.point(objective)
         if not here.is_finite:
             return Outcome(
                 "stalled", "the loss or its gradient is not finite at the start", "check data and initial weights"
@@ -333,7 +336,7 @@ class Solver(Optimizer):
         if isinstance(step, Failure):
             return step
         self.descent.look(objective)
-        there = Point.of(objective)
+        there = self.descent.point(objective)
         if not there.is_finite:
             return Failure("the gradient after the step is not finite", "check the loss and the model's activations")
         return step, there
