@@ -148,7 +148,7 @@ def test_a_convex_likelihood(name):
         options={"gtol": 1e-10},
     )
     assert objective.value() == pytest.approx(reference.fun, rel=1e-10)
-    np.testing.assert_allclose(objective.point, reference.x, rtol=1e-6)
+    np.testing.assert_allclose(objective.point, reference.x, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

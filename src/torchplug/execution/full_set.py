@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -153,7 +154,10 @@ class FullSet:
 
     def optimizer_step(self, step: Callable[..., Any]) -> None:
         """Run the update, and end the training where it has come to an outcome."""
-        step(objective=self._objective)
+        with warnings.catch_warnings():
+            if not self._trainer.is_global_zero:  # every rank would say the same
+                warnings.simplefilter("ignore")
+            step(objective=self._objective)
         if self.outcome is not None:
             self._trainer.should_stop = True
 

@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from torchplug import Objective
 from torchplug_second_order.descents import Line
-from torchplug_second_order.proximal_subproblem import Subproblem
+from torchplug_second_order.proximal_subproblem import Prox, Subproblem
 from torchplug_second_order.ranges import positive
 from torchplug_second_order.reuse import curvature, serves, start_counting
 from torchplug_second_order.searches import Armijo
@@ -27,10 +27,8 @@ from torchplug_second_order.warm_start import WarmStart
 
 _PRECISION = 1e-6
 """Of the subproblem's solution, relative."""
-_NEAR = 1.1
-"""Parameters at zero whose gradient would let them go if it were so much larger are taken along."""
-_FIRST = 256
-"""How many may be added to the active set at once, or twice as many as there are others than zero."""
+_FIRST = 128
+"""How many may be added to the active set at once, or half as many as there are others than zero."""
 _COPIES = 5
 _LEAST_COSINE = 1e-10
 
@@ -56,10 +54,9 @@ class Penalty:
                 named[str(len(named))] = part
         return sum(float(regularizer.coefficient * regularizer(named)) for regularizer, named in parts.values())
 
-    def apply(self, point: Tensor, steps: Tensor, objective: Objective) -> Tensor:
-        """The prox of every parameter, with a step size for each element."""
-        pairs = zip(self._parts(point, objective), objective.split(steps), strict=True)
-        moved = [self.prox[p](part, step) if p in self.prox else part for (p, part), step in pairs]
+    def apply(self, point: Tensor, step: float, objective: Objective) -> Tensor:
+        """The prox of every parameter."""
+        moved = [self.prox[p](part, step) if p in self.prox else part for p, part in self._parts(point, objective)]
         return torch.cat([part.reshape(-1) for part in moved])
 
     def refuse(self) -> None:
@@ -101,9 +98,8 @@ class ProximalDescent(Descent[Line]):
 
     def point(self, objective: Objective) -> Point:
         """The value of F + h, and in place of a gradient r."""
-        value, gradient = objective.evaluate()
         position = objective.point
-        residual = self._residual(position, gradient, objective)
+        residual = self._residual(position, objective.gradient(), objective)
         return Point(position, self.value(objective), residual, float(residual.abs().max()))
 
     def value(self, objective: Objective) -> float:
@@ -118,7 +114,7 @@ class ProximalDescent(Descent[Line]):
     def path(self, here: Point, objective: Objective, memory: Memory) -> Line | Failure:
         """The line to the model's minimum."""
         gradient = objective.gradient()
-        active = self._active_set(here, gradient, objective, memory)
+        active = self._active_set(here, memory)
         if 8 * _COPIES * len(active) ** 2 > self.memory_limit * 2**30:
             return Failure(
                 f"the {len(active):,} parameters that are not zero are too many for memory_limit={self.memory_limit:g}",
@@ -129,9 +125,8 @@ class ProximalDescent(Descent[Line]):
             return Failure("the second derivatives are not finite", "check the loss and the model's activations")
         memory["smooth_gradient"] = gradient
         start = here.position[active]
-        solution = Subproblem(gradient[active], model, start, self._restricted(here.position, active, objective)).solve(
-            _PRECISION
-        )
+        prox, penalty = self._restricted(here.position, active, objective)
+        solution = Subproblem(gradient[active], model, start, prox, penalty).solve(_PRECISION)
         step = solution - start
         # together, so that all ranks follow the same line
         packed = here.position.new_zeros(len(here.position) + 1)
@@ -154,18 +149,22 @@ class ProximalDescent(Descent[Line]):
         return known and worn
 
     def _residual(self, position: Tensor, gradient: Tensor, objective: Objective) -> Tensor:
-        return position - self.penalty.apply(position - gradient, torch.ones_like(position), objective)
+        return position - self.penalty.apply(position - gradient, 1.0, objective)
 
-    def _restricted(self, position: Tensor, active: Tensor, objective: Objective) -> Callable[[Tensor, Tensor], Tensor]:
-        """The prox as a function of the active parameters alone."""
+    def _restricted(
+        self, position: Tensor, active: Tensor, objective: Objective
+    ) -> tuple[Prox, Callable[[Tensor], float]]:
+        """The prox and h as functions of the active parameters alone."""
 
-        def prox(point: Tensor, steps: Tensor) -> Tensor:
-            whole = position.index_copy(0, active, point)
-            return self.penalty.apply(whole, torch.ones_like(position).index_copy(0, active, steps), objective)[active]
+        def prox(point: Tensor, step: float) -> Tensor:
+            return self.penalty.apply(position.index_copy(0, active, point), step, objective)[active]
 
-        return prox
+        def penalty(point: Tensor) -> float:
+            return self.penalty.value(position.index_copy(0, active, point), objective)
 
-    def _active_set(self, here: Point, gradient: Tensor, objective: Objective, memory: Memory) -> Tensor:
+        return prox, penalty
+
+    def _active_set(self, here: Point, memory: Memory) -> Tensor:
         """Indices (w,), increasing: those of before as long as they suffice."""
         support = here.position != 0.0
         moving = (here.gradient != 0.0) | support
@@ -176,8 +175,8 @@ class ProximalDescent(Descent[Line]):
             if not bool((moving & ~inside).any()):
                 return known
         memory.pop("model", None)
-        pull = self._residual(here.position, _NEAR * gradient, objective).abs().masked_fill_(support, 0.0)
-        most = max(_FIRST, 2 * int(support.sum()))
+        pull = here.gradient.abs().masked_fill(support, 0.0)
+        most = max(_FIRST, int(support.sum()) // 2)
         added = torch.topk(pull, min(most, len(pull))).indices
         active = torch.nonzero(support.index_fill(0, added[pull[added] > 0.0], True)).squeeze(1)
         memory["active_set"] = active

@@ -25,7 +25,9 @@ _FRESH = 1e-2
 _LARGE = 10**7
 """Products n·p² from which on single precision is worth a thought."""
 _INDEPENDENT = 1e-4
-"""The least share of a column's square that must be its own, for single precision to have three digits of it left."""
+"""The least `independence`, for single precision to have three digits of it left."""
+_SINGULAR = 1e-12
+_RIDGE = 1e-6
 
 
 class Curvature(NamedTuple):
@@ -41,12 +43,18 @@ class Curvature(NamedTuple):
     factor: Tensor
     shift: float
 
+    @property
+    def independence(self) -> float:
+        """The least share of a diagonal element that is not explained by the columns before."""
+        return float((self.factor.diagonal().square() / self.matrix.diagonal()).min())
+
 
 def curvature(objective: Objective, memory: Memory, subset: Tensor | None = None) -> Curvature:
     """∇²F where the parameters stand, made positive definite: in single precision where the data allow it.
 
     Its entries have then seven digits in units of the diagonal. That is enough if no column of the scaled matrix is
-    nearly a combination of the others, which the factor's diagonal says.
+    nearly a combination of the others, which the factor's diagonal says. Where one is such a combination to all
+    digits, the diagonal is raised by a millionth.
 
     Args:
         objective: gives ∇²F.
@@ -56,13 +64,15 @@ def curvature(objective: Objective, memory: Memory, subset: Tensor | None = None
     size = objective.size if subset is None else len(subset)
     if not memory.get("needs_double") and objective.samples * size**2 >= _LARGE:
         found = _factorized(objective.hessian(torch.float32, subset))
-        own = float((found.factor.diagonal().square() / found.matrix.diagonal()).min())
-        fine = found.shift == 0.0 and own >= _INDEPENDENT
+        fine = found.shift == 0.0 and found.independence >= _INDEPENDENT
         # all ranks or none, even where their processors differ
         if bool(objective.agree(found.matrix.new_tensor([float(fine)]))):
             return found
         memory["needs_double"] = True
-    return _factorized(objective.hessian(torch.float64, subset))
+    found = _factorized(objective.hessian(torch.float64, subset))
+    if found.shift == 0.0 and found.independence < _SINGULAR:
+        return _factorized(found.matrix + _RIDGE * torch.diag(found.matrix.diagonal()))
+    return found
 
 
 def _factorized(matrix: Tensor) -> Curvature:

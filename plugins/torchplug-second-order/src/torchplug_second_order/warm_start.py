@@ -20,7 +20,7 @@ _LEAST_SAVING = 4
 _WORTHWHILE = 10**8
 """Products n·p² from which on a start is worth its overhead."""
 _STEPS = 20
-_PRECISION = 0.05
+_PRECISION = 0.2
 
 
 def sample_size(objective: Objective) -> int | None:
@@ -35,9 +35,9 @@ def sample_size(objective: Objective) -> int | None:
 class WarmStart(Descent[Line]):
     r"""Another descent, whose first step leads to the minimum over a sample of the rows.
 
-    The sample's minimum is about F·p/2m above that of F, and is found to a tenth of this. The step is tried as any
-    other: where the whole F does not decrease along it, training begins where it stood. What the descent has
-    learnt on the sample, it keeps.
+    At the sample's minimum F is about F·p/2m above its own, and to that precision the minimum is sought. The step is
+    tried as any other: where the whole F does not decrease along it, training begins where it stood. What the
+    descent has learnt on the sample, it keeps.
 
     Args:
         descent: the way to go, on the sample and afterwards.
