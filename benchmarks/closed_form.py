@@ -16,37 +16,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from in_memory import InMemory
 from interleaved import machine, race, ratio, spread, table
 from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
 from torchplug import Objective
-from torchplug.batch import Rows
 from torchplug.builtin.losses import MSE
 from torchplug_second_order.least_squares import solve
 
 CONDITION = 1e8
-
-
-class InMemory(NamedTuple):
-    """A training set of tensors."""
-
-    features: Tensor
-    target: Tensor
-    weight: Tensor
-
-    @property
-    def samples(self) -> int:
-        """The number of rows."""
-        return len(self.weight)
-
-    def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`."""
-        return Rows(self.features[start:stop], self.target[start:stop], self.weight[start:stop])
 
 
 def problem(n: int, d: int, condition: float = 1.0) -> InMemory:
@@ -57,7 +39,7 @@ def problem(n: int, d: int, condition: float = 1.0) -> InMemory:
     features = normal(n, d) @ (torch.logspace(0, -np.log10(condition), d, dtype=torch.float64)[:, None] * basis.mT)
     target = features @ basis @ normal(d)
     target += 1e-3 * target.std() * normal(n)
-    return InMemory(features, target[:, None], torch.ones(n, dtype=torch.float64))
+    return InMemory(features, target[:, None])
 
 
 def torchplug(method: str, rows: InMemory, intercept: bool = True) -> Tensor:
@@ -108,7 +90,7 @@ def watched(method: Callable[[], Tensor], peaks: list[float]) -> Callable[[], Te
 def compare(n: int, d: int, accuracy_rows: int, rounds: int) -> None:
     """Print the table of methods."""
     rows = problem(n, d)
-    single = InMemory(*(part.float() for part in rows))
+    single = InMemory(rows.features.float(), rows.target.float())
     methods = {"scikit-learn": peer, "qr": partial(torchplug, "qr"), "gram": partial(torchplug, "gram")}
     peaks: dict[str, list[float]] = {}
     contestants = {}
@@ -149,7 +131,9 @@ def one_rank(rank: int, world: int, meeting: str, rows: InMemory, rounds: int, r
 
 def two_processes(n: int, d: int, rounds: int) -> None:
     """Print one process of one thread against two."""
-    rows = InMemory(*(part.share_memory_() for part in problem(n, d)))
+    rows = problem(n, d)
+    for part in (rows.features, rows.target, rows.weight):
+        part.share_memory_()
     seconds: dict[int, list[float]] = {}
     with torch.multiprocessing.Manager() as manager, tempfile.TemporaryDirectory() as folder:
         for world in (1, 2):

@@ -2,7 +2,7 @@
 
 python benchmarks/levenberg_marquardt.py [--quick]
 
-All start at the same weights of the same problems, in float64 on one thread. A ratio is over the seeds that both solved.
+All start at the same weights of the same problems, in float64 on one thread. A ratio is over the seeds both solved.
 Peers come with `pip install 'torchplug[bench]'`.
 """
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 import torch
+from in_memory import InMemory
 from interleaved import machine, spread, table
 from scipy.optimize import least_squares
 from torch import Tensor, nn
@@ -22,26 +23,12 @@ from torch_levenberg_marquardt import loss as peer_loss
 from torch_levenberg_marquardt import training as peer_training
 
 from torchplug import Objective
-from torchplug.batch import Rows
 from torchplug.builtin.losses import MSE
 from torchplug_second_order.optimizers import levenberg_marquardt
 
 TARGET = 1e-6
 LIMIT_SECONDS = 20.0
 PROBLEMS = ((1, 20, 500), (5, 32, 2000))
-
-
-class InMemory:
-    """Rows as a training set."""
-
-    def __init__(self, features: Tensor, target: Tensor) -> None:
-        self.features, self.target = features, target
-        self.weight = torch.ones(len(features), dtype=features.dtype)
-        self.samples = len(features)
-
-    def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`."""
-        return Rows(self.features[start:stop], self.target[start:stop], self.weight[start:stop])
 
 
 def problem(inputs: int, rows: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -159,6 +159,12 @@ class Assembly:
         if Need.RESIDUALS in self.optimizer.needs and not hasattr(regularizer, "residuals"):
             raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
 
+    def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
+        """Double precision for a full-set optimizer: it decides by digits that single precision does not have."""
+        if self.sees_full_set:
+            network.double()
+            loss.double()
+
     def build_optimizer(self, network: nn.Module, loss: nn.Module, objective: StepObjective) -> Optimizer:
         """The optimizer over all trainable parameters, its weight decay kept off biases and norms."""
         named = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]

@@ -44,14 +44,15 @@ class Rows(NamedTuple):
 class TrainingSet(Protocol):
     """The whole training part, read a piece at a time: what a full-set optimizer's loader yields once an epoch.
 
-    Not iterable and without `to`: Lightning would walk it or copy it to a device.
+    Not iterable and without `to`: Lightning would walk it or copy it to a device. Optional is
+    `feature_names`, for messages.
     """
 
     samples: int
     """n, the rows of all ranks together."""
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`, counted over the whole training part; any rank may read any of them."""
+        """Rows `start` to `stop`, counted over the whole training part; any rank may read any of them, in float64."""
         ...
 
 

@@ -139,10 +139,7 @@ class ComponentModule(lightning.LightningModule):
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
-        if self.assembly.sees_full_set:
-            # solvers decide by digits that single precision does not have
-            self._built().double()
-            self.loss.double()
+        self.assembly.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         problem = self._objective()
@@ -170,6 +167,7 @@ class ComponentModule(lightning.LightningModule):
         """Refuse to go on without a network, or with settings that would train wrongly; on every rank."""
         if stage == "fit":
             self.execution.refuse_settings(self.trainer)
+            self.assembly.set_precision(self._built(), self.loss)
         # Lightning converts it too, but only after a checkpoint's float64 would have been rounded to float32.
         self.trainer.precision_plugin.convert_module(self._built())
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers.logger import Logger
 from torch import nn
 
@@ -115,11 +115,66 @@ def test_it_works_in_double_precision(tmp_path):
     assert module.predict(rows.frame_of("test")).height == rows.sizes["test"]
 
 
+class OwnLoader:
+    def __init__(self, training_set):
+        self.training_set = training_set
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        yield self.training_set
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader' does not")
+def test_a_loader_of_ones_own_feeds_a_network_of_ones_own(tmp_path):
+    data = regression()
+    data.prepare(ComponentModule(use("linear"), "mse", "descent").data_request())
+    module = ComponentModule(nn.Linear(3, 1), "mse", "descent")
+    fitted(tmp_path, module, OwnLoader(data.training_set))
+    assert module.outcome.name == "converged"
+    assert module.network.weight.dtype == torch.float64
+
+
 def test_a_limit_is_an_outcome_too(tmp_path):
     module, _ = fitted(tmp_path, max_epochs=2)
     assert module.outcome.name == "limit"
     assert "2 epochs" in module.outcome.reason
     assert module.outcome.remedy
+
+
+class Stop(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"callbacks": [Stop()]}, "stopped after 3 epochs"),
+        ({"max_epochs": -1, "max_steps": 4}, "4 steps are done"),
+        ({"max_epochs": -1, "callbacks": [Stop()]}, "stopped after 3 epochs"),
+    ],
+)
+def test_a_limit_is_named(tmp_path, settings, words):
+    module, _ = fitted(tmp_path, **settings)
+    assert module.outcome.name == "limit"
+    assert words in module.outcome.reason
+
+
+class Interrupted(torch.optim.SGD):
+    def step(self, closure=None, *, objective):
+        closure()
+        objective.move(objective.point + 1000.0)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_step_leaves_no_trial_behind(tmp_path, monkeypatch):
+    module = ComponentModule(use("linear"), "mse", "descent")
+    monkeypatch.setattr(type(module.assembly), "build_optimizer", lambda *_: Interrupted(module.network.parameters()))
+    with pytest.raises(SystemExit):
+        fitted(tmp_path, module)
+    assert float(module.network.map.weight.detach().abs().max()) < 1.0
 
 
 def test_minibatch_training_has_no_outcome(tmp_path):
@@ -147,7 +202,8 @@ def test_every_iteration_is_a_row_whatever_the_logging_interval(tmp_path):
     rows = Rows()
     module, run = fitted(tmp_path, max_epochs=7, logger=rows, log_every_n_steps=1000)
     written = [(step, row) for step, row in rows.rows if "train/objective" in row]
-    assert [step for step, _ in written] == list(range(1, 8))
+    assert [step for step, _ in written] == list(range(7))
+    assert [step for step, row in rows.rows if "val/loss" in row] == list(range(7))
     last = written[-1][1]
     assert last["train/objective"] == module.iteration.loss
     assert last["train/gradient_norm"] == module.iteration.gradient_norm
@@ -190,6 +246,9 @@ def test_resuming_goes_on_and_a_finished_run_takes_no_further_step(tmp_path):
         ({"gradient_clip_val": 1.0}, "leave gradient_clip_val unset"),
         ({"precision": "bf16-true"}, "precision bf16-true would lose the digits"),
         ({"precision": "16-true"}, "precision 16-true would lose the digits"),
+        ({"limit_train_batches": 0.5}, "leave limit_train_batches and overfit_batches out"),
+        ({"callbacks": [StochasticWeightAveraging(0.1)]}, "no learning rate: leave the callback StochasticWeight"),
+        ({"callbacks": [LearningRateMonitor()], "logger": Rows()}, "no learning rate: leave the callback LearningRate"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")

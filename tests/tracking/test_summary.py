@@ -43,3 +43,9 @@ def test_a_stream_without_unicode_gets_ascii(tmp_path):
     print_summary(METRICS, RunDirectory(tmp_path), Console(file=stream))
     stream.flush()
     assert b"0.75" in buffer.getvalue()
+
+
+def test_without_metrics_there_is_no_table(tmp_path):
+    stream = io.StringIO()
+    print_summary({}, RunDirectory(tmp_path / "mlp" / "run"), Console(file=stream))
+    assert len(stream.getvalue().splitlines()) == 1

@@ -8,7 +8,7 @@ from classic_problems import START, network, quadratic, squares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
+from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest, first_length
 from torchplug_second_order.solver import Failure, Point
 
 
@@ -22,6 +22,10 @@ class TestSteepest:
         line = path_of(Steepest(), objective)
         torch.testing.assert_close(line.direction, -objective.gradient())
         assert line.first * float(line.direction.norm()) == pytest.approx(1.0)
+
+    def test_a_gradient_whose_square_underflows(self):
+        objective = AnalyticObjective([1.0, 1.0], lambda t: 1e-170 * t.sum())
+        assert first_length(objective.gradient()) == 1.0
 
     def test_then_the_curvature_of_the_last_step(self):
         memory = {}

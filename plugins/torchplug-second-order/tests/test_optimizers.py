@@ -92,6 +92,32 @@ def test_the_plugin_lists_what_it_needs():
     assert {name for name, need in needs.items() if Need.PROX in need} == {"proximal_newton"}
 
 
+class Polynomial(nn.Module):
+    """Linear in its parameters, two of which say the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope, self.again = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+    def forward(self, features):
+        return (features.sum(1, keepdim=True) - 4.0) * (self.slope + self.again)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "named"), [("linear", r"(a|twice) can"), (Polynomial(), r"(slope|again)\[0\] can")], ids=["map", "own"]
+)
+@pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning")
+def test_dependent_columns_are_named_as_the_table_or_the_network_names_them(table, model, named, stream, tmp_path):
+    table.select("a", (2 * table["a"]).alias("twice"), "y").write_parquet(tmp_path / "table.parquet")
+    module = ComponentModule(model, "mse", "closed_form")
+    data = TabularData(tmp_path / "table.parquet", target="y", split=[1, 0, 0], stream=stream)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, enable_model_summary=False, **quiet)
+    with pytest.warns(UserWarning, match=f"closed_form: {named} be had linearly"):
+        trainer.fit(module, data)
+
+
 def test_listing_its_components_imports_no_torch():
     code = "import sys, torchplug_second_order as p; p.torchplug_optimizers(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

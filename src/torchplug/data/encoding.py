@@ -29,10 +29,12 @@ class Encoder(Protocol):
         size: rows of the file in a piece.
         columns: what must be read.
         target_columns: what the target alone is made from.
+        feature_names: the features it makes.
     """
 
     size: int
     columns: Sequence[str]
+    feature_names: tuple[str, ...]
     target_columns: Sequence[str]
 
     def rows(self, piece: Piece) -> Rows:
@@ -59,7 +61,8 @@ class FeatureEncoder:
         # unnamed columns, x0, x1, …, go by position
         named = set(preprocessing.columns) <= set(available)
         self.columns: Sequence[str] = preprocessing.columns if named else available
-        self.size = chunk_rows(len(preprocessing.feature_names))
+        self.feature_names = tuple(preprocessing.feature_names)
+        self.size = chunk_rows(len(self.feature_names))
 
     def rows(self, piece: Piece) -> Rows:
         """Features, a target without columns, and weights of 1."""
@@ -93,7 +96,8 @@ class RowEncoder:
         self._factors = factors
         self.columns = columns
         self.target_columns: Sequence[str] = preprocessing.info.columns
-        self.size = chunk_rows(len(preprocessing.feature_names) + len(self.target_columns))
+        self.feature_names = tuple(preprocessing.feature_names)
+        self.size = chunk_rows(len(self.feature_names) + len(self.target_columns))
 
     def rows(self, piece: Piece) -> Rows:
         """Features, target and weight."""

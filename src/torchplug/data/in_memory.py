@@ -33,12 +33,16 @@ class InMemoryPart(Part):
         features: (n, d) float64.
         target: (n, k) float64 or (n,) int64.
         weight: (n,) float64, of mean 1.
+        feature_names: d names.
     """
 
-    def __init__(self, frame: pl.DataFrame, features: Tensor, target: Tensor, weight: Tensor) -> None:
+    def __init__(
+        self, frame: pl.DataFrame, features: Tensor, target: Tensor, weight: Tensor, feature_names: tuple[str, ...]
+    ) -> None:
         self._frame = frame
         self._rows = Rows(features, target, weight)
         self.samples = len(features)
+        self.feature_names = feature_names
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -111,7 +115,8 @@ class InMemoryTables:
         """All rows of the source, with their features alone."""
         frame = self._frame("source")
         features = preprocessing.features(frame, describe(self._sources["source"]))
-        return InMemoryPart(frame, features, features[:, :0], torch.ones(len(features), dtype=torch.float64))
+        weight = torch.ones(len(features), dtype=torch.float64)
+        return InMemoryPart(frame, features, features[:, :0], weight, tuple(preprocessing.feature_names))
 
     def _frame(self, key: str) -> pl.DataFrame:
         if key not in self._frames:
@@ -172,7 +177,8 @@ class InMemoryTables:
         if name == "train" and self._settings.class_weight and classes is not None:
             # scaled before too, so that the product's size does not hang on the unit of the weights
             weight = weight / weight.mean() * balance(rows.target, len(classes))
-        return InMemoryPart(frame, rows.features, rows.target, weight / weight.mean() if len(weight) else weight)
+        weight = weight / weight.mean() if len(weight) else weight
+        return InMemoryPart(frame, rows.features, rows.target, weight, tuple(preprocessing.feature_names))
 
 
 def _take(frame: pl.DataFrame, encoded: Rows, rows: parts.Rows) -> tuple[pl.DataFrame, Rows]:

@@ -22,9 +22,11 @@ class Part(ABC):
 
     Attributes:
         samples: n, how many rows.
+        feature_names: the names of the d encoded features, for messages.
     """
 
     samples: int
+    feature_names: tuple[str, ...]
 
     @property
     @abstractmethod

@@ -48,6 +48,7 @@ class StreamedPart(Part):
         self.samples = int(self.starts[-1])
         self._selection = selection
         self._part = part
+        self.feature_names = encoder.feature_names
         self._encoder = encoder
         self._moments = moments
         self._kept: tuple[int, Rows] | None = None

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -76,6 +78,11 @@ class FullSet:
                 "leave gradient_clip_val unset",
             ),
             (
+                trainer.limit_train_batches < 1,
+                "there is no part of its batches to train on",
+                "leave limit_train_batches and overfit_batches out, or give it fewer rows",
+            ),
+            (
                 trainer.precision in _REDUCED_PRECISIONS,
                 f"precision {trainer.precision} would lose the digits that it decides by",
                 "use precision 32-true or 64-true (it computes in double precision either way)",
@@ -119,7 +126,8 @@ class FullSet:
         """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
 
         Raises:
-            ConfigurationError: for a loader of batches, or for what `refuse` refuses.
+            ConfigurationError: for a loader of batches, for callbacks that want a learning rate where there is none, or
+                for what `refuse` refuses.
         """
         loader: Any = trainer.train_dataloader
         if not hasattr(loader, "training_set"):
@@ -129,11 +137,18 @@ class FullSet:
             )
         self._trainer, self._problem = trainer, problem
         self._optimizer = trainer.optimizers[0]
+        self._refuse_callbacks(trainer)
         self.refuse(self._optimizer, problem, loader.training_set)
         self._objective = _objective(problem, loader.training_set)
         self._logged, self._limit = self.iteration, None
         if self.outcome is not None:
             trainer.should_stop = True
+
+    def _refuse_callbacks(self, trainer: Trainer) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            wants_rate = isinstance(callback, LearningRateMonitor | StochasticWeightAveraging)
+            if wants_rate and "lr" not in self._optimizer.defaults:
+                raise self._refusal("it has no learning rate", f"leave the callback {type(callback).__name__} out")
 
     def follow(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
@@ -154,12 +169,24 @@ class FullSet:
 
     def optimizer_step(self, step: Callable[..., Any]) -> None:
         """Run the update, and end the training where it has come to an outcome."""
-        with warnings.catch_warnings():
-            if not self._trainer.is_global_zero:  # every rank would say the same
-                warnings.simplefilter("ignore")
-            step(objective=self._objective)
+        start, before = self._objective.point, self.iteration
+        try:
+            with warnings.catch_warnings():
+                if not self._trainer.is_global_zero:  # every rank would say the same
+                    warnings.simplefilter("ignore")
+                step(objective=self._objective)
+        except BaseException:  # Ctrl-C among them: what is saved now must not be a trial
+            if self.iteration == before:
+                self._put_back(start)
+            raise
         if self.outcome is not None:
             self._trainer.should_stop = True
+
+    @torch.no_grad()
+    def _put_back(self, point: Tensor) -> None:
+        """As `Objective.move`, but without waiting for ranks that may be elsewhere."""
+        for parameter, part in zip(self._objective.parameters, self._objective.split(point), strict=True):
+            parameter.copy_(part)
 
     def after_batch(self) -> dict[str, Tensor]:
         """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
@@ -176,8 +203,10 @@ class FullSet:
             "train/evaluations": iteration.evaluations,
         }
         known = {name: float(value) for name, value in row.items() if value is not None}
+        # Lightning's own rows of this step, those of the validation among them, count from 0
+        step = self._trainer.global_step - 1
         for logger in self._trainer.loggers:
-            logger.log_metrics({**known, "epoch": self._trainer.current_epoch}, step=self._trainer.global_step)
+            logger.log_metrics({**known, "epoch": self._trainer.current_epoch}, step=step)
         return {}
 
     def after_epoch(self) -> dict[str, Tensor]:
@@ -186,10 +215,18 @@ class FullSet:
         return {"train/epoch_loss": parameter.new_tensor(self._objective.loss_value())}
 
     def end(self) -> None:
-        """Where the optimizer has not ended the training, the trainer's limit has."""
-        if self.outcome is None:
-            epochs = self._trainer.current_epoch
+        """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
+        if self.outcome is not None:
+            return
+        epochs, limit = self._trainer.current_epoch, self._trainer.max_epochs
+        if limit is not None and 0 <= limit <= epochs:
             self._limit = Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
+        elif 0 <= self._trainer.max_steps <= self._trainer.global_step:
+            steps = self._trainer.max_steps
+            self._limit = Outcome("limit", f"the trainer's {steps} steps are done", "raise max_steps to go on")
+        else:
+            reason = f"the trainer stopped after {epochs} epochs, as a callback or max_time asked"
+            self._limit = Outcome("limit", reason, "leave these out to go on")
 
     def look(self) -> None:
         """Nothing waits on the device to be looked at."""

@@ -53,6 +53,7 @@ def print_summary(metrics: Mapping[str, Any], directory: RunDirectory, console: 
     if not console.is_terminal:
         # A file is no 80 columns wide: what is cut there cannot be read by scrolling.
         console.width = 1000
-    console.print(summary_table(metrics, title=directory.recipe))
+    if metrics:  # a finished run that is resumed measures nothing
+        console.print(summary_table(metrics, title=directory.recipe))
     path = os.path.relpath(directory.path)
     console.print(f"run: {path}", soft_wrap=True, highlight=False, markup=False)

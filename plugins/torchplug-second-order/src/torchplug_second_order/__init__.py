@@ -18,7 +18,7 @@ def torchplug_optimizers() -> list[Component]:
             "closed_form",
             f"{package}.closed_form:ClosedForm",
             "least squares in one pass over the data, by orthogonal factorization",
-            _RESIDUALS | {Need.LINEAR_RESIDUALS},
+            _RESIDUALS | {Need.LINEAR_RESIDUALS, Need.NAMES},
         ),
         Component("line_search", f"{iterative}:line_search", "gradient descent that searches its step", _OBJECTIVE),
         Component("newton", f"{iterative}:newton", "Newton's method, never uphill; exact or by CG", _OBJECTIVE),

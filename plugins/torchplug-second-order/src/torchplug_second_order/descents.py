@@ -63,7 +63,8 @@ def descending(direction: Tensor, here: Point, objective: Objective, remedy: str
 
 def first_length(gradient: Tensor) -> float:
     """An α for −g where nothing is known of the curvature: a step of length 1, or of ‖g‖ if that is less."""
-    return min(1.0, 1.0 / float(gradient.norm()))
+    # squares of the tiniest gradients underflow
+    return 1.0 / max(1.0, float(gradient.norm()))
 
 
 @final

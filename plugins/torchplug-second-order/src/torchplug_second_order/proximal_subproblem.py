@@ -118,7 +118,20 @@ class Subproblem:
         target = displacement[inside] / (share * self._step) - (self.model[inside] @ outside)
         factor, _ = shifted_cholesky(matrix)
         within = torch.cholesky_solve(target.unsqueeze(1), factor).squeeze(1)
-        return x + displacement.index_copy(0, inside, within)
+        return self._without_crossings(x + displacement.index_copy(0, inside, within), inside)
+
+    def _without_crossings(self, x: Tensor, inside: Tensor) -> Tensor:
+        """Set to zero what has changed its sign on the way.
+
+        Inside, a prox with any step leaves every element where it is, if the kink of h is not between it and where it
+        came from; with a long step, all others end at the kink.
+        """
+        slope = self._slope(x)
+        pull = float(slope[inside].abs().max())
+        if pull == 0.0:
+            return x
+        step = 4.0 * float(x[inside].abs().max()) / pull
+        return x.index_copy(0, inside, self.prox(x - step * slope, step)[inside])
 
     def _accelerated(self, x: Tensor, steps: int) -> Tensor:
         """Some accelerated steps, restarted where they would lead back."""
