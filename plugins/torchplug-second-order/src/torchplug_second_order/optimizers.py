@@ -204,7 +204,7 @@ def gauss_newton(
     Reference: Nocedal and Wright (2006), Numerical Optimization, section 10.3.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, GaussNewton(linear_solver, memory_limit), _search(search), stopping)
+    return Solver(params, GaussNewton(linear_solver, memory_limit), _search(search, with_gradient=False), stopping)
 
 
 def levenberg(
@@ -276,6 +276,11 @@ def levenberg_marquardt(
     return Solver(params, DampedGaussNewton("diagonal", memory_limit), GainRatio(damping), stopping)
 
 
-def _search(name: Literal["armijo", "strong_wolfe"], curvature: float = 0.9) -> Search[Line]:
+def _search(
+    name: Literal["armijo", "strong_wolfe"], curvature: float = 0.9, with_gradient: bool = True
+) -> Search[Line]:
+    """A search by its name; `with_gradient` takes ∇F from a trial's own pass, as most trials are accepted."""
     one_of("armijo", "strong_wolfe", search=name)
-    return Armijo() if name == "armijo" else StrongWolfe(curvature=curvature)
+    if name == "strong_wolfe":
+        return StrongWolfe(curvature=curvature)
+    return Armijo(value=(lambda objective: objective.evaluate()[0]) if with_gradient else None)

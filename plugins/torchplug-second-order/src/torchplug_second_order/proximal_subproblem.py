@@ -58,10 +58,10 @@ class Subproblem:
         self._step = 1.0 / (float(torch.linalg.matrix_norm(model, math.inf)) or 1.0)
 
     def solve(self, tolerance: float) -> Tensor:
-        """The x (w,) where ‖x − prox(x − τ∇q(x))‖ is at most `tolerance` of what it is at θ, or nearly so."""
+        """The x (w,) where ‖x − prox(x − ∇q(x))‖ is at most `tolerance` of what it is at θ, or nearly so."""
         x = best = self.start
         lowest, _ = self._value(best)
-        goal, length = tolerance * float((x - self._forward_backward(x)).norm()), _ACCELERATED_STEPS
+        goal, length = tolerance * self._distance(x), _ACCELERATED_STEPS
         for _ in range(_ROUNDS):
             x, distance = self._newton_steps(x, goal)
             x = self._forward_backward(x)
@@ -75,19 +75,18 @@ class Subproblem:
         return best
 
     def _newton_steps(self, x: Tensor, goal: float) -> tuple[Tensor, float]:
-        """Newton steps as long as they help; then also how far the point is from its own gradient step."""
-        after = self._forward_backward(x)
-        distance = float((x - after).norm())
+        """Newton steps as long as they help; then also how far the point is from a solution."""
+        distance = self._distance(x)
         while distance > goal:
+            after = self._forward_backward(x)
             there = self._forward_backward(self._newton(x, after))
-            beyond = self._forward_backward(there)
-            remaining = float((there - beyond).norm())
+            remaining = self._distance(there)
             (value, rounding), (otherwise, _) = self._value(there), self._value(after)
             lower = value < otherwise - rounding
             alike = value <= otherwise + rounding
             if not (lower or (alike and remaining <= 0.5 * distance)):
                 break
-            x, after, distance = there, beyond, remaining
+            x, distance = there, remaining
         return x, distance
 
     def _value(self, x: Tensor) -> tuple[float, float]:
@@ -95,6 +94,10 @@ class Subproblem:
         shift = x - self.start
         smooth, penalty = float(shift @ (self.gradient + 0.5 * (self.model @ shift))), self.penalty(x)
         return smooth + penalty, _ROUNDING * (abs(smooth) + abs(penalty))
+
+    def _distance(self, x: Tensor) -> float:
+        """‖x − prox(x − ∇q(x))‖, by which training ends as well: with τ it would depend on the stiffest direction."""
+        return float((x - self.prox(x - self._slope(x), 1.0)).norm())
 
     def _slope(self, x: Tensor) -> Tensor:
         return self.gradient + self.model @ (x - self.start)
