@@ -44,7 +44,7 @@ def test_the_same_minimum_with_fewer_hessians(search):
     fewer = counted(kept)
     optimizer = train(newton, kept, search=search)
     assert optimizer.outcome.name == "converged"
-    torch.testing.assert_close(kept.point, plain.point, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(kept.point, plain.point, rtol=1e-7, atol=1e-8)
     assert 0 < len(fewer) < len(hessians)
 
 

@@ -23,6 +23,8 @@ Prox = Callable[[Tensor, float], Tensor]
 _ROUNDS = 20
 _ACCELERATED_STEPS = 20
 """In the first round; then half as many again in each."""
+_SHARES = (1.0, 0.25, 0.0625, 0.015625)
+"""Of a Newton step, tried in this order."""
 _ROUNDING = 1e-13
 
 
@@ -79,15 +81,25 @@ class Subproblem:
         distance = self._distance(x)
         while distance > goal:
             after = self._forward_backward(x)
-            there = self._forward_backward(self._newton(x, after))
-            remaining = self._distance(there)
-            (value, rounding), (otherwise, _) = self._value(there), self._value(after)
-            lower = value < otherwise - rounding
-            alike = value <= otherwise + rounding
-            if not (lower or (alike and remaining <= 0.5 * distance)):
+            following = self._lower(x, after, distance)
+            if following is None:
                 break
-            x, distance = there, remaining
+            x, distance = following, self._distance(following)
         return x, distance
+
+    def _lower(self, x: Tensor, after: Tensor, distance: float) -> Tensor | None:
+        """A point on the way of a Newton step that is lower than a gradient step leads, if one is found."""
+        otherwise, rounding = self._value(after)
+        whole, reach = self._newton(x, after)
+        for share in _SHARES:
+            way = share * whole
+            there = self._forward_backward(x + torch.where(way.abs() <= reach.abs(), way, reach))
+            value, _ = self._value(there)
+            if value < otherwise - rounding:
+                return there
+            if share == 1.0 and value <= otherwise + rounding and self._distance(there) <= 0.5 * distance:
+                return there
+        return None
 
     def _value(self, x: Tensor) -> tuple[float, float]:
         """The value of q + h, and how much of it is rounding."""
@@ -105,15 +117,18 @@ class Subproblem:
     def _forward_backward(self, x: Tensor) -> Tensor:
         return self.prox(x - self._step * self._slope(x), self._step)
 
-    def _newton(self, x: Tensor, after: Tensor) -> Tensor:
-        r"""The point x + d, (I − D + τDB) d = −(x − prox(u)), D = prox′(u) at u = x − τ∇q(x)."""
+    def _newton(self, x: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The step d (w,), and how far each element may go: as far, or to the kink of h that it would cross.
+
+        (I − D + τDB) d = −(x − prox(u)),    D = prox′(u) at u = x − τ∇q(x)
+        """
         with torch.enable_grad():
             u = (x - self._step * self._slope(x)).requires_grad_()
             (passing,) = torch.autograd.grad(self.prox(u, self._step).sum(), u)
         inside = torch.nonzero(passing > 0.0).squeeze(1)
         displacement = after - x
         if len(inside) == 0:
-            return after
+            return displacement, displacement
         share = passing[inside]
         matrix = self.model[inside][:, inside]
         matrix.diagonal().add_((1.0 / share - 1.0) / self._step)
@@ -121,13 +136,14 @@ class Subproblem:
         target = displacement[inside] / (share * self._step) - (self.model[inside] @ outside)
         factor, _ = shifted_cholesky(matrix)
         within = torch.cholesky_solve(target.unsqueeze(1), factor).squeeze(1)
-        return self._without_crossings(x + displacement.index_copy(0, inside, within), inside)
+        displacement = displacement.index_copy(0, inside, within)
+        return displacement, self._short_of_kinks(x + displacement, inside) - x
 
-    def _without_crossings(self, x: Tensor, inside: Tensor) -> Tensor:
-        """Set to zero what has changed its sign on the way.
+    def _short_of_kinks(self, x: Tensor, inside: Tensor) -> Tensor:
+        """Where a Newton step would end, but for the elements that crossed a kink of h: these end at it.
 
-        Inside, a prox with any step leaves every element where it is, if the kink of h is not between it and where it
-        came from; with a long step, all others end at the kink.
+        There a prox with any step leaves every element where it is, if the kink is not between it and where it came
+        from; with a long step, all others end at the kink.
         """
         slope = self._slope(x)
         pull = float(slope[inside].abs().max())
