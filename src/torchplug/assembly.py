@@ -215,6 +215,11 @@ class Assembly:
                 f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
                 "use the loss mse, or another optimizer such as newton or lbfgs"
             )
+        if self.sees_full_set and not loss.smooth:
+            raise ConfigurationError(
+                f"{self.optimizer.name} needs a loss without kinks, and {self.loss.name} has them: use a smooth one, "
+                "such as huber for l1, or an optimizer for minibatches such as adam"
+            )
         self.build_regularizers()
         if self.takes_learning_rate:
             self.build_scheduler(self._trial_optimizer(), total_steps=1000, steps_per_epoch=10)

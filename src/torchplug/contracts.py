@@ -30,9 +30,14 @@ class Loss(nn.Module):
     Targets arrive as (n, k) floats for the kinds regression and count, as (n, 1) floats in [0, 1]
     for binary and margin (0 and 1 are the first and second class), as (n,) indices or (n, k)
     probabilities for multiclass.
+
+    Attributes:
+        kind: what it is for.
+        smooth: whether ℓ has a derivative everywhere; full-set optimizers ask for it.
     """
 
     kind: Kind
+    smooth: bool = True
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The per-sample values (n,)."""

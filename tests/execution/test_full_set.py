@@ -268,6 +268,11 @@ def test_losses_without_residuals_are_refused_at_construction():
         ComponentModule(use("linear"), "l1", "squares")
 
 
+def test_losses_with_kinks_are_refused_at_construction():
+    with pytest.raises(ConfigurationError, match=r"descent needs a loss without kinks, and l1 has them: .*huber"):
+        ComponentModule(use("linear"), "l1", "descent")
+
+
 def test_nonlinear_models_are_refused_before_the_first_step(tmp_path):
     with pytest.raises(ConfigurationError, match="linear in its parameters"):
         fitted(tmp_path, ComponentModule(use("mlp", hidden=[4]), "mse", "straight"))

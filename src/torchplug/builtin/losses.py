@@ -39,6 +39,7 @@ class L1(Loss):
     """
 
     kind = "regression"
+    smooth = False
 
     def __init__(self, per_output: PerOutput = "sum") -> None:
         super().__init__()

@@ -27,6 +27,7 @@ class Hinge(Loss):
     """
 
     kind = "margin"
+    smooth = False
 
     def __init__(self, squared: bool = False) -> None:
         super().__init__()

@@ -148,6 +148,7 @@ class Quantile(Loss):
     """
 
     kind = "regression"
+    smooth = False
 
     def __init__(self, quantiles: list[float] = [0.1, 0.5, 0.9]) -> None:  # noqa: B006 - only read
         super().__init__()

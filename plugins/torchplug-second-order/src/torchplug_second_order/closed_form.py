@@ -111,7 +111,8 @@ class ClosedForm(Optimizer):
         if not (value <= before + _ROUNDING * (before + system.at_zero(start)) and math.isfinite(norm)):
             objective.move(start)
             remedy = "use method: qr" if self.method == "gram" else "rescale or leave out features"
-            self._end("stalled", f"the loss would go from {before:.6g} to {value:.6g}", remedy)
+            found = f"the loss would go from {before:.6g} to {value:.6g}"
+            self._end("stalled", found if math.isfinite(norm) else "the gradient overflows at the solution", remedy)
             return None
         self._keep("iteration", Iteration(1, value, norm, None, None, objective.evaluations - evaluated))
         table = system.table(solution)
