@@ -9,12 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
+_PAUSE = 0.2
+"""In seconds."""
+
 
 def race(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant, round by round, after one round that does not count."""
+    """Seconds of each contestant, round by round, after one round that does not count.
+
+    Before each there is a pause: the threads of another library's BLAS spin for a while before they fall asleep.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for counted in [False] + [True] * rounds:
         for name, run in contestants.items():
+            time.sleep(_PAUSE)
             start = time.perf_counter()
             run()
             if counted:

@@ -9,21 +9,24 @@ contestants in turn. L2: C = 1. L1: 0.03 of the strength from which on every coe
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import lightning
 import numpy as np
 import torch
 from in_memory import InMemory
 from interleaved import machine, race, ratio, spread, table
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
-from torchplug import Objective
+from torchplug import ComponentModule, Objective, use
 from torchplug.builtin.losses import BCE
 from torchplug.builtin.regularizers import L1, L2
+from torchplug.data.loaders import FullSetLoader
 from torchplug.models import Linear
 from torchplug_second_order.optimizers import newton
 from torchplug_second_order.proximal_newton import ProximalNewton
@@ -67,6 +70,29 @@ def torchplug(rows: InMemory, l2: float, l1: float, tolerance: float) -> Tensor:
     return model.map.weight.detach()[0].clone()
 
 
+def trained(rows: InMemory, l2: float, l1: float, tolerance: float) -> Tensor:
+    """The same through Lightning's Trainer."""
+    model = nn.Linear(rows.features.shape[1], 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    penalty = use("l2", coefficient=l2) if l2 else use("l1", coefficient=l1, proximal=True)
+    optimizer = use("newton" if l2 else "proximal_newton", loss_tolerance=tolerance)
+    module = ComponentModule(model, "bce", optimizer, [penalty])
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=200,
+        precision="64-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(module, FullSetLoader(rows))
+    return model.weight.detach()[0].clone()
+
+
 def peer(rows: InMemory, l2: float, l1: float, solver: str, tolerance: float) -> Tensor:
     """One of scikit-learn's solvers."""
     n = len(rows.features)
@@ -95,6 +121,7 @@ def compare(n: int, d: int, penalty: str, rounds: int) -> None:
     best = value(rows, exact, l2, l1)
     solvers: Mapping[str, Solver] = {
         "torchplug": partial(torchplug, rows, l2, l1),
+        "torchplug, through the Trainer": partial(trained, rows, l2, l1),
         **{
             f"scikit-learn {name}": partial(peer, rows, l2, l1, name)
             for name in (("newton-cholesky", "lbfgs", "newton-cg") if l2 else ("liblinear",))
@@ -123,7 +150,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
     quick = parser.parse_args().quick
     torch.set_num_threads(os.cpu_count() or 1)
-    print(machine("scikit-learn"))
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    print(machine("lightning", "scikit-learn"))
     for penalty in ("l2", "l1"):
         for n, d in ((200_000, 100), (20_000, 1000)):
             compare(n // 10 if quick else n, d, penalty, 1 if quick else 3)

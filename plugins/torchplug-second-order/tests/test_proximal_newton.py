@@ -112,7 +112,13 @@ def test_logistic_regression(n, d, solver):
     objective, _ = minimum((X, y), BCE(), [L1(coefficient, proximal=True)], bias=False)
     is_minimum(objective, coefficient)
     reference = LogisticRegression(
-        C=1 / (n * coefficient), l1_ratio=1.0, solver=solver, fit_intercept=False, tol=1e-12, max_iter=10**6
+        C=1 / (n * coefficient),
+        l1_ratio=1.0,
+        solver=solver,
+        fit_intercept=False,
+        tol=1e-11,
+        max_iter=10**5,
+        random_state=0,
     )
     matches(objective, reference.fit(X.numpy(), y.numpy()[:, 0]).coef_[0])
 

@@ -15,12 +15,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from torchplug_second_order.linear_solvers import shifted_cholesky
+from torchplug_second_order.linear_solvers import EPSILON, shifted_cholesky
 
 Prox = Callable[[Tensor, float], Tensor]
 """x (w,), τ ↦ argmin_u h(u) + Σ (u − x)²/2τ."""
 
-_ROUNDS = 20
+_ROUNDS = 12
 _ACCELERATED_STEPS = 20
 """In the first round; then half as many again in each."""
 _SHARES = (1.0, 0.25, 0.0625, 0.015625)
@@ -63,7 +63,9 @@ class Subproblem:
         """The x (w,) where ‖x − prox(x − ∇q(x))‖ is at most `tolerance` of what it is at θ, or nearly so."""
         x = best = self.start
         lowest, _ = self._value(best)
-        goal, length = tolerance * self._distance(x), _ACCELERATED_STEPS
+        # no less than the rounding of a distance
+        least = 10.0 * EPSILON * float(self.start.norm() + self.gradient.norm())
+        goal, length = max(tolerance * self._distance(x), least), _ACCELERATED_STEPS
         for _ in range(_ROUNDS):
             x, distance = self._newton_steps(x, goal)
             x = self._forward_backward(x)
