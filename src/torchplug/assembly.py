@@ -165,22 +165,34 @@ class Assembly:
             network.double()
             loss.double()
 
-    def build_optimizer(self, network: nn.Module, loss: nn.Module, objective: StepObjective) -> Optimizer:
-        """The optimizer over all trainable parameters, its weight decay kept off biases and norms."""
-        named = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
-        named = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
+        """All trainable parameters, with names, weight decay kept off biases and norms.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
+        named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
-        groups: list[dict[str, Any]] = [{"params": named}]
-        if self._trial_optimizer().defaults.get("weight_decay"):
-            decayed = penalized(network)
-            groups = [
-                {"params": [(name, p) for name, p in named if name in decayed]},
-                {"params": [(name, p) for name, p in named if name not in decayed], "weight_decay": 0.0},
-            ]
-        for group in groups:
-            group["params"] = self._named_if_needed(group["params"])
-        optimizer: Optimizer = self.optimizer.build([group for group in groups if group["params"]])
+        if not self._trial_optimizer().defaults.get("weight_decay"):
+            return [{"params": named}]
+        decayed = penalized(network)
+        groups: list[dict[str, Any]] = [
+            {"params": [(name, p) for name, p in named if name in decayed]},
+            {"params": [(name, p) for name, p in named if name not in decayed], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def takes_flat(self, objective: StepObjective) -> bool:
+        """Whether the optimizer may see a group of parameters as one tensor."""
+        needs = self.optimizer.needs
+        return Need.ELEMENTWISE in needs and Need.NAMES not in needs and not _prox(objective)
+
+    def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
+        """The optimizer over groups of parameters, these with names or flat."""
+        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer: Optimizer = self.optimizer.build(given)
         prox = _prox(objective)
         if prox:
             optimizer.prox = prox  # type: ignore[attr-defined]
@@ -197,8 +209,10 @@ class Assembly:
         scheduler: LRScheduler | ReduceLROnPlateau = self.scheduler.build(optimizer, **supplied)
         return scheduler
 
-    def _named_if_needed(self, named: list[tuple[str, Tensor]]) -> list[Any]:
-        return list(named) if Need.NAMES in self.optimizer.needs else [parameter for _, parameter in named]
+    def _named_if_needed(self, members: Sequence[tuple[str, Tensor] | Tensor]) -> list[Any]:
+        if Need.NAMES in self.optimizer.needs:
+            return list(members)
+        return [member if isinstance(member, Tensor) else member[1] for member in members]
 
     def _trial_optimizer(self) -> Optimizer:
         optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", nn.Parameter(torch.zeros(1)))]))

@@ -41,6 +41,18 @@ class Rows(NamedTuple):
     weight: Tensor
 
 
+class Chunk(NamedTuple):
+    """Consecutive batches that were read together.
+
+    Args:
+        batches: each of one optimizer step.
+        uniform: whether every weight in them is 1.
+    """
+
+    batches: list[Batch]
+    uniform: bool
+
+
 class TrainingSet(Protocol):
     """The whole training part, read a piece at a time: what a full-set optimizer's loader yields once an epoch.
 

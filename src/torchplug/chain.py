@@ -10,18 +10,16 @@ network's step is mostly overhead, and an autograd Jacobian costs a pass per sco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
+from functools import partial
 from itertools import repeat
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torchplug import models
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+from torchplug.without_graph import without_graph
 
 _aten = torch.ops.aten
 
@@ -46,19 +44,6 @@ class _Layer(NamedTuple):
     parameters: dict[str, nn.Parameter | None]
     """The module's own dict: read at each call, and ten times faster to read than its attributes."""
     activation: _Activation | None
-
-
-def _without_graph(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run it under no_grad, entered only where gradients are on: entering costs as much as a small product."""
-
-    @wraps(method)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if not torch.is_grad_enabled():
-            return method(*args, **kwargs)
-        with torch.no_grad():
-            return method(*args, **kwargs)
-
-    return wrapper
 
 
 class Chain:
@@ -130,7 +115,7 @@ class Chain:
         pieces = torch.split(vector, [p.numel() for p in parameters])
         return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
 
-    @_without_graph
+    @without_graph
     def forward(self, features: Tensor) -> tuple[Tensor, Tape]:
         """Scores, and what the derivatives at this point need; the two may share memory, so neither is to be changed.
 
@@ -148,7 +133,7 @@ class Chain:
             h = after
         return h, tape
 
-    @_without_graph
+    @without_graph
     def backward(self, tape: Tape, derivative: Tensor, out: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradient of each trainable parameter, summed over rows: Jᵀ times `derivative`.
 
@@ -180,7 +165,7 @@ class Chain:
         gradients.reverse()
         return gradients
 
-    @_without_graph
+    @without_graph
     def jacobian(self, tape: Tape, out: Tensor | None = None) -> Tensor:
         """J = ∂z/∂θ of each row, θ the trainable parameters as one flat vector.
 
@@ -221,7 +206,7 @@ class Chain:
                     signal = signal @ weight
         return out
 
-    @_without_graph
+    @without_graph
     def jvp(self, tape: Tape, vector: Tensor) -> Tensor:
         """J times a vector, without J: how the scores change as the parameters move along it.
 

@@ -56,6 +56,8 @@ class Need(enum.Enum):
     """Its parameters arrive as (name, parameter) pairs."""
     PROX = "prox"
     """Its step applies `optimizer.prox`, so it can train with proximal regularizers."""
+    ELEMENTWISE = "elementwise"
+    """Its step treats every element of its parameters alone: it may see several parameters as one flat tensor."""
     OBJECTIVE = "objective"
     """Its step sees the whole training set: it is called as `step(closure, objective=objective)`, once an
     epoch, and ends the training by its `outcome`."""

@@ -98,9 +98,10 @@ class Regularizer(nn.Module):
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere; curvature methods ask for it.
 
-    Optional, for a penalty that treats every element alone: `curvature({name: parameter})` gives
-    ∂²R/∂θ² by name, elementwise. Optional, for a quadratic penalty: `residuals({name: parameter})`
-    gives tensors by name whose squares sum to λR.
+    Optional: `derivative({name: parameter})` gives ∂R/∂θ by name, with the subgradient that autograd takes; gradients
+    by hand use it. Optional, for a penalty that treats every element alone: `curvature({name: parameter})` gives
+    ∂²R/∂θ² by name, elementwise. Optional, for a quadratic penalty: `residuals({name: parameter})` gives tensors by
+    name whose squares sum to λR.
     """
 
     coefficient: float = 1.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
 from torchplug.errors import NonFiniteGradientError
+from torchplug.flat_storage import FlatStorage
+from torchplug.without_graph import without_graph
 
 
 class GradientGuard:
@@ -16,54 +19,88 @@ class GradientGuard:
     Once latched, gradients are zeroed and parameters put back after every step, so nothing moves
     until the host looks with `raise_if_tripped`. Looking costs a synchronization, so the caller
     does it where it looks anyway: at logging intervals and at the end of an epoch. On the CPU a
-    look is free, and what a sound step does not need is left out.
+    look is free: there a finite sum proves that its terms are finite, and a sound step needs no more.
 
     An update is tested too: of a finite gradient times a learning rate, it can overflow first.
+
+    Args:
+        parameters: what to guard, with names.
+        storage: where these lie as one flat tensor, if they do.
     """
 
-    def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
+    def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]], storage: FlatStorage | None = None) -> None:
         self._names = [name for name, _ in parameters]
         self._parameters: list[Tensor] = [parameter for _, parameter in parameters]
-        self._kept = [parameter.detach().clone() for parameter in self._parameters]
+        self._storage = storage
+        self._values = self._parameters if storage is None else [storage.values]
+        self._kept = [value.detach().clone() for value in self._values]
         device = self._parameters[0].device
         self._look_is_free = device.type == "cpu"
         self._no_gradient = torch.zeros((), device=device)
         # False for a parameter once the guard has tripped over it, and for ever.
         self._finite = torch.ones(len(self._names), dtype=torch.bool, device=device)
         self._sound = self._finite.all()
+        self._untripped = self._look_is_free
         self._sound_gradients = torch.zeros((), dtype=torch.int64, device=device)
         self._sound_updates = torch.zeros_like(self._sound_gradients)
+        # Steps that a sum has cleared are counted on the host.
+        self._cleared_gradients = 0
+        self._cleared_updates = 0
         self._first_step: int | None = None
 
-    @torch.no_grad()
+    @without_graph
     def inspect(self, step: int) -> None:
         """Test the gradients of optimizer step `step`, counted from 1; zero them if tripped."""
         if self._first_step is None:
             self._first_step = step
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        gradients = self._gradients()
+        if self._look_is_free and self._untripped and _sums_are_finite(gradients):
+            self._cleared_gradients += 1
+            return
         largest = iter(_largest(gradients))
         self._latch([self._no_gradient if p.grad is None else next(largest) for p in self._parameters])
         self._sound_gradients.add_(self._sound)
-        if self._look_is_free and bool(self._sound):
-            return
         tripped = ~self._sound
         for gradient in gradients:
             gradient.masked_fill_(tripped, 0.0)
 
-    @torch.no_grad()
+    @without_graph
     def before_update(self) -> None:
         """Remember where the parameters are."""
-        torch._foreach_copy_(self._kept, self._parameters)
+        if self._look_is_free:  # where a kernel for many tensors is a loop over them
+            for kept, value in zip(self._kept, self._values, strict=True):
+                kept.copy_(value)
+        else:
+            torch._foreach_copy_(self._kept, self._values)
 
-    @torch.no_grad()
-    def after_update(self) -> None:
-        """Test where the parameters went, and put them back if the guard has tripped."""
+    @without_graph
+    def after_update(self, uninspected: int | None = None) -> None:
+        """Test where the parameters went, and put them back if the guard has tripped.
+
+        Args:
+            uninspected: the number of the step, where nobody has changed its gradient and `inspect` is left to this.
+        """
+        if self._look_is_free and self._untripped and self._all_finite(with_gradients=uninspected is not None):
+            self._cleared_updates += 1
+            if uninspected is not None:
+                self._first_step = self._first_step or uninspected
+                self._cleared_gradients += 1
+            return
+        if uninspected is not None:
+            self.inspect(uninspected)
         self._latch(_largest(self._parameters))
         self._sound_updates.add_(self._sound)
-        if self._look_is_free and bool(self._sound):
-            return
-        for parameter, kept in zip(self._parameters, self._kept, strict=True):
-            torch.where(self._sound, parameter, kept, out=parameter)
+        for value, kept in zip(self._values, self._kept, strict=True):
+            torch.where(self._sound, value, kept, out=value)
+
+    def _all_finite(self, with_gradients: bool) -> bool:
+        if self._storage is None:
+            return _sums_are_finite([*self._values, *(self._gradients() if with_gradients else ())])
+        flat = self._storage.both if with_gradients else self._storage.values
+        return isfinite(torch.dot(flat, flat).item())  # cheaper than a sum
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
     def _latch(self, largest: Sequence[Tensor]) -> None:
         """Trip on the first test that fails, and keep what it said."""
@@ -71,6 +108,7 @@ class GradientGuard:
         # what comes after a failed test changes nothing
         self._finite.logical_and_(finite.logical_or_(~self._sound))
         self._sound = self._finite.all()
+        self._untripped = self._look_is_free and bool(self._sound)
 
     def raise_if_tripped(self, epoch: int) -> None:
         """Look from the host; at the end of every epoch at the latest, so that `epoch` is that of the failure.
@@ -78,9 +116,10 @@ class GradientGuard:
         Raises:
             NonFiniteGradientError: naming epoch, step and the parameters, if the guard has tripped.
         """
-        if bool(self._sound):
+        if self._untripped or bool(self._sound):
             return
-        gradients, updates = int(self._sound_gradients), int(self._sound_updates)
+        gradients = self._cleared_gradients + int(self._sound_gradients)
+        updates = self._cleared_updates + int(self._sound_updates)
         # a gradient that fails leaves as many sound updates as sound gradients, an update one fewer
         what, step = ("gradient" if gradients == updates else "update"), (self._first_step or 0) + updates
         bad = [name for name, finite in zip(self._names, self._finite.tolist(), strict=True) if not finite]
@@ -89,6 +128,14 @@ class GradientGuard:
             f"the {what} of {listed} is NaN or infinite at epoch {epoch}, step {step}; "
             "nothing was applied from there on: lower the learning rate, clip gradients, or scale the data"
         )
+
+
+def _sums_are_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether every sum is finite, and so every term; the sum of large finite terms may not be."""
+    for tensor in tensors:  # noqa: SIM110 - all() of a generator takes twice as long, at every step
+        if not isfinite(tensor.sum().item()):
+            return False
+    return True
 
 
 def _largest(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -20,7 +20,7 @@ from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
-from torchplug.execution import FullSet, planned_steps, strategy_for
+from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
 from torchplug.metrics import NAMES
 from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
@@ -43,6 +43,10 @@ class ComponentModule(lightning.LightningModule):
         regularizers: names or specs of penalties, each added with its λ.
         scheduler: a learning-rate scheduler's name or spec, or None for a constant rate.
         reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
+        engine: how the gradients of minibatches are computed: `chain` by hand, for chains of linear maps and
+            activations; `autograd`; `auto` by hand where that is possible.
+        steps_per_call: how many optimizer steps are made per call of Lightning's, at least 1, with the same results;
+            `auto`: as many as a twentieth of a second holds, or 1 where somebody looks at single steps.
 
     Raises:
         UnknownComponentError: for a name that no plugin offers.
@@ -64,6 +68,8 @@ class ComponentModule(lightning.LightningModule):
         regularizers: Sequence[SpecLike] = (),
         scheduler: SpecLike | None = None,
         reduction: Reduction = "mean",
+        engine: Engine = "auto",
+        steps_per_call: StepsPerCall = "auto",
     ) -> None:
         super().__init__()
         if model is None:
@@ -83,7 +89,7 @@ class ComponentModule(lightning.LightningModule):
         self.loss = self.assembly.build_loss()
         self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
         self.preprocessing: Preprocessing | None = None
-        self.execution = strategy_for(self.assembly.optimizer)
+        self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call)
         self._evaluations = PartEvaluations(self.loss)
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -144,7 +150,7 @@ class ComponentModule(lightning.LightningModule):
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         problem = self._objective()
         if isinstance(self.execution, FullSet):
-            optimizer = self.assembly.build_optimizer(self._built(), self.loss, problem)
+            optimizer = self.assembly.build_optimizer(self._parameter_groups(), problem)
             self.execution.refuse(optimizer, problem, data.training_set)
 
     def _build_network(self, inputs: int, outputs: int) -> None:
@@ -157,6 +163,9 @@ class ComponentModule(lightning.LightningModule):
                 "the network's sizes are not known yet: fit with TabularData, load a checkpoint, or pass an nn.Module"
             )
         return self.network
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return self.assembly.parameter_groups(self._built(), self.loss)
 
     def _objective(self) -> StepObjective:
         return StepObjective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
@@ -173,7 +182,11 @@ class ComponentModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
-        optimizer = self.assembly.build_optimizer(self._built(), self.loss, self._objective())
+        objective = self._objective()
+        flat = self.assembly.takes_flat(objective)
+        groups = self.execution.arrange(self.trainer, objective, self._parameter_groups(), flat)
+        optimizer = self.assembly.build_optimizer(groups, objective)
+        self.execution.take(optimizer)
         if self.assembly.scheduler is None or not self.assembly.takes_learning_rate:
             return optimizer
         scheduler = self.assembly.build_scheduler(optimizer, *planned_steps(self.trainer))
@@ -222,6 +235,14 @@ class ComponentModule(lightning.LightningModule):
         if isinstance(self.execution, FullSet):
             return self.execution.training_step(batch)
         return self.execution.training_step(self._as_batch(batch, batch_idx))
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the last step's gradient."""
+        self.execution.zero_gradient(optimizer.zero_grad)
+
+    def run_ahead(self, loader: Any, position: int) -> int:
+        """Asked by the loader for each batch: train on those before it; returns on how many."""
+        return self.execution.run_ahead(loader, position)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Guard the reduced gradient, and measure it where a row is due."""

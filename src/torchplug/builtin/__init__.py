@@ -8,7 +8,7 @@ from __future__ import annotations
 from torchplug.component import Component, Need
 from torchplug.hookspecs import hookimpl
 
-_PROX = frozenset({Need.PROX})
+_FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
 
 
 @hookimpl
@@ -37,12 +37,16 @@ def torchplug_optimizers() -> list[Component]:
     """First-order optimizers; the step of each applies proximal regularizers."""
     here = "torchplug.builtin.optimizers"
     return [
-        Component("sgd", f"{here}:SGD", "gradient descent, from one sample to the full batch", _PROX),
-        Component("momentum", f"{here}:Momentum", "gradient descent with a velocity", _PROX),
-        Component("nesterov", f"{here}:Nesterov", "momentum with the gradient taken at the look-ahead point", _PROX),
-        Component("rmsprop", f"{here}:RMSprop", "steps divided by a running root mean square of the gradient", _PROX),
-        Component("adam", f"{here}:Adam", "bias-corrected running means of the gradient and its square", _PROX),
-        Component("adamw", f"{here}:AdamW", "adam with decoupled weight decay", _PROX),
+        Component("sgd", f"{here}:SGD", "gradient descent, from one sample to the full batch", _FIRST_ORDER),
+        Component("momentum", f"{here}:Momentum", "gradient descent with a velocity", _FIRST_ORDER),
+        Component(
+            "nesterov", f"{here}:Nesterov", "momentum with the gradient taken at the look-ahead point", _FIRST_ORDER
+        ),
+        Component(
+            "rmsprop", f"{here}:RMSprop", "steps divided by a running root mean square of the gradient", _FIRST_ORDER
+        ),
+        Component("adam", f"{here}:Adam", "bias-corrected running means of the gradient and its square", _FIRST_ORDER),
+        Component("adamw", f"{here}:AdamW", "adam with decoupled weight decay", _FIRST_ORDER),
     ]
 
 

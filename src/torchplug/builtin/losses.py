@@ -90,7 +90,9 @@ class MSE(Loss):
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """2(z − y) (n, k), divided by k for `mean`."""
-        return (scores - target) * (2.0 * _share(self.per_output, scores))
+        error = scores - target
+        # added to itself: torch takes twice as long for a product with a number
+        return error + error if self.per_output == "sum" else error * (2.0 * _share(self.per_output, scores))
 
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:
         """2I (n, k, k), divided by k for `mean`."""
@@ -131,7 +133,9 @@ class BCE(Loss):
         return -(positive_part + negative_part).sum(dim=1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
-        """(1 − y) σ(z) − w y σ(−z), (n, 1)."""
+        """(1 − y) σ(z) − w y σ(−z), which is σ(z) − y where w = 1, (n, 1)."""
+        if self.positive_weight == 1.0:
+            return torch.sigmoid(scores) - target
         return (1.0 - target) * torch.sigmoid(scores) - self.positive_weight * target * torch.sigmoid(-scores)
 
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:

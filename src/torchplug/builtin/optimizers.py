@@ -7,6 +7,9 @@ Proximal regularizers: the core sets `optimizer.prox`, a function per parameter,
 with θ ← prox(θ, s). The step size s is the one that the update itself used: α for plain gradients, and
 elementwise α/(√s + ε) where the update divides by a running root mean square. A threshold of αλ under
 every update would have another fixed point than the penalized objective's minimum.
+
+A step of torch's own classes costs several times what its kernel does: hooks, a profiler's record, lists made
+anew. `update()` is that step for gradients that are there already, kernel and bits included, without the rest.
 """
 
 from __future__ import annotations
@@ -16,74 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
+from torchplug.builtin.proximal import Closure, Fused, Proximal, ProximalAfterStep, evaluated, moved
 from torchplug.builtin.ranges import below_one, non_negative, positive
-
-Prox = Callable[[Tensor, Tensor | float], Tensor]
-"""prox(parameter, step) of a regularizer."""
-
-Closure = Callable[[], Any]
-"""Computes the loss and its gradients, and returns the loss."""
+from torchplug.without_graph import without_graph
 
 
-class _Proximal(Optimizer):
-    """An optimizer whose step ends with `prox`. Empty, it costs nothing.
-
-    Attributes:
-        prox: the proximal operator of each penalized parameter; no part of the saved state.
-    """
-
-    prox: dict[Tensor, Prox]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.prox = {}
-
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor | float:
-        """The step size of the last update: a number, or one per element."""
-        step: float = group["lr"]
-        return step
-
-    def place(self, parameter: Tensor, point: Tensor) -> None:
-        """Move a parameter to where the proximal operator wants it."""
-        parameter.copy_(point)
-
-    @torch.no_grad()
-    def apply_prox(self) -> None:
-        """Apply the proximal operators to the parameters that the step updated."""
-        if not self.prox:
-            return
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                prox = self.prox.get(parameter)
-                if prox is not None and parameter.grad is not None:
-                    self.place(parameter, prox(parameter, self.prox_step(group, parameter)))
-
-
-class _ProximalAfterStep(_Proximal):
-    """For torch's own classes: the proximal operators follow as a hook, their step stays theirs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.register_step_post_hook(lambda *_: self.apply_prox())
-
-
-class _Fused(Optimizer):
-    """For torch's classes with a fused kernel: it is used where every parameter of a group allows it."""
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, fused if they are floating-point and on a CPU or CUDA device.
-
-        Set here and not by the constructor's `fused`, which would announce to GradScaler that the
-        kernel skips bad steps by itself: the proximal operators, and gradient clipping, could not.
-        """
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        group["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
-
-
-class SGD(_ProximalAfterStep, _Fused, torch.optim.SGD):
+class SGD(ProximalAfterStep, Fused, torch.optim.SGD):
     r"""Gradient descent: from one sample to the full batch, as the data module's batch size says.
 
         θ ← θ − α g
@@ -102,8 +45,31 @@ class SGD(_ProximalAfterStep, _Fused, torch.optim.SGD):
         positive(lr=lr)
         super().__init__(params, lr=lr)
 
+    @without_graph
+    def update(self) -> None:
+        """Advance parameters by the gradients that are there."""
+        if not all(group["fused"] for group in self.param_groups):
+            self.step()
+            return
+        for group in self.param_groups:
+            parameters, gradients = moved(group)
+            lr: float = group["lr"]
+            torch._fused_sgd_(
+                parameters,
+                gradients,
+                [],
+                lr=lr,
+                weight_decay=0.0,
+                momentum=0.0,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+            )
+        self.apply_prox()
 
-class Momentum(_Proximal):
+
+class Momentum(Proximal):
     r"""Gradient descent with a velocity, Polyak's heavy ball.
 
         v ← β v − α g
@@ -132,15 +98,15 @@ class Momentum(_Proximal):
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
         """Make one update; returns what the closure, if any, returns."""
-        loss = _evaluated(closure)
+        loss = evaluated(closure)
         self.update()
         return loss
 
-    @torch.no_grad()
+    @without_graph
     def update(self) -> None:
         """Advance velocities and parameters by the gradients that are there."""
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
+            parameters, gradients = moved(group)
             if not parameters:
                 continue
             for parameter in parameters:
@@ -148,7 +114,7 @@ class Momentum(_Proximal):
                     self.state[parameter]["velocity"] = torch.zeros_like(parameter)
             velocities = [self.state[p]["velocity"] for p in parameters]
             torch._foreach_mul_(velocities, group["beta"])
-            torch._foreach_add_(velocities, [p.grad for p in parameters], alpha=-group["lr"])
+            torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
             torch._foreach_add_(parameters, velocities)
         self.apply_prox()
 
@@ -200,13 +166,18 @@ class Nesterov(Momentum):
             self.train()
         elif not all(group["look_ahead"] for group in self.param_groups):
             raise RuntimeError("nesterov: call train() before computing the gradient of the next step")
-        loss = _evaluated(closure)
-        self.eval()
+        loss = evaluated(closure)
         self.update()
-        self.train()
         return loss
 
-    @torch.no_grad()
+    @without_graph
+    def update(self) -> None:
+        """Advance velocities and θ by the gradients that are there, taken at the look-ahead point."""
+        self.eval()
+        super().update()
+        self.train()
+
+    @without_graph
     def eval(self) -> None:
         """Let the parameters hold θ."""
         for group in self.param_groups:
@@ -215,7 +186,7 @@ class Nesterov(Momentum):
                 torch._foreach_copy_(moving, [self.state[p]["point"] for p in moving])
             group["look_ahead"] = False
 
-    @torch.no_grad()
+    @without_graph
     def train(self) -> None:
         """Let the parameters hold the look-ahead point θ + βv."""
         for group in self.param_groups:
@@ -234,7 +205,7 @@ class Nesterov(Momentum):
         return [parameter for parameter in group["params"] if parameter in self.state]
 
 
-class RMSprop(_ProximalAfterStep, torch.optim.RMSprop):
+class RMSprop(ProximalAfterStep, torch.optim.RMSprop):
     r"""Steps divided by a running root mean square of the gradient.
 
         s ← β s + (1 − β) g²
@@ -266,7 +237,66 @@ class RMSprop(_ProximalAfterStep, torch.optim.RMSprop):
         return step
 
 
-class Adam(_ProximalAfterStep, _Fused, torch.optim.Adam):
+_ONE = torch.ones(())
+"""As a tensor: torch takes twice as long to add a number."""
+
+
+class _FusedAdam(ProximalAfterStep, Fused):
+    """What Adam and AdamW share beside torch's classes of these names."""
+
+    kernel: Callable[..., None]
+
+    @without_graph
+    def update(self) -> None:
+        """Advance running means and parameters by the gradients that are there."""
+        if not self._is_ready():
+            self.step()  # the first one makes the state
+            return
+        for group in self.param_groups:
+            parameters, gradients = moved(group)
+            means, squares, steps = [], [], []
+            for parameter in parameters:
+                state = self.state[parameter]
+                means.append(state["exp_avg"])
+                squares.append(state["exp_avg_sq"])
+                steps.append(state["step"].add_(_ONE))
+            beta1, beta2 = group["betas"]
+            type(self).kernel(
+                parameters,
+                gradients,
+                means,
+                squares,
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+        self.apply_prox()
+
+    def _is_ready(self) -> bool:
+        members = 0
+        for group in self.param_groups:
+            if not group["fused"]:
+                return False
+            members += len(group["params"])
+        return len(self.state) >= members
+
+    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+        """α / (√v̂ + ε)."""
+        state = self.state[parameter]
+        # The count is a float32 tensor, on the device when fused: float64 keeps the digits of 1 − β₂ᵗ,
+        # and staying a tensor saves a synchronization.
+        correction = 1.0 - group["betas"][1] ** state["step"].double()
+        step: Tensor = group["lr"] / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
+        return step
+
+
+class Adam(_FusedAdam, torch.optim.Adam):
     r"""Running means of the gradient and its square, both corrected for their start at zero.
 
         m ← β₁ m + (1 − β₁) g,    m̂ = m / (1 − β₁ᵗ)
@@ -287,17 +317,15 @@ class Adam(_ProximalAfterStep, _Fused, torch.optim.Adam):
     Reference: Kingma and Ba (2015), arXiv:1412.6980.
     """
 
+    kernel = staticmethod(torch._fused_adam_)
+
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         super().__init__(params, **_adam_settings(lr, betas, eps))
 
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        """α / (√v̂ + ε)."""
-        return _adam_prox_step(self, group, parameter)
 
-
-class AdamW(_ProximalAfterStep, _Fused, torch.optim.AdamW):
+class AdamW(_FusedAdam, torch.optim.AdamW):
     r"""Adam with weight decay decoupled from the gradient's scaling.
 
         θ ← (1 − α w) θ,    then Adam's update
@@ -319,6 +347,8 @@ class AdamW(_ProximalAfterStep, _Fused, torch.optim.AdamW):
     It is no penalty in the objective: the regularizer `l2` is, and Adam scales that one's gradient.
     """
 
+    kernel = staticmethod(torch._fused_adamw_)
+
     def __init__(
         self,
         params: ParamsT,
@@ -330,10 +360,6 @@ class AdamW(_ProximalAfterStep, _Fused, torch.optim.AdamW):
         non_negative(weight_decay=weight_decay)
         super().__init__(params, weight_decay=weight_decay, **_adam_settings(lr, betas, eps))
 
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        """α / (√v̂ + ε)."""
-        return _adam_prox_step(self, group, parameter)
-
 
 def _adam_settings(lr: float, betas: tuple[float, float], eps: float) -> dict[str, Any]:
     positive(lr=lr, eps=eps)
@@ -341,19 +367,3 @@ def _adam_settings(lr: float, betas: tuple[float, float], eps: float) -> dict[st
         raise ValueError(f"betas must be two numbers, got {len(betas)}")
     below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
     return {"lr": lr, "betas": (float(betas[0]), float(betas[1])), "eps": eps}
-
-
-def _adam_prox_step(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> Tensor:
-    state = optimizer.state[parameter]
-    # The count is a float32 tensor, on the device when fused: float64 keeps the digits of 1 − β₂ᵗ,
-    # and staying a tensor saves a synchronization.
-    correction = 1.0 - group["betas"][1] ** state["step"].double()
-    step: Tensor = group["lr"] / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
-    return step
-
-
-def _evaluated(closure: Closure | None) -> Any:
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()

@@ -45,6 +45,10 @@ class L2(Regularizer):
         """Σ θ² over all the parameters."""
         return _total([parameter.square().sum() for parameter in parameters.values()])
 
+    def derivative(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """∂R/∂θ = 2θ, by name."""
+        return {name: parameter * 2.0 for name, parameter in parameters.items()}
+
     def curvature(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """∂²R/∂θ² = 2, elementwise, by name."""
         return {name: torch.full_like(parameter, 2.0) for name, parameter in parameters.items()}
@@ -87,6 +91,10 @@ class L1(Regularizer):
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Σ |θ| over all the parameters."""
         return _total([parameter.abs().sum() for parameter in parameters.values()])
+
+    def derivative(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """∂R/∂θ = sign(θ), 0 at zero, by name."""
+        return {name: parameter.sign() for name, parameter in parameters.items()}
 
     def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
         """Soft threshold: sign(θ) max(|θ| − step·λ, 0)."""
@@ -131,6 +139,10 @@ class ElasticNet(Regularizer):
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """λ₁ Σ |θ| + λ₂ Σ θ² over all the parameters."""
         return _total([self.l1 * p.abs().sum() + self.l2 * p.square().sum() for p in parameters.values()])
+
+    def derivative(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """∂R/∂θ = λ₁ sign(θ) + 2λ₂θ, with sign(0) = 0, by name."""
+        return {name: p.sign() * self.l1 + p * (2.0 * self.l2) for name, p in parameters.items()}
 
     def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
         """Soft threshold by step·λ₁, then division by 1 + 2·step·λ₂."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from torchplug.batch import Batch, Rows, TrainingSet
+from torchplug.batch import Batch, Chunk, Rows, TrainingSet
+
+_ALIGNMENT = 64
+"""In bytes: where torch starts a tensor, as vector instructions like it."""
+
+_CHUNK_NUMBERS = 2**16
+"""About how many numbers a chunk of small batches holds: what fits into a processor's cache."""
 
 
 class Batches(ABC):
@@ -33,6 +39,8 @@ class Batches(ABC):
         limit: how many batches of an epoch will be asked for, asked at the epoch's start.
         consumed: how many batches of this epoch are done, where a trainer knows it better than the loader, which only
             counts what it gave away; asked when the position is saved.
+        ahead: is given the loader and the next position whenever a batch is asked for; it may take `chunks` from there
+            on for itself, and says how many batches it took.
 
     Shape:
         yields `Batch`; its `samples` are those of all ranks and of the whole window.
@@ -53,6 +61,7 @@ class Batches(ABC):
         window: Callable[[], int] = lambda: 1,
         limit: Callable[[], float] = lambda: float("inf"),
         consumed: Callable[[], int] | None = None,
+        ahead: Callable[[Batches, int], int] | None = None,
     ) -> None:
         self.size = size
         self.batch_size = max(1, -(-self.size // world)) if batch_size == "full" else batch_size
@@ -67,6 +76,8 @@ class Batches(ABC):
         self._window = window
         self._limit = limit
         self._consumed = consumed
+        self._ahead = ahead
+        self._batches_per_chunk = 1
         self._position = 0
         self._resume: tuple[int, int] | None = None
 
@@ -81,21 +92,53 @@ class Batches(ABC):
     def __iter__(self) -> Iterator[Batch]:
         # a generator: Lightning makes iterators before it has set the epoch and the limit, and drops some unused
         batches = int(min(len(self), self._limit()))
-        start = self._start(batches)
-        stop, samples = start, 0
-        for position in range(start, batches):
-            if position == stop:
+        position = self._start(batches)
+        stop, samples = position, 0
+        while position < batches:
+            if self._ahead is not None:
+                position += self._ahead(self, position)
+            if position >= stop:
                 # windows are counted from the epoch's start; one that was broken off keeps what is left of it
                 begin, length = position, self._window()
                 stop = min((position // length + 1) * length, batches)
                 samples = sum(self._global_size(i) for i in range(begin, stop))
-            self._position = position + 1
-            rows = self._read(*self.bounds(position))
+            rows = self._read([self.bounds(position)])
+            position += 1
+            self._position = position
             yield Batch(*rows, samples, stop - begin)
 
+    def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
+        """The `count` batches from a position of the epoch on, each an optimizer step, several of them read at once.
+
+        Small batches are dear to read one by one, and large ones are best used while they are warm in a cache.
+
+        Args:
+            position: of the first.
+            count: how many.
+            place: puts rows where the network is.
+        """
+        stop = position + count
+        while position < stop:
+            several = range(position, min(stop, position + self._batches_per_chunk))
+            bounds = [self.bounds(i) for i in several]
+            rows = self._read(bounds)
+            # a batch that starts elsewhere in memory than a fresh tensor does may give a product other bits
+            row_bytes = rows.features.nbytes // max(1, len(rows.features))
+            if row_bytes and self.batch_size * row_bytes % _ALIGNMENT == 0:
+                self._batches_per_chunk = max(1, _CHUNK_NUMBERS * len(several) // rows.features.numel())
+            uniform = bool((rows.weight == 1).all())
+            counts = [high - low for low, high in bounds]
+            features, target, weight = place(rows)
+            weights = _shared(weight, counts) if uniform else torch.split(weight, counts)
+            sizes = [self._global_size(i) for i in several]
+            yield Chunk(
+                list(map(Batch, torch.split(features, counts), torch.split(target, counts), weights, sizes)), uniform
+            )
+            position = several.stop
+
     @abstractmethod
-    def _read(self, low: int, high: int) -> Rows:
-        """The rows that stand from `low` to `high` in the epoch's order."""
+    def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
+        """The rows that stand in these spans of the epoch's order, one after the other."""
 
     @abstractmethod
     def _indices(self, low: int, high: int) -> Tensor:
@@ -153,11 +196,14 @@ class Loader(Batches):
         self.tensors = (features, target, weight)
         self._order: tuple[int, Tensor] | None = None
 
-    def _read(self, low: int, high: int) -> Rows:
-        if self.shuffle:
-            rows = self._indices(low, high)
-            return Rows(*(tensor.index_select(0, rows) for tensor in self.tensors))
-        return Rows(*(tensor[low:high] for tensor in self.tensors))
+    def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
+        spans = merged(spans)
+        if len(spans) == 1 and not self.shuffle:
+            low, high = spans[0]
+            return Rows(*(tensor[low:high] for tensor in self.tensors))
+        indices = [self._indices(low, high) for low, high in spans]
+        rows = indices[0] if len(indices) == 1 else torch.cat(indices)
+        return Rows(*(tensor.index_select(0, rows) for tensor in self.tensors))
 
     def _indices(self, low: int, high: int) -> Tensor:
         if not self.shuffle:
@@ -165,6 +211,23 @@ class Loader(Batches):
         if self._order is None or self._order[0] != self.epoch:
             self._order = (self.epoch, torch.randperm(self.size, generator=generator(self.seed, self.epoch)))
         return self._order[1][low:high]
+
+
+def _shared(ones: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """So many ones for each count; equal counts share them."""
+    first = {count: ones[:count] for count in set(counts)}
+    return [first[count] for count in counts]
+
+
+def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same spans, those that follow upon each other made one."""
+    result = [spans[0]]
+    for low, high in spans[1:]:
+        if low == result[-1][1]:
+            result[-1] = (result[-1][0], high)
+        else:
+            result.append((low, high))
+    return result
 
 
 class FullSetLoader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
-from torchplug.data.loaders import Batches, generator
+from torchplug.data.loaders import Batches, generator, merged
 from torchplug.errors import DataError
 
 _BUFFER_PIECES = 4
@@ -53,11 +53,14 @@ class StreamedLoader(Batches):
         self._dtype = dtype
         self._order: tuple[int, _Order] | None = None
 
-    def _read(self, low: int, high: int) -> Rows:
-        if not self.shuffle:
-            return self._converted(self._part.read(low, high))
-        found = self._epoch_order().read(low, high)
+    def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
+        found = [rows for low, high in merged(spans) for rows in self._span(low, high)]
         return found[0] if len(found) == 1 else Rows(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+    def _span(self, low: int, high: int) -> list[Rows]:
+        if self.shuffle:
+            return self._epoch_order().read(low, high)
+        return [self._converted(self._part.read(low, high))]
 
     def _indices(self, low: int, high: int) -> Tensor:
         return self._epoch_order().indices(low, high) if self.shuffle else torch.arange(low, high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
@@ -97,6 +98,14 @@ class FullSet:
             if found:
                 raise self._refusal(trouble, remedy)
 
+    def notes(self, trainer: Trainer) -> list[str]:
+        """Nothing is decided here that was not asked for."""
+        return []
+
+    def run_ahead(self, loader: Any, position: int) -> int:
+        """Every step is Lightning's own."""
+        return 0
+
     def refuse(self, optimizer: Any, problem: StepObjective, training_set: TrainingSet) -> None:
         """Refuse a model, or a size, that the optimizer cannot train.
 
@@ -121,6 +130,15 @@ class FullSet:
 
     def _refusal(self, trouble: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
+
+    def arrange(
+        self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
+    ) -> list[dict[str, Any]]:
+        """Parameters stay where they are: an iteration is worth a pass over the rows, whatever else it costs."""
+        return [dict(group) for group in groups]
+
+    def take(self, optimizer: Optimizer) -> None:
+        """The optimizer is taken up when its state is in place."""
 
     def start(self, trainer: Trainer, problem: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
@@ -163,6 +181,10 @@ class FullSet:
         # elementwise and summed: under autocast a dot product would round the gradient
         pairs = zip(self._objective.split(gradient), self._objective.parameters, strict=True)
         return sum(((g * (p - p.detach())).sum() for g, p in pairs), gradient.new_tensor(value))
+
+    def zero_gradient(self, zero: Callable[[], None]) -> None:
+        """Forget the last step's gradient."""
+        zero()
 
     def before_update(self) -> None:
         """Solvers watch the gradient themselves."""

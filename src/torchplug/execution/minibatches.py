@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from torchplug.batch import Batch
+from torchplug.chain import Chain
+from torchplug.engine import Engine, GradientEngine, choose
 from torchplug.errors import ConfigurationError
+from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
+from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
+from torchplug.flat_storage import FlatGroups, FlatStorage
 from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import StepObjective
+
+_STORABLE_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 class Minibatches:
@@ -20,6 +29,10 @@ class Minibatches:
 
     The sums behind `train/loss` stay on the device: a logged row costs one synchronization, a step
     none. A copy of it starts idle: it belongs to no trainer.
+
+    Args:
+        engine: how gradients are computed.
+        steps_per_call: how many steps are made per call of Lightning's, at most.
     """
 
     iteration: None = None
@@ -29,90 +42,236 @@ class Minibatches:
     statistics: None = None
     """Its coefficients come without standard errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine = "auto", steps_per_call: StepsPerCall = "auto") -> None:
+        self._asked_engine = engine
+        self._asked_steps = steps_per_call
+        self.engine: GradientEngine
         self._objective: StepObjective
         self._trainer: Trainer
         self._means: RunningMeans
+        self._optimizer: Optimizer
+        self._storage: FlatStorage | None = None
+        self._flat: FlatGroups | None = None
         self._guard: GradientGuard | None = None
         self._switch: Any = None
         self._watched: list[tuple[str, nn.Parameter]] = []
         self._gradient_norm: Tensor | None = None
         self._step = 0
         self._row_at = 0
+        self._due = False
         self._stepped = False
+        self._own_hooks = 0
+        self._passed: dict[str, Tensor] = {}
+        self._run_ahead: RunAhead | None = None
 
-    def __reduce__(self) -> tuple[type[Minibatches], tuple[()]]:
-        return Minibatches, ()
+    def __reduce__(self) -> tuple[type[Minibatches], tuple[Engine, StepsPerCall]]:
+        return Minibatches, (self._asked_engine, self._asked_steps)
+
+    # ------------------------------------------------------------------ before the first step
 
     def refuse_settings(self, trainer: Trainer) -> None:
-        """Every setting of the trainer goes with minibatches."""
+        """Every setting of the trainer goes with minibatches, but not with several steps per call.
+
+        Raises:
+            ConfigurationError: if several steps per call were asked for, and cannot be had.
+        """
+        obstacle = why_single_steps(trainer)
+        if obstacle is not None and self._asked_steps not in ("auto", 1):
+            raise ConfigurationError(
+                f"steps_per_call {self._asked_steps}: {obstacle}; leave it at auto, or set it to 1"
+            )
+
+    def notes(self, trainer: Trainer) -> list[str]:
+        """What the user should know and did not ask: why steps are made one by one."""
+        obstacle = why_single_steps(trainer) if self._asked_steps == "auto" else None
+        return [] if obstacle is None else [f"steps_per_call is 1: {obstacle}"]
+
+    def arrange(
+        self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
+    ) -> list[dict[str, Any]]:
+        """Lay parameters out where a step is cheapest, before an optimizer is built.
+
+        Args:
+            trainer: of the fit to come.
+            objective: its network and loss.
+            groups: of the optimizer, with (name, parameter) pairs.
+            flat: whether the optimizer may see a group as one tensor.
+
+        Returns:
+            the groups to build it over.
+        """
+        self._release()
+        arranged = [dict(group) for group in groups]
+        chain = Chain.of(objective.network)  # of which every parameter takes part in every step
+        members = [p for group in groups for _, p in group["params"]]
+        alike = len({(p.dtype, p.device) for p in members}) == 1
+        if chain is None or not alike or trainer.precision not in _STORABLE_PRECISIONS:
+            return arranged
+        if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
+            return arranged
+        self._storage = FlatStorage([[p for _, p in group["params"]] for group in groups])
+        if flat:
+            self._flat = FlatGroups(self._storage)
+            arranged = self._flat.of(arranged)
+        return arranged
+
+    def take(self, optimizer: Optimizer) -> None:
+        """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
+        self._optimizer = optimizer
+        self._own_hooks = self._step_hooks()
+        if self._flat is not None:
+            self._flat.take(optimizer)
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place.
 
         Raises:
-            ConfigurationError: if batch normalization would see a batch of one row.
+            ConfigurationError: if batch normalization would see a batch of one row, or the engine cannot be had.
         """
         _refuse_single_rows(objective.network, trainer.train_dataloader)
         self._trainer = trainer
         optimizer = trainer.optimizers[0]
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
+        self._watched = self._trainable()
+        self._means = RunningMeans(self._watched[0][1].device, objective.loss)
         self._watch(objective)
-        self._means = RunningMeans(self._watched[0][1].device)
         self._step = self._row_at = trainer.global_step
-        self._stepped = False
+        self._stepped, self._passed = False, {}
+        self._run_ahead = None
+        most = steps_per_call(self._asked_steps, objective.network, getattr(trainer.train_dataloader, "batch_size", 1))
+        if most > 1 and why_single_steps(trainer) is None:
+            self._run_ahead = RunAhead(trainer, self, most)
 
     def follow(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
         if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
+            self._release()
             self._watch(objective())
 
     def _watch(self, objective: StepObjective) -> None:
         self._objective, self._watched = objective, self._trainable()
+        if self._storage is not None and not self._storage.holds([p for _, p in self._watched]):
+            self._release()
+        self.engine = choose(self._asked_engine, objective, self._means, self._storage, self._trainer.precision_plugin)
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
-        self._guard = None if scaled else GradientGuard(self._watched)
+        self._guard = None if scaled else GradientGuard(self._watched, self._storage)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
+
+    def _release(self) -> None:
+        """Give parameters and optimizer back as they came."""
+        if self._flat is not None:
+            self._flat.dissolve(self._optimizer)
+        if self._storage is not None:
+            self._storage.release()
+        self._flat = self._storage = None
+
+    # ------------------------------------------------------------------ a step of Lightning's
 
     def training_step(self, batch: Batch) -> Tensor:
         """What this rank backpropagates: its share, scaled for Lightning and DDP."""
         if self._switch is not None:
             self._switch.train()
         trainer = self._trainer
-        value, weighted = self._objective.share(batch, trainer.world_size, trainer.accumulate_grad_batches)
-        self._means.add(weighted, len(batch.weight))
-        return value
+        return self.engine.carried(batch, trainer.world_size, trainer.accumulate_grad_batches)
+
+    def zero_gradient(self, zero: Callable[[], None]) -> None:
+        """Forget the last step's gradient: `zero` does it where parameters keep their own."""
+        if self._storage is None:
+            zero()
+        else:
+            self._storage.gradient.zero_()
+            self._storage.attach()
 
     def before_update(self) -> None:
         """The reduced, unscaled gradient is there, clipping and the update are to come: guard and measure it."""
         self._step = self._trainer.global_step + 1
+        self._due = self._row_is_due()
+        self.inspect()
+        self.measure()
+
+    # ------------------------------------------------------------------ steps without Lightning
+
+    def run_ahead(self, loader: Chunks, position: int) -> int:
+        """Train on the batches before the next one that Lightning is to see; returns how many."""
+        if self._run_ahead is None:
+            return 0
+        if self._storage is not None:
+            self._storage.attach()
+        return self._run_ahead(loader, position)
+
+    def begin_step(self) -> bool:
+        """Count the step; returns whether a row is due after it."""
+        self._step += 1
+        self._due = self._row_is_due()
+        return self._due
+
+    def gradient(self, batch: Batch, uniform: bool) -> None:
+        """Leave the gradient over all ranks in the parameters' `grad`; `uniform`: every weight is 1."""
+        if self._switch is not None:
+            self._switch.train()
+        world = self._trainer.world_size
+        self.engine.gradient(batch, world, uniform)
+        if world > 1:
+            average(self._gradients(), world)
+
+    def leanest_update(self) -> Callable[[], Any]:
+        """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
+        lean = getattr(self._optimizer, "update", None)
+        return self._optimizer.step if lean is None or self._step_hooks() != self._own_hooks else lean
+
+    def _step_hooks(self) -> int:
+        optimizer = self._optimizer
+        return len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks)
+
+    # ------------------------------------------------------------------ what both have
+
+    def inspect(self) -> None:
+        """Let no gradient pass that is not finite."""
         if self._guard is not None:
             self._guard.inspect(self._step)
-        if self._row_is_due():
-            self._gradient_norm = tensors_norm([p.grad for _, p in self._watched if p.grad is not None])
 
-    def optimizer_step(self, step: Callable[[], Any]) -> None:
-        """Run the update; outside of it, parameters stand where they are to be evaluated."""
+    def measure(self) -> None:
+        """Take the gradient's norm where a row is due."""
+        if self._due:
+            self._gradient_norm = tensors_norm(self._gradients())
+
+    def optimizer_step(self, step: Callable[[], Any], inspected: bool = True) -> None:
+        """Run what updates the parameters; outside of it, they stand where they are to be evaluated.
+
+        Args:
+            step: the update, and perhaps what comes before it.
+            inspected: whether the guard sees the gradient on the way, as it must where clipping hides what it was.
+        """
         self.evaluate_here()
         if self._guard is not None:
             self._guard.before_update()
         step()
         self.evaluate_here()
         if self._guard is not None:
-            self._guard.after_update()
+            self._guard.after_update(None if inspected else self._step)
         self._stepped = True
 
     def after_batch(self) -> dict[str, Tensor]:
-        """At the logging interval look at the device, and give the row to log; else nothing."""
+        """At the logging interval look at the device, and give the row to log; else nothing.
+
+        A row that was written in passing since the trainer's last step is given again, for callbacks to see.
+        """
         if not self._stepped:
             # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
             return {}
         self._stepped = False
-        if not self._row_is_due():
-            return {}
+        passed, self._passed = self._passed, {}
+        if not self._due:
+            return passed
+        row, self._passed = self.row(), {}
+        return row
+
+    def row(self) -> dict[str, Tensor]:
+        """Look at the device, and give the row to log."""
         self.look()
         total, rows = self._means.row(self._trainer)
         # with reduction: sum an optimizer step adds up its losses
@@ -120,12 +279,30 @@ class Minibatches:
         row = {
             "train/loss": total / rows,
             "train/objective": total / divisor + self._objective.penalty().to(total),
-            "train/parameter_norm": tensors_norm(list(self._trainer.lightning_module.parameters())),
+            "train/parameter_norm": tensors_norm(self._parameters()),
         }
         if self._gradient_norm is not None:
             row["train/gradient_norm"] = self._gradient_norm
         self._row_at = self._step
+        self._passed = row
         return row
+
+    def _parameters(self) -> list[Tensor]:
+        everything: list[Tensor] = list(self._trainer.lightning_module.parameters())
+        if self._storage is None or len(everything) != len(self._storage.parameters):
+            return everything
+        return [self._storage.values]
+
+    def _gradients(self) -> list[Tensor]:
+        if self._storage is not None:
+            return [self._storage.gradient]
+        return [p.grad for _, p in self._watched if p.grad is not None]
+
+    def _row_is_due(self) -> bool:
+        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and self._step % every == 0
+
+    # ------------------------------------------------------------------ where others look
 
     def after_epoch(self) -> dict[str, Tensor]:
         """Look at the device, and give the epoch's mean loss."""
@@ -133,13 +310,6 @@ class Minibatches:
         self.evaluate_here()
         total, rows = self._means.epoch(self._trainer)
         return {"train/epoch_loss": total / rows}
-
-    def end(self) -> None:
-        """Training by minibatches has no outcome of its own."""
-
-    def _row_is_due(self) -> bool:
-        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and self._step % every == 0
 
     def look(self) -> None:
         """Raise what the device has recorded.
@@ -154,6 +324,22 @@ class Minibatches:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
         if self._switch is not None:
             self._switch.eval()
+
+    def end(self) -> None:
+        """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
+        self._release()
+        self._run_ahead = None
+
+
+def average(gradients: Sequence[Tensor], world: int) -> None:
+    """Average gradients over all ranks by one reduction, as DDP does: divided first, then added up."""
+    flat = gradients[0] if len(gradients) == 1 else torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat.mul_(1.0 / world)
+    torch.distributed.all_reduce(flat)
+    if len(gradients) > 1:
+        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, piece in zip(gradients, pieces, strict=True):
+            gradient.copy_(piece.view_as(gradient))
 
 
 def _refuse_single_rows(network: nn.Module, loader: Any) -> None:

@@ -6,13 +6,25 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from torchplug.contracts import Loss
+
+_DEFERRED_STEPS = 128
+_DEFERRED_ROWS = 2**16
+
 
 class RunningMeans:
-    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, added up in float64."""
+    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, added up in float64.
 
-    def __init__(self, device: torch.device) -> None:
+    Where the gradient is known without the loss's value, the value is left for later: computed for many steps at once
+    it costs next to nothing. When it is computed hangs on the number of steps and rows alone, and so do its bits.
+    """
+
+    def __init__(self, device: torch.device, loss: Loss) -> None:
+        self._loss = loss
         self._open = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
+        self._deferred: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._deferred_rows = 0
         self._row = torch.zeros(2, dtype=torch.float64, device=device)
         self._epoch = torch.zeros_like(self._row)
 
@@ -20,6 +32,13 @@ class RunningMeans:
         """Add a batch's Σ wℓ and its number of rows."""
         self._open.add_(weighted)
         self._rows += rows
+
+    def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
+        """Add a batch's Σ wℓ when it is asked for; none of the tensors may be changed."""
+        self._deferred.append((scores, target, weight))
+        self._deferred_rows += len(scores)
+        if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
+            self._evaluate()
 
     def row(self, trainer: Trainer) -> Tensor:
         """(Σ wℓ, n) since it was last asked. Every rank must call it."""
@@ -31,8 +50,20 @@ class RunningMeans:
         self._settle()
         return _taken(self._epoch, trainer)
 
+    def _evaluate(self) -> None:
+        """Compute what was left for later."""
+        if not self._deferred:
+            return
+        with torch.no_grad():
+            scores, target, weight = (torch.cat(tensors) for tensors in zip(*self._deferred, strict=True))
+            weighted = (self._loss(scores, target) * weight).sum(dtype=torch.float64)
+        self.add(weighted, self._deferred_rows)
+        self._deferred.clear()
+        self._deferred_rows = 0
+
     def _settle(self) -> None:
         """One addition per step is enough: the open sum belongs to both."""
+        self._evaluate()
         both = torch.stack([self._open, torch.full_like(self._open, self._rows)])
         self._row += both
         self._epoch += both

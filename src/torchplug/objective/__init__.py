@@ -2,7 +2,7 @@
 
 from torchplug.objective.derivatives import pure
 from torchplug.objective.full_set import Objective
-from torchplug.objective.penalties import penalized
+from torchplug.objective.penalties import penalized, total_penalty
 from torchplug.objective.step import Reduction, StepObjective, check_shapes
 
-__all__ = ["Objective", "Reduction", "StepObjective", "check_shapes", "penalized", "pure"]
+__all__ = ["Objective", "Reduction", "StepObjective", "check_shapes", "penalized", "pure", "total_penalty"]

@@ -42,19 +42,24 @@ class StepObjective:
         self.reduction = reduction
         self._checked = False
         self.penalties = [(regularizer, penalized(network, regularizer.only)) for regularizer in regularizers]
+        self._smooth = [(regularizer, named) for regularizer, named in self.penalties if not regularizer.proximal]
 
-    def share(self, batch: Batch, world: int, window: int) -> tuple[Tensor, Tensor]:
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters of network and loss."""
+        return [p for module in (self.network, self.loss) for p in module.parameters() if p.requires_grad]
+
+    def share(self, batch: Batch, world: int, window: int, uniform: bool = False) -> tuple[Tensor, Tensor]:
         """What this rank backpropagates for one micro-batch, and its Σ wℓ, detached.
 
         Lightning divides by `window` (its accumulation setting) and DDP averages over `world`
         ranks; the scale undoes both, so that the gradients add up to that of the whole step.
+        `uniform` says that every weight is known to be 1.
         """
-        weighted = self._weighted(batch)
+        weighted = self._weighted(batch, uniform)
         scale = world * window / (batch.samples if self.reduction == "mean" else 1)
         value = weighted * scale
-        smooth = [(r, named) for r, named in self.penalties if not r.proximal]
-        if smooth:
-            value = value + total_penalty(smooth) * (window / batch.micro_batches)
+        if self._smooth:
+            value = value + total_penalty(self._smooth) * (window / batch.micro_batches)
         return value, weighted.detach()
 
     def penalty(self) -> Tensor:
@@ -62,16 +67,15 @@ class StepObjective:
         with torch.no_grad():
             return total_penalty(self.penalties)
 
-    def _weighted(self, batch: Batch) -> Tensor:
+    def _weighted(self, batch: Batch, uniform: bool) -> Tensor:
         if len(batch.weight) == 0:  # a rank without rows still takes part in DDP's reduction
-            parameters = (*self.network.parameters(), *self.loss.parameters())
-            return torch.stack([0.0 * p.sum() for p in parameters if p.requires_grad]).sum()
+            return torch.stack([0.0 * p.sum() for p in self.parameters()]).sum()
         scores = self.network(batch.features)
         if not self._checked:
             check_shapes(self.loss, scores, batch.target)
             self._checked = True
         values: Tensor = self.loss(scores, batch.target)
-        return (values * batch.weight).sum()
+        return values.sum() if uniform else (values * batch.weight).sum()
 
 
 def check_shapes(loss: Loss, scores: Tensor, target: Tensor) -> None:

@@ -1,0 +1,10 @@
+"""Gradient engines: how the gradient of one optimizer step is computed.
+
+An engine has two entrances. `carried` serves a step that Lightning makes: it gives a value whose backward pass leads
+to the gradient. `gradient` serves a step without Lightning: it leaves the gradient in the parameters' `grad`.
+"""
+
+from torchplug.engine.choice import ENGINES, Engine, choose
+from torchplug.engine.contract import GradientEngine
+
+__all__ = ["ENGINES", "Engine", "GradientEngine", "choose"]

@@ -1,0 +1,151 @@
+"""The gradient by the chain rule written out, for chains of linear maps and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchplug.batch import Batch
+from torchplug.chain import Chain
+from torchplug.engine.contract import Losses
+from torchplug.flat_storage import FlatStorage
+from torchplug.objective import StepObjective, check_shapes, total_penalty
+
+
+def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
+    """What stands in the way of the chain rule by hand; None if nothing does.
+
+    Args:
+        objective: F on a minibatch.
+        precision: the trainer's, as Lightning spells it.
+    """
+    chain = Chain.of(objective.network)
+    loss = type(objective.loss).__name__
+    if chain is None:
+        return "the network is no chain of linear maps and activations"
+    if chain.dropout:
+        return "the network drops units at random"
+    if precision not in ("32-true", "64-true"):
+        return f"precision {precision} rounds within the network"
+    if not hasattr(objective.loss, "derivative"):
+        return f"the loss {loss} has no derivative written out"
+    if any(p.requires_grad for p in objective.loss.parameters()):
+        return f"the loss {loss} has parameters of its own"
+    return None
+
+
+class ByHand:
+    """Forward and backward through a chain, without a graph.
+
+    Args:
+        objective: F on a minibatch; `why_not_by_hand` has nothing against it.
+        losses: is told what the losses can be computed from.
+        storage: where the parameters' gradients lie.
+        context: what a forward pass without Lightning runs in.
+    """
+
+    name = "chain"
+
+    def __init__(
+        self,
+        objective: StepObjective,
+        losses: Losses,
+        storage: FlatStorage,
+        context: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        chain = Chain.of(objective.network)
+        assert chain is not None
+        self._objective = objective
+        self._losses = losses
+        self._context = context
+        self._chain = chain
+        self._parameters = chain.trainable()
+        self._storage = storage
+        self._places = storage.gradients(self._parameters)
+        self._divides = objective.reduction == "mean"
+        self._derivative: Any = objective.loss.derivative
+        self._penalties = [(r, named) for r, named in objective.penalties if not r.proximal]
+        self._scales: dict[tuple[int, int], Tensor] = {}
+        self._checked = False
+
+    def carried(self, batch: Batch, world: int, window: int) -> Tensor:
+        """A value whose backward pass gives each parameter this rank's share of the gradient."""
+        with torch.no_grad():
+            uniform = bool((batch.weight == 1).all())
+            gradients = self._storage.gradients(self._parameters, fresh=True)
+            scores = self._pass(batch, world * window, uniform, gradients)
+            share = window / batch.micro_batches
+            self._add_penalties(share, gradients)
+            weighted = (self._objective.loss(scores, batch.target) * batch.weight).sum()
+            value = weighted * self._scale(batch, world * window, scores)
+            if self._penalties:
+                value = value + total_penalty(self._penalties) * share
+        carried: Tensor = _Carried.apply(  # type: ignore[no-untyped-call]
+            value, gradients, *self._parameters
+        )
+        return carried
+
+    def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
+        """Leave this rank's share of the gradient in the parameters' `grad`; call it without gradients.
+
+        Args:
+            batch: of one optimizer step.
+            world: the number of ranks.
+            uniform: whether every weight is 1.
+        """
+        with self._context():
+            self._pass(batch, world, uniform, self._places)
+        if self._penalties:
+            self._add_penalties(1.0, self._places)
+
+    def _pass(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
+        """Put the data's part of the gradient in its places; returns the scores."""
+        features, target, weight = batch.features, batch.target, batch.weight
+        scores, tape = self._chain.forward(features)
+        if not self._checked:
+            check_shapes(self._objective.loss, scores, target)
+            self._checked = True
+        scale = self._scale(batch, times, scores)
+        derivative = self._derivative(scores, target) * (scale if uniform else (weight * scale).unsqueeze(1))
+        self._losses.defer(scores, target, weight)
+        self._chain.backward(tape, derivative, places)
+        return scores
+
+    def _scale(self, batch: Batch, times: int, like: Tensor) -> Tensor:
+        """What Σ wℓ is multiplied by, as a tensor: torch takes twice as long for a product with a number."""
+        key = (batch.samples, times)
+        if key not in self._scales:
+            self._scales[key] = like.new_tensor(times / batch.samples if self._divides else times)
+        return self._scales[key]
+
+    def _add_penalties(self, share: float, places: Sequence[Tensor]) -> None:
+        """Add ∇ΣλR, by hand where the regularizer has a derivative."""
+        place_of = {id(p): place for p, place in zip(self._parameters, places, strict=True)}
+        for regularizer, named in self._penalties:
+            factor = regularizer.coefficient * share
+            if hasattr(regularizer, "derivative"):
+                derivatives = regularizer.derivative(named)  # type: ignore[operator]
+            else:
+                with torch.enable_grad():
+                    found = torch.autograd.grad(regularizer(named), list(named.values()), allow_unused=True)
+                derivatives = {n: g for n, g in zip(named, found, strict=True) if g is not None}
+            for name, derivative in derivatives.items():
+                place_of[id(named[name])].add_(derivative, alpha=factor)
+
+
+class _Carried(torch.autograd.Function):
+    """A value with gradients that are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        (factor,) = grad_outputs
+        return None, None, *(gradient * factor for gradient in ctx.gradients)

@@ -1,0 +1,42 @@
+"""Which engine computes the gradients of a fit."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Literal, get_args
+
+from torchplug.engine.autograd import Autograd
+from torchplug.engine.by_hand import ByHand, why_not_by_hand
+from torchplug.engine.contract import GradientEngine, Losses, Precision
+from torchplug.errors import ConfigurationError
+from torchplug.flat_storage import FlatStorage
+from torchplug.objective import StepObjective
+
+Engine = Literal["auto", "autograd", "chain"]
+ENGINES = get_args(Engine)
+
+
+def choose(
+    asked: Engine, objective: StepObjective, losses: Losses, storage: FlatStorage | None, precision: Precision
+) -> GradientEngine:
+    """The engine that was asked for, or with "auto" the fastest that gives the gradient.
+
+    Args:
+        asked: its name.
+        objective: F on a minibatch.
+        losses: is told of the losses on the way.
+        storage: where the parameters lie, if they lie in one place.
+        precision: the trainer's.
+
+    Raises:
+        ConfigurationError: if what was asked for cannot be had.
+    """
+    context = nullcontext if precision.precision == "32-true" else precision.forward_context
+    obstacle = why_not_by_hand(objective, precision.precision)
+    if storage is None and obstacle is None:
+        obstacle = "the parameters do not lie in one place"
+    if asked == "chain" and obstacle is not None:
+        raise ConfigurationError(f"engine chain: {obstacle}; leave the engine at auto, which then takes autograd")
+    if asked != "autograd" and obstacle is None and storage is not None:
+        return ByHand(objective, losses, storage, context)
+    return Autograd(objective, losses, storage, context)

@@ -1,0 +1,150 @@
+"""How many optimizer steps may be made per call of Lightning's, so that nobody who looks misses one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    Timer,
+    TQDMProgressBar,
+)
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
+
+from torchplug.execution.progress import done_in_epoch
+
+StepsPerCall = int | Literal["auto"]
+
+_KNOWN: tuple[type[Callback], ...] = (ModelCheckpoint, LearningRateMonitor, TQDMProgressBar, RichProgressBar, Timer)
+"""Callbacks that lose nothing: each looks where a call ends, or is shown the steps that it asks for."""
+
+_SINGLE_STEPS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+_OWN_STEPS = (
+    *_SINGLE_STEPS,
+    "training_step",
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+    "transfer_batch_to_device",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+)
+_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+_MOST_STEPS = 1024
+_CALL_SECONDS = 0.05
+_STEP_SECONDS = 2e-5
+_OPERATIONS_PER_SECOND = 1e11
+
+
+def _watcher(trainer: Trainer) -> str | None:
+    """Who looks at single batches or gradients; None if nobody does."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        known = next((kind for kind in _KNOWN if isinstance(callback, kind)), Callback)
+        if _overridden(callback, known, _SINGLE_STEPS):
+            return f"the callback {type(callback).__name__} looks at single batches"
+    module = trainer.lightning_module
+    if module is not None and (overridden := _overridden(module, _own_class(module), _OWN_STEPS)):
+        return f"{type(module).__name__} has a {overridden[0]} of its own"
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if not isinstance(profiler, PassThroughProfiler):
+        return "the profiler measures single steps"
+    return None
+
+
+def why_single_steps(trainer: Trainer) -> str | None:
+    """Why each call of Lightning's must make one step; None if it may make several."""
+    if trainer.accumulate_grad_batches > 1:
+        return "gradients are accumulated"
+    if trainer.precision not in _PRECISIONS:
+        return f"precision {trainer.precision} scales or rounds in steps of its own"
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        return f"the strategy {type(trainer.strategy).__name__} divides the parameters among devices"
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return "fast_dev_run looks at every step"
+    if trainer.world_size > 1 and trainer.lightning_module is not None and _has_buffers(trainer.lightning_module):
+        return "DDP makes the network's buffers alike before every step"
+    return _watcher(trainer)
+
+
+def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
+    """How many steps a call makes where nobody looks: as many as asked for, or as a fraction of a second holds.
+
+    The same on every rank, so no time is measured.
+
+    Args:
+        asked: a number, at least 1, or "auto".
+        network: its size says how long a step takes.
+        rows: in a rank's batch.
+    """
+    if asked != "auto":
+        return asked
+    elements = sum(p.numel() for p in network.parameters())
+    # forward and backward: some 6 operations for each parameter and row
+    seconds = _STEP_SECONDS + 6.0 * elements * rows / _OPERATIONS_PER_SECOND
+    return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds)))
+
+
+def steps_until_a_look(trainer: Trainer, most: int) -> int:
+    """How many steps to make until somebody looks, at least 1: the last of them must be Lightning's own.
+
+    Looked at is where an epoch or the training ends, before a validation, where a checkpoint is due, and where a
+    schedule watches a metric. Rows of the log are no such place: they are written in passing.
+    """
+    if trainer.should_stop:
+        return 1
+    loop: Any = trainer.fit_loop.epoch_loop
+    here, step = done_in_epoch(trainer), trainer.global_step
+    ends = [most, trainer.num_training_batches - here]
+    if trainer.max_steps > 0:
+        ends.append(trainer.max_steps - step)
+    if (loop.min_steps or 0) > step:
+        ends.append(loop.min_steps - step)
+    if trainer.enable_validation:
+        within_epoch = trainer.check_val_every_n_epoch is not None
+        batches = here if within_epoch else loop.batch_progress.total.ready
+        ends.append(_until(batches, trainer.val_check_batch))
+    for callback in trainer.checkpoint_callbacks:
+        ends.append(_until(step, getattr(callback, "_every_n_train_steps", 0)))
+    for config in trainer.lr_scheduler_configs:
+        if config.interval == "step" and config.reduce_on_plateau:
+            ends.append(_until(here, config.frequency))
+    steps = int(min(ends))
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, TQDMProgressBar) and here + steps < trainer.num_training_batches:
+        shown = (here + steps) // max(1, bar.refresh_rate) * max(1, bar.refresh_rate)  # it moves at multiples
+        steps = shown - here if shown > here else steps
+    return max(1, steps)
+
+
+def _until(now: int, every: float | None) -> float:
+    """How many more until the count is a multiple."""
+    return every - now % every if every and every != math.inf else math.inf
+
+
+def _has_buffers(module: LightningModule) -> bool:
+    return next(module.buffers(), None) is not None
+
+
+def _own_class(module: LightningModule) -> type:
+    """The class of this package that the module is, or derives from: whose hooks are known."""
+    return next((kind for kind in type(module).__mro__ if kind.__module__.startswith("torchplug.")), LightningModule)
+
+
+def _overridden(thing: object, base: type, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if getattr(type(thing), name) is not getattr(base, name)]

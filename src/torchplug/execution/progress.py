@@ -1,0 +1,23 @@
+"""Lightning's own counters of a fit; nothing else of this package writes to them."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Trainer
+
+
+def done_in_epoch(trainer: Trainer) -> int:
+    """How many batches of this epoch are behind the trainer."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def advance(trainer: Trainer, steps: int) -> None:
+    """Count steps that were made between two of the trainer's own, as if it had made them."""
+    loop = trainer.fit_loop.epoch_loop
+    loop.batch_progress.increment_by(steps)
+    loop._batches_that_stepped += steps
+    counters = loop.automatic_optimization.optim_progress.optimizer
+    counters.step.increment_by(steps)
+    counters.zero_grad.increment_by(steps)
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None, "a fit that trains has one"
+    fetcher.fetched += steps
