@@ -116,15 +116,21 @@ class GradientGuard:
         Raises:
             NonFiniteGradientError: naming epoch, step and the parameters, if the guard has tripped.
         """
+        failure = self.failure(epoch)
+        if failure is not None:
+            raise failure
+
+    def failure(self, epoch: int) -> NonFiniteGradientError | None:
+        """The same, not raised; None if the guard has not tripped."""
         if self._untripped or bool(self._sound):
-            return
+            return None
         gradients = self._cleared_gradients + int(self._sound_gradients)
         updates = self._cleared_updates + int(self._sound_updates)
         # a gradient that fails leaves as many sound updates as sound gradients, an update one fewer
         what, step = ("gradient" if gradients == updates else "update"), (self._first_step or 0) + updates
         bad = [name for name, finite in zip(self._names, self._finite.tolist(), strict=True) if not finite]
         listed = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-        raise NonFiniteGradientError(
+        return NonFiniteGradientError(
             f"the {what} of {listed} is NaN or infinite at epoch {epoch}, step {step}; "
             "nothing was applied from there on: lower the learning rate, clip gradients, or scale the data"
         )

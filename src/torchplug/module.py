@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import lightning
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 
 from torchplug.assembly import Assembly, SpecLike, check_network
 from torchplug.batch import Batch, as_batch
+from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
-from torchplug.errors import CheckpointError, ConfigurationError, DataError
+from torchplug.errors import ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
 from torchplug.metrics import NAMES
@@ -47,6 +47,8 @@ class ComponentModule(lightning.LightningModule):
             activations; `autograd`; `auto` by hand where that is possible.
         steps_per_call: how many optimizer steps are made per call of Lightning's, at least 1, with the same results;
             `auto`: as many as a twentieth of a second holds, or 1 where somebody looks at single steps.
+        sync_every: None averages gradients over ranks at every step, which is exact. A number K lets each rank make
+            steps of its own and averages parameters at every K-th: faster, and another algorithm (post-local SGD).
 
     Raises:
         UnknownComponentError: for a name that no plugin offers.
@@ -70,6 +72,7 @@ class ComponentModule(lightning.LightningModule):
         reduction: Reduction = "mean",
         engine: Engine = "auto",
         steps_per_call: StepsPerCall = "auto",
+        sync_every: int | None = None,
     ) -> None:
         super().__init__()
         if model is None:
@@ -89,7 +92,7 @@ class ComponentModule(lightning.LightningModule):
         self.loss = self.assembly.build_loss()
         self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
         self.preprocessing: Preprocessing | None = None
-        self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call)
+        self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call, sync_every)
         self._evaluations = PartEvaluations(self.loss)
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -292,6 +295,7 @@ class ComponentModule(lightning.LightningModule):
         """During a fit, look at the device before anything is judged or saved."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.execution.look()
+            self.execution.make_alike()
             self.execution.evaluate_here()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -387,13 +391,9 @@ class ComponentModule(lightning.LightningModule):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which code this is, and what prediction needs."""
-        checkpoint["torchplug"] = {
-            "version": version("torchplug"),
-            "components": self.assembly.records(),
-            "preprocessing": None if self.preprocessing is None else self.preprocessing.state(),
-            "outputs": None if self.preprocessing is None else self.loss.outputs(self.preprocessing.info),
-        }
+        """Record which code this is, and what prediction needs; each tensor with memory of its own."""
+        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
+        checkpoint[KEY] = checkpoint_record(self.assembly, self.loss, self.preprocessing)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.
@@ -401,18 +401,7 @@ class ComponentModule(lightning.LightningModule):
         Raises:
             CheckpointError: if it is not ours, or its features are not those of the data.
         """
-        record = checkpoint.get("torchplug")
-        if record is None:
-            raise CheckpointError("this checkpoint was not written by torchplug's ComponentModule")
-        carried = None if record["preprocessing"] is None else Preprocessing.from_state(record["preprocessing"])
-        if self.preprocessing is None:
-            self.preprocessing = carried
-        elif carried is None or carried != self.preprocessing:
-            raise CheckpointError(
-                "the data are not those this checkpoint was trained on (features, encoding or standardization differ): "
-                "go on with the same data settings, or load the checkpoint alone and predict"
-            )
+        self.preprocessing = carried = carried_preprocessing(checkpoint, self.preprocessing)
         if self.network is None and carried is not None:
-            self._build_network(len(carried.feature_names), record["outputs"])
-            dtypes = [v.dtype for k, v in checkpoint["state_dict"].items() if k.startswith("network.")]
-            self._built().to(next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32))
+            self._build_network(len(carried.feature_names), checkpoint[KEY]["outputs"])
+            self._built().to(network_dtype(checkpoint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,6 +92,8 @@ class _Order:
         self._buffers = [pieces[i : i + _BUFFER_PIECES] for i in range(0, len(pieces), _BUFFER_PIECES)]
         self._starts = np.concatenate([[0], np.cumsum([sizes[buffer].sum() for buffer in self._buffers])])
         self._kept: tuple[int, Rows] | None = None
+        self._coming: tuple[int, Future[Rows]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
     def read(self, low: int, high: int) -> list[Rows]:
         """The rows that stand from `low` to `high`, in one piece or several."""
@@ -125,11 +128,18 @@ class _Order:
         return torch.randperm(rows, generator=generator(*self._seeds, buffer + 1))
 
     def _shuffled(self, buffer: int) -> Rows:
+        """A buffer's rows in random order; the next buffer is being read meanwhile."""
         if self._kept is None or self._kept[0] != buffer:
-            self._kept = None  # its memory is free for the next
-            starts, read = self._part.starts, self._part.read
-            pieces = [self._convert(read(int(starts[i]), int(starts[i + 1]))) for i in self._buffers[buffer]]
-            order = self._permutation(buffer)
-            rows = (torch.cat(tensors).index_select(0, order) for tensors in zip(*pieces, strict=True))
-            self._kept = (buffer, Rows(*rows))
+            self._kept = None  # its memory is free for what is read next
+            coming, self._coming = self._coming, None
+            rows = coming[1].result() if coming is not None and coming[0] == buffer else self._fill(buffer)
+            self._kept = (buffer, rows)
+            if buffer + 1 < len(self._buffers):
+                self._coming = (buffer + 1, self._thread.submit(self._fill, buffer + 1))
         return self._kept[1]
+
+    def _fill(self, buffer: int) -> Rows:
+        starts, read = self._part.starts, self._part.read
+        pieces = [self._convert(read(int(starts[i]), int(starts[i + 1]))) for i in self._buffers[buffer]]
+        order = self._permutation(buffer)
+        return Rows(*(torch.cat(tensors).index_select(0, order) for tensors in zip(*pieces, strict=True)))

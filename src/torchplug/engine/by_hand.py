@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
+from torchplug.engine.carried import carried
 from torchplug.engine.contract import Losses
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective, check_shapes, total_penalty
@@ -84,10 +85,7 @@ class ByHand:
             value = weighted * self._scale(batch, world * window, scores)
             if self._penalties:
                 value = value + total_penalty(self._penalties) * share
-        carried: Tensor = _Carried.apply(  # type: ignore[no-untyped-call]
-            value, gradients, *self._parameters
-        )
-        return carried
+        return carried(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
         """Leave this rank's share of the gradient in the parameters' `grad`; call it without gradients.
@@ -135,17 +133,3 @@ class ByHand:
                 derivatives = {n: g for n, g in zip(named, found, strict=True) if g is not None}
             for name, derivative in derivatives.items():
                 place_of[id(named[name])].add_(derivative, alpha=factor)
-
-
-class _Carried(torch.autograd.Function):
-    """A value with gradients that are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        (factor,) = grad_outputs
-        return None, None, *(gradient * factor for gradient in ctx.gradients)

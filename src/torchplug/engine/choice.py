@@ -12,7 +12,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 
-Engine = Literal["auto", "autograd", "chain"]
+Engine = Literal["auto", "autograd", "chain", "compiled"]
 ENGINES = get_args(Engine)
 
 
@@ -37,6 +37,10 @@ def choose(
         obstacle = "the parameters do not lie in one place"
     if asked == "chain" and obstacle is not None:
         raise ConfigurationError(f"engine chain: {obstacle}; leave the engine at auto, which then takes autograd")
+    if asked == "compiled":
+        from torchplug.engine.compiled import Compiled  # the compiler takes seconds to import
+
+        return Compiled(objective, losses, storage, context)
     if asked != "autograd" and obstacle is None and storage is not None:
         return ByHand(objective, losses, storage, context)
     return Autograd(objective, losses, storage, context)

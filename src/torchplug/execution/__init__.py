@@ -17,7 +17,10 @@ __all__ = ["Engine", "FullSet", "Minibatches", "StepsPerCall", "planned_steps", 
 
 
 def strategy_for(
-    optimizer: Resolved, engine: Engine = "auto", steps_per_call: StepsPerCall = "auto"
+    optimizer: Resolved,
+    engine: Engine = "auto",
+    steps_per_call: StepsPerCall = "auto",
+    sync_every: int | None = None,
 ) -> FullSet | Minibatches:
     """The strategy that an optimizer asks for by its needs.
 
@@ -26,13 +29,19 @@ def strategy_for(
     """
     if engine not in ENGINES:
         raise ConfigurationError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}")
-    if steps_per_call != "auto" and (not isinstance(steps_per_call, int) or steps_per_call < 1):
+    if steps_per_call != "auto" and not _is_count(steps_per_call):
         raise ConfigurationError(f"steps_per_call is a whole number of at least 1, or auto, not {steps_per_call!r}")
+    if sync_every is not None and not _is_count(sync_every):
+        raise ConfigurationError(f"sync_every is a whole number of at least 1, or left out, not {sync_every!r}")
     if Need.OBJECTIVE not in optimizer.needs:
-        return Minibatches(engine, steps_per_call)
-    if engine != "auto" or steps_per_call not in ("auto", 1):
+        return Minibatches(engine, steps_per_call, sync_every)
+    if engine != "auto" or steps_per_call not in ("auto", 1) or sync_every is not None:
         raise ConfigurationError(
-            f"{optimizer.name} makes one step per epoch and chooses its own derivatives: leave engine and "
-            "steps_per_call at auto"
+            f"{optimizer.name} makes one step per epoch, alike on every rank, and chooses its own derivatives: "
+            "leave out engine, steps_per_call and sync_every"
         )
     return FullSet(optimizer.name, optimizer.needs)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

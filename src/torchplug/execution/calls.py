@@ -106,7 +106,7 @@ def steps_until_a_look(trainer: Trainer, most: int) -> int:
     Looked at is where an epoch or the training ends, before a validation, where a checkpoint is due, and where a
     schedule watches a metric. Rows of the log are no such place: they are written in passing.
     """
-    if trainer.should_stop:
+    if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # which may change from epoch to epoch
         return 1
     loop: Any = trainer.fit_loop.epoch_loop
     here, step = done_in_epoch(trainer), trainer.global_step

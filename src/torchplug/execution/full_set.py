@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
+from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
 from torchplug.objective import Objective, StepObjective
 
@@ -25,7 +26,7 @@ class FullSet:
     """One optimizer step per epoch, which asks the objective what it wants to know.
 
     Automatic optimization stays on: the closure carries F and its gradient through Lightning's backward pass, DDP
-    included, as the surrogate F + Σ g·(θ − stop(θ)). Evaluating it costs no pass over the rows that the optimizer
+    included. Evaluating it costs no pass over the rows that the optimizer
     does not use as well.
 
     Attributes:
@@ -176,11 +177,9 @@ class FullSet:
             self._objective = _objective(self._problem, self._objective.training_set)
 
     def training_step(self, batch: TrainingSet) -> Tensor:
-        """The surrogate whose value is F and whose gradient is ∇F, the same on every rank."""
+        """A tensor whose value is F and whose backward pass gives ∇F, the same on every rank."""
         value, gradient = self._objective.evaluate()
-        # elementwise and summed: under autocast a dot product would round the gradient
-        pairs = zip(self._objective.split(gradient), self._objective.parameters, strict=True)
-        return sum(((g * (p - p.detach())).sum() for g, p in pairs), gradient.new_tensor(value))
+        return carried(gradient.new_tensor(value), self._objective.split(gradient), self._objective.parameters)
 
     def zero_gradient(self, zero: Callable[[], None]) -> None:
         """Forget the last step's gradient."""
@@ -252,6 +251,9 @@ class FullSet:
 
     def look(self) -> None:
         """Nothing waits on the device to be looked at."""
+
+    def make_alike(self) -> None:
+        """Every rank has the same parameters at any time."""
 
     def evaluate_here(self) -> None:
         """The parameters stand where they are to be evaluated."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,6 +13,7 @@ from torchplug.batch import Batch
 from torchplug.chain import Chain
 from torchplug.engine import Engine, GradientEngine, choose
 from torchplug.errors import ConfigurationError
+from torchplug.execution.averaging import ParameterAveraging, average
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
@@ -33,6 +33,7 @@ class Minibatches:
     Args:
         engine: how gradients are computed.
         steps_per_call: how many steps are made per call of Lightning's, at most.
+        sync_every: after how many steps ranks average their parameters; None: gradients, at every step.
     """
 
     iteration: None = None
@@ -42,9 +43,12 @@ class Minibatches:
     statistics: None = None
     """Its coefficients come without standard errors."""
 
-    def __init__(self, engine: Engine = "auto", steps_per_call: StepsPerCall = "auto") -> None:
+    def __init__(
+        self, engine: Engine = "auto", steps_per_call: StepsPerCall = "auto", sync_every: int | None = None
+    ) -> None:
         self._asked_engine = engine
         self._asked_steps = steps_per_call
+        self._sync_every = sync_every
         self.engine: GradientEngine
         self._objective: StepObjective
         self._trainer: Trainer
@@ -63,9 +67,10 @@ class Minibatches:
         self._own_hooks = 0
         self._passed: dict[str, Tensor] = {}
         self._run_ahead: RunAhead | None = None
+        self._averaging: ParameterAveraging | None = None
 
-    def __reduce__(self) -> tuple[type[Minibatches], tuple[Engine, StepsPerCall]]:
-        return Minibatches, (self._asked_engine, self._asked_steps)
+    def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
+        return Minibatches, (self._asked_engine, self._asked_steps, self._sync_every)
 
     # ------------------------------------------------------------------ before the first step
 
@@ -82,9 +87,14 @@ class Minibatches:
             )
 
     def notes(self, trainer: Trainer) -> list[str]:
-        """What the user should know and did not ask: why steps are made one by one."""
+        """What the user should know and did not ask."""
+        notes = []
         obstacle = why_single_steps(trainer) if self._asked_steps == "auto" else None
-        return [] if obstacle is None else [f"steps_per_call is 1: {obstacle}"]
+        if obstacle is not None:
+            notes.append(f"steps_per_call is 1: {obstacle}")
+        if self._sync_every is not None and trainer.world_size == 1:
+            notes.append("sync_every has no effect in a single process")
+        return notes
 
     def arrange(
         self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
@@ -156,6 +166,10 @@ class Minibatches:
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
         self._guard = None if scaled else GradientGuard(self._watched, self._storage)
+        self._averaging = None
+        if self._sync_every is not None and self._trainer.world_size > 1:
+            values = [p.detach() for _, p in self._watched] if self._storage is None else [self._storage.values]
+            self._averaging = ParameterAveraging(self._trainer, self._sync_every, values)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
@@ -214,13 +228,18 @@ class Minibatches:
             self._switch.train()
         world = self._trainer.world_size
         self.engine.gradient(batch, world, uniform)
-        if world > 1:
+        if world > 1 and self._averaging is None:
             average(self._gradients(), world)
 
     def leanest_update(self) -> Callable[[], Any]:
         """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
-        lean = getattr(self._optimizer, "update", None)
-        return self._optimizer.step if lean is None or self._step_hooks() != self._own_hooks else lean
+        optimizer: Any = self._optimizer
+        if not hasattr(optimizer, "update") or self._step_hooks() != self._own_hooks:
+            step: Callable[[], Any] = optimizer.step
+            return step
+        optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
+        update: Callable[[], Any] = optimizer.update
+        return update
 
     def _step_hooks(self) -> int:
         optimizer = self._optimizer
@@ -252,6 +271,8 @@ class Minibatches:
         self.evaluate_here()
         if self._guard is not None:
             self._guard.after_update(None if inspected else self._step)
+        if self._averaging is not None:
+            self._averaging.after_step(self._step)
         self._stepped = True
 
     def after_batch(self) -> dict[str, Tensor]:
@@ -307,6 +328,7 @@ class Minibatches:
     def after_epoch(self) -> dict[str, Tensor]:
         """Look at the device, and give the epoch's mean loss."""
         self.look()
+        self.make_alike()
         self.evaluate_here()
         total, rows = self._means.epoch(self._trainer)
         return {"train/epoch_loss": total / rows}
@@ -317,8 +339,17 @@ class Minibatches:
         Raises:
             NonFiniteGradientError: if a gradient was not finite.
         """
-        if self._guard is not None:
+        if self._guard is None:
+            return
+        if self._averaging is None:
             self._guard.raise_if_tripped(self._trainer.current_epoch)
+        else:
+            self._averaging.agree(self._guard.failure(self._trainer.current_epoch))
+
+    def make_alike(self) -> None:
+        """Give every rank the same parameters, before they are judged or saved."""
+        if self._averaging is not None:
+            self._averaging.now()
 
     def evaluate_here(self) -> None:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
@@ -329,17 +360,6 @@ class Minibatches:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
         self._release()
         self._run_ahead = None
-
-
-def average(gradients: Sequence[Tensor], world: int) -> None:
-    """Average gradients over all ranks by one reduction, as DDP does: divided first, then added up."""
-    flat = gradients[0] if len(gradients) == 1 else torch.cat([gradient.reshape(-1) for gradient in gradients])
-    flat.mul_(1.0 / world)
-    torch.distributed.all_reduce(flat)
-    if len(gradients) > 1:
-        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for gradient, piece in zip(gradients, pieces, strict=True):
-            gradient.copy_(piece.view_as(gradient))
 
 
 def _refuse_single_rows(network: nn.Module, loader: Any) -> None:

@@ -1,0 +1,1 @@
+"""Training by minibatches, this library and its peers side by side; `run.py` is where it starts."""
