@@ -2,9 +2,9 @@
 
 python benchmarks/run.py [--quick] [--output FOLDER] [--only NAME ...]
 
-Every cell (a job at a batch size) has a process of its own, in which the contestants train in turn, several times. The
-page is FOLDER/training.md, the plots beside it are training.png and growth.png. The whole takes some twenty minutes, the
-quick run two or three. Leave the machine alone meanwhile: with two threads on two busy cores, threads wait for each other.
+Every cell (a job at a batch size) has a process of its own, in which the contestants train in turn, several times.
+The page is FOLDER/training.md, the plots beside it are training.png and growth.png. Leave the machine alone meanwhile:
+with two threads on two busy cores, threads wait for each other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Starting a small training in one process or in several."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ def launch(folder, what, job):
     command = [str(WORKER), what, str(folder / "job.json"), str(folder / "result")]
     if job["world"] > 1:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["world"]), *command]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parent.parent)}  # for what tests share
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(f"{folder / 'result'}.{rank}") for rank in range(job["world"])]

@@ -1,4 +1,4 @@
-"""One cell, in a process of its own: `python -m training.cell CELL RESULT`, the first JSON, the second a file for it."""
+"""One cell, in a process of its own: `python -m training.cell CELL RESULT`, as JSON, and the file for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ os.environ["KERAS_BACKEND"] = "torch"
 import torch
 from interleaved import in_turn
 from torch import nn
+
 from training import loops, names, ours, peers
-from training.cells import CellResult, Measured, cell_of
+from training.cells import CHECKED_STEPS, CellResult, Measured, cell_of
 from training.problem import Contestant, Problem, Trained, problem_of
 from training.surroundings import THREADS, quieten
 
@@ -39,8 +40,10 @@ def _flat(network: nn.Module) -> torch.Tensor:
 
 
 def same_work(problem: Problem, who: dict[str, Contestant]) -> tuple[dict[str, Measured], dict[str, str]]:
-    """One epoch over the rows as they stand, which shows that everybody does the same; and who cannot take part."""
-    problem = replace(problem, epochs=1, shuffle=False)
+    """A few steps over the rows as they stand, to show that everybody does the same; and who cannot take part."""
+    rows = CHECKED_STEPS * problem.cell.batch
+    features, target = problem.features[:rows], problem.target[:rows]
+    problem = replace(problem, features=features, target=target, epochs=1, shuffle=False)
     # the network of the loop is what the others are held against
     reference, start = _flat(loops.bare_loop(problem).network), _flat(problem.initial)
     moved = (reference - start).norm()
@@ -52,7 +55,7 @@ def same_work(problem: Problem, who: dict[str, Contestant]) -> tuple[dict[str, M
             absent[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             continue
         distance = float((_flat(trained.network) - reference).norm() / moved)
-        measured[name] = Measured(check=problem.loss_of(trained.network), distance=distance)
+        measured[name] = Measured(trained.seconds[0], problem.loss_of(trained.network), distance)
     return measured, absent
 
 
@@ -63,7 +66,6 @@ def run(problem: Problem) -> CellResult:
     contestants = {name: partial(CONTESTANTS[name], problem) for name in measured}
     trained: dict[str, list[Trained]] = in_turn(contestants, cell.repeats)
     for name, repeats in trained.items():
-        measured[name].first = repeats[0].seconds[0]
         measured[name].seconds = [second for repeat in repeats for second in repeat.seconds[1:]]
         measured[name].losses = [problem.loss_of(repeat.network) for repeat in repeats]
     return CellResult(cell, measured, absent, problem.loss_of(problem.initial))

@@ -13,6 +13,8 @@ FEATURES = 32
 _ROWS = 100_000
 _MOST_STEPS = 800
 """Of an epoch: rows are cut, so that small batches do not take for ever."""
+CHECKED_STEPS = 50
+"""That everybody makes on the same batches: enough to show a difference, too few for rounding errors to grow."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,18 @@ class Measured:
     """What one contestant did in a cell.
 
     Args:
+        first: how long the first steps took, on the same batches for everybody, in seconds: with what is compiled.
+        check: the loss on these after them.
+        distance: after them, how far the parameters are from the bare loop's, over how far those have moved.
         seconds: of each epoch that counts, of all repeats.
-        first: of the first epoch of the first repeat, in seconds: with what is compiled or made on the way.
         losses: on the training set when each repeat ended.
-        check: the same after the one epoch that everybody trains on the same batches.
-        distance: after that epoch, how far the parameters are from the bare loop's, over how far those have moved.
     """
 
+    first: float
+    check: float
+    distance: float
     seconds: list[float] = field(default_factory=list)
-    first: float = 0.0
     losses: list[float] = field(default_factory=list)
-    check: float = 0.0
-    distance: float = 0.0
 
 
 @dataclass
@@ -110,7 +112,8 @@ def cell_of(plain: dict[str, Any]) -> Cell:
 def _cell(job: str, loss: Loss, hidden: tuple[int, ...], batch: int, quick: bool) -> Cell:
     rows = (min(20_000, 60 * batch) if quick else min(_ROWS, _MOST_STEPS * batch)) // batch * batch
     epochs = 2 if quick or rows // batch >= 200 else 4
-    return Cell(job, loss, hidden, 1, "synthetic", rows, batch, epochs, repeats=2 if quick else 5)
+    who = names.NETWORKS if hidden else names.ALL
+    return Cell(job, loss, hidden, 1, "synthetic", rows, batch, epochs, 2 if quick else 5, who)
 
 
 def training_cells(quick: bool) -> list[Cell]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from interleaved import ratio
+
 from training import names
 from training.cells import CellResult, RanksResult
 from training.points import Cost, Factor, exponent
@@ -85,7 +86,7 @@ def _ratio(result: CellResult, of: str, to: str) -> float | None:
 
 
 def _autograd(cells: Sequence[CellResult]) -> Iterator[Figure]:
-    what = "engine autograd, time of the bare loop with fused Adam"
+    what = "torchplug, engine autograd, time of the bare loop with fused Adam"
     ratios = []
     for result in cells:
         measured = _ratio(result, names.OURS_AUTOGRAD, names.BARE_FUSED)
@@ -105,7 +106,7 @@ def _cells(cells: Sequence[CellResult]) -> Iterator[Figure]:
         measured = _ratio(result, names.OURS, names.BARE)
         if measured is not None and batch in of_bare:
             asked, aim = of_bare[batch]
-            yield Figure("time of the bare loop", name, "≤", asked, aim, measured)
+            yield Figure("torchplug, time of the bare loop", name, "≤", asked, aim, measured)
         measured = _ratio(result, names.LIGHTNING, names.OURS)
         if measured is not None and batch in faster:
             asked = faster[batch]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
 from training import memory
 from training.cells import Cell
 from training.loops import bare_loop

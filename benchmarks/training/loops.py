@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
+
 from training.problem import LEARNING_RATE, Problem, Trained
 
 
@@ -24,9 +25,9 @@ def bare_loop(problem: Problem, fused: bool | None = None) -> Trained:
         if problem.shuffle:
             order = torch.randperm(len(features))
             features, target = features[order], target[order]
-        for x, y in zip(features.split(batch), target.split(batch), strict=True):
+        for x, y in zip(torch.split(features, batch), torch.split(target, batch), strict=True):
             optimizer.zero_grad()
-            loss(network(x), y).backward()
+            loss(network(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         seconds.append(time.perf_counter() - start)
     return Trained(seconds, network)

@@ -25,4 +25,5 @@ ALL = (
     SKLEARN_SGD,
     KERAS,
 )
+NETWORKS = tuple(name for name in ALL if name != SKLEARN_SGD)
 CLASSIFIERS = (OURS, BARE_FUSED, LIGHTNING, SKORCH, SKLEARN_MLP)

@@ -1,4 +1,4 @@
-"""This library, through Lightning's Trainer as a recipe sets it up."""
+"""The library itself, through Lightning's Trainer as a recipe sets it up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
-from training.problem import LEARNING_RATE, Problem, Trained
 
 from torchplug import ComponentModule, TabularData, use
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
+from training.problem import LEARNING_RATE, Problem, Trained
 
 LOG_INTERVAL = 50
 """In steps: what recipes take unless told."""

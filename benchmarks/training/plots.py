@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+
 from training import names
 from training.cells import CellResult
 from training.points import Cost, Factor
@@ -49,18 +50,8 @@ def _plot_cell(panel: Axes, result: CellResult) -> None:
     colors = [
         _OURS if name.startswith(names.OURS) else _BARE if name.startswith(names.BARE) else _PEERS for name in who
     ]
-    panel.barh(who, middle, color=colors, xerr=(below, above), error_kw={"elinewidth": 1, "capsize": 2})
-    for place, value in enumerate(middle):
-        panel.annotate(
-            f"{value:.0f}" if value >= 10 else f"{value:.1f}",
-            (0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color="white",
-            fontsize=8,
-        )
+    labels = [f"{name}  {value:,.{value < 100:d}f}" for name, value in zip(who, middle, strict=True)]
+    panel.barh(labels, middle, color=colors, xerr=(below, above), error_kw={"elinewidth": 1, "capsize": 2})
     panel.set_xscale("log")
     panel.set_xlim(left=min(middle) / 3)
     panel.tick_params(axis="y", labelsize=8)

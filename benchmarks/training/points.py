@@ -12,6 +12,8 @@ Factor = Literal["rows", "features", "batch", "width"]
 
 _LEAST_EPOCH, _MOST_EPOCH = 4, 400
 """Of steps, where rows are no factor."""
+_MOST_ROWS = 2**20
+"""Where rows are no factor, and make enough steps."""
 _OPERATIONS = 4e11
 """About how many multiplications and additions an epoch may take, where rows are no factor."""
 
@@ -86,7 +88,7 @@ class Cost:
 VALUES: dict[Factor, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "rows": ((10**4, 10**5, 10**6, 10**7), (10**4, 10**5)),
     "features": ((8, 32, 128, 512, 1024), (8, 256)),
-    "batch": ((16, 64, 256, 1024, 4096, 16384, 65536), (16, 512, 8192)),
+    "batch": ((16, 64, 256, 1024, 4096, 16384, 65536), (16, 4096)),
     "width": ((8, 32, 128, 512, 2048), (8, 128)),
 }
 """All, and those of a quick run."""
@@ -108,5 +110,5 @@ def _point(factor: Factor, value: int, quick: bool) -> Point:
     features, batch, width = setting["features"], setting["batch"], setting["width"]
     operations = 6 * batch * (width * features + width * width)
     steps = int(min(max(_OPERATIONS / 10**quick / operations, _LEAST_EPOCH), _MOST_EPOCH / 4**quick))
-    rows = value if factor == "rows" else steps * batch
+    rows = value if factor == "rows" else max(_LEAST_EPOCH * batch, min(steps * batch, _MOST_ROWS))
     return Point(factor, rows, features, batch, width, epochs=1 if rows >= 10**7 else 3)

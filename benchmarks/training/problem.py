@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
 from training.cells import Cell, Loss
 
 LEARNING_RATE = 1e-3

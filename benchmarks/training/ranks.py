@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from training.cells import cell_of
 from training.ours import torchplug
 from training.problem import problem_of

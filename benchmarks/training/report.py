@@ -8,18 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from interleaved import machine, ratio, spread, table
+
 from training import names
-from training.cells import CellResult, Measured, RanksResult
+from training.cells import CHECKED_STEPS, CellResult, Measured, RanksResult
 from training.figures import HEADER, figures
 from training.points import Cost
 
 _EQUAL_WORK = """\
-Everybody trains the same network from the same initial weights on the same rows, with Adam at its defaults and a rate of
-1e-3 (scikit-learn's SGD apart, which makes a step per sample: another algorithm). Time is that of whole epochs, the first of every
-repeat not counted, contestants in turn, each drawing a new order per epoch in its own way. Before that, everybody trains one epoch on
-the rows as they stand: *check* is the training loss after it, and *distance* how far the parameters then are from the bare
-loop's, over how far these have moved. (scikit-learn and Keras add Adam's ε before the correction of its bias; torch adds it after.)
-*End* is the loss when the timed training ended, the median of the repeats."""
+Everybody trains the same network from the same initial weights on the same rows, with Adam at its defaults and a rate
+of 1e-3; scikit-learn's SGD alone is another algorithm, a step per sample. Times are of whole epochs, the first of every
+repeat not counted, contestants in turn, each drawing a new order per epoch in its own way. Before that, everybody
+makes the same steps on the first rows as they stand, up to {steps} of them: *check* is the loss on these rows after it,
+and *distance* how far the parameters then are from the bare loop's, over how far these have moved. (scikit-learn and
+Keras add Adam's ε before its bias is corrected, torch after, which shows where gradients are small.) *End* is the loss
+when the timed training ended, the median of the repeats."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ def _sections(results: Results, quick: bool) -> Iterator[str]:
         yield "## Times as long as torchplug"
         yield _overview(results.cells)
         yield "![Time per step](training.png)"
-    yield _EQUAL_WORK
+    yield _EQUAL_WORK.format(steps=CHECKED_STEPS)
     for result in [*results.cells, *results.classifiers]:
         yield from _cell(result)
     if results.ranks:
@@ -91,15 +93,16 @@ def _cell(result: CellResult) -> Iterator[str]:
     cell = result.cell
     widths = "-".join(map(str, (cell.features, *cell.hidden, cell.outputs)))
     yield f"## {cell.job}, batch {cell.batch}"
+    epochs = f"{cell.repeats} × {cell.epochs} epochs that count"
     yield (
-        f"{widths}, {cell.loss}; {cell.rows:,} rows, {cell.steps} steps an epoch, {cell.repeats} × {cell.epochs} epochs "
-        f"that count. The loss begins at {result.start:.6f}."
+        f"{widths}, {cell.loss}; {cell.rows:,} rows, {cell.steps} steps an epoch, {epochs}. "
+        f"The loss begins at {result.start:.6f}."
     )
     header = ("contestant", "µs per step (range)", "of the bare loop", "of torchplug", "check", "distance", "end")
     yield table(header, [_contestant(result, name, measured) for name, measured in result.measured.items()])
     compiled = result.measured.get(names.OURS_COMPILED)
     if compiled is not None:
-        yield f"The first epoch of {names.OURS_COMPILED}, with compiling: {compiled.first:.1f} s."
+        yield f"The first steps of {names.OURS_COMPILED}, with what had to be compiled: {compiled.first:.1f} s."
     if result.absent:
         yield "\n".join(f"- {name} took no part: {reason}" for name, reason in result.absent.items())
 

@@ -42,14 +42,15 @@ class FlatStorage:
             parameter.data = view
         sizes = [sum(p.numel() for p in group) for group in groups]
         self.parts = list(torch.split(self.values, sizes))
-        for part, gradient in zip(self.parts, torch.split(self.gradient, sizes), strict=True):
-            part.grad = gradient
+        self._part_gradients = list(zip(self.parts, torch.split(self.gradient, sizes), strict=True))
         self.attach()
 
     def attach(self) -> None:
-        """Make each parameter's `grad` its view of the gradient, where somebody has set it to something else."""
+        """Make each `grad` its view of the gradient, where somebody has set it to something else."""
         for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
             parameter.grad = gradient
+        for part, gradient in self._part_gradients:
+            part.grad = gradient
 
     def gradients(self, parameters: Sequence[nn.Parameter], fresh: bool = False) -> list[Tensor]:
         """The views of the gradient that belong to these parameters.

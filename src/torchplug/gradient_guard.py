@@ -153,6 +153,9 @@ def tensors_norm(tensors: Sequence[Tensor]) -> Tensor:
     """The Euclidean norm of several tensors taken as one vector, accumulated in float64."""
     if not tensors:
         return torch.zeros((), dtype=torch.float64)
+    if len(tensors) == 1:
+        norm: Tensor = torch.linalg.vector_norm(tensors[0].detach(), dtype=torch.float64)
+        return norm
     return (
         torch.stack([torch.linalg.vector_norm(t.detach(), dtype=torch.float64) for t in tensors]).square().sum().sqrt()
     )

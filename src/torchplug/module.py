@@ -263,9 +263,7 @@ class ComponentModule(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """At the logging interval: look at the device, and write a row."""
-        row = self.execution.after_batch()
-        if row:
-            self.log_dict(row, on_step=True, on_epoch=False, batch_size=1)
+        self.execution.after_batch()
 
     def on_train_epoch_end(self) -> None:
         """Look at the device, and log the epoch's mean loss."""

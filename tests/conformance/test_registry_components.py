@@ -6,7 +6,6 @@ import inspect
 import io
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from registered import components, resolved, sees_full_set, weights
 from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
 from torchplug.builtin.losses import MSE
@@ -29,29 +29,7 @@ from torchplug.registry import Entry, registry
 
 FEW = settings(max_examples=15, deadline=None)
 WEIGHTS = arrays(np.float64, (2, 3), elements=st.floats(-5, 5, allow_subnormal=False))
-
-# Values for parameters that have no default.
-GIVEN = {("scheduler", "manual"): {"table": {2: 0.01}}}
 SUPPLIED_KEYWORDS = {"total_steps": 20, "steps_per_epoch": 4}
-
-
-def components(*families: Family, having: Callable[[Entry], bool] = lambda _: True) -> pytest.MarkDecorator:
-    entries = [entry for family in families for entry in registry().entries(family) if having(entry)]
-    return pytest.mark.parametrize("entry", entries, ids=lambda e: f"{e.family.value}-{e.name}")
-
-
-def parameters_for(entry: Entry) -> dict[str, object]:
-    return dict(GIVEN.get((entry.family.value, entry.name), {}))
-
-
-def resolved(entry: Entry, **parameters: object):
-    spec = {"name": entry.qualified_name, "parameters": parameters_for(entry) | parameters}
-    return registry().resolve(entry.family, spec)
-
-
-def weights(count: int = 1) -> list[nn.Parameter]:
-    generator = torch.Generator().manual_seed(11)
-    return [nn.Parameter(torch.randn(2, 3, generator=generator, dtype=torch.float64)) for _ in range(count)]
 
 
 def loss_example(loss: Loss, n: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -222,8 +200,31 @@ def test_a_regularizers_prox_beats_every_other_point(entry: Entry, at: np.ndarra
     assert torch.equal(penalty.prox(point, torch.full_like(point, step)), found)
 
 
-def sees_full_set(entry: Entry) -> bool:
-    return Need.OBJECTIVE in entry.component.needs
+@components(Family.REGULARIZER)
+@FEW
+@given(WEIGHTS, WEIGHTS)
+def test_a_regularizers_own_derivatives_are_autograds(entry: Entry, first: np.ndarray, second: np.ndarray):
+    penalty = resolved(entry).build()
+    named = {"a": nn.Parameter(torch.tensor(first)), "b": nn.Parameter(torch.tensor(second))}
+    gradients = torch.autograd.grad(penalty(named), list(named.values()))
+    for method in ("derivative", "curvature"):
+        if not hasattr(penalty, method):
+            continue
+        found = getattr(penalty, method)({name: p.detach() for name, p in named.items()})
+        assert list(found) == list(named)
+        for (name, value), gradient in zip(found.items(), gradients, strict=True):
+            assert value.dtype == torch.float64
+            if method == "derivative":
+                assert torch.equal(value, gradient) or torch.allclose(value, gradient, rtol=1e-14, atol=0)
+            else:
+                hessian = torch.autograd.functional.hessian(lambda w, n=name: penalty({n: w}), named[name].detach())
+                diagonal = torch.diag(hessian.reshape(6, 6)).view(2, 3)
+                torch.testing.assert_close(value, diagonal, rtol=1e-12, atol=1e-12)
+                assert hessian.count_nonzero() <= 6
+        assert torch.equal(named["a"].detach(), torch.tensor(first))
+    if hasattr(penalty, "residuals"):
+        squares = sum(r.square().sum() for r in penalty.residuals(named).values())
+        torch.testing.assert_close(squares, penalty.coefficient * penalty(named), rtol=1e-12, atol=1e-300)
 
 
 class Plane:

@@ -148,3 +148,139 @@ def test_full_batches_keep_the_tensors():
     (batch,) = loader
     assert batch.features.data_ptr() == features.data_ptr()
     assert math.isclose(batch.samples, 10)
+
+
+# ---------------------------------------------------------------------- several batches at once
+
+
+def numbers(n, width, dtype=torch.float32, uniform=False):
+    """Rows of some width, which chunks of aligned batches depend on."""
+    rows = torch.arange(n, dtype=dtype)
+    weight = torch.ones(n, dtype=dtype) if uniform else rows + 1
+    return rows[:, None] + torch.arange(width, dtype=dtype) / 100, rows[:, None] * 2, weight
+
+
+def in_chunks(loader, position, counts):
+    """The batches that calls for so many each give."""
+    batches = []
+    for count in counts:
+        chunks = list(loader.chunks(position, count, lambda rows: rows))
+        assert sum(len(chunk.batches) for chunk in chunks) == count
+        for chunk in chunks:
+            assert chunk.uniform == all(bool((b.weight == 1).all()) for b in chunk.batches)
+            batches += chunk.batches
+        position += count
+    return batches
+
+
+def alike(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert (a.samples, a.micro_batches) == (b.samples, b.micro_batches)
+        for mine, other in zip(a[:3], b[:3], strict=True):
+            assert torch.equal(mine, other)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(1, 17),
+    st.booleans(),
+    st.booleans(),
+    st.data(),
+)
+def test_chunks_hold_the_batches_of_the_epoch(n, world, batch_size, width, shuffle, uniform, data):
+    for rank in range(world):
+        options = {"batch_size": batch_size, "shuffle": shuffle, "seed": 4, "rank": rank, "world": world}
+        loader = Loader(*numbers(n, width, uniform=uniform), **options)
+        loader.set_epoch(2)
+        expected = list(loader)
+        position = data.draw(st.integers(0, len(expected) - 1))
+        counts = data.draw(st.lists(st.integers(1, 9), max_size=5))
+        counts = [c for i, c in enumerate(counts) if position + sum(counts[: i + 1]) <= len(expected)]
+        alike(in_chunks(loader, position, counts), expected[position : position + sum(counts)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("batch_size", "width"), [(16, 1), (8, 2), (4, 4), (1, 16), (16, 3), (32, 5)])
+def test_aligned_batches_are_read_together_and_start_where_tensors_do(batch_size, width, shuffle, dtype):
+    loader = Loader(*numbers(1000, width, dtype), batch_size=batch_size, shuffle=shuffle)
+    single, *several = loader.chunks(0, len(loader), lambda rows: rows)
+    assert len(single.batches) == 1, "before it is known how wide a row is"
+    assert len(several) < len(loader) / 4
+    assert all(b.features.data_ptr() % 64 == 0 for chunk in several for b in chunk.batches)
+    (again,) = loader.chunks(0, 5, lambda rows: rows)
+    assert len(again.batches) == 5
+
+
+@pytest.mark.parametrize(("batch_size", "width"), [(7, 3), (5, 1), (16, 0)])
+def test_batches_that_would_start_anywhere_are_read_singly(batch_size, width):
+    loader = Loader(*numbers(100, width), batch_size=batch_size)
+    assert all(len(chunk.batches) == 1 for chunk in loader.chunks(0, len(loader), lambda rows: rows))
+
+
+def test_large_batches_are_read_singly():
+    """What does not fit into a cache is used while it is warm."""
+    loader = Loader(*numbers(5 * 2**13, 16), batch_size=2**13)
+    assert [len(chunk.batches) for chunk in loader.chunks(0, 5, lambda rows: rows)] == [1] * 5
+
+
+def test_one_weight_that_is_not_1_makes_a_chunk_uneven():
+    features, target, weight = numbers(160, 1, uniform=True)
+    weight[100] = 2.0
+    loader = Loader(features, target, weight, batch_size=16)
+    chunks = list(loader.chunks(0, 10, lambda rows: rows))
+    uniform = {id(b): chunk.uniform for chunk in chunks for b in chunk.batches}
+    batches = [b for chunk in chunks for b in chunk.batches]
+    assert not uniform[id(batches[6])]
+    assert batches[6].weight.tolist() == [1.0] * 4 + [2.0] + [1.0] * 11
+    assert all((b.weight == 1).all() for i, b in enumerate(batches) if i != 6)
+
+
+def test_rows_are_placed_before_they_are_cut():
+    placed = []
+
+    def place(rows):
+        placed.append(len(rows.target))
+        return type(rows)(*(tensor + 1 for tensor in rows))
+
+    loader = Loader(*numbers(160, 1, uniform=True), batch_size=16)
+    batches = [b for chunk in loader.chunks(0, 10, place) for b in chunk.batches]
+    assert sum(placed) == 160
+    assert len(placed) < 10
+    assert [b.target[0].item() for b in batches] == [32.0 * i + 1 for i in range(10)]
+    assert all((b.weight == 2).all() for b in batches)
+
+
+def test_a_loader_is_asked_ahead_of_each_batch_from_where_it_stands():
+    """And goes on behind what was taken."""
+    asked = []
+
+    def ahead(loader, position):
+        asked.append(position)
+        return min(3, len(loader) - 1 - position)
+
+    loader = make(95, batch_size=10, ahead=ahead)
+    given_out = [rows_of(batch)[0] for batch in loader]
+    assert asked == [0, 4, 8]
+    assert given_out == [30.0, 70.0, 90.0]
+    assert loader.state_dict()["position"] == 10
+
+
+def test_a_restored_loader_asks_ahead_from_where_it_goes_on():
+    asked = []
+    loader = make(95, batch_size=10, ahead=lambda loader, position: asked.append(position) or 0)
+    loader.load_state_dict({"epoch": 0, "position": 6})
+    assert [rows_of(batch)[0] for batch in loader] == [60.0, 70.0, 80.0, 90.0]
+    assert asked == [6, 7, 8, 9]
+
+
+def test_windows_go_on_behind_what_was_taken():
+    """Samples and micro-batches are those of the batch's own step."""
+    taken = iter([2, 0, 3, 0, 0])
+    loader = make(95, batch_size=10, ahead=lambda loader, position: next(taken))
+    found = [(rows_of(batch)[0], batch.samples, batch.micro_batches) for batch in loader]
+    assert found == [(20.0, 10, 1), (30.0, 10, 1), (70.0, 10, 1), (80.0, 10, 1), (90.0, 5, 1)]

@@ -1,6 +1,6 @@
 """One rank of a small fit or evaluation; `test_ddp.py` starts it alone and under torchrun.
 
-Usage: worker.py fit|fit_each|evaluate JOB.json RESULT.pt
+Usage: worker.py fit|fit_each|steps|evaluate JOB.json RESULT.pt
 """
 
 import json
@@ -12,7 +12,9 @@ import numpy as np
 import torch
 import torch.distributed
 
+from compared_fits import Recorder
 from torchplug import ComponentModule, TabularData
+from torchplug.errors import NonFiniteGradientError
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore", message=r".*num_workers.*|.*GPU available.*")
@@ -50,7 +52,13 @@ def table(rows, kind, weighted):
 def build(job):
     torch.manual_seed(0)
     module = ComponentModule(
-        job["model"], job["loss"], job["optimizer"], job.get("regularizers", []), job.get("scheduler")
+        job["model"],
+        job["loss"],
+        job["optimizer"],
+        job.get("regularizers", []),
+        job.get("scheduler"),
+        engine=job.get("engine", "auto"),
+        steps_per_call=job.get("steps_per_call", "auto"),
     )
     frame = table(job["rows"], job.get("kind", "regression"), job.get("weighted", False))
     data = TabularData(
@@ -78,6 +86,34 @@ def fit_each(job):
         weights = torch.cat([p.detach().reshape(-1) for p in module.network.parameters()])
         outcome = None if module.outcome is None else module.outcome.name
         results[name] = {"weights": weights, "outcome": outcome, "iteration": vars(module.iteration)}
+    return results
+
+
+def steps(job):
+    """What several fits of minibatches leave: weights, rows, steps, or how they failed; in one process group."""
+    results = {}
+    for name, changes in job["fits"].items():
+        changed = {**job, **changes, "trainer": {**job["trainer"], **changes.get("trainer", {})}}
+        module, data = build(changed)
+        recorder, calls = Recorder(), []
+        step = module.execution.training_step
+        module.execution.training_step = lambda batch, step=step, calls=calls: (calls.append(1), step(batch))[1]
+        run = trainer(world=job["world"], **changed["trainer"])
+        run.loggers = [recorder]
+        failure = None
+        try:
+            run.fit(module, data)
+        except NonFiniteGradientError as error:
+            failure = str(error)
+        results[name] = {
+            "network": {key: value.clone() for key, value in module.network.state_dict().items()},
+            "optimizer": run.optimizers[0].state_dict(),
+            "rows": recorder.rows,
+            "steps": run.global_step,
+            "calls": len(calls),
+            "engine": module.execution.engine.name,
+            "failure": failure,
+        }
     return results
 
 
@@ -110,7 +146,7 @@ def evaluate(job):
 if __name__ == "__main__":
     what, job, result = sys.argv[1:]
     with open(job) as file:
-        outcome = {"fit": fit, "fit_each": fit_each, "evaluate": evaluate}[what](json.load(file))
+        outcome = {"fit": fit, "fit_each": fit_each, "steps": steps, "evaluate": evaluate}[what](json.load(file))
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     torch.save(outcome, f"{result}.{rank}")
     if torch.distributed.is_initialized():

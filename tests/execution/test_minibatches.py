@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -43,7 +45,7 @@ class Trainer:
     global_step = 0
     current_epoch = 0
     log_every_n_steps = 2
-    precision_plugin = None
+    precision_plugin = SimpleNamespace(precision="32-true", forward_context=nullcontext)
     train_dataloader = None
 
     class strategy:  # noqa: N801 - Lightning's name
@@ -60,7 +62,8 @@ class Trainer:
 def started(lr=0.1, reduction="mean"):
     network = nn.Linear(2, 1)
     optimizer = Switching(network.parameters(), lr=lr)
-    execution = Minibatches()
+    execution = Minibatches(steps_per_call=1)
+    execution.take(optimizer)
     execution.start(Trainer(network, optimizer), StepObjective(network, Squared(), [], reduction))
     return network, optimizer, execution
 
@@ -115,7 +118,7 @@ def test_the_objective_of_a_sum_is_that_of_a_step():
 def test_a_copy_belongs_to_no_trainer():
     execution = started()[2]
     for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
-        assert vars(copied) == vars(Minibatches())
+        assert vars(copied) == vars(Minibatches(steps_per_call=1))
 
 
 def test_layers_that_thaw_are_guarded():
@@ -129,8 +132,32 @@ def test_layers_that_thaw_are_guarded():
 
 
 def test_running_mean_adds_in_float64():
-    means = RunningMeans(torch.device("cpu"))
+    means = RunningMeans(torch.device("cpu"), Squared())
     means.add(torch.tensor(1e8), 1)
     for _ in range(10):
         means.add(torch.tensor(1.0), 1)
     assert means.row(Trainer(None, None)).tolist() == [1e8 + 10, 11]
+
+
+def test_losses_that_were_left_for_later_are_those_of_now():
+    now, later = (RunningMeans(torch.device("cpu"), Squared()) for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    for rows in [*range(1, 300), 70_000, 5, 0, 1]:
+        scores, target = torch.randn(2, rows, 1, generator=generator)
+        weight = torch.rand(rows, generator=generator)
+        now.add((Squared()(scores, target) * weight).sum(dtype=torch.float64), rows)
+        later.defer(scores, target, weight)
+    trainer = Trainer(None, None)
+    for sums in ("row", "epoch", "row", "epoch"):  # the second time there is nothing
+        wanted, found = getattr(now, sums)(trainer), getattr(later, sums)(trainer)
+        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=0)
+
+
+def test_what_is_left_for_later_is_bounded():
+    means = RunningMeans(torch.device("cpu"), Squared())
+    for rows, kept in ((1, 127), (1000, 65_535)):
+        for _ in range(500):
+            means.defer(torch.zeros(rows, 1), torch.ones(rows, 1), torch.ones(rows))
+            assert len(means._deferred) <= 127
+            assert means._deferred_rows <= kept
+    assert means.epoch(Trainer(None, None)).tolist() == [500 * 1001] * 2

@@ -12,9 +12,14 @@ from lightning.pytorch.callbacks import (
     Timer,
     TQDMProgressBar,
 )
+from torch import nn
 
-from compared_fits import Fit, assert_alike, differences, rows
+from compared_fits import Fit, assert_alike, differences, made, rows
 from torchplug import use
+
+
+class NoChain(nn.Sequential):
+    """A subclass may compute anything, so its optimizer sees single parameters."""
 
 
 def every(steps, **settings):
@@ -102,21 +107,18 @@ LOOKS = {
     "limited-to-half": {"limit_train_batches": 0.5, "callbacks": every(4)},
     "limited-validation": {"limit_val_batches": 1, "val_check_interval": 4},
     "overfitted-5": {"overfit_batches": 5, "max_epochs": 4},
-    "overfitted-half": {"overfit_batches": 0.5},
+    "overfitted-half": {"overfit_batches": 0.5, "data": lambda: rows(split=[1.0])},
     "reloaded": {"reload_dataloaders_every_n_epochs": 1, "max_epochs": 3},
-    # what shows and watches
-    "timed": {"callbacks": lambda _: [Timer(datetime.timedelta(hours=1), interval="step")]},
     "anomalies-detected": {"detect_anomaly": True, "max_epochs": 1},
     "without-a-logger": {"logger": False},
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*You have turned on")  # Lightning's remark on overfit_batches
-@pytest.mark.parametrize("engine", ["auto", "autograd"])
 @pytest.mark.parametrize("name", LOOKS)
-def test_looks_see_the_same(tmp_path, name, engine):
+def test_looks_see_the_same(tmp_path, name):
     steps_singly = name in ("validated-every-step", "saved-every-step")
-    single = assert_alike(tmp_path, engine, runs_ahead=not steps_singly, **LOOKS[name])
+    single = assert_alike(tmp_path, "auto", runs_ahead=not steps_singly, **LOOKS[name])
     bounds = {"max-steps-within-an-epoch": 30, "max-steps-alone": 9, "limited-to-9": 36, "overfitted-5": 20}
     assert single.run.global_step == bounds.get(name, single.run.global_step)
     if name.startswith("stopped"):
@@ -138,54 +140,49 @@ def test_checkpoints_are_the_same(tmp_path, engine, optimizer):
             assert differences(one, other) == []
 
 
-ROUTES = {"7-1-64": (7, 1, 64), "1-64-7": (1, 64, 7), "auto-auto-auto": ("auto", "auto", "auto")}
+ROUTES = {"7-1-64": (7, 1, 64), "1-64-7": (1, 64, 7)}
 
 
 @pytest.mark.parametrize("engine", ["auto", "autograd"])
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("optimizer", ["adamw", use("nesterov", lr=0.02), use("momentum", lr=0.02)])
-def test_a_fit_goes_on_within_an_epoch(tmp_path, engine, route, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [("adamw", None), (use("nesterov", lr=0.02), None), ("sgd", use("cosine", interval="step")), ("adam", "plateau")],
+    ids=["adamw", "nesterov", "sgd-cosine", "adam-plateau"],
+)
+def test_a_fit_goes_on_within_an_epoch(tmp_path, engine, route, optimizer, scheduler):
     """Broken off at step 10 and at step 35, of 66, and gone on with by other numbers of steps."""
-    options = {
-        "optimizer": optimizer,
-        "scheduler": use("cosine", interval="step"),
-        "max_epochs": 3,
-        "val_check_interval": 5,
-    }
-    whole = Fit(_made(tmp_path / "whole"), 1, engine, **options)().everything()
-    resume, written = None, []
-    for number, steps in enumerate(ROUTES[route]):
-        folder = _made(tmp_path / str(number))
-        callbacks = every(5)
-        fit = Fit(folder, steps, engine, resume=resume, callbacks=callbacks, **options)
-        last = number == 2
-        if not last:  # a folder of its own, that is as if the process had died after it
-            resume = folder / f"step={(10, 35)[number]}.ckpt"
-        fit()
-        stop = len(fit.recorder.rows) if last else None
-        written.append(fit.recorder.rows[:stop])
+    options = {"optimizer": optimizer, "scheduler": scheduler, "max_epochs": 3, "val_check_interval": 11}
+    whole = Fit(made(tmp_path / "whole"), 1, engine, **options)().everything()
+    resume = None
+    for steps, broken_off in zip(ROUTES[route], (10, 35, None), strict=True):
+        folder = made(tmp_path / str(steps))
+        fit = Fit(folder, steps, engine, resume=resume, callbacks=every(5), **options)()
+        resume = folder / f"step={broken_off}.ckpt"  # as if the process had died right after it
     found = fit.everything()
     for thing in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert differences(whole["checkpoint"][thing], found["checkpoint"][thing], thing) == []
-    assert found["steps"] == whole["steps"] == 66
-    expected = [[step, row] for step, row in whole["rows"] if "train/loss" in row and step >= 35]
-    got = [[step, row] for step, row in written[-1] if "train/loss" in row]
-    assert differences(expected, got) == []
+    assert found["steps"] == 66
+    # rows and means begin anew where a fit goes on; it logs every step
+    expected = [row for row in whole["rows"] if row[0] >= 35 and "train/loss" in row[1]]
+    assert differences(expected, [row for row in found["rows"] if "train/loss" in row[1]]) == []
 
 
-def _made(folder):
-    folder.mkdir()
-    return folder
+@pytest.mark.parametrize(("first", "second"), [(NoChain, nn.Sequential), (nn.Sequential, NoChain)])
+@pytest.mark.parametrize("optimizer", ["adamw", "nesterov"])
+def test_a_fit_goes_on_whatever_its_optimizer_sees(tmp_path, first, second, optimizer):
+    """Single parameters after one flat tensor of them, and the other way round."""
 
+    def fit(folder, kind, resume=None):
+        def network():
+            return kind(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
 
-def test_a_checkpoint_of_single_parameters_is_gone_on_with_by_flat_ones(tmp_path):
-    """Its layout is the same, whatever the optimizer saw."""
-    options = {"optimizer": "adamw", "max_epochs": 2, "precision": "64-true"}
-    whole = Fit(_made(tmp_path / "whole"), 7, "auto", **options)()
-    first = Fit(_made(tmp_path / "first"), 1, "autograd", **{**options, "max_epochs": 1, "callbacks": every(22)})()
-    assert first.run.global_step == 22
-    second = Fit(_made(tmp_path / "second"), 7, "auto", resume=tmp_path / "first" / "step=22.ckpt", **options)()
-    assert differences(whole.parameters, second.parameters, within=1e-12) == []
+        options = {"optimizer": optimizer, "precision": "64-true", "callbacks": every(15)}
+        return Fit(made(folder), 7, model=network, resume=resume, **options)()
+
+    whole = fit(tmp_path / "whole", first)
+    resumed = fit(tmp_path / "resumed", second, tmp_path / "whole" / "step=15.ckpt")
+    assert differences(whole.parameters, resumed.parameters, within=1e-12) == []
 
 
 # ---------------------------------------------------------------------- progress bars
@@ -194,7 +191,7 @@ def test_a_checkpoint_of_single_parameters_is_gone_on_with_by_flat_ones(tmp_path
 @pytest.mark.parametrize("rate", [1, 4, 10, 100])
 def test_a_progress_bar_ends_full_and_changes_nothing(tmp_path, rate, capsys):
     def fit(folder, steps, **settings):
-        return Fit(_made(folder), steps, **settings)()
+        return Fit(made(folder), steps, **settings)()
 
     plain = fit(tmp_path / "plain", 1)
     bar = TQDMProgressBar(refresh_rate=rate)
@@ -214,18 +211,19 @@ def test_a_progress_bar_ends_full_and_changes_nothing(tmp_path, rate, capsys):
 
 
 def test_a_rich_progress_bar_changes_nothing(tmp_path, capsys):
-    plain = Fit(_made(tmp_path / "plain"), 1)()
+    plain = Fit(made(tmp_path / "plain"), 1)()
     options = {"callbacks": lambda _: [RichProgressBar()], "enable_progress_bar": True}
-    fitted = Fit(_made(tmp_path / "bar"), 7, **options)()
+    fitted = Fit(made(tmp_path / "bar"), 7, **options)()
     capsys.readouterr()
     assert fitted.calls < fitted.run.global_step
     assert differences(plain.parameters, fitted.parameters) == []
 
 
-def test_a_limit_of_time_ends_a_fit(tmp_path):
-    def endless(_):
-        return [Timer(datetime.timedelta(seconds=0.3), interval="step")]
-
-    fit = Fit(tmp_path, "auto", max_epochs=-1, callbacks=endless, data=lambda: rows(n=60))()
-    assert 0 < fit.run.global_step
-    assert fit.module.network is not None
+def test_a_limit_of_time_ends_a_fit_and_changes_nothing_before(tmp_path):
+    plain = Fit(made(tmp_path / "plain"), 1)()
+    hour = {"callbacks": lambda _: [Timer(datetime.timedelta(hours=1), interval="step")]}
+    fitted = Fit(made(tmp_path / "hour"), 7, **hour)()
+    assert fitted.calls < fitted.run.global_step
+    assert differences(plain.parameters, fitted.parameters) == []
+    short = Fit(made(tmp_path / "short"), max_epochs=-1, max_time={"seconds": 0.2})()
+    assert short.run.global_step > 0

@@ -33,6 +33,20 @@ def test_weights_equal_those_of_the_cpu(tmp_path, optimizer):
         np.testing.assert_allclose(got.detach().cpu().numpy(), expected.detach().numpy(), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("engine", ["chain", "autograd"])
+def test_running_ahead_gives_the_weights_of_single_steps(tmp_path, engine):
+    def weights(steps_per_call):
+        torch.manual_seed(0)
+        module = ComponentModule(
+            use("mlp", hidden=[8]), "mse", use("adam", lr=0.01), ["l2"], engine=engine, steps_per_call=steps_per_call
+        )
+        run = trainer(tmp_path, accelerator="gpu", devices=1, precision="64-true", max_epochs=5)
+        run.fit(module, TabularData("diabetes", batch_size=16))
+        return torch.cat([p.detach().reshape(-1) for p in module.parameters()]).cpu()
+
+    torch.testing.assert_close(weights(64), weights(1), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_every_precision_learns(tmp_path, precision):
     _, _, run = fitted(tmp_path, "gpu", precision=precision, max_epochs=40)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from torchplug.component import use
+from torchplug.recipe.parser import SUBCOMMANDS
 
 ACCEPTED = {
     # the defaults: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer
@@ -128,6 +129,13 @@ def test_a_configuration_file_of_subcommands_comes_before_them(command_of, tmp_p
     assert command.settings.trainer.max_epochs == 3
 
 
+def test_a_configuration_file_may_set_other_subcommands_too(command_of, monkeypatch, tmp_path):
+    (tmp_path / "my.yaml").write_text("fit: {trainer: {max_epochs: 3}}\ntest: {trainer: {limit_test_batches: 2}}")
+    assert command_of(["--config", "my.yaml", "fit"]).settings.trainer.max_epochs == 3
+    monkeypatch.setenv("TORCHPLUG_CONFIG", "my.yaml")
+    assert command_of(["fit"]).settings.trainer.max_epochs == 3
+
+
 def test_environment(command_of, monkeypatch):
     monkeypatch.setenv("TORCHPLUG_FIT__MODEL__OPTIMIZER", "sgd")
     monkeypatch.setenv("TORCHPLUG_FIT__MODEL__LOSS", "torchplug-robust:huber")
@@ -169,6 +177,23 @@ def test_help_of_a_component(run):
     assert status == 0
     assert "--model.optimizer.betas" in printed
     assert "type: float" in printed
+
+
+def test_help_lists_all_subcommands(run):
+    status, printed, _ = run(["--help"])
+    assert status == 0
+    for name, summary in SUBCOMMANDS.items():
+        assert f"{name} {summary.split()[0]}" in " ".join(printed.split())
+
+
+def test_help_of_one_subcommand(run):
+    status, printed, _ = run(["predict", "--help"])
+    assert status == 0
+    assert "--output" in printed
+
+
+def test_only_the_subcommand_asked_for_gets_a_parser(command_of):
+    assert list(command_of(["fit"]).parser.parent_parser.commands) == ["fit"]
 
 
 def test_help_names_components(run):

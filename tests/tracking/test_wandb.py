@@ -4,6 +4,7 @@ import os
 import pickle
 import socket
 import sys
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -127,6 +128,52 @@ def test_a_whole_run_reads_back_as_it_was_logged(run, start, recorded, capsys):
         f"wandb: offline; send this run with: wandb sync {os.path.relpath(seen.file.parent)}"
     ]
     assert "wandb" not in printed.err
+
+
+def test_training_does_not_wait_for_the_run_and_no_row_is_lost(run, start, recorded, monkeypatch):
+    import wandb
+
+    slow, init = threading.Event(), wandb.init
+
+    def waiting(**settings):
+        assert slow.wait(timeout=30)
+        return init(**settings)
+
+    monkeypatch.setattr(wandb, "init", waiting)
+    logger = start(mode="offline", id="abc123")
+    begun = logger.experiment  # as a Trainer asks for it when a fit starts
+    _log(logger, 0, 1)
+    slow.set()
+    assert begun.id == "abc123"
+    assert logger.experiment.id == "abc123"
+    _log(logger, 2)
+    logger.finish()
+    assert [(row["step"], row["a"]) for row in recorded(run.path).rows] == [(0, 0.0), (1, 1 / 3), (2, 2 / 3)]
+
+
+def test_a_job_that_ends_before_the_run_has_begun_loses_no_row(run, start, recorded):
+    logger = start(mode="offline")
+    _ = logger.experiment
+    _log(logger, 0, 1, 2)
+    logger.finish()
+    assert [row["a"] for row in recorded(run.path).rows] == [0.0, 1 / 3, 2 / 3]
+
+
+def test_a_client_that_fails_meanwhile_is_one_warning(start, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    logger = start(mode="offline")
+
+    def job():
+        begun = logger.experiment
+        _log(logger, 0, 1)
+        begun.anything(1)
+        _log(logger, 2)
+        logger.finish()
+        begun.anything(1)
+
+    with pytest.warns(UserWarning, match="not tracked; metrics.jsonl has everything") as caught:
+        job()
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(

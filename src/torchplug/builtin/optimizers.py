@@ -53,6 +53,8 @@ class SGD(ProximalAfterStep, Fused, torch.optim.SGD):
             return
         for group in self.param_groups:
             parameters, gradients = moved(group)
+            if not parameters:
+                continue
             lr: float = group["lr"]
             torch._fused_sgd_(
                 parameters,
@@ -254,6 +256,8 @@ class _FusedAdam(ProximalAfterStep, Fused):
             return
         for group in self.param_groups:
             parameters, gradients = moved(group)
+            if not parameters:
+                continue
             means, squares, steps = [], [], []
             for parameter in parameters:
                 state = self.state[parameter]

@@ -172,6 +172,10 @@ class Batches(ABC):
 
     def _start(self, batches: int) -> int:
         resume, self._resume = self._resume, None
+        if self._consumed is not None:
+            # A trainer that was asked for its loaders early, as by schedules that plan ahead, restores no state of theirs.
+            done = self._consumed()
+            return done if done < batches else 0
         if resume is None or resume[0] != self.epoch or resume[1] >= batches:
             return 0
         return resume[1]
@@ -194,6 +198,7 @@ class Loader(Batches):
     def __init__(self, features: Tensor, target: Tensor, weight: Tensor, **options: Any) -> None:
         super().__init__(len(features), **options)
         self.tensors = (features, target, weight)
+        self._uniform = bool((weight == 1).all())
         self._order: tuple[int, Tensor] | None = None
 
     def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
@@ -203,7 +208,9 @@ class Loader(Batches):
             return Rows(*(tensor[low:high] for tensor in self.tensors))
         indices = [self._indices(low, high) for low, high in spans]
         rows = indices[0] if len(indices) == 1 else torch.cat(indices)
-        return Rows(*(tensor.index_select(0, rows) for tensor in self.tensors))
+        features, target, weight = self.tensors
+        weights = weight[: len(rows)] if self._uniform else weight.index_select(0, rows)
+        return Rows(features.index_select(0, rows), target.index_select(0, rows), weights)
 
     def _indices(self, low: int, high: int) -> Tensor:
         if not self.shuffle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
+from torch.optim import Optimizer
 
 from torchplug.execution.progress import done_in_epoch
 
@@ -73,12 +75,15 @@ def why_single_steps(trainer: Trainer) -> str | None:
         return "gradients are accumulated"
     if trainer.precision not in _PRECISIONS:
         return f"precision {trainer.precision} scales or rounds in steps of its own"
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+    if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):  # DeepSpeed's derives from DDP's
         return f"the strategy {type(trainer.strategy).__name__} divides the parameters among devices"
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return "fast_dev_run looks at every step"
     if trainer.world_size > 1 and trainer.lightning_module is not None and _has_buffers(trainer.lightning_module):
         return "DDP makes the network's buffers alike before every step"
+    for optimizer in trainer.optimizers:
+        if _must_have_closure(optimizer):
+            return f"the optimizer {type(optimizer).__name__} evaluates gradients by itself"
     return _watcher(trainer)
 
 
@@ -141,10 +146,17 @@ def _has_buffers(module: LightningModule) -> bool:
     return next(module.buffers(), None) is not None
 
 
+def _must_have_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
 def _own_class(module: LightningModule) -> type:
     """The class of this package that the module is, or derives from: whose hooks are known."""
     return next((kind for kind in type(module).__mro__ if kind.__module__.startswith("torchplug.")), LightningModule)
 
 
 def _overridden(thing: object, base: type, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if getattr(type(thing), name) is not getattr(base, name)]
+    """The methods that the thing does not have from the base: its class's, or given to it alone."""
+    own = vars(thing)
+    return [name for name in names if name in own or getattr(type(thing), name) is not getattr(base, name)]

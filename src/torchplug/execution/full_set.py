@@ -17,6 +17,7 @@ from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
 from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
+from torchplug.execution.progress import write_row
 from torchplug.objective import Objective, StepObjective
 
 _REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -209,11 +210,11 @@ class FullSet:
         for parameter, part in zip(self._objective.parameters, self._objective.split(point), strict=True):
             parameter.copy_(part)
 
-    def after_batch(self) -> dict[str, Tensor]:
+    def after_batch(self) -> None:
         """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
         iteration = self.iteration
         if iteration is None or iteration == self._logged:
-            return {}
+            return
         self._logged = iteration
         row = {
             "train/loss": self._objective.loss_value(),
@@ -223,12 +224,7 @@ class FullSet:
             "train/damping": iteration.damping,
             "train/evaluations": iteration.evaluations,
         }
-        known = {name: float(value) for name, value in row.items() if value is not None}
-        # Lightning's own rows of this step, those of the validation among them, count from 0
-        step = self._trainer.global_step - 1
-        for logger in self._trainer.loggers:
-            logger.log_metrics({**known, "epoch": self._trainer.current_epoch}, step=step)
-        return {}
+        write_row(self._trainer, {name: float(value) for name, value in row.items() if value is not None})
 
     def after_epoch(self) -> dict[str, Tensor]:
         """The data's part of F after the step."""

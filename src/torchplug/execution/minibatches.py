@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
@@ -15,6 +16,7 @@ from torchplug.engine import Engine, GradientEngine, choose
 from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, average
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
+from torchplug.execution.progress import write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
 from torchplug.flat_storage import FlatGroups, FlatStorage
@@ -53,7 +55,7 @@ class Minibatches:
         self._objective: StepObjective
         self._trainer: Trainer
         self._means: RunningMeans
-        self._optimizer: Optimizer
+        self._optimizer: Optimizer | None = None
         self._storage: FlatStorage | None = None
         self._flat: FlatGroups | None = None
         self._guard: GradientGuard | None = None
@@ -65,7 +67,6 @@ class Minibatches:
         self._due = False
         self._stepped = False
         self._own_hooks = 0
-        self._passed: dict[str, Tensor] = {}
         self._run_ahead: RunAhead | None = None
         self._averaging: ParameterAveraging | None = None
 
@@ -120,7 +121,8 @@ class Minibatches:
         if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
             return arranged
         self._storage = FlatStorage([[p for _, p in group["params"]] for group in groups])
-        if flat:
+        finetuned = any(isinstance(c, BaseFinetuning) for c in trainer.callbacks)  # type: ignore[attr-defined]
+        if flat and not finetuned:  # which sorts the network's own parameters
             self._flat = FlatGroups(self._storage)
             arranged = self._flat.of(arranged)
         return arranged
@@ -141,12 +143,15 @@ class Minibatches:
         _refuse_single_rows(objective.network, trainer.train_dataloader)
         self._trainer = trainer
         optimizer = trainer.optimizers[0]
+        if optimizer is not self._optimizer:  # a module may build another
+            self._release()
+            self.take(optimizer)
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._watched = self._trainable()
         self._means = RunningMeans(self._watched[0][1].device, objective.loss)
         self._watch(objective)
         self._step = self._row_at = trainer.global_step
-        self._stepped, self._passed = False, {}
+        self._stepped = False
         self._run_ahead = None
         most = steps_per_call(self._asked_steps, objective.network, getattr(trainer.train_dataloader, "batch_size", 1))
         if most > 1 and why_single_steps(trainer) is None:
@@ -176,7 +181,7 @@ class Minibatches:
 
     def _release(self) -> None:
         """Give parameters and optimizer back as they came."""
-        if self._flat is not None:
+        if self._flat is not None and self._optimizer is not None:
             self._flat.dissolve(self._optimizer)
         if self._storage is not None:
             self._storage.release()
@@ -242,8 +247,9 @@ class Minibatches:
         return update
 
     def _step_hooks(self) -> int:
-        optimizer = self._optimizer
-        return len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks)
+        own: Any = self._optimizer
+        hooks = own._optimizer_step_pre_hooks, own._optimizer_step_post_hooks
+        return sum(map(len, (*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)))
 
     # ------------------------------------------------------------------ what both have
 
@@ -275,21 +281,14 @@ class Minibatches:
             self._averaging.after_step(self._step)
         self._stepped = True
 
-    def after_batch(self) -> dict[str, Tensor]:
-        """At the logging interval look at the device, and give the row to log; else nothing.
-
-        A row that was written in passing since the trainer's last step is given again, for callbacks to see.
-        """
+    def after_batch(self) -> None:
+        """At the logging interval look at the device, and write a row."""
         if not self._stepped:
             # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
-            return {}
+        elif self._due:
+            write_row(self._trainer, self.row())
         self._stepped = False
-        passed, self._passed = self._passed, {}
-        if not self._due:
-            return passed
-        row, self._passed = self.row(), {}
-        return row
 
     def row(self) -> dict[str, Tensor]:
         """Look at the device, and give the row to log."""
@@ -305,7 +304,6 @@ class Minibatches:
         if self._gradient_norm is not None:
             row["train/gradient_norm"] = self._gradient_norm
         self._row_at = self._step
-        self._passed = row
         return row
 
     def _parameters(self) -> list[Tensor]:

@@ -1,8 +1,12 @@
-"""Lightning's own counters of a fit; nothing else of this package writes to them."""
+"""Lightning's own counters and metrics of a fit; nothing else of this package writes to them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 
 def done_in_epoch(trainer: Trainer) -> int:
@@ -21,3 +25,13 @@ def advance(trainer: Trainer, steps: int) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None, "a fit that trains has one"
     fetcher.fetched += steps
+
+
+def write_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
+    """Give the loggers a row of the step under way, and callbacks its values.
+
+    `LightningModule.log` would do it for steps of Lightning's alone, and at ten times the cost.
+    """
+    connector = trainer._logger_connector
+    connector.log_metrics(dict(row))  # type: ignore[arg-type]
+    connector._callback_metrics.update({name: torch.as_tensor(value) for name, value in row.items()})

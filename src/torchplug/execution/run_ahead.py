@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchplug.batch import Batch, Chunk, Rows
 from torchplug.execution.calls import steps_until_a_look
-from torchplug.execution.progress import advance
+from torchplug.execution.progress import advance, write_row
 
 
 class Chunks(Protocol):
@@ -96,9 +96,11 @@ class RunAhead:
             for monitor in self._monitors:
                 monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
         execution.optimizer_step(partial(self._train_on, batch, uniform), self._clips)
-        if due:
-            self._trainer._logger_connector.log_metrics(execution.row())
-        self._uncounted += 1
+        try:
+            if due:
+                write_row(self._trainer, execution.row())
+        finally:
+            self._uncounted += 1  # after the row, which has the number of steps before it
         if self._scheduled:
             self._count()
             self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)

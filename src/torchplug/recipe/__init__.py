@@ -1,6 +1,9 @@
 """What recipes share: a command line, and the way from its settings to a finished run."""
 
-from torchplug.recipe.command import Command, parse, reports_errors
-from torchplug.recipe.parser import Settings
+from torchplug.recipe.collector import paused_collector
+
+with paused_collector():
+    from torchplug.recipe.command import Command, parse, reports_errors
+    from torchplug.recipe.parser import Settings
 
 __all__ = ["Command", "Settings", "parse", "reports_errors"]

@@ -19,9 +19,19 @@ from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.recipe import running
 from torchplug.recipe.checkpoint import Origin, locate
+from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.messages import one_line
-from torchplug.recipe.parser import RecipeParser, Settings, build, misplaced, read, subcommand_of, with_subcommand
+from torchplug.recipe.parser import (
+    RecipeParser,
+    Settings,
+    addressed,
+    build,
+    misplaced,
+    read,
+    subcommand_of,
+    with_subcommand,
+)
 
 _GRACE_SECONDS = 3.0
 
@@ -107,6 +117,8 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         CheckpointError: if `--ckpt_path` leads nowhere.
     """
     own = arguments is None
+    if own:
+        leave_to_the_system()
     arguments = with_subcommand(sys.argv[1:] if arguments is None else arguments)
     recipe = Path(script).stem
     arguments, origin = locate(arguments, recipe)
@@ -118,7 +130,7 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         raise ConfigurationError(trouble)
     if origin is not None:
         settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
-    parser = build(Path(script).name, settings)
+    parser = build(Path(script).name, settings, addressed(arguments))
     try:
         config = read(parser, arguments)
     except argparse.ArgumentError as error:

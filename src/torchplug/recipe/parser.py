@@ -91,12 +91,13 @@ class RecipeParser(LightningArgumentParser):
         return text.replace("[CLASS_PATH_OR_NAME]", "[NAME]").replace("known subclasses:", "known:")
 
 
-def build(program: str, settings: Settings) -> RecipeParser:
+def build(program: str, settings: Settings, commands: Sequence[str] = tuple(SUBCOMMANDS)) -> RecipeParser:
     """The parser of a recipe, its settings as defaults.
 
     Args:
         program: the name that help and errors show.
         settings: the defaults.
+        commands: the subcommands that it has.
     """
     jsonargparse.set_loader(_PARSER_MODE, load_yaml, exceptions=(YAMLError,))
     # Configuration can name our components and Lightning's classes, and nothing else: any other
@@ -112,9 +113,9 @@ def build(program: str, settings: Settings) -> RecipeParser:
     parser = RecipeParser(prog=program, description=_DESCRIPTION, **common)
     parser.add_argument("-c", "--config", action=_CONFIG_FILE, help="Configuration file, YAML or JSON.")
     subcommands = parser.add_subcommands()
-    for name, summary in SUBCOMMANDS.items():
-        parser.commands[name] = _subcommand(name, summary, settings, common)
-        subcommands.add_subcommand(name, parser.commands[name], help=summary)
+    for name in commands:
+        parser.commands[name] = _subcommand(name, SUBCOMMANDS[name], settings, common)
+        subcommands.add_subcommand(name, parser.commands[name], help=SUBCOMMANDS[name])
     return parser
 
 
@@ -248,6 +249,15 @@ def subcommand_of(arguments: Sequence[str]) -> str | None:
         position += 1 if "=" in arguments[position] else 2
     following = arguments[position] if position < len(arguments) else "-"
     return None if following.startswith("-") else following
+
+
+def addressed(arguments: Sequence[str]) -> Sequence[str]:
+    """The subcommands that a command line can speak to: its own alone, where nothing stands before that.
+
+    Others are listed by `--help`, and set by a configuration file of all subcommands.
+    """
+    alone = arguments[0] in SUBCOMMANDS and f"{ENVIRONMENT_PREFIX}_CONFIG" not in os.environ
+    return arguments[:1] if alone else list(SUBCOMMANDS)
 
 
 def misplaced(arguments: Sequence[str]) -> str | None:

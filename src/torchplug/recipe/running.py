@@ -113,11 +113,11 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     refuse_unlogged(trainer, module.epoch_metrics(validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
-    _describe(command, module, data, directory)
-    wandb = _attach(trainer, command, module, data, directory)
+    wandb = _record(command, module, data, directory)
+    _attach(trainer, module, data, directory, wandb)
     _say_notes([*data.notes, *module.assembly.notes(module.network)])
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+        _train(trainer, module, data, file, wandb)
     except SystemExit:
         if trainer.state.status != TrainerStatus.INTERRUPTED:
             raise
@@ -128,9 +128,6 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         if error.exit_status == 2 and fresh and first_rank():
             shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
         raise
-    finally:
-        if wandb is not None:
-            wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
     if first_rank():
         if isinstance(module.network, Linear):
             directory.write_coefficients(module.coefficient_table())
@@ -139,6 +136,17 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
             print(describe_outcome(module))
         print_summary(trainer.callback_metrics, directory)
     return STALLED if module.outcome is not None and module.outcome.name == "stalled" else 0
+
+
+def _train(
+    trainer: lightning.Trainer, module: ComponentModule, data: TabularData, file: str | None, wandb: WandbLogger | None
+) -> None:
+    """Fit, and end the W&B run whatever happens, before anybody else touches the run directory."""
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+    finally:
+        if wandb is not None:
+            wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
 
 def _say_notes(notes: Sequence[str]) -> None:
@@ -218,29 +226,30 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
 _COMMANDS = {"fit": _fit, "validate": _validate, "test": _test, "predict": _predict}
 
 
-def _describe(command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory) -> None:
-    """Write what runs and where it comes from, before the first step."""
-    directory.write_config(command.config())
-    directory.write_provenance(_provenance(command, module, data))
-
-
-def _provenance(command: Command, module: ComponentModule, data: TabularData) -> dict[str, Any]:
+def _record(
+    command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory
+) -> WandbLogger | None:
+    """Write what runs and where it comes from, before the first step; W&B is told the same."""
+    config = command.config()
     components = [component.entry for component in module.components]
-    return provenance(registry().plugins, components, data.fingerprint, command.settings.seed_everything)
+    origins = provenance(registry().plugins, components, data.fingerprint, command.settings.seed_everything)
+    directory.write_config(config)
+    directory.write_provenance(origins)
+    return wandb_logger(Tracking(**command.settings.tracking.as_dict()), directory, load_yaml(config), origins)
 
 
 def _attach(
-    trainer: lightning.Trainer, command: Command, module: ComponentModule, data: TabularData, directory: RunDirectory
-) -> WandbLogger | None:
+    trainer: lightning.Trainer,
+    module: ComponentModule,
+    data: TabularData,
+    directory: RunDirectory,
+    wandb: WandbLogger | None,
+) -> None:
     """Give the trainer its loggers and callbacks."""
-    tracking = Tracking(**command.settings.tracking.as_dict())
-    config = load_yaml(command.config())
-    wandb = wandb_logger(tracking, directory, config, _provenance(command, module, data))
     trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
     watching = ConvergenceTable() if module.assembly.sees_full_set else LearningRateMonitor()
     trainer.callbacks.extend([watching, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
-    return wandb
 
 
 class KeepOnInterrupt(Callback):

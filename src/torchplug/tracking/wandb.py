@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,7 +65,8 @@ def wandb_logger(
 class WandbLogger(lightning_loggers.WandbLogger):
     """Lightning's logger, made safe: whatever goes wrong at W&B is one warning, and training goes on.
 
-    The run begins with the first use on rank 0. If the server refuses, or does not answer in time
+    The run begins on rank 0 when a Trainer asks for `experiment`, in a thread of its own: training
+    starts meanwhile, and rows wait for the run. If the server refuses, or does not answer in time
     (10 s for the login, 30 s for the run), it is offline; if W&B fails later on, logging to it
     stops. Values are those of metrics.jsonl. Call `finish` at the end of the job: it waits for
     uploads, for two minutes at most.
@@ -81,16 +83,31 @@ class WandbLogger(lightning_loggers.WandbLogger):
         self._directory = directory
         self._config = dict(config)
         self._defined: set[str] = set()
+        self._beginning: Future[Run | None] | None = None
+        self._rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._failed = False
         self._attach_id: str | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, begun when first asked for; an object that does nothing where there is none."""
+        """The W&B run, or what becomes the run when it is used; an object that does nothing where there is none."""
         if self._experiment is None and not self._failed:
+            if self._beginning is None:
+                thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
+                self._beginning = thread.submit(self._begin)
+                thread.shutdown(wait=False)
+            if not self._beginning.done():
+                return _Beginning(self)
+        return self._run() or DummyLogger().experiment
+
+    def _run(self) -> Any:
+        """The run, waited for where it is still beginning; None where there is none."""
+        if self._experiment is None and self._beginning is not None:
+            self._experiment = self._beginning.result()
+        elif self._experiment is None and not self._failed:
             self._experiment = self._begin()
-        return self._experiment or DummyLogger().experiment
+        return self._experiment
 
     @override
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -99,16 +116,26 @@ class WandbLogger(lightning_loggers.WandbLogger):
     @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        run = self.experiment
+        self._rows.append((plain_values(metrics), step))
+        if self._beginning is None or self._beginning.done():
+            self._log_rows()
+
+    @rank_zero_only
+    def _log_rows(self) -> None:
+        """Log the rows that have come so far."""
+        run, rows = self._run(), self._rows
+        self._rows = []
         if self._failed:
             return
-        try:
-            for name in sorted(metrics.keys() - self._defined):
-                self._define(run, name)
-            run.log({**plain_values(metrics), STEP: step})
-        except Exception as error:
-            self._failed = True
-            _warn(f"logging stopped at step {step}, training goes on", error)
+        for values, step in rows:
+            try:
+                for name in sorted(values.keys() - self._defined):
+                    self._define(run, name)
+                run.log({**values, STEP: step})
+            except Exception as error:
+                self._failed = True
+                _warn(f"logging stopped at step {step}, training goes on", error)
+                return
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
@@ -117,8 +144,10 @@ class WandbLogger(lightning_loggers.WandbLogger):
         Args:
             exit_code: 0 marks the run as finished, anything else as failed.
         """
+        if self._beginning is not None:
+            self._log_rows()
         run: Any = self._experiment
-        self._experiment, self._failed = None, True
+        self._experiment, self._beginning, self._failed = None, None, True
         if run is None:
             return
         folder = os.path.relpath(Path(run.dir).parent)
@@ -136,8 +165,10 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
-        _ = self.experiment
-        return {**self.__dict__, "_experiment": None, "_attach_id": getattr(self._experiment, "_attach_id", None)}
+        if not self._failed:
+            self._log_rows()
+        attach = getattr(self._experiment, "_attach_id", None)
+        return {**self.__dict__, "_experiment": None, "_beginning": None, "_attach_id": attach}
 
     def _begin(self) -> Run | None:
         # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
@@ -220,6 +251,16 @@ class WandbLogger(lightning_loggers.WandbLogger):
         artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
         artifact.add_file(str(self._directory.best))
         run.log_artifact(artifact, aliases=["best"])
+
+
+class _Beginning:
+    """Stands for the run while it begins; whoever wants something of it waits."""
+
+    def __init__(self, logger: WandbLogger) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger._run() or DummyLogger().experiment, name)
 
 
 def _warn(what: str, error: BaseException | None = None) -> None:

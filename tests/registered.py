@@ -1,0 +1,43 @@
+"""Every registered component, whoever owns it: what conformance tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from torchplug import Family, Need
+from torchplug.registry import Entry, registry
+
+# Values for parameters that have no default.
+GIVEN = {("scheduler", "manual"): {"table": {2: 0.01}}}
+
+
+def components(*families: Family, having: Callable[[Entry], bool] = lambda _: True) -> pytest.MarkDecorator:
+    """Run a test for each of these."""
+    entries = [entry for family in families for entry in registry().entries(family) if having(entry)]
+    return pytest.mark.parametrize("entry", entries, ids=lambda e: f"{e.family.value}-{e.name}")
+
+
+def parameters_for(entry: Entry) -> dict[str, object]:
+    """What must be given to build it."""
+    return dict(GIVEN.get((entry.family.value, entry.name), {}))
+
+
+def resolved(entry: Entry, **parameters: object):
+    """The component with these parameters."""
+    spec = {"name": entry.qualified_name, "parameters": parameters_for(entry) | parameters}
+    return registry().resolve(entry.family, spec)
+
+
+def weights(count: int = 1) -> list[nn.Parameter]:
+    """Small matrices to optimize."""
+    generator = torch.Generator().manual_seed(11)
+    return [nn.Parameter(torch.randn(2, 3, generator=generator, dtype=torch.float64)) for _ in range(count)]
+
+
+def sees_full_set(entry: Entry) -> bool:
+    """Whether it is an optimizer that sees the whole training set."""
+    return Need.OBJECTIVE in entry.component.needs
