@@ -35,6 +35,16 @@ _NEEDS_LABELS = frozenset({"accuracy", "auroc", "average_precision", "macro_f1"}
 """Undefined where the targets are probabilities rather than classes."""
 
 
+def epoch_metrics(kind: str, validated: bool) -> list[str]:
+    """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
+
+    Args:
+        kind: the loss's.
+        validated: whether there is a validation part.
+    """
+    return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *NAMES[kind]) if validated)]
+
+
 class Evaluation(nn.Module):
     r"""The metrics of one part of the data, exact over any number of batches and ranks.
 

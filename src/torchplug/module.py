@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import polars
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from torchplug.assembly import Assembly, SpecLike, check_network
@@ -21,7 +21,7 @@ from torchplug.component import Iteration, Outcome
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
-from torchplug.metrics import NAMES
+from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
@@ -155,6 +155,8 @@ class ComponentModule(lightning.LightningModule):
         if isinstance(self.execution, FullSet):
             optimizer = self.assembly.build_optimizer(self._parameter_groups(), problem)
             self.execution.refuse(optimizer, problem, data.training_set)
+        else:
+            self.execution.refuse_engine(problem)
 
     def _build_network(self, inputs: int, outputs: int) -> None:
         assert self.assembly.model is not None, "a network is missing only where a model was named"
@@ -205,18 +207,9 @@ class ComponentModule(lightning.LightningModule):
     def _check_monitor(self, monitor: str) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        known = ["train/loss", *self.epoch_metrics(validated)]
+        known = ["train/loss", *epoch_metrics(self.loss.kind, validated)]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
-
-    def epoch_metrics(self, validated: bool) -> list[str]:
-        """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
-
-        Args:
-            validated: whether there is a validation part.
-        """
-        names = ("loss", *NAMES[self.loss.kind]) if validated else ()
-        return ["train/epoch_loss", *(f"val/{name}" for name in names)]
 
     # ------------------------------------------------------------------ training
 
@@ -232,12 +225,13 @@ class ComponentModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Parameters, optimizer and loaders are in place: refuse what would fail or train wrongly."""
         self.execution.start(self.trainer, self._objective())
+        for note in self.execution.notes(self.trainer):
+            rank_zero_info(note)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
-        if isinstance(self.execution, FullSet):
-            return self.execution.training_step(batch)
-        return self.execution.training_step(self._as_batch(batch, batch_idx))
+        given: Any = batch if isinstance(self.execution, FullSet) else self._as_batch(batch, batch_idx)
+        return self.execution.training_step(given)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Forget the last step's gradient."""

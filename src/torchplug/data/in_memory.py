@@ -28,30 +28,33 @@ from torchplug.tables import describe, fingerprint, read
 class InMemoryPart(Part):
     """A part as tensors; what it reads are views of them.
 
+    The features are kept once, in the precision that was last asked for: a copy of them in double precision beside the
+    one that is trained on would be the largest thing in memory.
+
     Args:
-        frame: its rows as they were read.
-        features: (n, d) float64.
-        target: (n, k) float64 or (n,) int64.
-        weight: (n,) float64, of mean 1.
-        feature_names: d names.
+        table: where its rows come from.
+        drawn: which of them, (n,) from 0; None: all.
+        rows: features (n, d) float64, target (n, k) float64 or (n,) int64, weight (n,) float64 of mean 1.
+        preprocessing: what encodes the features, should they be needed anew.
     """
 
-    def __init__(
-        self, frame: pl.DataFrame, features: Tensor, target: Tensor, weight: Tensor, feature_names: tuple[str, ...]
-    ) -> None:
-        self._frame = frame
-        self._rows = Rows(features, target, weight)
-        self.samples = len(features)
-        self.feature_names = feature_names
+    def __init__(self, table: pl.DataFrame, drawn: parts.Rows | None, rows: Rows, preprocessing: Preprocessing) -> None:
+        self._table = table
+        self._drawn = drawn
+        self._rows = rows
+        self._preprocessing = preprocessing
+        self.samples = len(rows.features)
+        self.feature_names = tuple(preprocessing.feature_names)
 
     @property
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
-        return self._frame
+        return self._table if self._drawn is None else self._table[self._drawn]
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`, without a copy."""
-        return Rows(*(tensor[start:stop] for tensor in self._rows))
+        _, target, weight = self._rows
+        return Rows(*(tensor[start:stop] for tensor in (self._features(torch.float64), target, weight)))
 
     def targets(self) -> Iterator[Tensor]:
         """The target, at once."""
@@ -65,12 +68,21 @@ class InMemoryPart(Part):
 
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
         """Batches of tensors that are converted once."""
-        features = self._rows.features.to(dtype)
+        features, target = self._features(dtype), self._rows.target
         if not torch.isfinite(features).all():
             raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
-        target = self._rows.target
         target = target.to(dtype) if target.is_floating_point() else target
         return Loader(features, target, self._rows.weight.to(dtype), **options)
+
+    def _features(self, dtype: torch.dtype) -> Tensor:
+        """The features in this precision, the only one that is kept; digits that are gone are encoded anew."""
+        features: Tensor = self._rows.features
+        if torch.finfo(features.dtype).bits < torch.finfo(dtype).bits:
+            features = self._preprocessing.features(self.frame)
+        if features.dtype != dtype:
+            features = features.to(dtype)
+        self._rows = self._rows._replace(features=features)
+        return features
 
 
 class InMemoryTables:
@@ -106,9 +118,14 @@ class InMemoryTables:
             key: settings.encoded(preprocessing, frame, describe(self._sources[key]), rows)
             for key, (frame, rows) in frames.items()
         }
-        drawn = {name: _take(frame, encoded["source"], part) for name, part in zip(PARTS, divided, strict=True)}
-        drawn |= {name: (frames[name][0], encoded[name]) for name in PARTS if name in encoded}
-        finished = {name: self._weigh(name, *part, preprocessing) for name, part in drawn.items()}
+        finished = {}
+        for name, drawn in zip(PARTS, divided, strict=True):
+            if name in encoded:
+                finished[name] = self._weighed(name, frames[name][0], None, encoded[name], preprocessing)
+            else:
+                index = torch.from_numpy(drawn)
+                chosen = Rows(*(tensor[index] for tensor in encoded["source"]))
+                finished[name] = self._weighed(name, frame, drawn, chosen, preprocessing)
         return Prepared(preprocessing, finished, notes)
 
     def prediction(self, preprocessing: Preprocessing) -> InMemoryPart:
@@ -116,7 +133,7 @@ class InMemoryTables:
         frame = self._frame("source")
         features = preprocessing.features(frame, describe(self._sources["source"]))
         weight = torch.ones(len(features), dtype=torch.float64)
-        return InMemoryPart(frame, features, features[:, :0], weight, tuple(preprocessing.feature_names))
+        return InMemoryPart(frame, None, Rows(features, features[:, :0], weight), preprocessing)
 
     def _frame(self, key: str) -> pl.DataFrame:
         if key not in self._frames:
@@ -171,16 +188,13 @@ class InMemoryTables:
             impute=settings.impute,
         )
 
-    def _weigh(self, name: str, frame: pl.DataFrame, rows: Rows, preprocessing: Preprocessing) -> InMemoryPart:
+    def _weighed(
+        self, name: str, table: pl.DataFrame, drawn: parts.Rows | None, rows: Rows, preprocessing: Preprocessing
+    ) -> InMemoryPart:
         """The part with its weights scaled to mean 1, balanced over classes first where that is asked for."""
         weight, classes = rows.weight, preprocessing.info.classes
         if name == "train" and self._settings.class_weight and classes is not None:
             # scaled before too, so that the product's size does not hang on the unit of the weights
             weight = weight / weight.mean() * balance(rows.target, len(classes))
         weight = weight / weight.mean() if len(weight) else weight
-        return InMemoryPart(frame, rows.features, rows.target, weight, tuple(preprocessing.feature_names))
-
-
-def _take(frame: pl.DataFrame, encoded: Rows, rows: parts.Rows) -> tuple[pl.DataFrame, Rows]:
-    index = torch.from_numpy(rows)
-    return frame[rows], Rows(*(tensor[index] for tensor in encoded))
+        return InMemoryPart(table, drawn, rows._replace(weight=weight), preprocessing)

@@ -173,7 +173,7 @@ class Batches(ABC):
     def _start(self, batches: int) -> int:
         resume, self._resume = self._resume, None
         if self._consumed is not None:
-            # A trainer that was asked for its loaders early, as by schedules that plan ahead, restores no state of theirs.
+            # a trainer that was asked early for its loaders, as by schedules that plan, does not restore their state
             done = self._consumed()
             return done if done < batches else 0
         if resume is None or resume[0] != self.epoch or resume[1] >= batches:

@@ -4,8 +4,9 @@ An engine has two entrances. `carried` serves a step that Lightning makes: it gi
 to the gradient. `gradient` serves a step without Lightning: it leaves the gradient in the parameters' `grad`.
 """
 
+from torchplug.engine.by_hand import UNROUNDED
 from torchplug.engine.carried import carried
-from torchplug.engine.choice import ENGINES, Engine, choose
+from torchplug.engine.choice import ENGINES, Engine, check_chain, choose
 from torchplug.engine.contract import GradientEngine
 
-__all__ = ["ENGINES", "Engine", "GradientEngine", "carried", "choose"]
+__all__ = ["ENGINES", "UNROUNDED", "Engine", "GradientEngine", "carried", "check_chain", "choose"]

@@ -16,6 +16,9 @@ from torchplug.engine.contract import Losses
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective, check_shapes, total_penalty
 
+UNROUNDED = ("32-true", "64-true")
+"""The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
+
 
 def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
     """What stands in the way of the chain rule by hand; None if nothing does.
@@ -30,7 +33,7 @@ def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
         return "the network is no chain of linear maps and activations"
     if chain.dropout:
         return "the network drops units at random"
-    if precision not in ("32-true", "64-true"):
+    if precision not in UNROUNDED:
         return f"precision {precision} rounds within the network"
     if not hasattr(objective.loss, "derivative"):
         return f"the loss {loss} has no derivative written out"

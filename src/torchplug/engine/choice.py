@@ -16,6 +16,21 @@ Engine = Literal["auto", "autograd", "chain", "compiled"]
 ENGINES = get_args(Engine)
 
 
+def check_chain(objective: StepObjective, obstacle: str | None = None) -> None:
+    """Refuse the engine `chain` where it cannot be had.
+
+    Args:
+        objective: F on a minibatch.
+        obstacle: what else is known to stand in the way.
+
+    Raises:
+        ConfigurationError: saying what stands in the way.
+    """
+    obstacle = obstacle or why_not_by_hand(objective, "32-true")
+    if obstacle is not None:
+        raise ConfigurationError(f"engine chain: {obstacle}; leave the engine at auto, which then takes autograd")
+
+
 def choose(
     asked: Engine, objective: StepObjective, losses: Losses, storage: FlatStorage | None, precision: Precision
 ) -> GradientEngine:
@@ -35,8 +50,8 @@ def choose(
     obstacle = why_not_by_hand(objective, precision.precision)
     if storage is None and obstacle is None:
         obstacle = "the parameters do not lie in one place"
-    if asked == "chain" and obstacle is not None:
-        raise ConfigurationError(f"engine chain: {obstacle}; leave the engine at auto, which then takes autograd")
+    if asked == "chain":
+        check_chain(objective, obstacle)
     if asked == "compiled":
         from torchplug.engine.compiled import Compiled  # the compiler takes seconds to import
 

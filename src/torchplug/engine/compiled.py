@@ -53,7 +53,8 @@ class Compiled:
         on_cpu = self._parameters[0].device.type == "cpu"
         function = _gradient_function(objective)
         # on a CPU the call itself is what costs: a wrapper in C++ halves it
-        self._function = torch.compile(function, options={"cpp_wrapper": True}) if on_cpu else torch.compile(function)
+        options: dict[str, Any] = {"cpp_wrapper": True} if on_cpu else {}
+        self._function = torch.compile(function, dynamic=False, options=options)
 
     def carried(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
@@ -91,7 +92,7 @@ class Compiled:
             with torch.no_grad():
                 value, weighted, gradients = self._function(self._parameters, features, target, weight, factors)
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(f"engine compiled: {reason}; leave the engine at auto") from error
         if new:
             self._shapes.add(target.shape)

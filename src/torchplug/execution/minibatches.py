@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _glob
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
-from torchplug.engine import Engine, GradientEngine, choose
+from torchplug.engine import UNROUNDED, Engine, GradientEngine, check_chain, choose
 from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, average
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
@@ -76,16 +76,27 @@ class Minibatches:
     # ------------------------------------------------------------------ before the first step
 
     def refuse_settings(self, trainer: Trainer) -> None:
-        """Every setting of the trainer goes with minibatches, but not with several steps per call.
+        """Every setting of the trainer goes with minibatches, but not with every engine, nor with several steps per call.
 
         Raises:
-            ConfigurationError: if several steps per call were asked for, and cannot be had.
+            ConfigurationError: if an engine or several steps per call were asked for, and cannot be had.
         """
+        if self._asked_engine == "chain" and trainer.precision not in UNROUNDED:
+            raise ConfigurationError(f"engine chain: it computes in full precision, and not in {trainer.precision}")
         obstacle = why_single_steps(trainer)
         if obstacle is not None and self._asked_steps not in ("auto", 1):
             raise ConfigurationError(
                 f"steps_per_call {self._asked_steps}: {obstacle}; leave it at auto, or set it to 1"
             )
+
+    def refuse_engine(self, objective: StepObjective) -> None:
+        """Refuse an engine that cannot be had for this network and loss, whatever the trainer.
+
+        Raises:
+            ConfigurationError: saying what stands in the way.
+        """
+        if self._asked_engine == "chain":
+            check_chain(objective)
 
     def notes(self, trainer: Trainer) -> list[str]:
         """What the user should know and did not ask."""
@@ -239,7 +250,8 @@ class Minibatches:
     def leanest_update(self) -> Callable[[], Any]:
         """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
         optimizer: Any = self._optimizer
-        if not hasattr(optimizer, "update") or self._step_hooks() != self._own_hooks:
+        hooked = self._step_hooks() != self._own_hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+        if hooked or not hasattr(optimizer, "update"):
             step: Callable[[], Any] = optimizer.step
             return step
         optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
@@ -248,8 +260,7 @@ class Minibatches:
 
     def _step_hooks(self) -> int:
         own: Any = self._optimizer
-        hooks = own._optimizer_step_pre_hooks, own._optimizer_step_post_hooks
-        return sum(map(len, (*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)))
+        return len(own._optimizer_step_pre_hooks) + len(own._optimizer_step_post_hooks)
 
     # ------------------------------------------------------------------ what both have
 

@@ -19,6 +19,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from torchplug.assembly import SpecLike
 from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
+from torchplug.execution import Engine, StepsPerCall
 from torchplug.recipe import components
 from torchplug.tracking.settings import Tracking
 
@@ -34,6 +35,12 @@ _SLOTS = {
     "loss": Family.LOSS,
     "optimizer": Family.OPTIMIZER,
     "scheduler": Family.SCHEDULER,
+}
+_WAYS: dict[str, tuple[Any, Any]] = {
+    "reduction": (Literal["mean", "sum"], "mean"),
+    "engine": (Engine, "auto"),
+    "steps_per_call": (StepsPerCall, "auto"),
+    "sync_every": (int | None, None),
 }
 _DESCRIPTION = "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
 _CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
@@ -150,11 +157,11 @@ def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str
 
 
 def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
-    """Add `--model.*`: a component for each slot, and how the loss is reduced."""
+    """Add `--model.*`: a component for each slot, and the ways in which they are put to work."""
     parameters = [_slot(name, family, model.get(name)) for name, family in _SLOTS.items()]
     regularizers = [_default(Family.REGULARIZER, value) for value in model.get("regularizers") or ()]
     parameters.append(_parameter("regularizers", list[components.choices(Family.REGULARIZER)], regularizers))  # type: ignore[misc]
-    parameters.append(_parameter("reduction", Literal["mean", "sum"], model.get("reduction", "mean")))
+    parameters += [_parameter(name, kind, model.get(name, default)) for name, (kind, default) in _WAYS.items()]
 
     def module(**settings: Any) -> None:
         """Components of the module, by name
@@ -166,6 +173,9 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
             scheduler: how the learning rate changes.
             regularizers: penalties; += adds one.
             reduction: mean or sum of the samples' losses.
+            engine: how gradients of minibatches are computed: by hand (chain), by autograd, compiled; auto chooses.
+            steps_per_call: optimizer steps per call of Lightning's, with the same results; auto: as many as can be.
+            sync_every: let ranks step alone and average parameters after so many steps; another algorithm.
         """
 
     module.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
@@ -93,6 +94,11 @@ def _quieten() -> None:
     """Silence what Lightning says that is no news here, or no fault of the user's."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if first_rank():  # what took long, such as compiling
+        own, handler = logging.getLogger("torchplug"), logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("note: %(message)s"))
+        own.setLevel(logging.INFO)
+        own.handlers = [handler]
     for message in (
         ".*LeafSpec.*is deprecated",  # Lightning's own use of torch
         "The number of training batches",  # rows are written by the step count, across epochs
@@ -110,12 +116,12 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
-    refuse_unlogged(trainer, module.epoch_metrics(validated=bool(data.sizes["validation"])))
+    refuse_unlogged(trainer, epoch_metrics(module.loss.kind, validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     wandb = _record(command, module, data, directory)
     _attach(trainer, module, data, directory, wandb)
-    _say_notes([*data.notes, *module.assembly.notes(module.network)])
+    _say_notes([*data.notes, *module.assembly.notes(module.network), *module.execution.notes(trainer)])
     try:
         _train(trainer, module, data, file, wandb)
     except SystemExit:
