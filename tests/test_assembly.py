@@ -71,7 +71,7 @@ def assembly(model="linear", loss="mse", optimizer="sgd", regularizers=(), sched
 def built(assembly, network):
     loss = assembly.build_loss()
     objective = StepObjective(network, loss, assembly.build_regularizers())
-    return assembly.build_optimizer(network, loss, objective)
+    return assembly.build_optimizer(assembly.parameter_groups(network, loss), objective)
 
 
 def test_hyper_parameters_and_records_name_owner_and_version():

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchplug.component import Family, Need, Spec
-from torchplug.contracts import KINDS, Loss, Regularizer
+from torchplug.contracts import KINDS, Loss, Regularizer, offers
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.objective import StepObjective, penalized, pure
 from torchplug.registry import Resolved, registry
@@ -156,7 +156,7 @@ class Assembly:
                 f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
                 f"use the optimizer proximal_newton with {name} and proximal: true"
             )
-        if Need.RESIDUALS in self.optimizer.needs and not hasattr(regularizer, "residuals"):
+        if Need.RESIDUALS in self.optimizer.needs and not offers(regularizer, "residuals"):
             raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
 
     def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
@@ -224,7 +224,7 @@ class Assembly:
             with torch.random.fork_rng(devices=[]):
                 self.model.build(1, 1)
         loss = self.build_loss()
-        if Need.RESIDUALS in self.optimizer.needs and not hasattr(loss, "residuals"):
+        if Need.RESIDUALS in self.optimizer.needs and not offers(loss, "residuals"):
             raise ConfigurationError(
                 f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
                 "use the loss mse, or another optimizer such as newton or lbfgs"

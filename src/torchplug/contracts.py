@@ -21,6 +21,23 @@ KINDS: tuple[str, ...] = get_args(Kind)
 CLASS_KINDS = ("binary", "multiclass", "margin")
 
 
+def offers(component: Loss | Regularizer, optional: str) -> bool:
+    """Whether a component has an optional method that belongs to its value.
+
+    One that is inherited along with another `forward` does not: it is of the value that was replaced.
+
+    Args:
+        component: a loss or regularizer.
+        optional: the method's name, such as `derivative`.
+    """
+    if optional in vars(component):
+        return True
+    order = type(component).__mro__
+    defined = next((i for i, kind in enumerate(order) if optional in vars(kind)), None)
+    valued = next(i for i, kind in enumerate(order) if "forward" in vars(kind))
+    return defined is not None and defined <= valued
+
+
 class Loss(nn.Module):
     """Base class of losses: one value per sample, which the core weights and reduces.
 

@@ -130,8 +130,12 @@ class FlatGroups:
 
     def _by_group(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in state_dict["param_groups"]]
-        if sizes != [len(group) for group in self._storage.groups]:
+        if len(sizes) != len(self._storage.groups):
             return state_dict  # torch says what does not fit
+        if sizes != [len(group) for group in self._storage.groups]:
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         state, groups = _unkeyed(state_dict), []
         for index, group in enumerate(state_dict["param_groups"]):
             parameters = self._storage.groups[index]

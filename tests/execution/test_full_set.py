@@ -130,6 +130,7 @@ class OwnLoader:
 def test_a_loader_of_ones_own_feeds_a_network_of_ones_own(tmp_path):
     data = regression()
     data.prepare(ComponentModule(use("linear"), "mse", "descent").data_request())
+    torch.manual_seed(0)  # from some starts the descent takes more than its 500 epochs
     module = ComponentModule(nn.Linear(3, 1), "mse", "descent")
     fitted(tmp_path, module, OwnLoader(data.training_set))
     assert module.outcome.name == "converged"

@@ -57,6 +57,11 @@ class Trainer:
     def __init__(self, network, optimizer):
         self.lightning_module = network
         self.optimizers = [optimizer]
+        self.rows = []
+        self._logger_connector = SimpleNamespace(log_metrics=self.rows.append, _callback_metrics={})
+
+    def written(self, name):
+        return [row[name].item() for row in self.rows]
 
 
 def started(lr=0.1, reduction="mean"):
@@ -92,15 +97,17 @@ def test_the_row_is_the_weighted_mean_since_the_last_one():
     for rows, target in ((3, 1.0), (1, 5.0)):
         step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
         execution._trainer.global_step += 1
-        row = execution.after_batch()
-    assert row["train/loss"].item() == (3 * 1 + 25) / 4
+        execution.after_batch()
+    assert execution._trainer.written("train/loss") == [(3 * 1 + 25) / 4]
     step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 2.0), torch.full((2,), 0.5), 2))
-    assert execution.after_batch() == {}
+    execution.after_batch()
     assert execution.after_epoch()["train/epoch_loss"].item() == (3 + 25 + 4) / 6
-    assert execution.after_batch() == {}, "a batch that ends no window gives no row"
+    execution.after_batch()
+    assert len(execution._trainer.rows) == 1, "a batch that ends no window gives no row"
     execution._trainer.global_step += 1
     step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 4.0), torch.ones(2), 2))
-    assert execution.after_batch()["train/loss"].item() == (4 + 32) / 4, "rows go on across epochs"
+    execution.after_batch()
+    assert execution._trainer.written("train/loss")[1:] == [(4 + 32) / 4], "rows go on across epochs"
     assert execution.after_epoch()["train/epoch_loss"].item() == 16
 
 
@@ -111,8 +118,8 @@ def test_the_objective_of_a_sum_is_that_of_a_step():
     for rows, target in ((3, 1.0), (1, 5.0)):
         step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
         execution._trainer.global_step += 1
-        row = execution.after_batch()
-    assert row["train/objective"].item() == (3 * 1 + 25) / 2
+        execution.after_batch()
+    assert execution._trainer.written("train/objective") == [(3 * 1 + 25) / 2]
 
 
 def test_a_copy_belongs_to_no_trainer():

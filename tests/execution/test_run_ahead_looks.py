@@ -147,7 +147,12 @@ ROUTES = {"7-1-64": (7, 1, 64), "1-64-7": (1, 64, 7)}
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
     ("optimizer", "scheduler"),
-    [("adamw", None), (use("nesterov", lr=0.02), None), ("sgd", use("cosine", interval="step")), ("adam", "exponential")],
+    [
+        ("adamw", None),
+        (use("nesterov", lr=0.02), None),
+        ("sgd", use("cosine", interval="step")),
+        ("adam", "exponential"),
+    ],
     ids=["adamw", "nesterov", "sgd-cosine", "adam-exponential"],
 )
 def test_a_fit_goes_on_within_an_epoch(tmp_path, engine, route, optimizer, scheduler):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
+from torchplug.contracts import offers
 from torchplug.engine.carried import carried
 from torchplug.engine.contract import Losses
 from torchplug.flat_storage import FlatStorage
@@ -35,7 +36,7 @@ def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
         return "the network drops units at random"
     if precision not in UNROUNDED:
         return f"precision {precision} rounds within the network"
-    if not hasattr(objective.loss, "derivative"):
+    if not offers(objective.loss, "derivative"):
         return f"the loss {loss} has no derivative written out"
     if any(p.requires_grad for p in objective.loss.parameters()):
         return f"the loss {loss} has parameters of its own"
@@ -127,8 +128,10 @@ class ByHand:
         """Add ∇ΣλR, by hand where the regularizer has a derivative."""
         place_of = {id(p): place for p, place in zip(self._parameters, places, strict=True)}
         for regularizer, named in self._penalties:
+            if not named:
+                continue
             factor = regularizer.coefficient * share
-            if hasattr(regularizer, "derivative"):
+            if offers(regularizer, "derivative"):
                 derivatives = regularizer.derivative(named)  # type: ignore[operator]
             else:
                 with torch.enable_grad():

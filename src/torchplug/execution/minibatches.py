@@ -76,7 +76,7 @@ class Minibatches:
     # ------------------------------------------------------------------ before the first step
 
     def refuse_settings(self, trainer: Trainer) -> None:
-        """Every setting of the trainer goes with minibatches, but not with every engine, nor with several steps per call.
+        """Refuse what was asked for where the trainer's settings stand in the way.
 
         Raises:
             ConfigurationError: if an engine or several steps per call were asked for, and cannot be had.

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows
 from torchplug.chain import Chain
-from torchplug.contracts import Loss
+from torchplug.contracts import Loss, offers
 from torchplug.objective.autograd import flat_gradient, vector_products
 
 _GRAM_SPEED = 50
@@ -261,7 +261,7 @@ class ByHand(Derivatives):
     @property
     def least_squares(self) -> LeastSquares | None:
         """The problem as one of linear least squares, if it is one."""
-        if not self._is_one_map or not hasattr(self.loss, "residuals"):
+        if not self._is_one_map or not offers(self.loss, "residuals"):
             return None
         outputs, features = self.parameters[0].shape
         slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, outputs))
@@ -269,7 +269,7 @@ class ByHand(Derivatives):
 
     @property
     def _linear(self) -> bool:
-        return self._is_one_map and hasattr(self.loss, "curvature")
+        return self._is_one_map and offers(self.loss, "curvature")
 
     @property
     def _is_one_map(self) -> bool:
@@ -312,7 +312,7 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 def _score_derivative(loss: Loss, scores: Tensor, target: Tensor) -> Tensor:
     """∂ℓ/∂z (m, k), by the loss itself where it can."""
-    if hasattr(loss, "derivative"):
+    if offers(loss, "derivative"):
         derivative: Tensor = loss.derivative(scores, target)  # type: ignore[operator]
         return derivative
     with torch.enable_grad():

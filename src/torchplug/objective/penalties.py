@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from torchplug.contracts import Regularizer
+from torchplug.contracts import Regularizer, offers
 from torchplug.errors import ConfigurationError
 from torchplug.objective.autograd import flat_gradient, vector_products
 
@@ -77,7 +77,7 @@ class FlatPenalties:
     @property
     def elementwise(self) -> bool:
         """Whether every penalty treats every element alone, so that its second derivative is a diagonal."""
-        return all(hasattr(regularizer, "curvature") for regularizer, _ in self.penalties)
+        return all(offers(regularizer, "curvature") for regularizer, _ in self.penalties)
 
     def value_and_gradient(self) -> tuple[float, Tensor]:
         """Σ λR and its gradient (p,)."""
