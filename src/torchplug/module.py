@@ -80,10 +80,8 @@ class ComponentModule(lightning.LightningModule):
                 "no model: name one, or pass your own nn.Module (also to load_from_checkpoint(path, model=...), "
                 "where a checkpoint was trained with one)"
             )
-        own = model if isinstance(model, nn.Module) else None
-        self.assembly = Assembly.of(
-            None if isinstance(model, nn.Module) else model, loss, optimizer, regularizers, scheduler
-        )
+        own, named = (model, None) if isinstance(model, nn.Module) else (None, model)
+        self.assembly = Assembly.of(named, loss, optimizer, regularizers, scheduler)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
         self.save_hyperparameters({**self.assembly.plain(), "reduction": reduction}, logger=False)
@@ -211,6 +209,11 @@ class ComponentModule(lightning.LightningModule):
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
 
+    def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
+        """What the user should know of a fit to come, and did not ask."""
+        rows = batch_size if isinstance(batch_size, int) else 1
+        return [*self.assembly.notes(self.network), *self.execution.notes(trainer, self._built(), rows)]
+
     # ------------------------------------------------------------------ training
 
     def forward(self, features: Any) -> Tensor:
@@ -225,7 +228,7 @@ class ComponentModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Parameters, optimizer and loaders are in place: refuse what would fail or train wrongly."""
         self.execution.start(self.trainer, self._objective())
-        for note in self.execution.notes(self.trainer):
+        for note in self.notes(self.trainer, getattr(self.trainer.train_dataloader, "batch_size", None)):
             rank_zero_info(note)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -246,11 +249,7 @@ class ComponentModule(lightning.LightningModule):
         self.execution.before_update()
 
     def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """One update."""
         self.execution.optimizer_step(functools.partial(optimizer.step, closure=optimizer_closure))

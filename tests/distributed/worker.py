@@ -59,6 +59,7 @@ def build(job):
         job.get("scheduler"),
         engine=job.get("engine", "auto"),
         steps_per_call=job.get("steps_per_call", "auto"),
+        sync_every=job.get("sync_every"),
     )
     frame = table(job["rows"], job.get("kind", "regression"), job.get("weighted", False))
     data = TabularData(

@@ -46,9 +46,9 @@ class Compiled:
     ) -> None:
         self._objective = objective
         self._losses = losses
-        self._storage = storage
         self._context = context
         self._parameters = objective.parameters()
+        self._places = None if storage is None else storage.gradients(self._parameters)
         self._shapes: set[torch.Size] = set()
         on_cpu = self._parameters[0].device.type == "cpu"
         function = _gradient_function(objective)
@@ -71,12 +71,11 @@ class Compiled:
         """
         with self._context():
             _, gradients = self._call(batch, world, 1.0)
-        if self._storage is None:
+        if self._places is None:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 parameter.grad = gradient
         else:
-            places = self._storage.gradients(self._parameters)
-            for place, gradient in zip(places, gradients, strict=True):
+            for place, gradient in zip(self._places, gradients, strict=True):
                 place.copy_(gradient)
 
     def _call(self, batch: Batch, times: int, share: float) -> tuple[Tensor, list[Tensor]]:

@@ -100,7 +100,7 @@ class FullSet:
             if found:
                 raise self._refusal(trouble, remedy)
 
-    def notes(self, trainer: Trainer) -> list[str]:
+    def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
         """Nothing is decided here that was not asked for."""
         return []
 

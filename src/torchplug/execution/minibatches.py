@@ -98,11 +98,13 @@ class Minibatches:
         if self._asked_engine == "chain":
             check_chain(objective)
 
-    def notes(self, trainer: Trainer) -> list[str]:
-        """What the user should know and did not ask."""
+    def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
+        """What the user should know and did not ask; `rows` are those of a rank's batch."""
         notes = []
-        obstacle = why_single_steps(trainer) if self._asked_steps == "auto" else None
-        if obstacle is not None:
+        obstacle = why_single_steps(trainer)
+        if obstacle is None and steps_per_call(self._asked_steps, network, rows) == 1:
+            obstacle = "a step of so large a network takes longer than what surrounds it"
+        if obstacle is not None and self._asked_steps == "auto":
             notes.append(f"steps_per_call is 1: {obstacle}")
         if self._sync_every is not None and trainer.world_size == 1:
             notes.append("sync_every has no effect in a single process")

@@ -121,7 +121,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     wandb = _record(command, module, data, directory)
     _attach(trainer, module, data, directory, wandb)
-    _say_notes([*data.notes, *module.assembly.notes(module.network), *module.execution.notes(trainer)])
+    _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
     try:
         _train(trainer, module, data, file, wandb)
     except SystemExit:
