@@ -62,14 +62,17 @@ OBSTACLES = {
 def test_an_obstacle_is_named_and_steps_are_single(tmp_path, name, capsys):
     settings, reason = OBSTACLES[name]
     fit = Fit(tmp_path, "auto", **settings)
-    fit.module._trainer = fit.run
-    notes = fit.module.execution.notes(fit.run)
-    assert len(notes) == 1
-    assert notes[0].startswith(f"steps_per_call is 1: {reason}")
     fit()
     capsys.readouterr()
+    (note,) = fit.module.notes(fit.run, 7)
+    assert note.startswith(f"steps_per_call is 1: {reason}")
     per_step = settings.get("accumulate_grad_batches", 1)
     assert fit.calls == (44 if per_step == 2 else fit.run.global_step)
+
+
+def test_nothing_is_said_where_nothing_stands_in_the_way(tmp_path):
+    fit = Fit(tmp_path)()
+    assert fit.module.notes(fit.run, 7) == []
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
@@ -87,7 +90,7 @@ def test_a_module_with_steps_of_its_own_makes_them(tmp_path, kind):
     )
     assert auto.calls == auto.run.global_step
     assert differences(single.everything(), auto.everything()) == []
-    (note,) = auto.module.execution.notes(auto.run)
+    (note,) = auto.module.notes(auto.run, 7)
     assert note.startswith(f"steps_per_call is 1: {kind.__name__} has a ")
     with pytest.raises(ConfigurationError, match=f"steps_per_call 8: {kind.__name__} has a"):
         Fit(made(tmp_path / "8"), module=kind(MLP, "mse", "adam", steps_per_call=8))()
