@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torchplug.batch import Batch
 from torchplug.chain import Chain
 from torchplug.contracts import offers
 from torchplug.engine.carried import carried
-from torchplug.engine.contract import Losses
+from torchplug.engine.contract import GradientEngine, Losses
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective, check_shapes, total_penalty
 
@@ -43,15 +44,8 @@ def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
     return None
 
 
-class ByHand:
-    """Forward and backward through a chain, without a graph.
-
-    Args:
-        objective: F on a minibatch; `why_not_by_hand` has nothing against it.
-        losses: is told what the losses can be computed from.
-        storage: where the parameters' gradients lie.
-        context: what a forward pass without Lightning runs in.
-    """
+class ByHand(GradientEngine):
+    """Forward and backward through a chain, without a graph; `why_not_by_hand` has nothing against it."""
 
     name = "chain"
 
@@ -62,14 +56,12 @@ class ByHand:
         storage: FlatStorage,
         context: Callable[[], AbstractContextManager[None]],
     ) -> None:
+        super().__init__(objective, losses, storage, context)
         chain = Chain.of(objective.network)
         assert chain is not None
-        self._objective = objective
-        self._losses = losses
-        self._context = context
         self._chain = chain
         self._parameters = chain.trainable()
-        self._storage = storage
+        self._fresh_places = partial(storage.gradients, self._parameters, fresh=True)
         self._places = storage.gradients(self._parameters)
         self._divides = objective.reduction == "mean"
         self._derivative: Any = objective.loss.derivative
@@ -81,7 +73,7 @@ class ByHand:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
         with torch.no_grad():
             uniform = bool((batch.weight == 1).all())
-            gradients = self._storage.gradients(self._parameters, fresh=True)
+            gradients = self._fresh_places()
             scores = self._pass(batch, world * window, uniform, gradients)
             share = window / batch.micro_batches
             self._add_penalties(share, gradients)
@@ -92,13 +84,7 @@ class ByHand:
         return carried(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`; call it without gradients.
-
-        Args:
-            batch: of one optimizer step.
-            world: the number of ranks.
-            uniform: whether every weight is 1.
-        """
+        """Leave this rank's share of the gradient in the parameters' `grad`; called without gradients."""
         with self._context():
             self._pass(batch, world, uniform, self._places)
         if self._penalties:

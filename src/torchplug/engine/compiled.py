@@ -14,7 +14,7 @@ from torch.func import functional_call, grad_and_value
 
 from torchplug.batch import Batch
 from torchplug.engine.carried import carried
-from torchplug.engine.contract import Losses
+from torchplug.engine.contract import GradientEngine, Losses
 from torchplug.errors import ConfigurationError
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective, check_shapes, total_penalty
@@ -22,17 +22,11 @@ from torchplug.objective import StepObjective, check_shapes, total_penalty
 _logger = logging.getLogger(__name__)
 
 
-class Compiled:
+class Compiled(GradientEngine):
     """Forward and backward in one graph, by torch.compile.
 
     The first batch of each shape is compiled, which takes seconds to minutes; torch keeps the result on disk, and the
     next run of the same network finds it there.
-
-    Args:
-        objective: F on a minibatch.
-        losses: is told each batch's Σ wℓ.
-        storage: where the parameters' gradients lie, if they lie in one place.
-        context: what a forward pass without Lightning runs in.
     """
 
     name = "compiled"
@@ -44,10 +38,7 @@ class Compiled:
         storage: FlatStorage | None,
         context: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._objective = objective
-        self._losses = losses
-        self._context = context
-        self._parameters = objective.parameters()
+        super().__init__(objective, losses, storage, context)
         self._places = None if storage is None else storage.gradients(self._parameters)
         self._shapes: set[torch.Size] = set()
         on_cpu = self._parameters[0].device.type == "cpu"
@@ -62,13 +53,7 @@ class Compiled:
         return carried(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`.
-
-        Args:
-            batch: of one optimizer step.
-            world: the number of ranks.
-            uniform: whether every weight is 1.
-        """
+        """Leave this rank's share of the gradient in the parameters' `grad`."""
         with self._context():
             _, gradients = self._call(batch, world, 1.0)
         if self._places is None:
