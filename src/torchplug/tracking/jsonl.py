@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +44,11 @@ class JsonlLogger(Logger):
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__()
         self._directory = directory
-        self._opened = False
+        self._file: int | None = None  # a descriptor: opening the file anew would be most of a row's time
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens the file for itself."""
+        return {**self.__dict__, "_file": None}
 
     @property
     @override
@@ -69,11 +75,11 @@ class JsonlLogger(Logger):
         values = plain_values(metrics)
         row = {"step": step, "epoch": values.pop("epoch", None), **values}
         line = json.dumps(row, allow_nan=False) + "\n"
-        if not self._opened:
+        if self._file is None:
             self._cut_torn_row()
-            self._opened = True
-        with self._directory.metrics.open("ab") as file:
-            file.write(line.encode())
+            self._file = os.open(self._directory.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            weakref.finalize(self, os.close, self._file)
+        os.write(self._file, line.encode())
 
     def _cut_torn_row(self) -> None:
         if not self._directory.metrics.is_file():
