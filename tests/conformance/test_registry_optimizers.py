@@ -31,10 +31,10 @@ def descent(optimizer: Any, params: list[torch.Tensor], number: int, update: str
 def test_an_elementwise_optimizer_does_the_same_to_one_flat_tensor(entry: Entry, dtype: torch.dtype):
     for update in ("step", "update"):
         if hasattr(registry().target(entry), update):
-            same_on_one_flat_tensor(entry, dtype, update)
+            assert_same_on_one_flat_tensor(entry, dtype, update)
 
 
-def same_on_one_flat_tensor(entry: Entry, dtype: torch.dtype, update: str) -> None:
+def assert_same_on_one_flat_tensor(entry: Entry, dtype: torch.dtype, update: str) -> None:
     single = [p.detach().to(dtype).requires_grad_() for p in weights(7)]
     flat = [torch.cat([p.detach().reshape(-1) for p in single])]
     chosen, over_flat = resolved(entry).build(single), resolved(entry).build(flat)

@@ -173,7 +173,7 @@ def in_chunks(loader, position, counts):
     return batches
 
 
-def alike(first, second):
+def assert_alike(first, second):
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         assert (a.samples, a.micro_batches) == (b.samples, b.micro_batches)
@@ -200,7 +200,7 @@ def test_chunks_hold_the_batches_of_the_epoch(n, world, batch_size, width, shuff
         position = data.draw(st.integers(0, len(expected) - 1))
         counts = data.draw(st.lists(st.integers(1, 9), max_size=5))
         counts = [c for i, c in enumerate(counts) if position + sum(counts[: i + 1]) <= len(expected)]
-        alike(in_chunks(loader, position, counts), expected[position : position + sum(counts)])
+        assert_alike(in_chunks(loader, position, counts), expected[position : position + sum(counts)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

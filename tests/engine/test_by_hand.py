@@ -28,7 +28,7 @@ def expected(objective, b, world=1, window=1):
     return value, float(weighted), torch.autograd.grad(value, objective.parameters(), allow_unused=True)
 
 
-def close(found, wanted, within=1e-12):
+def assert_close(found, wanted, within=1e-12):
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=within, atol=within)
@@ -56,7 +56,7 @@ def test_it_is_autograds_gradient(b, world, penalties, reduction):
     engine, told = by_hand(objective)
     with torch.no_grad():
         engine.gradient(b, world, bool((b.weight == 1).all()))
-    close(gradients(objective), wanted)
+    assert_close(gradients(objective), wanted)
     assert told.weighted == pytest.approx(weighted, rel=1e-14)
     assert told.rows == len(b.weight)
 
@@ -71,7 +71,7 @@ def test_what_is_carried_leads_to_it(b, window, penalties):
     carried = engine.carried(b, 2, window)
     torch.testing.assert_close(carried.detach(), value.detach(), rtol=1e-13, atol=1e-13)
     carried.backward()
-    close(gradients(objective), wanted)
+    assert_close(gradients(objective), wanted)
     assert told.weighted == pytest.approx(weighted, rel=1e-14)
 
 
@@ -100,7 +100,7 @@ def test_carried_gradients_add_up_and_are_scaled():
     for value in both:
         value.backward()
     wanted = [expected(objective, b, 1, 2)[2] for b in batches]
-    close(gradients(objective), [(a + b) / 2 for a, b in zip(*wanted, strict=True)])
+    assert_close(gradients(objective), [(a + b) / 2 for a, b in zip(*wanted, strict=True)])
 
 
 def test_gradients_do_not_add_up_over_steps():
@@ -109,7 +109,7 @@ def test_gradients_do_not_add_up_over_steps():
     with torch.no_grad():
         for seed in range(3):
             engine.gradient(batch(seed=seed), 1, False)
-    close(gradients(objective), expected(objective, batch(seed=2))[2])
+    assert_close(gradients(objective), expected(objective, batch(seed=2))[2])
 
 
 def test_sizes_of_batches_may_change():
@@ -119,7 +119,7 @@ def test_sizes_of_batches_may_change():
         b = batch(count, samples=samples)
         with torch.no_grad():
             engine.gradient(b, 1, False)
-        close(gradients(objective), expected(objective, b)[2])
+        assert_close(gradients(objective), expected(objective, b)[2])
 
 
 @pytest.mark.parametrize("frozen", [[0], [1], [0, 1], [2], [0, 1, 2], [1, 3]])
@@ -133,7 +133,7 @@ def test_frozen_parameters_take_no_part(frozen):
     engine, _ = by_hand(objective)
     with torch.no_grad():
         engine.gradient(b, 1, False)
-    close(gradients(objective), wanted)
+    assert_close(gradients(objective), wanted)
     assert [i for i, p in enumerate(net.parameters()) if p.grad is None] == frozen
 
 
@@ -146,7 +146,7 @@ def test_a_penalty_on_nothing_adds_nothing():
     engine, _ = by_hand(objective)
     with torch.no_grad():
         engine.gradient(batch(), 1, False)
-    close(gradients(objective), expected(objective, batch())[2])
+    assert_close(gradients(objective), expected(objective, batch())[2])
     engine.carried(batch(), 1, 1).backward()
 
 
@@ -184,7 +184,7 @@ def _with_derivative():
 LOSSES = _with_derivative()
 
 
-def agree(folder, within=1e-12, **settings):
+def assert_agree(folder, within=1e-12, **settings):
     """30 steps in float64 by either engine; returns the parameters."""
     options = {"precision": "64-true", "max_epochs": None, "max_steps": 30, **settings}
     with quiet():
@@ -199,7 +199,7 @@ def agree(folder, within=1e-12, **settings):
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_with_a_derivative_agrees(tmp_path, name):
     assert LOSSES[name] in KINDS
-    found = agree(tmp_path, loss=name, data=lambda: rows(_of_kind(LOSSES[name]), weights="w"))
+    found = assert_agree(tmp_path, loss=name, data=lambda: rows(_of_kind(LOSSES[name]), weights="w"))
     assert all(torch.isfinite(value).all() for value in found.values())
 
 
@@ -209,7 +209,7 @@ def test_losses_are_there():
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu", "silu", "softplus"])
 def test_every_activation_agrees(tmp_path, activation):
-    agree(tmp_path, model=use("mlp", hidden=[6, 5], activation=activation), optimizer=use("momentum", lr=0.01))
+    assert_agree(tmp_path, model=use("mlp", hidden=[6, 5], activation=activation), optimizer=use("momentum", lr=0.01))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_every_activation_agrees(tmp_path, activation):
     ],
 )
 def test_fits_agree(tmp_path, settings):
-    agree(tmp_path, **settings)
+    assert_agree(tmp_path, **settings)
 
 
 # ---------------------------------------------------------------------- derivatives that are not those of the loss

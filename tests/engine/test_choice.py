@@ -12,6 +12,7 @@ from engine_steps import Squared, Told, objective_of, stored
 from torchplug import ComponentModule, Loss, use
 from torchplug.engine import ENGINES, choose
 from torchplug.errors import ConfigurationError
+from torchplug.execution import FullSet
 
 
 def precision(name="32-true"):
@@ -99,7 +100,8 @@ def test_an_optimizer_that_sees_the_whole_set_takes_neither(settings):
 
 
 def test_one_step_per_call_is_what_such_an_optimizer_makes():
-    ComponentModule("linear", optimizer="newton", steps_per_call=1)
+    module = ComponentModule("linear", optimizer="newton", steps_per_call=1)
+    assert isinstance(module.execution, FullSet)
 
 
 FITS = [

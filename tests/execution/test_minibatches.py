@@ -125,7 +125,8 @@ def test_the_objective_of_a_sum_is_that_of_a_step():
 def test_a_copy_belongs_to_no_trainer():
     execution = started()[2]
     for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
-        assert vars(copied) == vars(Minibatches(steps_per_call=1))
+        found, idle = ({**vars(one), "_layout": vars(one._layout)} for one in (copied, Minibatches(steps_per_call=1)))
+        assert found == idle
 
 
 def test_layers_that_thaw_are_guarded():

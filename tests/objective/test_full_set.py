@@ -172,7 +172,7 @@ def dense(objective, penalties=(), reduction="mean", residual=False):
     return call
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -188,11 +188,11 @@ def test_value_and_derivatives_are_those_of_dense_autograd(case, penalties, redu
     value, gradient = objective.evaluate()
     assert value == pytest.approx(float(F(theta)), rel=1e-12)
     assert objective.value() == value
-    close(gradient, torch.func.grad(F)(theta))
+    assert_close(gradient, torch.func.grad(F)(theta))
     H = torch.func.hessian(F)(theta)
-    close(objective.hessian(), H)
+    assert_close(objective.hessian(), H)
     v = torch.linspace(-1, 1, objective.size, dtype=DOUBLE)
-    close(objective.hvp(v), H @ v)
+    assert_close(objective.hvp(v), H @ v)
 
 
 @pytest.mark.parametrize("penalties", [(), (L2(0.3),), (L2(0.1), Smoothness())], ids=str)
@@ -208,28 +208,28 @@ def test_residual_products_are_those_of_the_dense_jacobian(case, penalties):
     r_of, theta = dense(objective, penalties, residual=True), objective.point
     J, r = torch.func.jacrev(r_of)(theta), r_of(theta)
     JtJ, Jtr = objective.gram()
-    close(JtJ, J.mT @ J)
-    close(Jtr, J.mT @ r)
+    assert_close(JtJ, J.mT @ J)
+    assert_close(Jtr, J.mT @ r)
     assert objective.value() == pytest.approx(float(r @ r), rel=1e-12)
-    close(objective.gradient(), 2 * J.mT @ r)
+    assert_close(objective.gradient(), 2 * J.mT @ r)
     R = problem(case, penalties).factor()
     A = torch.cat([J, r[:, None]], dim=1)
-    close(R.mT @ R, A.mT @ A)
+    assert_close(R.mT @ R, A.mT @ A)
     assert torch.equal(R, R.triu())
     v = torch.linspace(-1, 1, objective.size, dtype=DOUBLE)
-    close(objective.gnvp(v), J.mT @ (J @ v))
+    assert_close(objective.gnvp(v), J.mT @ (J @ v))
     data_rows = objective.samples * objective.outputs
     again = problem(case, penalties)
     J_data, r_data = again.rows()
-    close(J_data, J[:data_rows])
-    close(r_data, r[:data_rows])
+    assert_close(J_data, J[:data_rows])
+    assert_close(r_data, r[:data_rows])
     assert again.value() == pytest.approx(float(r @ r), rel=1e-12)
     diagonal = again.penalty_diagonal()
     if any(isinstance(p, Smoothness) for p in penalties):
         assert diagonal is None
     else:
-        close(torch.diag(diagonal[0]), J[data_rows:].mT @ J[data_rows:])
-        close(diagonal[1], J[data_rows:].mT @ r[data_rows:])
+        assert_close(torch.diag(diagonal[0]), J[data_rows:].mT @ J[data_rows:])
+        assert_close(diagonal[1], J[data_rows:].mT @ r[data_rows:])
 
 
 def everything(objective):
@@ -245,7 +245,7 @@ def everything(objective):
 def test_the_size_of_blocks_does_not_matter(case, block_rows, n):
     expected = everything(problem(case, [L2(0.2)], n=n))
     for a, b in zip(everything(problem(case, [L2(0.2)], n=n, block_rows=block_rows)), expected, strict=True):
-        close(a, b)
+        assert_close(a, b)
 
 
 @settings(max_examples=10, deadline=None)
@@ -277,7 +277,7 @@ def test_ranks_agree_on_factor_and_point():
     start = problem(case, n=3000)
     start.move(start.point)
     for factor, point in on_ranks(3, moved):
-        close(factor.mT @ factor, expected.mT @ expected)
+        assert_close(factor.mT @ factor, expected.mT @ expected)
         assert torch.equal(point, start.point)
 
 
@@ -321,9 +321,9 @@ def test_frozen_parameters_stay_out():
     value, gradient = objective.evaluate()
     F, theta = dense(objective, [OnlyOn(0.1, "layers.2.weight")]), objective.point
     assert value == pytest.approx(float(F(theta)), rel=1e-12)
-    close(gradient, torch.func.grad(F)(theta))
+    assert_close(gradient, torch.func.grad(F)(theta))
     objective.move(theta + 1)
-    close(objective.point, theta + 1)
+    assert_close(objective.point, theta + 1)
 
 
 def test_proximal_penalties_are_left_out():
@@ -364,8 +364,8 @@ def test_losses_without_derivative_or_curvature_are_differentiated():
     assert not hasattr(L1(), "curvature")
     objective = problem(("linear", L1, 2, "number"))
     F, theta = dense(objective), objective.point
-    close(objective.gradient(), torch.func.grad(F)(theta))
-    close(objective.hessian(), torch.func.hessian(F)(theta))
+    assert_close(objective.gradient(), torch.func.grad(F)(theta))
+    assert_close(objective.hessian(), torch.func.hessian(F)(theta))
 
 
 @pytest.mark.parametrize("penalties", [(), (L2(0.3),), (Smoothness(),)], ids=str)
@@ -374,7 +374,7 @@ def test_a_part_of_the_hessian_is_that_part_of_the_whole(case, penalties):
     objective = problem(case, penalties)
     whole = objective.hessian()
     for subset in (torch.arange(objective.size)[::2], torch.tensor([objective.size - 1]), torch.tensor([0, 1])):
-        close(objective.hessian(subset=subset), whole[subset][:, subset])
+        assert_close(objective.hessian(subset=subset), whole[subset][:, subset])
 
 
 @pytest.mark.parametrize("case", CASES[:5], ids=named)
@@ -401,7 +401,7 @@ def test_a_design_knows_the_objective_at_every_point(case, reduction, method):
         for one in (expected, objective):
             one.move(one.point + shift)
         assert objective.value() == pytest.approx(expected.value(), rel=1e-12)
-        close(objective.gradient(), expected.gradient())
+        assert_close(objective.gradient(), expected.gradient())
 
 
 @pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[9], CASES[12], CASES[13]], ids=named)
@@ -416,10 +416,10 @@ def test_a_map_with_a_frozen_part_has_no_design():
     assert objective.design() is None
     H = objective.hessian()
     X, w = objective.training_set.tensors[0], objective.training_set.tensors[2]
-    close(H, 2 / 20 * (X * w[:, None]).mT @ X)
+    assert_close(H, 2 / 20 * (X * w[:, None]).mT @ X)
 
 
 def test_every_number_of_ranks_has_the_same_design():
     expected = problem(CASES[1], n=9000).design().factor
     for factor in on_ranks(3, lambda ranks: problem(CASES[1], n=9000, ranks=ranks).design().factor):
-        close(factor.mT @ factor, expected.mT @ expected)
+        assert_close(factor.mT @ factor, expected.mT @ expected)

@@ -61,7 +61,7 @@ def weights_of(objective):
     return objective.network.map.weight.detach()[0]
 
 
-def matches(objective, reference, intercept=None):
+def assert_matches(objective, reference, intercept=None):
     ours = weights_of(objective).numpy()
     np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-8)
     assert ((ours == 0) == (reference == 0)).all()
@@ -70,7 +70,7 @@ def matches(objective, reference, intercept=None):
         assert objective.network.map.bias.item() == pytest.approx(float(intercept), abs=1e-8)
 
 
-def is_minimum(objective, coefficient, tolerance=1e-8):
+def assert_minimum(objective, coefficient, tolerance=1e-8):
     """The subgradient conditions of F + λ‖W‖₁, one by one."""
     for name, g in zip(
         [name for name, _ in objective.network.named_parameters()], objective.split(objective.gradient()), strict=True
@@ -90,7 +90,7 @@ def test_lasso(n, d, bias):
     alpha = 0.1
     objective, _ = minimum((X, y), MSE(), [L1(2 * alpha, proximal=True)], bias)
     reference = Lasso(alpha=alpha, fit_intercept=bias, tol=1e-14, max_iter=10**6).fit(X.numpy(), y.numpy()[:, 0])
-    matches(objective, reference.coef_, reference.intercept_ if bias else None)
+    assert_matches(objective, reference.coef_, reference.intercept_ if bias else None)
 
 
 @pytest.mark.parametrize(("n", "d"), [(80, 12), (40, 100)])
@@ -101,7 +101,7 @@ def test_elastic_net(n, d):
     alpha = penalty.l1 / 2 + penalty.l2
     reference = ElasticNet(alpha=alpha, l1_ratio=penalty.l1 / 2 / alpha, tol=1e-14, max_iter=10**6)
     reference.fit(X.numpy(), y.numpy()[:, 0])
-    matches(objective, reference.coef_, reference.intercept_)
+    assert_matches(objective, reference.coef_, reference.intercept_)
 
 
 @pytest.mark.parametrize(("n", "d"), [(200, 10), (400, 80)])
@@ -110,7 +110,7 @@ def test_logistic_regression(n, d, solver):
     X, y = labels(n, d)
     coefficient = 0.02
     objective, _ = minimum((X, y), BCE(), [L1(coefficient, proximal=True)], bias=False)
-    is_minimum(objective, coefficient)
+    assert_minimum(objective, coefficient)
     reference = LogisticRegression(
         C=1 / (n * coefficient),
         l1_ratio=1.0,
@@ -120,19 +120,19 @@ def test_logistic_regression(n, d, solver):
         max_iter=10**5,
         random_state=0,
     )
-    matches(objective, reference.fit(X.numpy(), y.numpy()[:, 0]).coef_[0])
+    assert_matches(objective, reference.fit(X.numpy(), y.numpy()[:, 0]).coef_[0])
 
 
 def test_a_smooth_penalty_beside_and_an_intercept():
     objective, _ = minimum(labels(300, 20), BCE(), [L1(0.02, proximal=True), L2(0.05)])
-    is_minimum(objective, 0.02)
+    assert_minimum(objective, 0.02)
 
 
 def test_classes():
     X = features(300, 8)
     y = (X @ features(8, 3, seed=5)).argmax(dim=1)
     objective, _ = minimum((X, y), CrossEntropy(), [L1(0.02, proximal=True)])
-    is_minimum(objective, 0.02)
+    assert_minimum(objective, 0.02)
     weight = objective.network.map.weight
     assert 0 < int((weight == 0).sum()) < weight.numel()
 
@@ -141,7 +141,7 @@ def test_classes():
 def test_many_rows_begin_on_a_sample_and_end_at_the_same_minimum(warm_start):
     data = labels(20_000, 80)
     objective, optimizer = minimum(data, BCE(), [L1(0.03, proximal=True)], bias=False, warm_start=warm_start)
-    is_minimum(objective, 0.03)
+    assert_minimum(objective, 0.03)
     assert optimizer.iteration.evaluations <= 9
 
 
@@ -188,7 +188,7 @@ def test_a_network_of_any_curvature_goes_down_to_a_stationary_point():
             break
     assert optimizer.outcome.name == "converged", optimizer.outcome
     assert (np.diff(losses) <= 1e-12).all()
-    is_minimum(objective, 0.03, 1e-6)
+    assert_minimum(objective, 0.03, 1e-6)
     assert any(bool((p == 0).any()) for p in objective.parameters)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,7 @@ from torchplug.batch import Batch
 from torchplug.chain import Chain
 from torchplug.contracts import offers
 from torchplug.engine.carried import carried
-from torchplug.engine.contract import GradientEngine, Losses
-from torchplug.flat_storage import FlatStorage
+from torchplug.engine.contract import GradientEngine
 from torchplug.objective import StepObjective, check_shapes, total_penalty
 
 UNROUNDED = ("32-true", "64-true")
@@ -49,14 +47,9 @@ class ByHand(GradientEngine):
 
     name = "chain"
 
-    def __init__(
-        self,
-        objective: StepObjective,
-        losses: Losses,
-        storage: FlatStorage,
-        context: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        super().__init__(objective, losses, storage, context)
+    def _prepare(self) -> None:
+        objective, storage = self._objective, self._storage
+        assert storage is not None, "gradients by hand are written to one place"
         chain = Chain.of(objective.network)
         assert chain is not None
         self._chain = chain

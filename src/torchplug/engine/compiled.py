@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,9 +13,8 @@ from torch.func import functional_call, grad_and_value
 
 from torchplug.batch import Batch
 from torchplug.engine.carried import carried
-from torchplug.engine.contract import GradientEngine, Losses
+from torchplug.engine.contract import GradientEngine
 from torchplug.errors import ConfigurationError
-from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective, check_shapes, total_penalty
 
 _logger = logging.getLogger(__name__)
@@ -31,18 +29,12 @@ class Compiled(GradientEngine):
 
     name = "compiled"
 
-    def __init__(
-        self,
-        objective: StepObjective,
-        losses: Losses,
-        storage: FlatStorage | None,
-        context: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        super().__init__(objective, losses, storage, context)
+    def _prepare(self) -> None:
+        storage = self._storage
         self._places = None if storage is None else storage.gradients(self._parameters)
         self._shapes: set[torch.Size] = set()
         on_cpu = self._parameters[0].device.type == "cpu"
-        function = _gradient_function(objective)
+        function = _gradient_function(self._objective)
         # on a CPU the call itself is what costs: a wrapper in C++ halves it
         options: dict[str, Any] = {"cpp_wrapper": True} if on_cpu else {}
         self._function = torch.compile(function, dynamic=False, options=options)

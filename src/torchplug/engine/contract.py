@@ -61,6 +61,10 @@ class GradientEngine(ABC):
         self._storage = storage
         self._context = context
         self._parameters = objective.parameters()
+        self._prepare()
+
+    def _prepare(self) -> None:  # noqa: B027 - not every engine has something to prepare
+        """What an engine makes of these, once; nothing unless overridden."""
 
     @abstractmethod
     def carried(self, batch: Batch, world: int, window: int) -> Tensor:

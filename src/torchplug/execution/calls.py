@@ -46,7 +46,8 @@ _OWN_STEPS = (
     "on_before_batch_transfer",
     "on_after_batch_transfer",
 )
-_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
+"""The precisions in which parameters and their gradients are stored with all digits, and not scaled."""
 
 _MOST_STEPS = 1024
 _CALL_SECONDS = 0.05
@@ -73,7 +74,7 @@ def why_single_steps(trainer: Trainer) -> str | None:
     """Why each call of Lightning's must make one step; None if it may make several."""
     if trainer.accumulate_grad_batches > 1:
         return "gradients are accumulated"
-    if trainer.precision not in _PRECISIONS:
+    if trainer.precision not in FULL_STORAGE:
         return f"precision {trainer.precision} scales or rounds in steps of its own"
     if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):  # DeepSpeed's derives from DDP's
         return f"the strategy {type(trainer.strategy).__name__} divides the parameters among devices"

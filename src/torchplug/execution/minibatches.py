@@ -6,24 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BaseFinetuning
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from torchplug.batch import Batch
-from torchplug.chain import Chain
 from torchplug.engine import UNROUNDED, Engine, GradientEngine, check_chain, choose
 from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, average
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
+from torchplug.execution.layout import Layout
 from torchplug.execution.progress import write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
-from torchplug.flat_storage import FlatGroups, FlatStorage
 from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import StepObjective
-
-_STORABLE_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 class Minibatches:
@@ -56,8 +52,7 @@ class Minibatches:
         self._trainer: Trainer
         self._means: RunningMeans
         self._optimizer: Optimizer | None = None
-        self._storage: FlatStorage | None = None
-        self._flat: FlatGroups | None = None
+        self._layout = Layout()
         self._guard: GradientGuard | None = None
         self._switch: Any = None
         self._watched: list[tuple[str, nn.Parameter]] = []
@@ -124,28 +119,13 @@ class Minibatches:
         Returns:
             the groups to build it over.
         """
-        self._release()
-        arranged = [dict(group) for group in groups]
-        chain = Chain.of(objective.network)  # of which every parameter takes part in every step
-        members = [p for group in groups for _, p in group["params"]]
-        alike = len({(p.dtype, p.device) for p in members}) == 1
-        if chain is None or not alike or trainer.precision not in _STORABLE_PRECISIONS:
-            return arranged
-        if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
-            return arranged
-        self._storage = FlatStorage([[p for _, p in group["params"]] for group in groups])
-        finetuned = any(isinstance(c, BaseFinetuning) for c in trainer.callbacks)  # type: ignore[attr-defined]
-        if flat and not finetuned:  # which sorts the network's own parameters
-            self._flat = FlatGroups(self._storage)
-            arranged = self._flat.of(arranged)
-        return arranged
+        return self._layout.arrange(trainer, objective.network, groups, flat)
 
     def take(self, optimizer: Optimizer) -> None:
         """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
         self._optimizer = optimizer
         self._own_hooks = self._step_hooks()
-        if self._flat is not None:
-            self._flat.take(optimizer)
+        self._layout.take(optimizer)
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place.
@@ -157,7 +137,7 @@ class Minibatches:
         self._trainer = trainer
         optimizer = trainer.optimizers[0]
         if optimizer is not self._optimizer:  # a module may build another
-            self._release()
+            self._layout.release()
             self.take(optimizer)
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._watched = self._trainable()
@@ -173,32 +153,30 @@ class Minibatches:
     def follow(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
         if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
-            self._release()
+            self._layout.release()
             self._watch(objective())
 
     def _watch(self, objective: StepObjective) -> None:
         self._objective, self._watched = objective, self._trainable()
-        if self._storage is not None and not self._storage.holds([p for _, p in self._watched]):
-            self._release()
-        self.engine = choose(self._asked_engine, objective, self._means, self._storage, self._trainer.precision_plugin)
+        if self._layout.storage is not None and not self._layout.storage.holds([p for _, p in self._watched]):
+            self._layout.release()
+        self.engine = choose(
+            self._asked_engine, objective, self._means, self._layout.storage, self._trainer.precision_plugin
+        )
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
-        self._guard = None if scaled else GradientGuard(self._watched, self._storage)
+        self._guard = None if scaled else GradientGuard(self._watched, self._layout.storage)
         self._averaging = None
         if self._sync_every is not None and self._trainer.world_size > 1:
-            values = [p.detach() for _, p in self._watched] if self._storage is None else [self._storage.values]
+            values = (
+                [p.detach() for _, p in self._watched]
+                if self._layout.storage is None
+                else [self._layout.storage.values]
+            )
             self._averaging = ParameterAveraging(self._trainer, self._sync_every, values)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
-
-    def _release(self) -> None:
-        """Give parameters and optimizer back as they came."""
-        if self._flat is not None and self._optimizer is not None:
-            self._flat.dissolve(self._optimizer)
-        if self._storage is not None:
-            self._storage.release()
-        self._flat = self._storage = None
 
     # ------------------------------------------------------------------ a step of Lightning's
 
@@ -211,11 +189,7 @@ class Minibatches:
 
     def zero_gradient(self, zero: Callable[[], None]) -> None:
         """Forget the last step's gradient: `zero` does it where parameters keep their own."""
-        if self._storage is None:
-            zero()
-        else:
-            self._storage.gradient.zero_()
-            self._storage.attach()
+        self._layout.zero_gradient(zero)
 
     def before_update(self) -> None:
         """The reduced, unscaled gradient is there, clipping and the update are to come: guard and measure it."""
@@ -230,8 +204,7 @@ class Minibatches:
         """Train on the batches before the next one that Lightning is to see; returns how many."""
         if self._run_ahead is None:
             return 0
-        if self._storage is not None:
-            self._storage.attach()
+        self._layout.attach()
         return self._run_ahead(loader, position)
 
     def begin_step(self) -> bool:
@@ -321,13 +294,13 @@ class Minibatches:
 
     def _parameters(self) -> list[Tensor]:
         everything: list[Tensor] = list(self._trainer.lightning_module.parameters())
-        if self._storage is None or len(everything) != len(self._storage.parameters):
+        if self._layout.storage is None or len(everything) != len(self._layout.storage.parameters):
             return everything
-        return [self._storage.values]
+        return [self._layout.storage.values]
 
     def _gradients(self) -> list[Tensor]:
-        if self._storage is not None:
-            return [self._storage.gradient]
+        if self._layout.storage is not None:
+            return [self._layout.storage.gradient]
         return [p.grad for _, p in self._watched if p.grad is not None]
 
     def _row_is_due(self) -> bool:
@@ -369,7 +342,7 @@ class Minibatches:
 
     def end(self) -> None:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
-        self._release()
+        self._layout.release()
         self._run_ahead = None
 
 

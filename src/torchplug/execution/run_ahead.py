@@ -67,7 +67,7 @@ class RunAhead:
         self._execution = execution
         self._most = most
         self._uncounted = 0
-        self._update = execution.leanest_update()
+        self._update: Callable[[], object]
         self._monitors = [c for c in trainer.callbacks if isinstance(c, LearningRateMonitor)]  # type: ignore[attr-defined]
         self._scheduled = any(c.interval == "step" and not c.reduce_on_plateau for c in trainer.lr_scheduler_configs)
         self._clips = bool(trainer.gradient_clip_val)
