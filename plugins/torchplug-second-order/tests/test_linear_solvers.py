@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from torchplug_second_order.linear_solvers import minimum_norm, shifted_cholesky, truncated_cg
@@ -89,6 +89,7 @@ class TestTruncatedCG:
         assert curvature > 0
 
     @settings(deadline=None)
+    @example([0.0, 769.2006487167982, 769.2006487167982, 0.0, 0.0, 769.2006487167982], 2, 0.25)  # a flat direction
     @given(eigenvalues=SPECTRA, seed=st.integers(0, 9), tolerance=st.floats(1e-8, 0.5))
     def test_always_downhill(self, eigenvalues, seed, tolerance):
         matrix, gradient = symmetric(eigenvalues, seed), vector(len(eigenvalues), seed)

@@ -92,11 +92,13 @@ def truncated_cg(
     residual, direction = gradient, -gradient
     squared = agree(gradient @ gradient)
     target = tolerance**2 * float(squared)
+    largest = 0.0  # the largest ‖Hv‖/‖v‖ met: what is nothing beside it is rounding, not curvature
     for iteration in range(limit):
         along = product(direction)
         products = torch.stack([direction @ along, direction @ direction, along @ along])
         curvature, length, magnitude = agree(products).tolist()
-        if not curvature > EPSILON * math.sqrt(length * magnitude):
+        largest = max(largest, math.sqrt(magnitude / length))
+        if not curvature > len(gradient) * EPSILON * largest * length:
             return (direction if iteration == 0 else solution), curvature / length
         step = squared / curvature
         solution = solution + step * direction
