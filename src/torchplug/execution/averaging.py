@@ -10,31 +10,41 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from torchplug.errors import NonFiniteGradientError
+from torchplug.execution.local_pair import LocalPair
 
 
-def average(tensors: Sequence[Tensor], world: int) -> None:
-    """Average tensors over all ranks by one reduction, as DDP does: divided first, then added up."""
-    flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
-    flat.mul_(1.0 / world)
-    _add_up(flat, world)
-    if len(tensors) > 1:
-        pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
-        for tensor, piece in zip(tensors, pieces, strict=True):
-            tensor.copy_(piece.view_as(tensor))
+class Ranks:
+    """All ranks of a fit, which add up small tensors between Lightning's steps. Each makes one, and calls it alike.
 
+    Args:
+        world: how many there are.
+        device: where the tensors are.
+    """
 
-def _add_up(flat: Tensor, world: int) -> None:
-    """Add up over ranks, in place."""
-    if world != 2 or flat.device.type != "cpu":
-        torch.distributed.all_reduce(flat)
-    # gloo takes ten times as long to reduce a small tensor as to send it there and back; a sum of two has the same bits
-    elif torch.distributed.get_rank() == 0:
-        others = torch.empty_like(flat)
-        torch.distributed.recv(others, 1)
-        torch.distributed.send(flat.add_(others), 1)
-    else:
-        torch.distributed.send(flat, 0)
-        torch.distributed.recv(flat, 0)
+    def __init__(self, world: int, device: torch.device) -> None:
+        self.world = world
+        self._pair = LocalPair.connect() if world == 2 and device.type == "cpu" else None
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over all ranks."""
+        if self._pair is not None:
+            self._pair.add(tensor)
+        elif self.world > 1:
+            torch.distributed.all_reduce(tensor)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over all ranks, as DDP does: divided first, then added up."""
+        flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self.add_up(flat.mul_(1.0 / self.world))
+        if len(tensors) > 1:
+            pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+            for tensor, piece in zip(tensors, pieces, strict=True):
+                tensor.copy_(piece.view_as(tensor))
+
+    def close(self) -> None:
+        """Let the others go."""
+        if self._pair is not None:
+            self._pair.close()
 
 
 class ParameterAveraging:
@@ -49,13 +59,14 @@ class ParameterAveraging:
         trainer: of a DDP fit; its reduction of gradients is switched off.
         every: K ≥ 1 optimizer steps.
         parameters: what is averaged.
+        ranks: whose mean it is.
 
     Reference: Lin et al. (2020), Don't use large mini-batches, use local SGD, arXiv:1808.07217.
     """
 
-    def __init__(self, trainer: Trainer, every: int, parameters: Sequence[Tensor]) -> None:
-        self._world = trainer.world_size
+    def __init__(self, trainer: Trainer, every: int, parameters: Sequence[Tensor], ranks: Ranks) -> None:
         self._parameters = list(parameters)
+        self._ranks = ranks
         saved = [getattr(callback, "_every_n_train_steps", 0) for callback in trainer.checkpoint_callbacks]
         self._due = [every, *(steps for steps in saved if steps)]
         wrapped: Any = trainer.strategy.model
@@ -69,7 +80,7 @@ class ParameterAveraging:
     @torch.no_grad()
     def now(self) -> None:
         """Average; every rank must call it."""
-        average(self._parameters, self._world)
+        self._ranks.average(self._parameters)
 
     def agree(self, failure: NonFiniteGradientError | None) -> None:
         """Raise on every rank what one has met, so that none waits for another. Every rank must call it.
@@ -78,7 +89,7 @@ class ParameterAveraging:
             NonFiniteGradientError: this rank's own, or one that tells of another's.
         """
         met = self._parameters[0].new_tensor(float(failure is not None))
-        torch.distributed.all_reduce(met, torch.distributed.ReduceOp.MAX)
+        self._ranks.add_up(met)
         if failure is not None:
             raise failure
         if met:

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _glob
 from torchplug.batch import Batch
 from torchplug.engine import UNROUNDED, Engine, GradientEngine, check_chain, choose
 from torchplug.errors import ConfigurationError
-from torchplug.execution.averaging import ParameterAveraging, average
+from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
 from torchplug.execution.progress import write_row
@@ -63,6 +63,7 @@ class Minibatches:
         self._stepped = False
         self._own_hooks = 0
         self._run_ahead: RunAhead | None = None
+        self._ranks: Ranks
         self._averaging: ParameterAveraging | None = None
 
     def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
@@ -141,7 +142,9 @@ class Minibatches:
             self.take(optimizer)
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._watched = self._trainable()
-        self._means = RunningMeans(self._watched[0][1].device, objective.loss)
+        device = self._watched[0][1].device
+        self._ranks = Ranks(trainer.world_size, device)
+        self._means = RunningMeans(device, objective.loss, self._ranks)
         self._watch(objective)
         self._step = self._row_at = trainer.global_step
         self._stepped = False
@@ -167,13 +170,13 @@ class Minibatches:
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
         self._guard = None if scaled else GradientGuard(self._watched, self._layout.storage)
         self._averaging = None
-        if self._sync_every is not None and self._trainer.world_size > 1:
+        if self._sync_every is not None and self._ranks.world > 1:
             values = (
                 [p.detach() for _, p in self._watched]
                 if self._layout.storage is None
                 else [self._layout.storage.values]
             )
-            self._averaging = ParameterAveraging(self._trainer, self._sync_every, values)
+            self._averaging = ParameterAveraging(self._trainer, self._sync_every, values, self._ranks)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
@@ -217,10 +220,10 @@ class Minibatches:
         """Leave the gradient over all ranks in the parameters' `grad`; `uniform`: every weight is 1."""
         if self._switch is not None:
             self._switch.train()
-        world = self._trainer.world_size
+        world = self._ranks.world
         self.engine.gradient(batch, world, uniform)
         if world > 1 and self._averaging is None:
-            average(self._gradients(), world)
+            self._ranks.average(self._gradients())
 
     def leanest_update(self) -> Callable[[], Any]:
         """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
@@ -279,7 +282,7 @@ class Minibatches:
     def row(self) -> dict[str, Tensor]:
         """Look at the device, and give the row to log."""
         self.look()
-        total, rows = self._means.row(self._trainer)
+        total, rows = self._means.row()
         # with reduction: sum an optimizer step adds up its losses
         divisor = rows if self._objective.reduction == "mean" else self._step - self._row_at
         row = {
@@ -314,7 +317,7 @@ class Minibatches:
         self.look()
         self.make_alike()
         self.evaluate_here()
-        total, rows = self._means.epoch(self._trainer)
+        total, rows = self._means.epoch()
         return {"train/epoch_loss": total / rows}
 
     def look(self) -> None:
@@ -344,6 +347,7 @@ class Minibatches:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
         self._layout.release()
         self._run_ahead = None
+        self._ranks.close()
 
 
 def _refuse_single_rows(network: nn.Module, loader: Any) -> None:

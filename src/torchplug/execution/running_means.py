@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from torchplug.contracts import Loss
+from torchplug.execution.averaging import Ranks
 
 _DEFERRED_STEPS = 128
 _DEFERRED_ROWS = 2**16
@@ -19,8 +19,9 @@ class RunningMeans:
     it costs next to nothing. When it is computed hangs on the number of steps and rows alone, and so do its bits.
     """
 
-    def __init__(self, device: torch.device, loss: Loss) -> None:
+    def __init__(self, device: torch.device, loss: Loss, ranks: Ranks) -> None:
         self._loss = loss
+        self._ranks = ranks
         self._open = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
         self._deferred: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -40,15 +41,15 @@ class RunningMeans:
         if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
             self._evaluate()
 
-    def row(self, trainer: Trainer) -> Tensor:
+    def row(self) -> Tensor:
         """(Σ wℓ, n) since it was last asked. Every rank must call it."""
         self._settle()
-        return _taken(self._row, trainer)
+        return self._taken(self._row)
 
-    def epoch(self, trainer: Trainer) -> Tensor:
+    def epoch(self) -> Tensor:
         """(Σ wℓ, n) since it was last asked; rows go on across it. Every rank must call it."""
         self._settle()
-        return _taken(self._epoch, trainer)
+        return self._taken(self._epoch)
 
     def _evaluate(self) -> None:
         """Compute what was left for later."""
@@ -70,8 +71,8 @@ class RunningMeans:
         self._open.zero_()
         self._rows = 0
 
-
-def _taken(sums: Tensor, trainer: Trainer) -> Tensor:
-    total: Tensor = trainer.strategy.reduce(sums.clone(), reduce_op="sum")
-    sums.zero_()
-    return total
+    def _taken(self, sums: Tensor) -> Tensor:
+        total = sums.clone()
+        self._ranks.add_up(total)
+        sums.zero_()
+        return total
