@@ -52,9 +52,9 @@ class LocalPair:
         own = socket.socket(socket.AF_UNIX)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             address = [os.path.join(folder, "pair")]
-            ready = first and _listens(own, address[0])
+            listens = first and _succeeds(own.bind, address[0]) and _succeeds(own.listen, 1)
             torch.distributed.broadcast_object_list(address, 0)
-            met = torch.tensor(float(ready if first else own.connect_ex(address[0]) == 0))
+            met = torch.tensor(float(listens if first else _succeeds(own.connect, address[0])))
             torch.distributed.all_reduce(met, torch.distributed.ReduceOp.MIN)
             if not met:
                 own.close()
@@ -105,12 +105,12 @@ class LocalPair:
             select.select(own, own if sending else [], [], min(1.0, self._timeout))
 
 
-def _listens(own: socket.socket, address: str) -> bool:
+def _succeeds(attempt: Callable[[Any], None], argument: Any) -> bool:
+    """Whether a socket can do this; not, for one thing, where the temporary folder has a long name."""
     try:
-        own.bind(address)  # refused where the temporary folder has a long name
+        attempt(argument)
     except OSError:
         return False
-    own.listen(1)
     return True
 
 
