@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 
 from torchplug import ComponentModule, TabularData, use
 from torchplug.tracking.directory import RunDirectory
@@ -64,13 +64,13 @@ def torchplug(
 
     Args:
         problem: what to train on: all its rows, as they stand.
-        logging: whether rows are written and the learning rate is watched, as recipes do.
+        logging: whether rows are written, as recipes do.
         callbacks: more of them.
         ranks: how many processes there are, this one included.
         execution: what is said about it; nothing: the defaults.
     """
     clock = EpochClock()
-    callbacks = [clock, *callbacks, *([LearningRateMonitor()] if logging else [])]
+    callbacks = [clock, *callbacks]
     module = ComponentModule(problem.network, problem.cell.loss, use("adam", lr=LEARNING_RATE), **execution)
     data = TabularData(
         (problem.features, problem.target if problem.cell.loss == "mse" else problem.labels),

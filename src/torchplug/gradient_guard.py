@@ -64,23 +64,28 @@ class GradientGuard:
         for gradient in gradients:
             gradient.masked_fill_(tripped, 0.0)
 
-    @without_graph
     def before_update(self) -> None:
         """Remember where the parameters are."""
+        if self._storage is not None:
+            self._kept[0].copy_(self._storage.values)
+        else:
+            self._remember()
+
+    @without_graph
+    def _remember(self) -> None:
         if self._look_is_free:  # where a kernel for many tensors is a loop over them
             for kept, value in zip(self._kept, self._values, strict=True):
                 kept.copy_(value)
         else:
             torch._foreach_copy_(self._kept, self._values)
 
-    @without_graph
     def after_update(self, uninspected: int | None = None) -> None:
         """Test where the parameters went, and put them back if the guard has tripped.
 
         Args:
             uninspected: the number of the step, where nobody has changed its gradient and `inspect` is left to this.
         """
-        if self._look_is_free and self._untripped and self._all_finite(with_gradients=uninspected is not None):
+        if self._untripped and self._all_finite(with_gradients=uninspected is not None):
             self._cleared_updates += 1
             if uninspected is not None:
                 self._first_step = self._first_step or uninspected
@@ -88,6 +93,10 @@ class GradientGuard:
             return
         if uninspected is not None:
             self.inspect(uninspected)
+        self._test_update()
+
+    @without_graph
+    def _test_update(self) -> None:
         self._latch(_largest(self._parameters))
         self._sound_updates.add_(self._sound)
         for value, kept in zip(self._values, self._kept, strict=True):
@@ -136,6 +145,7 @@ class GradientGuard:
         )
 
 
+@without_graph
 def _sums_are_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether every sum is finite, and so every term; the sum of large finite terms may not be."""
     for tensor in tensors:  # noqa: SIM110 - all() of a generator takes twice as long, at every step

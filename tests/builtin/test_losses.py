@@ -205,3 +205,24 @@ def test_probabilities_of_many_classes_in_float32_are_accepted():
 def test_parameters_out_of_range_are_refused(build):
     with pytest.raises(ValueError, match="must be"):
         build()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(("rows", "classes"), [(7, 3), (400, 3), (512, 2), (256, 15), (256, 16), (3, 1000)])
+def test_cross_entropy_of_many_rows_and_few_classes(rows, classes, soft, smoothing):
+    """However it goes through the scores, it is the same."""
+    generator = np.random.default_rng(rows)
+    scores = 5.0 * generator.normal(size=(rows, classes))
+    indices = generator.integers(classes, size=rows)
+    y = generator.dirichlet(np.ones(classes), size=rows) if soft else np.eye(classes)[indices]
+    smoothed = (1 - smoothing) * y + smoothing / classes
+    log_probability = log_softmax(scores, axis=1)
+    loss = CrossEntropy(label_smoothing=smoothing)
+    z, target = torch.tensor(scores, requires_grad=True), torch.tensor(y if soft else indices)
+    values = loss(z, target)
+    (gradient,) = torch.autograd.grad(values.sum(), z)
+    derivative = np.exp(log_probability) - smoothed
+    np.testing.assert_allclose(values.detach(), -(smoothed * log_probability).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(gradient, derivative, atol=1e-12)
+    np.testing.assert_allclose(loss.derivative(z.detach(), target), derivative, atol=1e-12)

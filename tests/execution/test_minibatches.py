@@ -48,12 +48,7 @@ class Trainer:
     log_every_n_steps = 2
     precision_plugin = SimpleNamespace(precision="32-true", forward_context=nullcontext)
     train_dataloader = None
-
-    class strategy:  # noqa: N801 - Lightning's name
-        @staticmethod
-        def reduce(tensor, reduce_op):
-            assert reduce_op == "sum"
-            return tensor
+    lr_scheduler_configs = ()
 
     def __init__(self, network, optimizer):
         self.lightning_module = network

@@ -232,3 +232,31 @@ def test_a_limit_of_time_ends_a_fit_and_changes_nothing_before(tmp_path):
     assert differences(plain.parameters, fitted.parameters) == []
     short = Fit(made(tmp_path / "short"), max_epochs=-1, max_time={"seconds": 0.2})()
     assert short.run.global_step > 0
+
+
+@pytest.mark.parametrize("steps", [1, 16])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])  # of one group, and of two
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_rows_have_the_learning_rates_of_lightnings_monitor(tmp_path, interval, optimizer, steps):
+    fit = Fit(
+        tmp_path,
+        steps,
+        callbacks=lambda _: [LearningRateMonitor()],
+        scheduler=use("exponential", interval=interval),
+        optimizer=optimizer,
+        log_every_n_steps=5,
+        max_epochs=3,
+    )()
+    own, theirs, epochs = {}, {}, {}
+    for step, row in fit.recorder.rows:
+        rates = {name: value for name, value in row.items() if name.startswith("lr-")}
+        if rates:
+            (own if "train/loss" in row else epochs if "epoch" in row else theirs)[step] = rates
+    assert len({tuple(rates.values()) for rates in own.values()}) >= 3
+    assert all(len(rates) == (2 if optimizer == "adamw" else 1) for rates in own.values())
+    if interval == "step":
+        assert own == theirs
+        assert not epochs
+    else:
+        assert epochs == theirs
+        assert all(rates in theirs.values() for rates in own.values())

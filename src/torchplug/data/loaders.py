@@ -77,6 +77,7 @@ class Batches(ABC):
         self._limit = limit
         self._consumed = consumed
         self._ahead = ahead
+        self._uniform = False  # whether every weight is known to be 1
         self._batches_per_chunk = 1
         self._position = 0
         self._resume: tuple[int, int] | None = None
@@ -120,17 +121,18 @@ class Batches(ABC):
         stop = position + count
         while position < stop:
             several = range(position, min(stop, position + self._batches_per_chunk))
-            bounds = [self.bounds(i) for i in several]
+            bounds = self._bounds(several)
             rows = self._read(bounds)
             # a batch that starts elsewhere in memory than a fresh tensor does may give a product other bits
             row_bytes = rows.features.nbytes // max(1, len(rows.features))
             if row_bytes and self.batch_size * row_bytes % _ALIGNMENT == 0:
                 self._batches_per_chunk = max(1, _CHUNK_NUMBERS * len(several) // rows.features.numel())
-            uniform = bool((rows.weight == 1).all())
+            uniform = self._uniform or bool((rows.weight == 1).all())
             counts = [high - low for low, high in bounds]
             features, target, weight = place(rows)
             weights = _shared(weight, counts) if uniform else torch.split(weight, counts)
-            sizes = [self._global_size(i) for i in several]
+            sizes = [self.batch_size * self.world] * len(several)
+            sizes[-1] = self._global_size(several[-1])
             yield Chunk(
                 list(map(Batch, torch.split(features, counts), torch.split(target, counts), weights, sizes)), uniform
             )
@@ -155,6 +157,13 @@ class Batches(ABC):
         each, more = divmod(rows, self.world)
         low = first + self.rank * each + min(self.rank, more)
         return low, low + each + (self.rank < more)
+
+    def _bounds(self, positions: range) -> list[tuple[int, int]]:
+        """The same for several positions: all but the last have a full batch."""
+        rows, whole = self.batch_size, self.batch_size * self.world
+        start = positions[0] * whole + self.rank * rows
+        full = [(low, low + rows) for low in range(start, start + whole * (len(positions) - 1), whole)]
+        return [*full, self.bounds(positions[-1])]
 
     @property
     def smallest_batch(self) -> int:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.execution.progress import done_in_epoch
+from torchplug.execution.step_time import seconds_of_step
 
 StepsPerCall = int | Literal["auto"]
 
@@ -51,8 +52,6 @@ FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
 
 _MOST_STEPS = 1024
 _CALL_SECONDS = 0.05
-_STEP_SECONDS = 2e-5
-_OPERATIONS_PER_SECOND = 1e11
 
 
 def _watcher(trainer: Trainer) -> str | None:
@@ -100,10 +99,7 @@ def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
     """
     if asked != "auto":
         return asked
-    elements = sum(p.numel() for p in network.parameters())
-    # forward and backward: some 6 operations for each parameter and row
-    seconds = _STEP_SECONDS + 6.0 * elements * rows / _OPERATIONS_PER_SECOND
-    return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds)))
+    return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds_of_step(network, rows))))
 
 
 def steps_until_a_look(trainer: Trainer, most: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -15,9 +17,10 @@ from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
-from torchplug.execution.progress import write_row
+from torchplug.execution.progress import learning_rates, write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
+from torchplug.execution.step_time import ThreadLimit, seconds_of_work
 from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import StepObjective
 
@@ -56,14 +59,18 @@ class Minibatches:
         self._guard: GradientGuard | None = None
         self._switch: Any = None
         self._watched: list[tuple[str, nn.Parameter]] = []
+        self._all_parameters: list[Tensor] = []
         self._gradient_norm: Tensor | None = None
+        self._learning_rates: dict[str, float] = {}
         self._step = 0
         self._row_at = 0
+        self._row_every: float = math.inf
         self._due = False
         self._stepped = False
         self._own_hooks = 0
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
+        self._threads: AbstractContextManager[None]
         self._averaging: ParameterAveraging | None = None
 
     def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
@@ -147,14 +154,19 @@ class Minibatches:
         self._means = RunningMeans(device, objective.loss, self._ranks)
         self._watch(objective)
         self._step = self._row_at = trainer.global_step
+        self._row_every = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
         self._stepped = False
         self._run_ahead = None
-        most = steps_per_call(self._asked_steps, objective.network, getattr(trainer.train_dataloader, "batch_size", 1))
+        rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
+        self._threads = ThreadLimit(seconds_of_work(objective.network, rows)) if device.type == "cpu" else nullcontext()
+        most = steps_per_call(self._asked_steps, objective.network, rows)
         if most > 1 and why_single_steps(trainer) is None:
             self._run_ahead = RunAhead(trainer, self, most)
 
     def follow(self, objective: Callable[[], StepObjective]) -> None:
-        """Take up the layers that a callback has frozen or unfrozen since."""
+        """An epoch begins: take up the layers that a callback has frozen or unfrozen, and a schedule's learning rate."""
+        if any(config.interval == "epoch" for config in self._trainer.lr_scheduler_configs):
+            write_row(self._trainer, learning_rates(self._trainer.optimizers[0]))
         if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
             self._layout.release()
             self._watch(objective())
@@ -163,19 +175,17 @@ class Minibatches:
         self._objective, self._watched = objective, self._trainable()
         if self._layout.storage is not None and not self._layout.storage.holds([p for _, p in self._watched]):
             self._layout.release()
-        self.engine = choose(
-            self._asked_engine, objective, self._means, self._layout.storage, self._trainer.precision_plugin
-        )
+        storage = self._layout.storage
+        self._all_parameters = list(self._trainer.lightning_module.parameters())
+        if storage is not None and len(self._all_parameters) == len(storage.parameters):
+            self._all_parameters = [storage.values]
+        self.engine = choose(self._asked_engine, objective, self._means, storage, self._trainer.precision_plugin)
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
-        self._guard = None if scaled else GradientGuard(self._watched, self._layout.storage)
+        self._guard = None if scaled else GradientGuard(self._watched, storage)
         self._averaging = None
         if self._sync_every is not None and self._ranks.world > 1:
-            values = (
-                [p.detach() for _, p in self._watched]
-                if self._layout.storage is None
-                else [self._layout.storage.values]
-            )
+            values = [p.detach() for _, p in self._watched] if storage is None else [storage.values]
             self._averaging = ParameterAveraging(self._trainer, self._sync_every, values, self._ranks)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
@@ -197,9 +207,14 @@ class Minibatches:
     def before_update(self) -> None:
         """The reduced, unscaled gradient is there, clipping and the update are to come: guard and measure it."""
         self._step = self._trainer.global_step + 1
-        self._due = self._row_is_due()
+        self._due = self._step % self._row_every == 0
         self.inspect()
         self.measure()
+
+    def optimizer_step(self, step: Callable[[], Any]) -> None:
+        """Run Lightning's closure and the update that follows it."""
+        with self._threads:
+            self.update(step)
 
     # ------------------------------------------------------------------ steps without Lightning
 
@@ -208,13 +223,14 @@ class Minibatches:
         if self._run_ahead is None:
             return 0
         self._layout.attach()
-        return self._run_ahead(loader, position)
+        with self._threads:
+            return self._run_ahead(loader, position)
 
     def begin_step(self) -> bool:
         """Count the step; returns whether a row is due after it."""
-        self._step += 1
-        self._due = self._row_is_due()
-        return self._due
+        self._step = step = self._step + 1
+        self._due = due = step % self._row_every == 0
+        return due
 
     def gradient(self, batch: Batch, uniform: bool) -> None:
         """Leave the gradient over all ranks in the parameters' `grad`; `uniform`: every weight is 1."""
@@ -248,24 +264,28 @@ class Minibatches:
             self._guard.inspect(self._step)
 
     def measure(self) -> None:
-        """Take the gradient's norm where a row is due."""
+        """Take what a row has of a step under way, where one is due: the gradient's norm, the learning rate."""
         if self._due:
             self._gradient_norm = tensors_norm(self._gradients())
+            self._learning_rates = learning_rates(self._trainer.optimizers[0])
 
-    def optimizer_step(self, step: Callable[[], Any], inspected: bool = True) -> None:
+    def update(self, step: Callable[[], Any], inspected: bool = True) -> None:
         """Run what updates the parameters; outside of it, they stand where they are to be evaluated.
 
         Args:
             step: the update, and perhaps what comes before it.
             inspected: whether the guard sees the gradient on the way, as it must where clipping hides what it was.
         """
-        self.evaluate_here()
-        if self._guard is not None:
-            self._guard.before_update()
+        guard, switch = self._guard, self._switch
+        if switch is not None:
+            switch.eval()
+        if guard is not None:
+            guard.before_update()
         step()
-        self.evaluate_here()
-        if self._guard is not None:
-            self._guard.after_update(None if inspected else self._step)
+        if switch is not None:
+            switch.eval()
+        if guard is not None:
+            guard.after_update(None if inspected else self._step)
         if self._averaging is not None:
             self._averaging.after_step(self._step)
         self._stepped = True
@@ -279,36 +299,27 @@ class Minibatches:
             write_row(self._trainer, self.row())
         self._stepped = False
 
-    def row(self) -> dict[str, Tensor]:
+    def row(self) -> dict[str, float | Tensor]:
         """Look at the device, and give the row to log."""
         self.look()
         total, rows = self._means.row()
         # with reduction: sum an optimizer step adds up its losses
         divisor = rows if self._objective.reduction == "mean" else self._step - self._row_at
-        row = {
+        row: dict[str, float | Tensor] = {
             "train/loss": total / rows,
             "train/objective": total / divisor + self._objective.penalty().to(total),
-            "train/parameter_norm": tensors_norm(self._parameters()),
+            "train/parameter_norm": tensors_norm(self._all_parameters),
+            **self._learning_rates,
         }
         if self._gradient_norm is not None:
             row["train/gradient_norm"] = self._gradient_norm
         self._row_at = self._step
         return row
 
-    def _parameters(self) -> list[Tensor]:
-        everything: list[Tensor] = list(self._trainer.lightning_module.parameters())
-        if self._layout.storage is None or len(everything) != len(self._layout.storage.parameters):
-            return everything
-        return [self._layout.storage.values]
-
     def _gradients(self) -> list[Tensor]:
         if self._layout.storage is not None:
             return [self._layout.storage.gradient]
         return [p.grad for _, p in self._watched if p.grad is not None]
-
-    def _row_is_due(self) -> bool:
-        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and self._step % every == 0
 
     # ------------------------------------------------------------------ where others look
 

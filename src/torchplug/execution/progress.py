@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 def done_in_epoch(trainer: Trainer) -> int:
@@ -25,6 +26,13 @@ def advance(trainer: Trainer, steps: int) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None, "a fit that trains has one"
     fetcher.fetched += steps
+
+
+def learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """What an optimizer's groups now step by, under the names that Lightning's LearningRateMonitor gives."""
+    name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
+    names = [name] if len(groups) == 1 else [f"{name}/pg{number}" for number in range(1, len(groups) + 1)]
+    return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
 
 
 def write_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:

@@ -46,10 +46,10 @@ class Steps(Protocol):
     def leanest_update(self) -> Callable[[], object]:
         """The optimizer's step."""
 
-    def optimizer_step(self, step: Callable[[], object], inspected: bool) -> None:
+    def update(self, step: Callable[[], object], inspected: bool) -> None:
         """Run what moves the parameters, guarded."""
 
-    def row(self) -> dict[str, Tensor]:
+    def row(self) -> dict[str, float | Tensor]:
         """The row to log."""
 
 
@@ -95,7 +95,7 @@ class RunAhead:
             self._count()
             for monitor in self._monitors:
                 monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
-        execution.optimizer_step(partial(self._train_on, batch, uniform), self._clips)
+        execution.update(partial(self._train_on, batch, uniform), self._clips)
         try:
             if due:
                 write_row(self._trainer, execution.row())

@@ -37,7 +37,7 @@ class RunningMeans:
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
         """Add a batch's Σ wℓ when it is asked for; none of the tensors may be changed."""
         self._deferred.append((scores, target, weight))
-        self._deferred_rows += len(scores)
+        self._deferred_rows += scores.shape[0]  # len() of a tensor takes longer
         if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
             self._evaluate()
 

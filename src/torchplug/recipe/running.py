@@ -18,7 +18,7 @@ import lightning
 import polars
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -254,8 +254,8 @@ def _attach(
     """Give the trainer its loggers and callbacks."""
     trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
-    watching = ConvergenceTable() if module.assembly.sees_full_set else LearningRateMonitor()
-    trainer.callbacks.extend([watching, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
+    table = [ConvergenceTable()] if module.assembly.sees_full_set else []
+    trainer.callbacks.extend([*table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
 
 
 class KeepOnInterrupt(Callback):
