@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -259,8 +259,8 @@ class ComponentModule(lightning.LightningModule):
         self.execution.after_batch()
 
     def on_train_epoch_end(self) -> None:
-        """Look at the device, and log the epoch's mean loss."""
-        self._log_epoch(self.execution.after_epoch())
+        """Look at the device, and write the epoch's mean loss."""
+        self.execution.after_epoch()
 
     def on_train_end(self) -> None:
         """Say how training ended."""
@@ -314,18 +314,9 @@ class ComponentModule(lightning.LightningModule):
             undefined = [name.partition("/")[2] for name in self._evaluations.newly_undefined(values)]
             if undefined:
                 rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
-        self._log_epoch(values)
-
-    def _log_epoch(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
-            self.log(
-                name,
-                value.to(self.device),
-                reduce_fx="max",
-                sync_dist=True,
-                prog_bar=name.endswith(("/loss", "epoch_loss")),
-            )
+            self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))
 
     # ------------------------------------------------------------------ prediction
 

@@ -17,7 +17,7 @@ from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
 from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
-from torchplug.execution.progress import write_row
+from torchplug.execution.progress import write_epoch_row, write_row
 from torchplug.objective import Objective, StepObjective
 
 _REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -226,10 +226,9 @@ class FullSet:
         }
         write_row(self._trainer, {name: float(value) for name, value in row.items() if value is not None})
 
-    def after_epoch(self) -> dict[str, Tensor]:
-        """The data's part of F after the step."""
-        parameter = self._objective.parameters[0]
-        return {"train/epoch_loss": parameter.new_tensor(self._objective.loss_value())}
+    def after_epoch(self) -> None:
+        """Write the data's part of F after the step."""
+        write_epoch_row(self._trainer, {"train/epoch_loss": self._objective.loss_value()})
 
     def end(self) -> None:
         """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""

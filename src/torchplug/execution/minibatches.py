@@ -17,7 +17,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
-from torchplug.execution.progress import learning_rates, write_row
+from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
 from torchplug.execution.step_time import ThreadLimit, seconds_of_work
@@ -164,7 +164,7 @@ class Minibatches:
             self._run_ahead = RunAhead(trainer, self, most)
 
     def follow(self, objective: Callable[[], StepObjective]) -> None:
-        """An epoch begins: take up the layers that a callback has frozen or unfrozen, and a schedule's learning rate."""
+        """An epoch begins: take up the layers that a callback has frozen or unfrozen, and write a learning rate."""
         if any(config.interval == "epoch" for config in self._trainer.lr_scheduler_configs):
             write_row(self._trainer, learning_rates(self._trainer.optimizers[0]))
         if [id(p) for _, p in self._trainable()] != [id(p) for _, p in self._watched]:
@@ -323,13 +323,13 @@ class Minibatches:
 
     # ------------------------------------------------------------------ where others look
 
-    def after_epoch(self) -> dict[str, Tensor]:
-        """Look at the device, and give the epoch's mean loss."""
+    def after_epoch(self) -> None:
+        """Look at the device, and write the epoch's mean loss."""
         self.look()
         self.make_alike()
         self.evaluate_here()
         total, rows = self._means.epoch()
-        return {"train/epoch_loss": total / rows}
+        write_epoch_row(self._trainer, {"train/epoch_loss": total / rows})
 
     def look(self) -> None:
         """Raise what the device has recorded.

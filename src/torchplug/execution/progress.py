@@ -43,3 +43,12 @@ def write_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
     connector = trainer._logger_connector
     connector.log_metrics(dict(row))  # type: ignore[arg-type]
     connector._callback_metrics.update({name: torch.as_tensor(value) for name, value in row.items()})
+
+
+def write_epoch_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
+    """The same where an epoch ends: as a row of its last step, which the progress bar shows as well."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped -= 1  # as Lightning does it
+    write_row(trainer, row)
+    loop._batches_that_stepped += 1
+    trainer._logger_connector._progress_bar_metrics.update({name: float(value) for name, value in row.items()})
