@@ -42,7 +42,10 @@ def write_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
     """
     connector = trainer._logger_connector
     connector.log_metrics(dict(row))  # type: ignore[arg-type]
-    connector._callback_metrics.update({name: torch.as_tensor(value) for name, value in row.items()})
+    for name, value in row.items():
+        connector._callback_metrics[name] = (
+            value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        )
 
 
 def write_epoch_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
