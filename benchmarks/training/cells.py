@@ -11,7 +11,6 @@ Loss = Literal["mse", "bce", "cross_entropy"]
 
 FEATURES = 32
 _ROWS = 100_000
-_MOST_STEPS = 800
 """Of an epoch: rows are cut, so that small batches do not take for ever."""
 CHECKED_STEPS = 50
 """That everybody makes on the same batches: enough to show a difference, too few for rounding errors to grow."""
@@ -110,7 +109,7 @@ def cell_of(plain: dict[str, Any]) -> Cell:
 
 
 def _cell(job: str, loss: Loss, hidden: tuple[int, ...], batch: int, quick: bool) -> Cell:
-    rows = (min(20_000, 60 * batch) if quick else min(_ROWS, _MOST_STEPS * batch)) // batch * batch
+    rows = (min(20_000, 60 * batch) if quick else _ROWS) // batch * batch
     epochs = 2 if quick or rows // batch >= 200 else 4
     who = names.NETWORKS if hidden else names.ALL
     return Cell(job, loss, hidden, 1, "synthetic", rows, batch, epochs, 2 if quick else 5, who)

@@ -103,9 +103,10 @@ class GradientGuard:
             torch.where(self._sound, value, kept, out=value)
 
     def _all_finite(self, with_gradients: bool) -> bool:
-        if self._storage is None:
+        storage = self._storage
+        if storage is None:
             return _sums_are_finite([*self._values, *(self._gradients() if with_gradients else ())])
-        flat = self._storage.both if with_gradients else self._storage.values
+        flat = storage.both if with_gradients else storage.values
         return isfinite(torch.dot(flat, flat).item())  # cheaper than a sum
 
     def _gradients(self) -> list[Tensor]:

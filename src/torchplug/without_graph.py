@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from types import MethodType
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -23,3 +24,9 @@ def without_graph(method: Callable[_P, _R]) -> Callable[_P, _R]:
             return method(*args, **kwargs)
 
     return wrapper
+
+
+def bare(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A bound method as it was before `without_graph`, for who calls it many times where nobody records a graph."""
+    inner = getattr(method, "__wrapped__", None)
+    return method if inner is None else MethodType(inner, method.__self__)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from torchplug.contracts import offers
 from torchplug.engine.carried import carried
 from torchplug.engine.contract import GradientEngine
 from torchplug.objective import StepObjective, check_shapes, total_penalty
+from torchplug.without_graph import bare
 
 UNROUNDED = ("32-true", "64-true")
 """The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
@@ -53,7 +54,7 @@ class ByHand(GradientEngine):
         assert storage is not None, "gradients by hand are written to one place"
         chain = Chain.of(objective.network)
         assert chain is not None
-        self._chain = chain
+        self._forward, self._backward = bare(chain.forward), bare(chain.backward)
         self._parameters = chain.trainable()
         self._fresh_places = partial(storage.gradients, self._parameters, fresh=True)
         self._places = storage.gradients(self._parameters)
@@ -88,16 +89,16 @@ class ByHand(GradientEngine):
             self._add_penalties(1.0, self._places)
 
     def _pass(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
-        """Put the data's part of the gradient in its places; returns the scores."""
+        """Put the data's part of the gradient in its places, without a graph; returns the scores."""
         features, target, weight = batch.features, batch.target, batch.weight
-        scores, tape = self._chain.forward(features)
+        scores, tape = self._forward(features)
         if not self._checked:
             check_shapes(self._objective.loss, scores, target)
             self._checked = True
         scale = self._scale(batch, times, scores)
         derivative = self._derivative(scores, target) * (scale if uniform else (weight * scale).unsqueeze(1))
         self._losses.defer(scores, target, weight)
-        self._chain.backward(tape, derivative, places)
+        self._backward(tape, derivative, places)
         return scores
 
     def _scale(self, batch: Batch, times: int, like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torchplug.execution.running_means import RunningMeans
 from torchplug.execution.step_time import ThreadLimit, seconds_of_work
 from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import StepObjective
+from torchplug.without_graph import bare
 
 
 class Minibatches:
@@ -214,7 +215,9 @@ class Minibatches:
     def optimizer_step(self, step: Callable[[], Any]) -> None:
         """Run Lightning's closure and the update that follows it."""
         with self._threads:
-            self.update(step)
+            self._before_step()
+            step()
+            self._after_step(inspected=True)
 
     # ------------------------------------------------------------------ steps without Lightning
 
@@ -232,14 +235,32 @@ class Minibatches:
         self._due = due = step % self._row_every == 0
         return due
 
-    def gradient(self, batch: Batch, uniform: bool) -> None:
-        """Leave the gradient over all ranks in the parameters' `grad`; `uniform`: every weight is 1."""
+    def step(
+        self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
+    ) -> None:
+        """Make an optimizer step as Lightning's are, called without a graph.
+
+        Args:
+            batch: of the step.
+            uniform: whether every weight is 1.
+            update: the optimizer's part of it.
+            clip: clips the gradient over all ranks.
+        """
+        self._before_step()
         if self._switch is not None:
             self._switch.train()
         world = self._ranks.world
         self.engine.gradient(batch, world, uniform)
         if world > 1 and self._averaging is None:
             self._ranks.average(self._gradients())
+        if clip is not None:
+            self.inspect()  # before it hides what the gradient was
+        if self._due:
+            self.measure()
+        if clip is not None:
+            clip()
+        update()
+        self._after_step(inspected=clip is not None)
 
     def leanest_update(self) -> Callable[[], Any]:
         """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
@@ -249,8 +270,7 @@ class Minibatches:
             step: Callable[[], Any] = optimizer.step
             return step
         optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
-        update: Callable[[], Any] = optimizer.update
-        return update
+        return bare(optimizer.update)
 
     def _step_hooks(self) -> int:
         own: Any = self._optimizer
@@ -264,28 +284,26 @@ class Minibatches:
             self._guard.inspect(self._step)
 
     def measure(self) -> None:
-        """Take what a row has of a step under way, where one is due: the gradient's norm, the learning rate."""
-        if self._due:
-            self._gradient_norm = tensors_norm(self._gradients())
-            self._learning_rates = learning_rates(self._trainer.optimizers[0])
+        """Take what a row has of a step under way: the gradient's norm, the learning rate."""
+        self._gradient_norm = tensors_norm(self._gradients())
+        self._learning_rates = learning_rates(self._trainer.optimizers[0])
 
-    def update(self, step: Callable[[], Any], inspected: bool = True) -> None:
-        """Run what updates the parameters; outside of it, they stand where they are to be evaluated.
+    def _before_step(self) -> None:
+        if self._switch is not None:
+            self._switch.eval()
+        if self._guard is not None:
+            self._guard.before_update()
+
+    def _after_step(self, inspected: bool) -> None:
+        """Outside of a step, parameters stand where they are to be evaluated, and are finite.
 
         Args:
-            step: the update, and perhaps what comes before it.
-            inspected: whether the guard sees the gradient on the way, as it must where clipping hides what it was.
+            inspected: whether the guard has seen the step's gradient.
         """
-        guard, switch = self._guard, self._switch
-        if switch is not None:
-            switch.eval()
-        if guard is not None:
-            guard.before_update()
-        step()
-        if switch is not None:
-            switch.eval()
-        if guard is not None:
-            guard.after_update(None if inspected else self._step)
+        if self._switch is not None:
+            self._switch.eval()
+        if self._guard is not None:
+            self._guard.after_update(None if inspected else self._step)
         if self._averaging is not None:
             self._averaging.after_step(self._step)
         self._stepped = True
@@ -296,7 +314,9 @@ class Minibatches:
             # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
         elif self._due:
-            write_row(self._trainer, self.row())
+            with self._threads:
+                row = self.row()
+            write_row(self._trainer, row)
         self._stepped = False
 
     def row(self) -> dict[str, float | Tensor]:
@@ -328,7 +348,8 @@ class Minibatches:
         self.look()
         self.make_alike()
         self.evaluate_here()
-        total, rows = self._means.epoch()
+        with self._threads:
+            total, rows = self._means.epoch()
         write_epoch_row(self._trainer, {"train/epoch_loss": total / rows})
 
     def look(self) -> None:

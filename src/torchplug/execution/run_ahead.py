@@ -34,20 +34,13 @@ class Steps(Protocol):
     def begin_step(self) -> bool:
         """Count the step; returns whether a row is due after it."""
 
-    def gradient(self, batch: Batch, uniform: bool) -> None:
-        """Leave the gradient over all ranks in the parameters' `grad`."""
-
-    def inspect(self) -> None:
-        """Let no gradient pass that is not finite."""
-
-    def measure(self) -> None:
-        """Take the gradient's norm where a row is due."""
+    def step(
+        self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
+    ) -> None:
+        """Make it, called without a graph: gradient, clipping and the optimizer's update, guarded."""
 
     def leanest_update(self) -> Callable[[], object]:
-        """The optimizer's step."""
-
-    def update(self, step: Callable[[], object], inspected: bool) -> None:
-        """Run what moves the parameters, guarded."""
+        """The optimizer's part of it."""
 
     def row(self) -> dict[str, float | Tensor]:
         """The row to log."""
@@ -70,7 +63,9 @@ class RunAhead:
         self._update: Callable[[], object]
         self._monitors = [c for c in trainer.callbacks if isinstance(c, LearningRateMonitor)]  # type: ignore[attr-defined]
         self._scheduled = any(c.interval == "step" and not c.reduce_on_plateau for c in trainer.lr_scheduler_configs)
-        self._clips = bool(trainer.gradient_clip_val)
+        value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        clip = partial(trainer.lightning_module.configure_gradient_clipping, trainer.optimizers[0], value, algorithm)
+        self._clip = clip if value else None
 
     def __call__(self, loader: Chunks, position: int) -> int:
         """Train on the batches before the next one that Lightning is to see; returns how many."""
@@ -95,7 +90,7 @@ class RunAhead:
             self._count()
             for monitor in self._monitors:
                 monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
-        execution.update(partial(self._train_on, batch, uniform), self._clips)
+        execution.step(batch, uniform, self._update, self._clip)
         try:
             if due:
                 write_row(self._trainer, execution.row())
@@ -104,19 +99,6 @@ class RunAhead:
         if self._scheduled:
             self._count()
             self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
-
-    def _train_on(self, batch: Batch, uniform: bool) -> None:
-        """What the closure and the update of an ordinary step do."""
-        execution, trainer = self._execution, self._trainer
-        execution.gradient(batch, uniform)
-        if self._clips:
-            execution.inspect()
-        execution.measure()
-        if self._clips:
-            trainer.lightning_module.configure_gradient_clipping(
-                trainer.optimizers[0], trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-            )
-        self._update()
 
     def _count(self) -> None:
         if self._uncounted:
