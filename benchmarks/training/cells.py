@@ -11,7 +11,6 @@ Loss = Literal["mse", "bce", "cross_entropy"]
 
 FEATURES = 32
 _ROWS = 100_000
-"""Of an epoch: rows are cut, so that small batches do not take for ever."""
 CHECKED_STEPS = 50
 """That everybody makes on the same batches: enough to show a difference, too few for rounding errors to grow."""
 

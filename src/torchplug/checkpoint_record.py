@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -14,12 +15,13 @@ from torchplug.errors import CheckpointError
 from torchplug.preprocessing import Preprocessing
 
 KEY = "torchplug"
+_version = cache(version)  # of installed packages, which do not change while a process runs
 
 
 def checkpoint_record(assembly: Assembly, loss: Loss, preprocessing: Preprocessing | None) -> dict[str, Any]:
     """The record as plain types; without preprocessing for a module that has seen no data."""
     return {
-        "version": version("torchplug"),
+        "version": _version("torchplug"),
         "components": assembly.records(),
         "preprocessing": None if preprocessing is None else preprocessing.state(),
         "outputs": None if preprocessing is None else loss.outputs(preprocessing.info),

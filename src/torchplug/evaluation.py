@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +27,21 @@ class PartEvaluations:
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
         self._running: dict[str, Evaluation] = {}
+        self._kept: dict[tuple[Any, ...], Evaluation] = {}  # by what they depend on: making metrics takes milliseconds
         self._warned: set[str] = set()
-        self.target_scale: tuple[Tensor, Tensor] | None = None
-        """Location and spread of the training target, which scale-free metrics compare with."""
+        self._scale: tuple[Tensor, Tensor] | None = None
+
+    def compare_with(self, scale: tuple[Tensor, Tensor] | None) -> None:
+        """Take location and spread of the training target, which scale-free metrics compare with."""
+        self._scale = scale
+        self._kept.clear()
 
     def update(self, part: str, scores: Tensor, batch: Batch, preprocessing: Preprocessing | None) -> None:
         """Add a batch's scores (n, k); `preprocessing` is None where the data came without."""
         predictions = self._loss.point(self._loss.link(scores.double()))
         if part not in self._running:
             check_shapes(self._loss, scores, batch.target)
-            self._running[part] = self._begin(predictions, batch.target, preprocessing)
+            self._running[part] = self._begin(part, predictions, batch.target, preprocessing)
         losses = self._loss(scores, batch.target) * batch.weight
         predicted, true = (original_units(v, self._loss, preprocessing) for v in (predictions, batch.target))
         self._running[part].update(losses, predicted, true)
@@ -46,6 +52,7 @@ class PartEvaluations:
         if evaluation is None:
             return {}
         values = evaluation.compute()
+        evaluation.reset()  # some keep every prediction
         return {f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def newly_undefined(self, values: dict[str, Tensor]) -> list[str]:
@@ -54,16 +61,17 @@ class PartEvaluations:
         self._warned.update(undefined)
         return undefined
 
-    def _begin(self, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None) -> Evaluation:
+    def _begin(self, part: str, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None) -> Evaluation:
         if preprocessing is None:
             labelled = target.ndim == 1 or self._loss.kind != "multiclass"
         else:
             info = preprocessing.info
             labelled = info.classes is not None and len(info.columns) == 1
-        location, spread = self.target_scale or (None, None)
-        evaluation = Evaluation(self._loss.kind, predictions.shape[1], labelled, location, spread)
-        evaluation.to_device(predictions.device)
-        return evaluation
+        settings = (part, predictions.shape[1], labelled, predictions.device)
+        if settings not in self._kept:
+            self._kept[settings] = Evaluation(self._loss.kind, predictions.shape[1], labelled, *(self._scale or ()))
+            self._kept[settings].to_device(predictions.device)
+        return self._kept[settings]
 
 
 def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | None) -> Tensor:

@@ -142,7 +142,7 @@ class ComponentModule(lightning.LightningModule):
         except ValueError as error:
             raise DataError(f"target {', '.join(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
-        self._evaluations.target_scale = data.target_scale
+        self._evaluations.compare_with(data.target_scale)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
