@@ -113,7 +113,9 @@ class Evaluation(nn.Module):
             else:
                 metric.update(value, truth)
         if _NEEDS_SPREAD & self._metrics.keys():
-            extremes = torch.aminmax(target.double()) if target.numel() else (math.inf, -math.inf)
+            # around a typical value, since torchmetrics compares them in single precision
+            centred = target.double() - self._location
+            extremes = torch.aminmax(centred) if target.numel() else (math.inf, -math.inf)
             self._lowest.update(extremes[0])
             self._highest.update(extremes[1])
 
