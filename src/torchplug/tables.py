@@ -9,13 +9,14 @@ import csv
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from torchplug.errors import DataError
 
@@ -24,6 +25,15 @@ BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """What counts as a missing value in a CSV file."""
+
+Column = pl.Series | NDArray[Any]
+"""A column in memory: as polars has it, or numbers (n,) that need not lie next to each other."""
+
+_NUMBERS = "biufM"
+"""The kinds of NumPy's types whose columns are numbers or dates."""
+
+_ROWS_AT_ONCE = 2**16
+"""How many rows of a column are hashed together."""
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = (".parquet", ".pq")
@@ -43,6 +53,11 @@ def read(source: Any) -> pl.DataFrame:
     if isinstance(source, str | os.PathLike):
         return _file(Path(source))
     return as_frame(source)
+
+
+def is_parquet(source: Any) -> bool:
+    """Whether a source is the path of a Parquet file."""
+    return isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in _PARQUET
 
 
 def describe(source: Any) -> str:
@@ -66,28 +81,52 @@ def as_frame(source: Any) -> pl.DataFrame:
     """A table in memory as a frame.
 
     Args:
+        source: what `columns_of` takes.
+
+    Raises:
+        DataError: if it is none of these, or holds no row or no column.
+    """
+    if isinstance(source, pl.DataFrame):
+        _refuse_empty(source, source.height, source.width)
+        return source
+    return pl.DataFrame([as_series(name, column) for name, column in columns_of(source).items()])
+
+
+def columns_of(source: Any) -> dict[str, Column]:
+    """The columns of a table in memory. Those of arrays and pandas frames that hold numbers are views of them.
+
+    Args:
         source: a polars or pandas frame, which keeps its column names; a NumPy array or tensor (n,) or (n, d), whose
             columns become x0, x1, …; or a pair (X, y) of those, where y adds a column y (y0, y1, … if it has several).
 
     Raises:
         DataError: if it is none of these, or holds no row or no column.
     """
+    columns: dict[str, Column]
     if isinstance(source, pl.DataFrame):
-        frame = source
+        columns = dict(zip(source.columns, source.get_columns(), strict=True))
     elif type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
-        frame = _from_pandas(source)
+        columns = _of_pandas(source)
     elif isinstance(source, tuple) and len(source) == 2:
-        frame = _from_pair(*source)
+        columns = _of_pair(*source)
     elif isinstance(source, np.ndarray | torch.Tensor):
-        frame = _from_array(source, "x")
+        columns = _of_array(source, "x")
     else:
         raise DataError(
             f"cannot read a table from {type(source).__name__}: give a file, a bundled name ({', '.join(BUNDLED)}), "
             "an array, a tensor, a pair (X, y), or a polars or pandas frame"
         )
-    if frame.height == 0 or frame.width == 0:
-        raise DataError(f"{describe(source)} has {frame.height} rows and {frame.width} columns: nothing to read")
-    return frame
+    _refuse_empty(source, _height(columns), len(columns))
+    return columns
+
+
+def as_series(name: str, column: Column) -> pl.Series:
+    """A column, or some rows of one, as polars has it."""
+    if isinstance(column, pl.Series):
+        return column
+    # polars has no half precision
+    values = column.astype(np.float32) if column.dtype == np.float16 else np.ascontiguousarray(column)
+    return pl.Series(name, values)
 
 
 def require_columns(frame: pl.DataFrame, columns: Iterable[str], where: str) -> None:
@@ -119,25 +158,43 @@ def fingerprint(*frames: pl.DataFrame) -> str:
 
     Reading the same file twice gives the same fingerprint; a changed value, type, name or order another one.
     """
+    return fingerprint_of_columns(*((frame.height, frame) for frame in frames))
+
+
+def fingerprint_of_columns(*tables: tuple[int, Iterable[pl.Series]]) -> str:
+    """The same of tables given as their number of rows and their columns, of which only one is held at a time."""
     digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(f"{frame.height} rows".encode())
-        for series in frame:
+    for height, columns in tables:
+        digest.update(f"{height} rows".encode())
+        for series in columns:
             digest.update(f"\0{series.name}\0{series.dtype}\0".encode())
-            digest.update(np.packbits(series.is_null().to_numpy()).tobytes())
-            digest.update(_content(series))
+            digest.update(np.packbits(series.is_null().to_numpy()).data)
+            for content in _content(series):
+                digest.update(content)
     return digest.hexdigest()
 
 
-def _content(series: pl.Series) -> bytes:
-    """A column's values as bytes that do not depend on how polars stores them."""
+def _content(series: pl.Series) -> Iterator[bytes | memoryview]:
+    """A column's values as bytes that do not depend on how polars stores them, some rows at a time."""
+    slices = [series.slice(start, _ROWS_AT_ONCE) for start in range(0, len(series), _ROWS_AT_ONCE)]
     if series.dtype.is_float():
-        return series.fill_null(0).cast(pl.Float64).to_numpy().tobytes()
-    if series.dtype.is_signed_integer() and series.dtype != pl.Int128:
-        return series.fill_null(0).cast(pl.Int64).to_numpy().tobytes()
-    # lengths first: ("ab", "c") and ("a", "bc") must differ
-    texts = [str(value).encode() for value in series.to_list()]
-    return np.array([len(text) for text in texts], dtype=np.int64).tobytes() + b"".join(texts)
+        yield from (rows.fill_null(0).cast(pl.Float64).to_numpy().data for rows in slices)
+    elif series.dtype.is_signed_integer() and series.dtype != pl.Int128:
+        yield from (rows.fill_null(0).cast(pl.Int64).to_numpy().data for rows in slices)
+    else:
+        # lengths first: ("ab", "c") and ("a", "bc") must differ
+        yield from (np.array(_lengths(rows), dtype=np.int64).data for rows in slices)
+        yield from (b"".join(_texts(rows)) for rows in slices)
+
+
+def _lengths(series: pl.Series) -> Sequence[int] | pl.Series:
+    if series.dtype == pl.String:
+        return series.str.len_bytes().fill_null(len("None"))
+    return [len(text) for text in _texts(series)]
+
+
+def _texts(series: pl.Series) -> list[bytes]:
+    return [str(value).encode() for value in series.to_list()]
 
 
 def _bundled(name: str) -> pl.DataFrame:
@@ -146,15 +203,8 @@ def _bundled(name: str) -> pl.DataFrame:
 
 
 def _file(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        near = difflib.get_close_matches(str(path), BUNDLED, n=1)
-        hint = f"; did you mean the bundled {near[0]}?" if near else f" (bundled data: {', '.join(BUNDLED)})"
-        raise DataError(f"{path} is a directory, not a table" if path.is_dir() else f"no file {path}{hint}")
+    require_file(path)
     suffix = path.suffix.lower()
-    if suffix not in _SEPARATORS and suffix not in _PARQUET:
-        raise DataError(f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt or .parquet")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
     try:
         frame = _read_csv(path, _SEPARATORS[suffix]) if suffix in _SEPARATORS else pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
@@ -163,6 +213,22 @@ def _file(path: Path) -> pl.DataFrame:
     if frame.height == 0:
         raise DataError(f"{path} has a header and no rows")
     return frame
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path where no table can be.
+
+    Raises:
+        DataError: if there is no file, if it is empty, or if its name does not say what it is.
+    """
+    if not path.is_file():
+        near = difflib.get_close_matches(str(path), BUNDLED, n=1)
+        hint = f"; did you mean the bundled {near[0]}?" if near else f" (bundled data: {', '.join(BUNDLED)})"
+        raise DataError(f"{path} is a directory, not a table" if path.is_dir() else f"no file {path}{hint}")
+    if path.suffix.lower() not in (*_SEPARATORS, *_PARQUET):
+        raise DataError(f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt or .parquet")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
 
 
 def _read_csv(path: Path, separator: str) -> pl.DataFrame:
@@ -186,38 +252,49 @@ def _refuse_names(names: Sequence[str], where: str) -> None:
         )
 
 
-def _from_pandas(frame: Any) -> pl.DataFrame:
+def _refuse_empty(source: Any, rows: int, columns: int) -> None:
+    if rows == 0 or columns == 0:
+        raise DataError(f"{describe(source)} has {rows} rows and {columns} columns: nothing to read")
+
+
+def _height(columns: Mapping[str, Column]) -> int:
+    return len(next(iter(columns.values()), ()))
+
+
+def _of_pandas(frame: Any) -> dict[str, Column]:
     names = [str(name) for name in frame.columns]
     _refuse_names(names, "the pandas frame")
-    return pl.DataFrame([_pandas_column(name, frame.iloc[:, j]) for j, name in enumerate(names)])
+    return {name: _pandas_column(name, frame.iloc[:, j]) for j, name in enumerate(names)}
 
 
-def _pandas_column(name: str, column: Any) -> pl.Series:
+def _pandas_column(name: str, column: Any) -> Column:
     """One column, converted without pyarrow, which polars' own conversion would ask for."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
-        return pl.Series(name, column.to_numpy())
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in _NUMBERS:
+        numbers: NDArray[Any] = column.to_numpy()
+        return numbers
     missing = column.isna().to_numpy()
     values = [None if absent else value for value, absent in zip(column.tolist(), missing, strict=True)]
     return _from_objects(name, values)
 
 
-def _from_pair(features: Any, target: Any) -> pl.DataFrame:
-    left = as_frame(features)
+def _of_pair(features: Any, target: Any) -> dict[str, Column]:
+    left = columns_of(features)
     series = hasattr(target, "to_frame") and len(target.shape) == 1
     right = (
-        _from_array(target, "y")
+        _of_array(target, "y")
         if isinstance(target, np.ndarray | torch.Tensor)
-        else (as_frame(target.to_frame() if series else target))
+        else columns_of(target.to_frame() if series else target)
     )
-    if left.height != right.height:
-        raise DataError(f"X has {left.height} rows and y has {right.height}")
+    if _height(left) != _height(right):
+        raise DataError(f"X has {_height(left)} rows and y has {_height(right)}")
     if len(target.shape) == 1:
-        right = right.rename({right.columns[0]: "y"})
-    _refuse_names(left.columns + right.columns, "the pair (X, y)")
-    return left.hstack(right)
+        (column,) = right.values()
+        right = {"y": column.alias("y") if isinstance(column, pl.Series) else column}
+    _refuse_names([*left, *right], "the pair (X, y)")
+    return left | right
 
 
-def _from_array(array: Any, prefix: str) -> pl.DataFrame:
+def _of_array(array: Any, prefix: str) -> dict[str, Column]:
     values = array.detach().cpu() if isinstance(array, torch.Tensor) else array
     if isinstance(values, torch.Tensor):
         # NumPy has no bfloat16
@@ -227,15 +304,11 @@ def _from_array(array: Any, prefix: str) -> pl.DataFrame:
     if values.dtype.kind == "c":
         raise DataError("the array is complex: give its real and imaginary parts as columns")
     table = values.reshape(len(values), -1) if len(values) else values.reshape(0, max(1, values.shape[-1]))
-    return pl.DataFrame([_array_column(f"{prefix}{j}", table[:, j]) for j in range(table.shape[1])])
+    return {f"{prefix}{j}": _array_column(f"{prefix}{j}", table[:, j]) for j in range(table.shape[1])}
 
 
-def _array_column(name: str, values: np.ndarray[Any, Any]) -> pl.Series:
-    if values.dtype.kind in "biufM":
-        return pl.Series(
-            name, values.astype(np.float32) if values.dtype == np.float16 else np.ascontiguousarray(values)
-        )
-    return _from_objects(name, values.tolist())
+def _array_column(name: str, values: NDArray[Any]) -> Column:
+    return values if values.dtype.kind in _NUMBERS else _from_objects(name, values.tolist())
 
 
 def _from_objects(name: str, values: Sequence[Any]) -> pl.Series:

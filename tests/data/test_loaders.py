@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchplug.data.loaders import Loader
+from torchplug.data.loaders import Loader, generator
 
 
 def make(n, **options):
@@ -284,3 +284,26 @@ def test_windows_go_on_behind_what_was_taken():
     loader = make(95, batch_size=10, ahead=lambda loader, position: next(taken))
     found = [(rows_of(batch)[0], batch.samples, batch.micro_batches) for batch in loader]
     assert found == [(20.0, 10, 1), (30.0, 10, 1), (70.0, 10, 1), (80.0, 10, 1), (90.0, 5, 1)]
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def test_an_order_is_torchs_permutation_in_half_the_memory():
+    loader = make(1000, batch_size=1000, shuffle=True, seed=3)
+    loader.set_epoch(2)
+    order = torch.randperm(1000, generator=generator(3, 2))
+    assert torch.equal(loader.rows(0), order)
+    assert loader.rows(0).dtype == torch.int64
+    assert loader._order[1].dtype == torch.int32
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_weights_of_1_are_not_kept(shuffle):
+    features, target, ones = numbers(100, 3, uniform=True)
+    options = {"batch_size": 30, "shuffle": shuffle, "seed": 1}
+    given, none = Loader(features, target, ones, **options), Loader(features, target, None, **options)
+    assert given._weight is None
+    assert_alike(list(given), list(none))
+    assert [batch.weight.tolist() for batch in none] == [[1.0] * 30] * 3 + [[1.0] * 10]
+    assert {batch.weight.dtype for batch in none} == {torch.float32}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchplug.data import statistics
 from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import mean_and_spread
+from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.preprocessing.target import read_target
 
 

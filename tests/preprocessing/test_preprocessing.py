@@ -8,8 +8,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from torchplug.component import TargetInfo
+from torchplug.data.in_memory_fit import TrainingColumns
+from torchplug.data.table import MemoryTable, UsedRows
 from torchplug.errors import CheckpointError, DataError
-from torchplug.preprocessing import Preprocessing, read_columns, read_target
+from torchplug.preprocessing import Preprocessing, read_target
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import as_frame
 
@@ -18,7 +20,12 @@ def fit(frame, target, kind="regression", *, standardize_target=False, center=Tr
     features = [column for column in frame.columns if column != target]
     reading = read_target(frame, [target], kind, "mse", "t")
     coding = TargetCoding.fit(frame, reading, standardize=standardize_target, center=center, where="t")
-    return Preprocessing.fit(read_columns(frame, features, "t"), coding, center=center, **options)
+    return Preprocessing.fit(every_row(frame, features), coding, center=center, **options)
+
+
+def every_row(frame, features):
+    used = UsedRows(MemoryTable(frame), "t")
+    return TrainingColumns(used, features, np.arange(frame.height), complete=False)
 
 
 @pytest.fixture

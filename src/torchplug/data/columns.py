@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from torchplug.data.splits import Rows
+from torchplug.data.parts import compact
+from torchplug.data.table import Table, UsedRows
 from torchplug.errors import DataError
-from torchplug.preprocessing import read_columns
+from torchplug.preprocessing import check_columns, read_column
+from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
+from torchplug.preprocessing.features import Rows
 from torchplug.tables import default_target, describe, enumerate_names, require_columns
 
 
@@ -75,15 +78,21 @@ class Columns:
         return columns
 
 
-def complete_rows(frame: pl.DataFrame, features: Sequence[str], target: Sequence[str], where: str) -> Rows:
+def complete_rows(table: Table, features: Sequence[str], target: Sequence[str], where: str) -> Rows:
     """The rows without a missing value in features or target.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is none, and for features that cannot be used.
     """
-    targets = [s.fill_nan(None) if s.dtype.is_float() else s for s in frame.select(target)]
-    gaps = [series.is_null().to_numpy() for series in [*read_columns(frame, features, where), *targets]]
-    rows: Rows = np.flatnonzero(~np.any(gaps, axis=0))
-    if not len(rows):
-        raise DataError(f"{where}: every row has a missing value, so impute: drop leaves none")
-    return rows
+    found = []
+    used = UsedRows(table, where)
+    # a column without any value is a better reason than rows without some
+    with worded_for_all_rows(lambda: check_columns(map(used.column, features), where)):
+        for frame, start, places in used.blocks([*features, *target], block_rows(len(features))):
+            columns = [read_column(frame[name], where, places) for name in features]
+            columns += [s.fill_nan(None) if s.dtype.is_float() else s for s in frame[target]]
+            found.append(start + np.flatnonzero(~np.any([s.is_null().to_numpy() for s in columns], axis=0)))
+        rows = np.concatenate(found)
+        if not len(rows):
+            raise DataError(f"{where}: every row has a missing value, so impute: drop leaves none")
+    return compact(rows, table.height)

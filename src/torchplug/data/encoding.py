@@ -58,9 +58,7 @@ class FeatureEncoder:
 
     def __init__(self, preprocessing: Preprocessing, available: Sequence[str]) -> None:
         self._preprocessing = preprocessing
-        # unnamed columns, x0, x1, …, go by position
-        named = set(preprocessing.columns) <= set(available)
-        self.columns: Sequence[str] = preprocessing.columns if named else available
+        self.columns = preprocessing.reads(available)
         self.feature_names = tuple(preprocessing.feature_names)
         self.size = chunk_rows(len(self.feature_names))
 

@@ -1,28 +1,31 @@
-"""Tables that are held in memory, and their parts as tensors."""
+"""Parts that are held in memory as tensors, and the tables that they are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.contracts import CLASS_KINDS
-from torchplug.data import parts
 from torchplug.data.columns import complete_rows
+from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.loaders import Loader
-from torchplug.data.parts import PARTS, balance
+from torchplug.data.parts import PARTS, balance, compact
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
+from torchplug.data.table import Table, UsedRows, open_table
 from torchplug.errors import DataError
 from torchplug.metrics import location_and_spread
-from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_columns, read_target
-from torchplug.preprocessing.features import IMPUTE_REMEDY, refuse_missing
+from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
+from torchplug.preprocessing.features import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import describe, fingerprint, read
+from torchplug.tables import describe, fingerprint_of_columns
 
 
 class InMemoryPart(Part):
@@ -32,61 +35,113 @@ class InMemoryPart(Part):
     one that is trained on would be the largest thing in memory.
 
     Args:
-        table: where its rows come from.
-        drawn: which of them, (n,) from 0; None: all.
-        rows: features (n, d) float64, target (n, k) float64 or (n,) int64, weight (n,) float64 of mean 1.
-        preprocessing: what encodes the features, should they be needed anew.
+        used: where its rows come from.
+        drawn: which of them, (n,) from 0, ascending; None: all.
+        target: (n, k) float64 or (n,) int64.
+        weight: (n,) float64 of mean 1; None where all are 1.
+        preprocessing: what encodes the features.
     """
 
-    def __init__(self, table: pl.DataFrame, drawn: parts.Rows | None, rows: Rows, preprocessing: Preprocessing) -> None:
-        self._table = table
+    def __init__(
+        self,
+        used: UsedRows,
+        drawn: RowNumbers | None,
+        target: Tensor,
+        weight: Tensor | None,
+        preprocessing: Preprocessing,
+    ) -> None:
+        self._used = used
         self._drawn = drawn
-        self._rows = rows
+        self._features: Tensor | None = None
+        self._target = target
+        self._weight = weight
         self._preprocessing = preprocessing
-        self.samples = len(rows.features)
+        self._scale: tuple[Tensor, Tensor] | None = None
+        self.samples = len(target)
         self.feature_names = tuple(preprocessing.feature_names)
 
     @property
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
-        return self._table if self._drawn is None else self._table[self._drawn]
+        return self._used.select(self._used.table.head.columns, self._drawn)
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`, without a copy."""
-        _, target, weight = self._rows
-        return Rows(*(tensor[start:stop] for tensor in (self._features(torch.float64), target, weight)))
+        """Rows `start` to `stop`, features and target without a copy."""
+        features, target = self._in_precision(torch.float64)[start:stop], self._target[start:stop]
+        weight = features.new_ones(len(features)) if self._weight is None else self._weight[start:stop]
+        return Rows(features, target, weight)
 
     def targets(self) -> Iterator[Tensor]:
         """The target, at once."""
-        yield self._rows.target
+        yield self._target
 
     def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
-        """Mean and population standard deviation of a numeric target."""
-        if coding.kind in CLASS_KINDS:
-            return None
-        return location_and_spread(coding.original_units(self._rows.target), coding.kind)
+        """Mean and population standard deviation of a numeric target; computed once."""
+        if self._scale is None and coding.kind not in CLASS_KINDS:
+            self._scale = location_and_spread(coding.original_units(self._target), coding.kind)
+        return self._scale
 
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
         """Batches of tensors that are converted once."""
-        features, target = self._features(dtype), self._rows.target
-        if not torch.isfinite(features).all():
+        features, target, weight = self._in_precision(dtype), self._target, self._weight
+        if features.numel() and not torch.isfinite(torch.stack(features.aminmax())).all():
             raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
         target = target.to(dtype) if target.is_floating_point() else target
-        return Loader(features, target, self._rows.weight.to(dtype), **options)
+        return Loader(features, target, None if weight is None else weight.to(dtype), **options)
 
-    def _features(self, dtype: torch.dtype) -> Tensor:
-        """The features in this precision, the only one that is kept; digits that are gone are encoded anew."""
-        features: Tensor = self._rows.features
-        if torch.finfo(features.dtype).bits < torch.finfo(dtype).bits:
-            features = self._preprocessing.features(self.frame)
-        if features.dtype != dtype:
-            features = features.to(dtype)
-        self._rows = self._rows._replace(features=features)
+    def keep(self, features: Tensor) -> None:
+        """Hold features (n, d) that `encoded` gave."""
+        self._features = features
+
+    def _in_precision(self, dtype: torch.dtype) -> Tensor:
+        """The features in this precision, the only one that is kept."""
+        features = self._features
+        if features is None or features.dtype != dtype:
+            features = self._features = None  # its memory is free for the other
+            (features,) = encoded(self._preprocessing, self._used, [self._drawn], dtype)
+            self._features = features
         return features
 
 
+def encoded(
+    preprocessing: Preprocessing, used: UsedRows, drawn: Sequence[RowNumbers | None], dtype: torch.dtype
+) -> list[Tensor]:
+    """The features of parts of a table, which is gone through once, a block at a time.
+
+    Args:
+        preprocessing: fitted.
+        used: the table's rows.
+        drawn: which of them belong to each part, ascending from 0; None: all.
+        dtype: of the features; they are computed in float64.
+
+    Returns:
+        (n, d) for each part of n rows.
+
+    Raises:
+        DataError: for rows that cannot be encoded.
+    """
+    d = len(preprocessing.center)
+    tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
+    columns = preprocessing.reads(used.table.head.columns)
+    size = block_rows(max(d, len(columns)))
+    memory = np.empty((min(size, len(used)), d))
+    with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
+        for frame, first, places in used.blocks(columns, size):
+            block = memory[: frame.height]
+            preprocessing.encode(frame, block, used.where, places)
+            converted = torch.from_numpy(block).to(dtype)
+            for rows, features in zip(drawn, tensors, strict=True):
+                if rows is None:
+                    features[first : first + len(block)] = converted
+                else:
+                    low, high = np.searchsorted(rows, (first, first + len(block)))
+                    index = torch.from_numpy(rows[low:high] - first)
+                    torch.index_select(converted, 0, index, out=features[low:high])
+    return tensors
+
+
 class InMemoryTables:
-    """Tables that are read once and kept.
+    """Tables of which features, targets and weights are held in memory.
 
     Args:
         settings: the user's choices.
@@ -95,72 +150,79 @@ class InMemoryTables:
     def __init__(self, settings: TableSettings) -> None:
         self._settings = settings
         self._sources = settings.sources
-        self._frames: dict[str, pl.DataFrame] = {}
+        self._tables: dict[str, Table] = {}
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the tables' content, as hexadecimal text."""
-        return fingerprint(*(self._frame(key) for key in self._sources))
+        tables = [self._table(key) for key in self._sources]
+        return fingerprint_of_columns(*((table.height, _columns(table)) for table in tables))
 
-    def prepare(self, request: DataRequest) -> Prepared:
+    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
         settings, carried, notes = self._settings, request.preprocessing, list[str]()
-        where, whole = describe(self._sources["source"]), self._frame("source")
-        target = settings.columns.target_of(self._sources["source"], whole)
-        features = carried.columns if carried is not None else settings.columns.features_of(whole, target, where)
-        frames = {key: self._usable(key, features, target, notes) for key in self._sources}
-        frame, rows = frames["source"]
-        reading = carried_reading(carried) if carried is not None else self._read_target(request, target, frame, rows)
-        labels = frame[target[0]] if reading.labels else None
-        divided = settings.splitting.divide(frame, labels, settings.own, where)
-        preprocessing = carried or self._fit(request, reading, frame, features, divided[0], where)
-        encoded = {
-            key: settings.encoded(preprocessing, frame, describe(self._sources[key]), rows)
-            for key, (frame, rows) in frames.items()
-        }
-        finished = {}
-        for name, drawn in zip(PARTS, divided, strict=True):
-            if name in encoded:
-                finished[name] = self._weighed(name, frames[name][0], None, encoded[name], preprocessing)
-            else:
-                index = torch.from_numpy(drawn)
-                chosen = Rows(*(tensor[index] for tensor in encoded["source"]))
-                finished[name] = self._weighed(name, frame, drawn, chosen, preprocessing)
-        return Prepared(preprocessing, finished, notes)
+        source, head = self._sources["source"], self._table("source").head
+        target = settings.columns.target_of(source, head)
+        features = carried.columns if carried else settings.columns.features_of(head, target, describe(source))
+        used = {key: self._used(key, features, target, notes) for key in self._sources}
+        preprocessing, divided = self._divide_and_fit(request, used["source"], features, target)
+        made: dict[str, Part] = {}
+        for key, rows in used.items():
+            drawn = divided if key == "source" else {key: None}
+            found = self._parts(preprocessing, rows, drawn)
+            if "train" in found:
+                # will be asked for, and now there is still the memory that features need
+                found["train"].target_scale(preprocessing.target_coding)
+            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype)
+            for part, part_features in zip(found.values(), tensors, strict=True):
+                part.keep(part_features)
+            made |= found
+        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes)
 
-    def prediction(self, preprocessing: Preprocessing) -> InMemoryPart:
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
         """All rows of the source, with their features alone."""
-        frame = self._frame("source")
-        features = preprocessing.features(frame, describe(self._sources["source"]))
-        weight = torch.ones(len(features), dtype=torch.float64)
-        return InMemoryPart(frame, None, Rows(features, features[:, :0], weight), preprocessing)
+        used = UsedRows(self._table("source"), describe(self._sources["source"]))
+        part = InMemoryPart(used, None, torch.empty(len(used), 0, dtype=torch.float64), None, preprocessing)
+        part.keep(*encoded(preprocessing, used, [None], dtype))
+        return part
 
-    def _frame(self, key: str) -> pl.DataFrame:
-        if key not in self._frames:
-            self._frames[key] = read(self._sources[key])
-        return self._frames[key]
+    def _table(self, key: str) -> Table:
+        if key not in self._tables:
+            self._tables[key] = open_table(self._sources[key])
+        return self._tables[key]
 
-    def _usable(
-        self, key: str, features: list[str], target: list[str], notes: list[str]
-    ) -> tuple[pl.DataFrame, parts.Rows | None]:
-        """A table that has all columns, without the rows that `impute: drop` leaves out, and which rows are left."""
-        where, frame = describe(self._sources[key]), self._frame(key)
-        self._settings.require(frame, key, features, target, where)
+    def _used(self, key: str, features: list[str], target: list[str], notes: list[str]) -> UsedRows:
+        """A table that has all columns, without the rows that `impute: drop` leaves out."""
+        where, table = describe(self._sources[key]), self._table(key)
+        self._settings.require(table.head, key, features, target, where)
         if self._settings.impute != "drop":
-            return frame, None
-        rows = complete_rows(frame, features, target, where)
-        if len(rows) < frame.height:
-            notes.append(f"{where}: {frame.height - len(rows)} of {frame.height} rows dropped for missing values")
-        return frame[rows], rows
+            return UsedRows(table, where)
+        places = complete_rows(table, features, target, where)
+        if len(places) < table.height:
+            notes.append(f"{where}: {table.height - len(places)} of {table.height} rows dropped for missing values")
+        return UsedRows(table, where, places)
+
+    def _divide_and_fit(
+        self, request: DataRequest, used: UsedRows, features: Sequence[str], target: Sequence[str]
+    ) -> tuple[Preprocessing, dict[str, RowNumbers | None]]:
+        """What the training part teaches, and which of the source's rows belong to each part that is drawn from it."""
+        settings, carried = self._settings, request.preprocessing
+        # whole, since they are few: the columns that are no features
+        frame = used.select(settings.needed_columns("source", [], target))
+        reading = carried_reading(carried) if carried else self._read_target(request, target, frame, used)
+        labels = frame[target[0]] if reading.labels else None
+        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where), strict=True)
+        divided = {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
+        preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"])
+        return preprocessing, dict(divided)
 
     def _read_target(
-        self, request: DataRequest, target: list[str], frame: pl.DataFrame, rows: parts.Rows | None
+        self, request: DataRequest, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
     ) -> TargetReading:
-        where = describe(self._sources["source"])
-        if frame.height < 2:
-            raise DataError(f"{where} has one row to learn from: training needs at least two")
-        reading = read_target(frame, target, request.kind, request.loss, where, rows)
-        self._settings.refuse_reading(reading, request, where)
+        if len(used) < 2:
+            raise DataError(f"{used.where} has one row to learn from: training needs at least two")
+        reading = read_target(frame, target, request.kind, request.loss, used.where, used.places)
+        self._settings.refuse_reading(reading, request, used.where)
         return reading
 
     def _fit(
@@ -168,18 +230,15 @@ class InMemoryTables:
         request: DataRequest,
         reading: TargetReading,
         frame: pl.DataFrame,
-        features: list[str],
-        train: parts.Rows,
-        where: str,
+        used: UsedRows,
+        features: Sequence[str],
+        train: RowNumbers,
     ) -> Preprocessing:
         settings = self._settings
-        table = read_columns(frame, features, where)
-        if settings.impute is None:
-            refuse_missing(table.get_columns(), where, IMPUTE_REMEDY)
         scaled = settings.scales_target(request)
-        coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=where)
+        coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=used.where)
         return Preprocessing.fit(
-            table[train],
+            TrainingColumns(used, features, train, complete=settings.impute is None),
             coding,
             center=request.center,
             standardize=settings.standardize,
@@ -188,13 +247,32 @@ class InMemoryTables:
             impute=settings.impute,
         )
 
-    def _weighed(
-        self, name: str, table: pl.DataFrame, drawn: parts.Rows | None, rows: Rows, preprocessing: Preprocessing
-    ) -> InMemoryPart:
-        """The part with its weights scaled to mean 1, balanced over classes first where that is asked for."""
-        weight, classes = rows.weight, preprocessing.info.classes
+    def _parts(
+        self, preprocessing: Preprocessing, used: UsedRows, drawn: Mapping[str, RowNumbers | None]
+    ) -> dict[str, InMemoryPart]:
+        """Parts of a table, by what is drawn for them, with targets and weights."""
+        frame = used.select(self._settings.goal_columns(preprocessing.info.columns))
+        weights = self._settings.weights(frame, used.where, used.places)
+        target = preprocessing.target(frame, used.where, used.places)
+        made = {}
+        for name, rows in drawn.items():
+            index = slice(None) if rows is None else torch.from_numpy(rows)
+            chosen, weight = target[index], None if weights is None else weights[index]
+            weight = self._scaled(name, weight, chosen, preprocessing)
+            made[name] = InMemoryPart(used, rows, chosen, weight, preprocessing)
+        return made
+
+    def _scaled(self, name: str, weight: Tensor | None, target: Tensor, preprocessing: Preprocessing) -> Tensor | None:
+        """A part's weights, scaled to mean 1, balanced over classes first where that is asked for."""
+        classes = preprocessing.info.classes
         if name == "train" and self._settings.class_weight and classes is not None:
+            balanced = balance(target, len(classes))
             # scaled before too, so that the product's size does not hang on the unit of the weights
-            weight = weight / weight.mean() * balance(rows.target, len(classes))
-        weight = weight / weight.mean() if len(weight) else weight
-        return InMemoryPart(table, drawn, rows._replace(weight=weight), preprocessing)
+            weight = balanced if weight is None else weight / weight.mean() * balanced
+        return weight if weight is None or not len(weight) else weight / weight.mean()
+
+
+def _columns(table: Table) -> Iterator[pl.Series]:
+    """All columns of a table, one at a time."""
+    for name in table.head.columns:
+        yield table.read(0, table.height, [name])[name]

@@ -200,32 +200,50 @@ class Loader(Batches):
     Args:
         features: (n, d).
         target: (n, …).
-        weight: (n,).
+        weight: (n,), or None where all are 1, in the precision of the features.
         options: what `Batches` takes.
     """
 
-    def __init__(self, features: Tensor, target: Tensor, weight: Tensor, **options: Any) -> None:
+    def __init__(self, features: Tensor, target: Tensor, weight: Tensor | None, **options: Any) -> None:
         super().__init__(len(features), **options)
-        self.tensors = (features, target, weight)
-        self._uniform = bool((weight == 1).all())
+        self._features = features
+        self._target = target
+        self._weight = weight
+        # those of as many rows as were ever read at once
+        self._ones = (features if weight is None else weight).new_ones(0)
+        if weight is not None and bool((weight == 1).all()):
+            self._weight = None
+        self._uniform = self._weight is None
         self._order: tuple[int, Tensor] | None = None
 
     def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
         spans = merged(spans)
         if len(spans) == 1 and not self.shuffle:
             low, high = spans[0]
-            return Rows(*(tensor[low:high] for tensor in self.tensors))
-        indices = [self._indices(low, high) for low, high in spans]
-        rows = indices[0] if len(indices) == 1 else torch.cat(indices)
-        features, target, weight = self.tensors
-        weights = weight[: len(rows)] if self._uniform else weight.index_select(0, rows)
-        return Rows(features.index_select(0, rows), target.index_select(0, rows), weights)
+            weight = self._first_ones(high - low) if self._weight is None else self._weight[low:high]
+            return Rows(self._features[low:high], self._target[low:high], weight)
+        found = [self._rows(low, high) for low, high in spans]
+        rows = found[0] if len(found) == 1 else torch.cat(found)
+        weight = self._first_ones(len(rows)) if self._weight is None else self._weight.index_select(0, rows)
+        return Rows(self._features.index_select(0, rows), self._target.index_select(0, rows), weight)
+
+    def _first_ones(self, count: int) -> Tensor:
+        if len(self._ones) < count:
+            self._ones = self._ones.new_ones(count)
+        return self._ones[:count]
 
     def _indices(self, low: int, high: int) -> Tensor:
+        return self._rows(low, high).long()
+
+    def _rows(self, low: int, high: int) -> Tensor:
+        """Which rows these are, in whole numbers as small as may be."""
         if not self.shuffle:
             return torch.arange(low, high)
         if self._order is None or self._order[0] != self.epoch:
-            self._order = (self.epoch, torch.randperm(self.size, generator=generator(self.seed, self.epoch)))
+            self._order = None  # its memory is free for the next
+            small = torch.int32 if self.size < 2**31 else torch.int64
+            order = torch.randperm(self.size, generator=generator(self.seed, self.epoch), dtype=small)
+            self._order = (self.epoch, order)
         return self._order[1][low:high]
 
 

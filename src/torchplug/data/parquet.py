@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from torchplug.errors import DataError
+from torchplug.preprocessing.blocks import intervals, rows_of
 from torchplug.tables import BUNDLED, describe, fingerprint
 
 _CHUNK_NUMBERS = 2**21
@@ -19,7 +21,7 @@ _CHUNK_NUMBERS = 2**21
 
 def chunk_rows(columns: int) -> int:
     """How many rows of this many columns are read at once: a power of two."""
-    return 1 << max(0, (_CHUNK_NUMBERS // columns).bit_length() - 1)
+    return rows_of(_CHUNK_NUMBERS, columns)
 
 
 class ParquetTable:
@@ -29,7 +31,7 @@ class ParquetTable:
         source: a path that ends in .parquet.
 
     Raises:
-        DataError: for any other source; when the file is first read, if it cannot be.
+        DataError: for any other source; when the file is first read, if it cannot be; later, if it has changed.
     """
 
     def __init__(self, source: Any) -> None:
@@ -48,6 +50,7 @@ class ParquetTable:
             )
         if suffix not in (".parquet", ".pq"):
             raise DataError(f"stream reads Parquet files, and {source} does not end in .parquet")
+        self._state: tuple[int, int] | None = None
 
     @functools.cached_property
     def head(self) -> pl.DataFrame:
@@ -69,10 +72,14 @@ class ParquetTable:
         """Rows `start` to `stop`, counted from 0, of some columns."""
         return self._collect(self._scan().select(columns).slice(start, stop - start))
 
-    def intervals(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Cut the file into pieces of so many rows, the last perhaps shorter: (start, stop) of each."""
-        for start in range(0, self.height, rows):
-            yield start, min(start + rows, self.height)
+    def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
+        """All rows of some columns, `size` at a time: where each block begins, and its rows."""
+        # more at once: a page of the file is decoded for each read that touches it
+        for start, stop in intervals(self.height, max(size, 2 * chunk_rows(len(columns)))):
+            piece = self.read(start, stop, columns)
+            for first, last in intervals(piece.height, size):
+                yield start + first, piece[first:last]
+            del piece
 
     def place(self, start: int, stop: int) -> str:
         """How messages name these rows."""
@@ -86,7 +93,7 @@ class ParquetTable:
         """
         columns = self.head.columns
         digest = hashlib.sha256(f"{self.height} rows in pieces".encode())
-        for start, stop in self.intervals(chunk_rows(len(columns))):
+        for start, stop in intervals(self.height, chunk_rows(len(columns))):
             digest.update(fingerprint(self.read(start, stop, columns)).encode())
         return digest.hexdigest()
 
@@ -95,7 +102,16 @@ class ParquetTable:
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         try:
+            self._refuse_change()
             return rows.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DataError(f"{self.path} cannot be read as Parquet: {reason}") from error
+
+    def _refuse_change(self) -> None:
+        """Rows that are read again must be those that were read before."""
+        status = os.stat(self.path)
+        state = status.st_mtime_ns, status.st_size
+        if self._state not in (None, state):
+            raise DataError(f"{self.path} has changed since it was first read: make a new data module for it")
+        self._state = state

@@ -80,14 +80,18 @@ class Tables(Protocol):
         """A hash of their content, as hexadecimal text."""
         ...
 
-    def prepare(self, request: DataRequest) -> Prepared:
+    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode.
+
+        Args:
+            request: what the module asks for.
+            dtype: what features are wanted in; any other can be had as well, at the cost of encoding them anew.
 
         Raises:
             DataError: if the data cannot be used, in one line that names column, row and remedy.
         """
         ...
 
-    def prediction(self, preprocessing: Preprocessing) -> Part:
-        """All rows of the source, with their features alone."""
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> Part:
+        """All rows of the source, with their features alone, wanted in this precision."""
         ...

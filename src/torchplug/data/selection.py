@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torchplug.data.parquet import ParquetTable
 from torchplug.data.parts import Rows, Splitting
-from torchplug.preprocessing.features import CategoricalColumn, NumericColumn, is_category
+from torchplug.preprocessing.blocks import intervals
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,8 @@ class Selection:
 
     def pieces(self, size: int, columns: Sequence[str]) -> Iterator[Piece]:
         """All rows, `size` of the file at a time."""
-        for start, stop in self.table.intervals(size):
+        for start, stop in intervals(self.table.height, size):
             yield self.read(start, stop, columns)
-
-
-def read_feature(series: pl.Series, where: str, rows: Rows) -> pl.Series:
-    """A piece of a feature column: numbers as float64, categories as text, missing values as null.
-
-    Raises:
-        DataError: for types that are no feature, and for infinite values.
-    """
-    column = CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
-    return column.read(series, where, rows)
 
 
 def _gaps(series: pl.Series) -> NDArray[np.bool_]:

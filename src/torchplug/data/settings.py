@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import polars as pl
-import torch
+from torch import Tensor
 
 from torchplug.batch import Rows
-from torchplug.data import parts
 from torchplug.data.columns import Columns
 from torchplug.data.parts import Splitting, sample_weights
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, Impute, Preprocessing, TargetReading
+from torchplug.preprocessing.features import Rows as RowNumbers
 from torchplug.tables import BUNDLED, enumerate_names, require_columns
 
 
@@ -78,8 +78,11 @@ class TableSettings:
             target: the target columns.
         """
         dividing = self.columns.dividing if key == "source" else ()
-        weights = [self.columns.weights] if self.columns.weights else []
-        return list(dict.fromkeys([*features, *target, *weights, *dividing]))
+        return list(dict.fromkeys([*features, *self.goal_columns(target), *dividing]))
+
+    def goal_columns(self, target: Sequence[str]) -> list[str]:
+        """The target columns and that of the weights, each once."""
+        return list(dict.fromkeys([*target, *([self.columns.weights] if self.columns.weights else [])]))
 
     def require(
         self, frame: pl.DataFrame, key: str, features: Sequence[str], target: Sequence[str], where: str
@@ -97,15 +100,16 @@ class TableSettings:
             names = enumerate_names(reading.columns)
             raise DataError(f"{where}: class_weight needs class labels, and target {names} has none")
 
-    def encoded(
-        self, preprocessing: Preprocessing, frame: pl.DataFrame, where: str, rows: parts.Rows | None = None
-    ) -> Rows:
+    def encoded(self, preprocessing: Preprocessing, frame: pl.DataFrame, where: str, rows: RowNumbers) -> Rows:
         """Features and target of some rows in float64, and their weights as given."""
-        weight = torch.ones(frame.height, dtype=torch.float64)
-        if self.columns.weights is not None:
-            weight = sample_weights(frame[self.columns.weights], where, rows)
-        features, target = preprocessing.features(frame, where, rows), preprocessing.target(frame, where, rows)
-        return Rows(features, target, weight)
+        weight, target = self.weights(frame, where, rows), preprocessing.target(frame, where, rows)
+        features = preprocessing.features(frame, where, rows)
+        return Rows(features, target, features.new_ones(len(features)) if weight is None else weight)
+
+    def weights(self, frame: pl.DataFrame, where: str, rows: RowNumbers | None) -> Tensor | None:
+        """The weights of some rows as given, (n,) float64; None where all are 1."""
+        column = self.columns.weights
+        return None if column is None else sample_weights(frame[column], where, rows)
 
 
 def carried_reading(preprocessing: Preprocessing) -> TargetReading:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import Array, mean_and_spread
+from torchplug.preprocessing.features import Array
+from torchplug.preprocessing.statistics import mean_and_spread
 
 MOST_VALUES = 2**16
 """How many different values of a column are counted at most; the memory for them must not grow with the rows."""

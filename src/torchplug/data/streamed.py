@@ -24,6 +24,7 @@ from torchplug.data.streamed_fit import fit
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing.blocks import intervals
 from torchplug.preprocessing.target import TargetCoding
 
 
@@ -126,8 +127,8 @@ class StreamedTables:
         """SHA-256 over the files' content, as hexadecimal text; not that of the same tables in memory."""
         return hashlib.sha256("".join(table.fingerprint for table in self._tables.values()).encode()).hexdigest()
 
-    def prepare(self, request: DataRequest) -> Prepared:
-        """Fit in one pass, and look at every row as it will be read in another."""
+    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
+        """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""
         settings, carried, notes = self._settings, request.preprocessing, list[str]()
         source = self._tables["source"]
         target = settings.columns.target_of(source.path, source.head)
@@ -168,9 +169,9 @@ class StreamedTables:
             parts[name] = StreamedPart(selection, PARTS.index(name), encoder, found.pieces, found.moments)
         return parts
 
-    def prediction(self, preprocessing: Preprocessing) -> StreamedPart:
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> StreamedPart:
         """All rows of the source, with their features alone."""
         table = self._tables["source"]
         encoder = FeatureEncoder(preprocessing, table.head.columns)
-        pieces = [stop - start for start, stop in table.intervals(encoder.size)]
+        pieces = [stop - start for start, stop in intervals(table.height, encoder.size)]
         return StreamedPart(Selection(table, 0), 0, encoder, pieces)

@@ -11,11 +11,11 @@ import torch
 
 from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import PARTS, Rows
-from torchplug.data.selection import Piece, Selection, read_feature
+from torchplug.data.selection import Piece, Selection
 from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_column, read_target
 from torchplug.preprocessing.features import (
     IMPUTE_REMEDY,
     Array,
@@ -57,7 +57,7 @@ def fit(
     goal = _Target(request, target, head)
     for piece in selection.pieces(chunk_rows(len(features) + len(target)), [*features, *target]):
         goal.look(piece)
-        table = pl.DataFrame([read_feature(piece.frame[name], piece.where, piece.rows) for name in features])
+        table = pl.DataFrame([read_column(piece.frame[name], piece.where, piece.rows) for name in features])
         if settings.impute is None:
             refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)
         train = Piece(table, piece.rows, piece.parts, piece.where).of(0)

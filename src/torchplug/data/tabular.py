@@ -40,7 +40,8 @@ class TabularData(LightningDataModule):
 
     Args:
         source: diabetes, breast_cancer, wine, iris or digits; a CSV or Parquet file; or, in Python, a polars or pandas
-            frame, an array or tensor (columns x0, x1, …), or a pair (X, y).
+            frame, an array or tensor (columns x0, x1, …), or a pair (X, y). Tables in memory are not copied, and large
+            Parquet files are read where they are, again for raw rows: neither may change meanwhile.
         target: the column to predict, or several; bundled sets and pairs know theirs.
         features: the columns to predict from; none given: all that have no other role.
         exclude: columns to leave out of the features.
@@ -229,7 +230,7 @@ class TabularData(LightningDataModule):
             return
         if self.stream and self.batch_size == "full" and not request.full_set:
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
-        self._prepared = self._tables.prepare(request)
+        self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
         self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
         for note in self.notes:
@@ -254,7 +255,7 @@ class TabularData(LightningDataModule):
         if request.preprocessing is None:
             raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
         self.preprocessing, self._request = request.preprocessing, request
-        self._prediction = self._tables.prediction(request.preprocessing)
+        self._prediction = self._tables.prediction(request.preprocessing, self._precision(request))
 
     # ------------------------------------------------------------------ loading
 
@@ -276,7 +277,7 @@ class TabularData(LightningDataModule):
                 "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
                 "ahead": getattr(trainer.lightning_module, "run_ahead", None),
             }
-        return part.loader(self._precision, **options)
+        return part.loader(self._precision(self._request), **options)
 
     def val_dataloader(self) -> Batches:
         """Batches of this rank: the validation part."""
@@ -302,13 +303,12 @@ class TabularData(LightningDataModule):
         elif not self.stream:
             size = "full"
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return part.loader(self._precision, batch_size=size, rank=rank, world=world)
+        return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
 
-    @property
-    def _precision(self) -> torch.dtype:
+    def _precision(self, request: DataRequest) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
         doubled = self.trainer is not None and self.trainer.precision == "64-true"
-        return torch.float64 if doubled or self._request.full_set else torch.float32
+        return torch.float64 if doubled or request.full_set else torch.float32
 
 
 def _batch_size(value: Any) -> int | Literal["full"]:

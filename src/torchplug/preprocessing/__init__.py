@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,22 +17,38 @@ from torch import Tensor
 from torchplug.component import TargetInfo
 from torchplug.contracts import CLASS_KINDS, Kind
 from torchplug.errors import CheckpointError, DataError
+from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.features import (
     Array,
     Column,
     Impute,
     Rows,
+    TrainingRows,
+    check_columns,
     column_from_state,
     column_state,
     fit_columns,
-    mean_and_spread,
+    read_column,
     read_columns,
     refuse_missing,
 )
+from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
 from torchplug.tables import enumerate_names, require_columns
 
-__all__ = ["DataRequest", "Impute", "Preprocessing", "TargetReading", "read_columns", "read_target"]
+__all__ = [
+    "DataRequest",
+    "Impute",
+    "Preprocessing",
+    "TargetReading",
+    "TrainingRows",
+    "check_columns",
+    "read_column",
+    "read_columns",
+    "read_target",
+]
+
+_FILL_IN = "the model was trained without impute, so fill them in"
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ class Preprocessing:
     @classmethod
     def fit(
         cls,
-        table: pl.DataFrame,
+        table: TrainingRows,
         target: TargetCoding,
         *,
         center: bool = True,
@@ -96,10 +112,10 @@ class Preprocessing:
         pool: bool = False,
         impute: Impute | None = None,
     ) -> Preprocessing:
-        """Learn from the training part.
+        """Learn from the training part, of which no more than a column or a block of rows is held at a time.
 
         Args:
-            table: its feature columns, as `read_columns` gave them (n rows).
+            table: its feature columns.
             target: fitted on the same rows.
             center: whether features are shifted to mean zero.
             standardize: whether features are scaled (and, by `center`, shifted) at all.
@@ -111,15 +127,14 @@ class Preprocessing:
             DataError: if no feature is left, or a column has nothing to impute from.
         """
         encoders = fit_columns(table, reference=reference, pool=pool, impute=impute)
-        raw = _encode(encoders, table, "the training part", None)
-        if raw.shape[1] == 0:
+        d = sum(len(encoder.feature_names) for encoder in encoders)
+        if d == 0:
             raise DataError("no feature is left: every column is a category with a single level")
-        d = raw.shape[1]
-        mean, spread = mean_and_spread(raw) if standardize else (np.zeros(d), np.ones(d))
-        if not center:
-            mean = np.zeros(d)
-        silent = (raw == mean).all(axis=0)
-        return cls(encoders, torch.from_numpy(mean), torch.from_numpy(spread), torch.from_numpy(silent), target)
+        statistics = Statistics.of(lambda: _raw_features(encoders, table, d), standardize=standardize)
+        mean = statistics.mean if center else np.zeros(d)
+        silent = statistics.all_equal(mean)
+        center_, scale, silent_ = (torch.from_numpy(array) for array in (mean, statistics.spread, silent))
+        return cls(encoders, center_, scale, silent_, target)
 
     @property
     def columns(self) -> list[str]:
@@ -163,13 +178,47 @@ class Preprocessing:
         Raises:
             DataError: if columns are missing, hold the wrong type, missing or infinite values, or unseen categories.
         """
+        features = np.empty((frame.height, len(self.center)))
+        places = np.arange(frame.height) if rows is None else rows
+        with worded_for_all_rows(lambda: self.check(frame, where, rows)):
+            for start, stop in intervals(frame.height, block_rows(features.shape[1])):
+                self.encode(frame[start:stop], features[start:stop], where, places[start:stop])
+        return torch.from_numpy(features)
+
+    def encode(self, frame: pl.DataFrame, out: Array, where: str, rows: Rows) -> None:
+        """Write the features of these rows into an array (n, d), float64; otherwise as `features`.
+
+        Raises:
+            DataError: counting what is wrong in these rows alone.
+        """
+        _write(self.encoders, self._read(frame, where, rows), out, where, rows)
+        np.subtract(out, self.center.numpy(), out=out)
+        np.divide(out, self.scale.numpy(), out=out)
+        if self.silent.any():
+            out[:, self.silent.numpy()] = 0.0
+
+    def check(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> None:
+        """Refuse rows whose columns `features` would refuse, unseen categories aside, a column at a time.
+
+        Raises:
+            DataError: counting what is wrong in all rows.
+        """
         frame = self._select(frame, where)
-        table = pl.DataFrame([encoder.read(frame[encoder.name], where, rows) for encoder in self.encoders])
-        unfilled = [table[encoder.name] for encoder in self.encoders if encoder.fill is None]
-        refuse_missing(unfilled, where, "the model was trained without impute, so fill them in", rows)
-        standardized = (_encode(self.encoders, table, where, rows) - self.center.numpy()) / self.scale.numpy()
-        standardized[:, self.silent.numpy()] = 0.0
-        return torch.from_numpy(standardized)
+        read = (encoder.read(frame[encoder.name], where, rows) for encoder in self.encoders)
+        unfilled = (series for encoder, series in zip(self.encoders, read, strict=True) if encoder.fill is None)
+        refuse_missing(unfilled, where, _FILL_IN, rows)
+
+    def _read(self, frame: pl.DataFrame, where: str, rows: Rows) -> Iterator[pl.Series]:
+        """The columns that are encoded, each when its turn comes."""
+        for encoder, series in zip(self.encoders, self._select(frame, where), strict=True):
+            values = encoder.read(series, where, rows)
+            if encoder.fill is None:
+                refuse_missing([values], where, _FILL_IN, rows)
+            yield values
+
+    def reads(self, available: Sequence[str]) -> Sequence[str]:
+        """Which of a table's columns `features` reads: those named as in training, or all, which go by position."""
+        return self.columns if set(self.columns) <= set(available) else available
 
     def _select(self, frame: pl.DataFrame, where: str) -> pl.DataFrame:
         named = all(column in frame.columns for column in self.columns)
@@ -311,9 +360,25 @@ class Preprocessing:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _encode(encoders: Sequence[Column], table: pl.DataFrame, where: str, rows: Rows | None) -> Array:
-    blocks = [encoder.encode(table[encoder.name], where, rows) for encoder in encoders]
-    return np.concatenate(blocks, axis=1) if blocks else np.zeros((table.height, 0))
+def _write(
+    encoders: Sequence[Column], columns: Iterable[pl.Series], out: Array, where: str, rows: Rows | None = None
+) -> None:
+    """Encode columns that were read, and write their features side by side into an array (n, d)."""
+    first = 0
+    for encoder, values in zip(encoders, columns, strict=True):
+        features = encoder.encode(values, where, rows)
+        out[:, first : first + features.shape[1]] = features
+        first += features.shape[1]
+
+
+def _raw_features(encoders: Sequence[Column], table: TrainingRows, d: int) -> Iterator[Array]:
+    """The training part's features before they are standardized; each block is gone with the next."""
+    memory = np.empty((0, d))
+    for rows, columns in table.blocks(block_rows(max(d, len(encoders)))):
+        if len(memory) < rows:
+            memory = np.empty((rows, d))
+        _write(encoders, columns, memory[:rows], "the training part")
+        yield memory[:rows]
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, Protocol, get_args
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ Impute = Literal["mean", "median", "most_frequent", "drop"]
 
 IMPUTE_REMEDY = f"fill them in, or set impute to {', '.join(get_args(Impute))}"
 Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Rows = NDArray[np.int64] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class NumericColumn:
         else:
             refuse_type(series, where)
             numbers = series.cast(pl.Float64)
+        if numbers.null_count() == 0 and np.isfinite(numbers.to_numpy()).all():
+            return numbers
         numbers = numbers.fill_nan(None)
         refuse_infinite(numbers, where, rows)
         return numbers
@@ -60,7 +62,7 @@ class NumericColumn:
     def encode(self, values: pl.Series, where: str, rows: Rows | None = None) -> Array:
         """What `read` gave, as an array (n, 1)."""
         filled = values if self.fill is None else values.fill_null(self.fill)
-        array: Array = filled.to_numpy().astype(np.float64).reshape(-1, 1)
+        array: Array = filled.to_numpy().astype(np.float64, copy=False).reshape(-1, 1)
         return array
 
 
@@ -154,7 +156,7 @@ def row_number(mask: pl.Series, rows: Rows | None) -> int:
     return 1 + (first if rows is None else int(rows[first]))
 
 
-def refuse_missing(columns: Sequence[pl.Series], where: str, remedy: str, rows: Rows | None = None) -> None:
+def refuse_missing(columns: Iterable[pl.Series], where: str, remedy: str, rows: Rows | None = None) -> None:
     """Refuse null in any of the columns.
 
     Raises:
@@ -186,51 +188,81 @@ def refuse_infinite(series: pl.Series, where: str, rows: Rows | None = None) -> 
         )
 
 
-def mean_and_spread(values: Array) -> tuple[Array, Array]:
-    """Mean and population standard deviation of each column; a constant column has spread 1.
-
-    Shape:
-        values (n, d) → (d,), (d,).
-    """
-    # halves, and deviations in units of the largest one: neither sum nor square leaves float64's range
-    mean = 2.0 * np.mean(values / 2.0, axis=0)
-    deviation = values - mean
-    unit = np.abs(deviation).max(axis=0)
-    constant = values.max(axis=0) == values.min(axis=0)
-    unit[constant] = 1.0
-    spread = unit * np.sqrt(np.mean((deviation / unit) ** 2, axis=0))
-    spread[constant] = 1.0
-    return np.where(constant, values[0], mean), spread
-
-
-def read_columns(frame: pl.DataFrame, names: Sequence[str], where: str) -> pl.DataFrame:
-    """The feature columns of a table, checked by type: numbers as float64, categories as text.
+def read_column(series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
+    """A feature column, checked by type: numbers as float64, categories as text, missing values as null.
 
     Raises:
-        DataError: for types that are no feature, infinite values, and columns without any value.
+        DataError: for types that are no feature, and for infinite values.
     """
-    columns = []
-    for name in names:
-        series = frame[name]
-        column = CategoricalColumn(name, ()) if is_category(series) else NumericColumn(name)
-        values = column.read(series, where)
+    column = CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
+    return column.read(series, where, rows)
+
+
+def read_columns(columns: Iterable[pl.Series], where: str, rows: Rows | None = None) -> Iterator[pl.Series]:
+    """All rows of the feature columns of a table, each read by `read_column` when its turn comes.
+
+    Raises:
+        DataError: for what `read_column` refuses, and for columns without any value.
+    """
+    for series in columns:
+        values = read_column(series, where, rows)
         if values.null_count() == len(values):
-            raise DataError(f"{where}: column '{name}' has no value in any row: leave it out with exclude")
-        columns.append(values)
-    return pl.DataFrame(columns)
+            raise DataError(f"{where}: column '{series.name}' has no value in any row: leave it out with exclude")
+        yield values
 
 
-def fit_columns(table: pl.DataFrame, *, reference: bool, pool: bool, impute: Impute | None) -> tuple[Column, ...]:
-    """Learn levels and fill values from the training part, as `read_columns` gave it.
+def check_columns(
+    columns: Iterable[pl.Series], where: str, rows: Rows | None = None, *, complete: bool = False
+) -> None:
+    """Refuse all rows of the feature columns of a table for what `read_columns` refuses, a column at a time.
 
     Args:
-        table: float64 and text columns.
+        columns: as they are in the table.
+        where: the table's name, for messages.
+        rows: where the rows stand in the user's table, from 0; None: they are the whole of it.
+        complete: whether missing values are refused, too.
+
+    Raises:
+        DataError: naming columns, counts and rows.
+    """
+    series = read_columns(columns, where, rows)
+    refuse_missing(series if complete else (s.head(0) for s in series), where, IMPUTE_REMEDY, rows)
+
+
+class TrainingRows(Protocol):
+    """The feature columns of the training part, as `read_column` gives them."""
+
+    @property
+    def head(self) -> pl.DataFrame:
+        """Their names and types, without rows."""
+        ...
+
+    def column(self, name: str) -> pl.Series:
+        """One of them whole."""
+        ...
+
+    def blocks(self, size: int) -> Iterator[tuple[int, Iterable[pl.Series]]]:
+        """All of them, at most `size` rows at a time: how many, at least one, and the columns of these rows."""
+        ...
+
+
+def fit_columns(table: TrainingRows, *, reference: bool, pool: bool, impute: Impute | None) -> tuple[Column, ...]:
+    """Learn levels and fill values from the training part, a column at a time.
+
+    Args:
+        table: the training part.
         reference: whether the first level of each categorical column gets no feature.
         pool: whether unseen categories share a feature with the levels that these rows hold only once: of what
             training knows, a category seen once is nearest to one never seen.
         impute: how missing values are filled in; categories always take their most frequent level.
     """
-    return tuple(_fit_column(series, reference, pool, impute) for series in table)
+    filled = impute is not None and impute != "drop"
+    return tuple(
+        _fit_column(table.column(series.name), reference, pool, impute)
+        if filled or series.dtype == pl.String
+        else NumericColumn(series.name)
+        for series in table.head
+    )
 
 
 def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute | None) -> Column:

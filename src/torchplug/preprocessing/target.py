@@ -15,12 +15,12 @@ from torchplug.contracts import CLASS_KINDS, Kind
 from torchplug.errors import DataError
 from torchplug.preprocessing.features import (
     Rows,
-    mean_and_spread,
     refuse_infinite,
     refuse_missing,
     refuse_type,
     row_number,
 )
+from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.tables import enumerate_names
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows, or set impute to drop"

@@ -1,0 +1,69 @@
+"""The training part of a table, as preprocessing learns from it."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from torchplug.data.table import Block, UsedRows
+from torchplug.preprocessing import check_columns, read_column, read_columns
+from torchplug.preprocessing.blocks import worded_for_all_rows
+from torchplug.preprocessing.features import IMPUTE_REMEDY, Rows, refuse_missing
+
+
+class TrainingColumns:
+    """The feature columns of the rows that train; those of all other rows are checked with them.
+
+    Args:
+        used: all rows.
+        features: the feature columns.
+        train: which rows train, ascending from 0.
+        complete: whether missing values are refused.
+    """
+
+    def __init__(self, used: UsedRows, features: Sequence[str], train: Rows, *, complete: bool) -> None:
+        self._used = used
+        self._features = features
+        self._train = train
+        self._complete = complete
+
+    @functools.cached_property
+    def head(self) -> pl.DataFrame:
+        """The columns' names and types, without rows."""
+        return pl.DataFrame([read_column(series, self._used.where) for series in self._used.table.head[self._features]])
+
+    def column(self, name: str) -> pl.Series:
+        """One column whole."""
+        (series,) = read_columns([self._used.column(name)], self._used.where, self._used.places)
+        return series[self._train]
+
+    def blocks(self, size: int) -> Iterator[tuple[int, Iterator[pl.Series]]]:
+        """All columns, at most `size` rows at a time: how many, and the columns of these rows."""
+        for block in self._used.blocks(self._features, size):
+            low, high = np.searchsorted(self._train, (block.first, block.first + block.frame.height))
+            columns = self._read(block)
+            if low == high:
+                # nothing to learn from, and to be checked all the same
+                deque(columns, maxlen=0)
+                continue
+            index = self._train[low:high] - block.first
+            yield len(index), columns if len(index) == block.frame.height else (series[index] for series in columns)
+
+    def _read(self, block: Block) -> Iterator[pl.Series]:
+        """The columns of some rows, each checked when its turn comes."""
+        where, places = self._used.where, block.places
+        for series in block.frame:
+            with worded_for_all_rows(self._check):
+                values = read_column(series, where, places)
+                if self._complete:
+                    refuse_missing([values], where, IMPUTE_REMEDY, places)
+            yield values
+
+    def _check(self) -> None:
+        """Refuse what is wrong with the columns as a whole: messages count over all rows."""
+        columns = (self._used.column(name) for name in self._features)
+        check_columns(columns, self._used.where, self._used.places, complete=self._complete)

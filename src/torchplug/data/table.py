@@ -1,0 +1,137 @@
+"""Tables that are read some rows at a time, whatever they are: files, arrays or frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from torchplug.data.parquet import ParquetTable
+from torchplug.preprocessing.blocks import block_rows, intervals
+from torchplug.preprocessing.features import Rows
+from torchplug.tables import as_series, columns_of, is_parquet, read, require_file
+
+
+class Table(Protocol):
+    """Rows that are read by their position."""
+
+    @property
+    def head(self) -> pl.DataFrame:
+        """The columns and their types, without rows."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        ...
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
+        """Rows `start` to `stop`, counted from 0, of some columns."""
+        ...
+
+    def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
+        """All rows of some columns, `size` at a time: where each block begins, and its rows."""
+        ...
+
+
+class MemoryTable:
+    """A table in memory, which is left as it is: frames are made of the rows that are read.
+
+    Args:
+        source: what `columns_of` takes.
+
+    Attributes:
+        head: the columns and their types, without rows.
+        height: the number of rows.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._columns = columns_of(source)
+        self.head = self.read(0, 0, list(self._columns))
+        self.height = len(next(iter(self._columns.values())))
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
+        """Rows `start` to `stop`, counted from 0, of some columns."""
+        return pl.DataFrame([as_series(name, self._columns[name][start:stop]) for name in columns])
+
+    def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
+        """All rows of some columns, `size` at a time: where each block begins, and its rows."""
+        for start, stop in intervals(self.height, size):
+            yield start, self.read(start, stop, columns)
+
+
+def open_table(source: Any) -> Table:
+    """A source as a table. A Parquet file of more than a block stays where it is; other files are read.
+
+    Args:
+        source: what `torchplug.tables.read` takes.
+
+    Raises:
+        DataError: if there is no such file, if it cannot be read, or if it holds no row.
+    """
+    if is_parquet(source):
+        path = os.fspath(source)
+        require_file(Path(path))
+        file = ParquetTable(path)
+        columns = file.head.columns
+        return file if file.height > block_rows(len(columns)) else MemoryTable(file.read(0, file.height, columns))
+    return MemoryTable(read(source) if isinstance(source, str | os.PathLike) else source)
+
+
+class Block(NamedTuple):
+    """Some of the rows that are used.
+
+    Args:
+        frame: the rows.
+        first: which of the used rows the first one is, from 0.
+        places: where they stand in the table, from 0.
+    """
+
+    frame: pl.DataFrame
+    first: int
+    places: Rows
+
+
+@dataclass(frozen=True)
+class UsedRows:
+    """A table's rows, without those that are left out.
+
+    Args:
+        table: the table.
+        where: its name, for messages.
+        places: where in it they stand, from 0, ascending; None: all are used.
+    """
+
+    table: Table
+    where: str
+    places: Rows | None = None
+
+    def __len__(self) -> int:
+        return self.table.height if self.places is None else len(self.places)
+
+    def select(self, columns: Sequence[str], drawn: Rows | None = None) -> pl.DataFrame:
+        """Some columns of all rows, or of those drawn from them."""
+        rows = drawn if self.places is None else self.places if drawn is None else self.places[drawn]
+        frame = self.table.read(0, self.table.height, columns)
+        return frame if rows is None else frame[rows]
+
+    def column(self, name: str) -> pl.Series:
+        """One column of all rows."""
+        return self.select([name])[name]
+
+    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Block]:
+        """All rows of some columns, at most `size` at a time."""
+        for start, frame in self.table.blocks(columns, size):
+            stop = start + frame.height
+            if self.places is None:
+                yield Block(frame, start, np.arange(start, stop))
+                continue
+            first, last = (int(place) for place in np.searchsorted(self.places, (start, stop)))
+            if first < last:
+                places = self.places[first:last]
+                yield Block(frame[places - start], first, places)

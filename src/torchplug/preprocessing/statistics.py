@@ -1,0 +1,96 @@
+"""Mean and spread of columns whose rows come a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from torchplug.preprocessing.features import Array
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What rows have in common, column by column.
+
+    Args:
+        mean: (d,).
+        spread: (d,) population standard deviation; 1 for constant columns.
+        low: (d,) the smallest value.
+        high: (d,) the largest value.
+    """
+
+    mean: Array
+    spread: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, blocks: Callable[[], Iterable[Array]], *, standardize: bool = True) -> Statistics:
+        """Go through all rows, twice where a spread is wanted.
+
+        Args:
+            blocks: begins anew with each call; gives (rows, d) float64, at least a row at a time, at least one block,
+                and its memory to be written to.
+            standardize: whether mean and spread are wanted; otherwise they are 0 and 1.
+        """
+        halves = RowSum()
+        first = low = high = np.zeros(0)
+        for block in blocks():
+            if not len(first):
+                first = low = high = block[0].copy()
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+            if standardize:
+                # halves, and deviations in units of the largest one: neither sum nor square leaves float64's range
+                halves.add(np.divide(block, 2.0, out=block))
+        if not standardize:
+            return cls(np.zeros_like(first), np.ones_like(first), low, high)
+        mean, constant = 2.0 * halves.mean, low == high
+        unit = np.where(constant, 1.0, np.maximum(np.abs(low - mean), np.abs(high - mean)))
+        squares = RowSum()
+        for block in blocks():
+            np.subtract(block, mean, out=block)
+            np.divide(block, unit, out=block)
+            squares.add(np.square(block, out=block))
+        spread = unit * np.sqrt(squares.mean)
+        return cls(np.where(constant, first, mean), np.where(constant, 1.0, spread), low, high)
+
+    def all_equal(self, values: Array) -> Array:
+        """(d,) whether a column holds nothing but this value."""
+        equal: Array = (self.low == values) & (self.high == values)
+        return equal
+
+
+class RowSum:
+    """The sum of rows in their order: where they are cut into blocks does not matter to its bits, if there are two
+    columns or more. (One column is added up in another order, block by block, with a smaller error.)
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._sum: Array | None = None
+
+    def add(self, block: Array) -> None:
+        """Count in rows (n, d); the first of them is overwritten."""
+        if self._sum is not None:
+            block[0] += self._sum
+        self._rows += len(block)
+        self._sum = np.add.reduce(block, axis=0)
+
+    @property
+    def mean(self) -> Array:
+        """(d,), of the rows so far, of which there is at least one."""
+        assert self._sum is not None, "there are rows"
+        mean: Array = self._sum / self._rows
+        return mean
+
+
+def mean_and_spread(values: Array) -> tuple[Array, Array]:
+    """Mean and population standard deviation of each column; a constant column has spread 1.
+
+    Shape:
+        values (n, d) → (d,), (d,).
+    """
+    statistics = Statistics.of(lambda: [values.copy(order="K")])
+    return statistics.mean, statistics.spread

@@ -1,0 +1,189 @@
+"""Parts in memory are made of a table a block of rows at a time, wherever it lies."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from torchplug.data.parquet import ParquetTable
+from torchplug.data.table import MemoryTable, UsedRows, open_table
+from torchplug.data.tabular import TabularData
+from torchplug.errors import DataError
+from torchplug.preprocessing import DataRequest, blocks
+
+N = 203
+PARTS = ("train", "validation", "test")
+REGRESSION = DataRequest("regression", "mse", standardize_target=True)
+FULL_SET = DataRequest("regression", "mse", standardize_target=True, full_set=True)
+X = np.random.default_rng(0).normal(50, 1e-2, (N, 5))
+X[:, 4] = np.arange(N)
+Y = np.random.default_rng(1).normal(100, 10, N)
+
+
+def sources(path):
+    """The same numbers, wherever they may lie."""
+    frame = pl.DataFrame([*(pl.Series(f"x{j}", X[:, j]) for j in range(5)), pl.Series("y", Y)])
+    frame.write_parquet(path / "t.parquet", row_group_size=50)
+    frame.write_csv(path / "t.csv")
+    return {
+        "polars": frame,
+        "chunks": pl.concat([frame[:90], frame[90:]], rechunk=False),
+        "rows": (X, Y),
+        "columns": (np.asfortranarray(X), Y),
+        "tensors": (torch.from_numpy(X), torch.from_numpy(Y)),
+        "pandas": frame.to_pandas(),
+        "parquet": path / "t.parquet",
+        "csv": path / "t.csv",
+    }
+
+
+KINDS = ["polars", "chunks", "rows", "columns", "tensors", "pandas", "parquet", "csv"]
+
+
+def prepared(source, request=REGRESSION, **options):
+    data = TabularData(source, "y", **options)
+    data.prepare(request)
+    return data
+
+
+def rows_of(data, part):
+    return data.frame_of(part)["x4"].to_numpy().astype(int)
+
+
+def standardized(values, train):
+    return (values - train.mean(axis=0)) / train.std(axis=0)
+
+
+@pytest.mark.parametrize("numbers", [1, 64, 2**20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_hold_their_rows_by_the_plain_formula(kind, numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", numbers)
+    data = prepared(sources(tmp_path)[kind], FULL_SET)
+    drawn = [rows_of(data, part) for part in PARTS]
+    assert sorted(np.concatenate(drawn)) == list(range(N))
+    for part, rows in zip(PARTS, drawn, strict=True):
+        features, target, weight = data._part(part).read(0, len(rows))
+        np.testing.assert_allclose(features, standardized(X[rows], X[drawn[0]]), rtol=1e-9, atol=1e-13)
+        np.testing.assert_allclose(target[:, 0], standardized(Y[rows], Y[drawn[0]]), rtol=1e-12, atol=1e-14)
+        assert torch.equal(weight, torch.ones(len(rows), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neither_blocks_nor_the_source_change_a_bit(kind, tmp_path, monkeypatch):
+    expected = prepared(sources(tmp_path)["polars"])
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    data = prepared(sources(tmp_path)[kind])
+    assert data.preprocessing == expected.preprocessing
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for batch, other in zip(getattr(data, name)(), getattr(expected, name)(), strict=True):
+            assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch[:3], other[:3], strict=True))
+    assert data.fingerprint == expected.fingerprint
+    assert data.frame_of("test").equals(expected.frame_of("test"))
+
+
+def test_features_are_encoded_anew_for_another_precision(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    double, single = prepared((X, Y), FULL_SET)._part("train"), prepared((X, Y))._part("train")
+    exact = double.read(0, double.samples).features
+    assert single._in_precision(torch.float32).dtype == torch.float32
+    assert torch.equal(single._in_precision(torch.float32), exact.float())
+    assert torch.equal(single.read(0, single.samples).features, exact)
+    assert torch.equal(single._in_precision(torch.float32), exact.float())
+
+
+@pytest.mark.parametrize("numbers", [1, 64, 2**20])
+def test_rows_that_are_dropped_leave_no_trace(numbers, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", numbers)
+    gaps = X.copy()
+    gaps[[0, 50, 51, 52, 53, 54, 55, 56, 200], [1, 0, 0, 0, 0, 0, 0, 0, 3]] = np.nan
+    data = prepared((gaps, Y), FULL_SET, impute="drop")
+    left = ~np.isnan(gaps).any(axis=1)
+    expected = prepared((X[left], Y[left]), FULL_SET)
+    assert data.preprocessing == expected.preprocessing
+    for part in PARTS:
+        assert rows_of(data, part).tolist() == rows_of(expected, part).tolist()
+        rows = data.sizes[part]
+        assert torch.equal(data._part(part).read(0, rows).features, expected._part(part).read(0, rows).features)
+
+
+def test_messages_count_over_all_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    gaps = X.copy()
+    gaps[[40, 100, 150], 1] = np.nan
+    gaps[7, 2] = np.nan
+    with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*impute"):
+        prepared((gaps, Y))
+    carried = DataRequest("regression", preprocessing=prepared((X, Y)).preprocessing)
+    with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*without impute"):
+        prepared((gaps, Y), carried)
+    infinite = np.where(np.isnan(gaps), np.inf, gaps)
+    for impute in (None, "mean", "drop"):
+        with pytest.raises(DataError, match="column 'x1' has 3 infinite values, first in row 41"):
+            prepared((infinite, Y), impute=impute)
+
+
+def test_a_column_without_values_is_told_before_rows_without_some(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    empty = X.copy()
+    empty[:, 1] = np.nan
+    for impute in (None, "mean", "drop"):
+        with pytest.raises(DataError, match="column 'x1' has no value in any row"):
+            prepared((empty, Y), impute=impute)
+    empty[100, 1] = 1.0
+    empty[100, 2] = np.nan
+    with pytest.raises(DataError, match="every row has a missing value"):
+        prepared((empty, Y), impute="drop")
+
+
+# ---------------------------------------------------------------------- tables
+
+
+def test_tables_in_memory_are_not_copied():
+    table = MemoryTable((X, Y))
+    assert all(np.shares_memory(table._columns[f"x{j}"], X) for j in range(5))
+    assert np.shares_memory(MemoryTable(torch.from_numpy(X))._columns["x3"], X)
+    pandas = pd.DataFrame(X)
+    assert np.shares_memory(MemoryTable(pandas)._columns["3"], pandas.to_numpy())
+
+
+@pytest.mark.parametrize("places", [None, np.array([3, 4, 5, 90, 91, 202])])
+@pytest.mark.parametrize("kind", ["polars", "rows", "parquet"])
+def test_blocks_hold_the_used_rows_in_order(kind, places, tmp_path):
+    source = sources(tmp_path)[kind]
+    table = ParquetTable(str(source)) if kind == "parquet" else MemoryTable(source)
+    used = UsedRows(table, "t", places)
+    expected = np.arange(N) if places is None else places
+    found, position = [], 0
+    for frame, first, rows in used.blocks(["x4", "x1"], 16):
+        assert first == position
+        assert 0 < frame.height == len(rows) <= 16
+        assert frame["x4"].to_list() == rows.tolist()
+        np.testing.assert_array_equal(frame["x1"], X[rows, 1])
+        found += rows.tolist()
+        position += frame.height
+    assert found == expected.tolist()
+    assert used.column("x4").to_list() == found
+    assert used.select(["x4"], np.array([1, 4], dtype=np.int32))["x4"].to_list() == [found[1], found[4]]
+
+
+def test_large_parquet_files_stay_on_disk(tmp_path, monkeypatch):
+    path = sources(tmp_path)["parquet"]
+    assert isinstance(open_table(path), MemoryTable)
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    assert isinstance(open_table(path), ParquetTable)
+    assert isinstance(open_table(str(path)), ParquetTable)
+    assert isinstance(open_table("iris"), MemoryTable)
+
+
+def test_a_file_that_has_changed_is_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
+    path = sources(tmp_path)["parquet"]
+    data = prepared(path)
+    pl.read_parquet(path).reverse().head(150).write_parquet(path)
+    with pytest.raises(DataError, match="has changed since it was first read"):
+        data.frame_of("train")
+    assert prepared(path).sizes["train"] == 90
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        data.frame_of("train")
