@@ -109,7 +109,7 @@ def cell_of(plain: dict[str, Any]) -> Cell:
 
 def _cell(job: str, loss: Loss, hidden: tuple[int, ...], batch: int, quick: bool) -> Cell:
     rows = (min(20_000, 60 * batch) if quick else _ROWS) // batch * batch
-    epochs = 2 if quick or rows // batch >= 200 else 4
+    epochs = 1 if rows // batch > 1000 else 2 if quick or rows // batch >= 200 else 4
     who = names.NETWORKS if hidden else names.ALL
     return Cell(job, loss, hidden, 1, "synthetic", rows, batch, epochs, 2 if quick else 5, who)
 

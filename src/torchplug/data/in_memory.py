@@ -18,7 +18,7 @@ from torchplug.data.loaders import Loader
 from torchplug.data.parts import PARTS, balance, compact
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
-from torchplug.data.table import Table, UsedRows, open_table
+from torchplug.data.table import Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
@@ -134,7 +134,7 @@ def encoded(
                 if rows is None:
                     features[first : first + len(block)] = converted
                 else:
-                    low, high = np.searchsorted(rows, (first, first + len(block)))
+                    low, high = span(rows, first, first + len(block))
                     index = torch.from_numpy(rows[low:high] - first)
                     torch.index_select(converted, 0, index, out=features[low:high])
     return tensors

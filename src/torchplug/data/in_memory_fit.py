@@ -6,10 +6,9 @@ import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import polars as pl
 
-from torchplug.data.table import Block, UsedRows
+from torchplug.data.table import Block, UsedRows, span
 from torchplug.preprocessing import check_columns, read_column, read_columns
 from torchplug.preprocessing.blocks import worded_for_all_rows
 from torchplug.preprocessing.features import IMPUTE_REMEDY, Rows, refuse_missing
@@ -44,14 +43,17 @@ class TrainingColumns:
     def blocks(self, size: int) -> Iterator[tuple[int, Iterator[pl.Series]]]:
         """All columns, at most `size` rows at a time: how many, and the columns of these rows."""
         for block in self._used.blocks(self._features, size):
-            low, high = np.searchsorted(self._train, (block.first, block.first + block.frame.height))
+            low, high = span(self._train, block.first, block.first + block.frame.height)
             columns = self._read(block)
             if low == high:
                 # nothing to learn from, and to be checked all the same
                 deque(columns, maxlen=0)
                 continue
-            index = self._train[low:high] - block.first
-            yield len(index), columns if len(index) == block.frame.height else (series[index] for series in columns)
+            if high - low < block.frame.height:
+                # converted once for all columns
+                index = pl.Series(self._train[low:high] - block.first, dtype=pl.UInt32)
+                columns = (series.gather(index) for series in columns)
+            yield high - low, columns
 
     def _read(self, block: Block) -> Iterator[pl.Series]:
         """The columns of some rows, each checked when its turn comes."""

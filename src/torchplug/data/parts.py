@@ -189,7 +189,7 @@ def balanced_factors(rows: Tensor) -> Tensor:
 
 def compact(rows: Rows, height: int) -> features.Rows:
     """Numbers of a table's rows, in half the memory where so many rows can be counted so."""
-    return rows.astype(np.int32) if height <= 2**31 else rows
+    return rows.astype(np.int32) if height < 2**31 else rows
 
 
 def _format(ratios: Sequence[float]) -> str:

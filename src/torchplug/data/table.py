@@ -131,7 +131,14 @@ class UsedRows:
             if self.places is None:
                 yield Block(frame, start, np.arange(start, stop))
                 continue
-            first, last = (int(place) for place in np.searchsorted(self.places, (start, stop)))
+            first, last = span(self.places, start, stop)
             if first < last:
                 places = self.places[first:last]
                 yield Block(frame[places - start], first, places)
+
+
+def span(rows: Rows, start: int, stop: int) -> tuple[int, int]:
+    """Where among ascending row numbers those from `start` to `stop` begin and end."""
+    # bounds of another type would have all numbers converted
+    first, last = np.searchsorted(rows, np.array([start, stop], dtype=rows.dtype))
+    return int(first), int(last)
