@@ -319,20 +319,20 @@ class Minibatches:
             write_row(self._trainer, row)
         self._stepped = False
 
-    def row(self) -> dict[str, float | Tensor]:
+    def row(self) -> dict[str, float]:
         """Look at the device, and give the row to log."""
         self.look()
-        total, rows = self._means.row()
+        total, rows = self._means.row().tolist()
         # with reduction: sum an optimizer step adds up its losses
         divisor = rows if self._objective.reduction == "mean" else self._step - self._row_at
-        row: dict[str, float | Tensor] = {
+        row = {
             "train/loss": total / rows,
-            "train/objective": total / divisor + self._objective.penalty().to(total),
-            "train/parameter_norm": tensors_norm(self._all_parameters),
+            "train/objective": total / divisor + float(self._objective.penalty()),
+            "train/parameter_norm": float(tensors_norm(self._all_parameters)),
             **self._learning_rates,
         }
         if self._gradient_norm is not None:
-            row["train/gradient_norm"] = self._gradient_norm
+            row["train/gradient_norm"] = float(self._gradient_norm)
         self._row_at = self._step
         return row
 

@@ -14,7 +14,6 @@ from typing import Protocol
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from torch import Tensor
 
 from torchplug.batch import Batch, Chunk, Rows
 from torchplug.execution.calls import steps_until_a_look
@@ -42,7 +41,7 @@ class Steps(Protocol):
     def leanest_update(self) -> Callable[[], object]:
         """The optimizer's part of it."""
 
-    def row(self) -> dict[str, float | Tensor]:
+    def row(self) -> dict[str, float]:
         """The row to log."""
 
 
