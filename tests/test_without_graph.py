@@ -16,6 +16,10 @@ class Doubler:
     def plain(self, tensor):
         return 2 * tensor
 
+    @torch.enable_grad()
+    def recorded(self, tensor):
+        return 2 * tensor
+
 
 def test_nothing_is_recorded_and_gradients_are_on_again():
     doubler, tensor = Doubler(), torch.ones(2, requires_grad=True)
@@ -34,4 +38,5 @@ def test_the_bare_method_records_where_somebody_does():
 
 def test_any_other_method_stays_as_it_is():
     doubler = Doubler()
-    assert bare(doubler.plain) == doubler.plain
+    for method in (doubler.plain, doubler.recorded):
+        assert bare(method) == method

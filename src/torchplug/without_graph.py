@@ -23,10 +23,11 @@ def without_graph(method: Callable[_P, _R]) -> Callable[_P, _R]:
         with torch.no_grad():
             return method(*args, **kwargs)
 
+    wrapper.bare = method  # type: ignore[attr-defined]
     return wrapper
 
 
 def bare(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """A bound method as it was before `without_graph`, for who calls it many times where nobody records a graph."""
-    inner = getattr(method, "__wrapped__", None)
+    inner = getattr(method, "bare", None)  # not `__wrapped__`: what other decorators do must be done
     return method if inner is None else MethodType(inner, method.__self__)  # type: ignore[attr-defined]

@@ -60,7 +60,7 @@ class Trainer:
         )
 
     def written(self, name):
-        return [row[name].item() for row in self.rows if name in row]
+        return [float(row[name]) for row in self.rows if name in row]
 
 
 def started(lr=0.1, reduction="mean"):

@@ -210,7 +210,8 @@ class Minibatches:
         self._step = self._trainer.global_step + 1
         self._due = self._step % self._row_every == 0
         self.inspect()
-        self.measure()
+        if self._due:
+            self.measure()
 
     def optimizer_step(self, step: Callable[[], Any]) -> None:
         """Run Lightning's closure and the update that follows it."""
