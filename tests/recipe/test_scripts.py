@@ -23,6 +23,8 @@ def start(folder, *arguments, launcher=(sys.executable,)):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # who runs the tests in a shell's background ignores it, and a child would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
