@@ -51,8 +51,10 @@ class PartEvaluations:
         evaluation = self._running.pop(part, None)
         if evaluation is None:
             return {}
-        values = evaluation.compute()
-        evaluation.reset()  # some keep every prediction
+        try:
+            values = evaluation.compute()
+        finally:
+            evaluation.reset()  # some keep every prediction
         return {f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def newly_undefined(self, values: dict[str, Tensor]) -> list[str]:

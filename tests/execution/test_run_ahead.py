@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from compared_fits import DROPPED, NORMALIZED, Fit, assert_alike, differences, rows
@@ -200,3 +200,24 @@ def test_an_optimizer_saves_what_it_would_over_single_parameters(tmp_path, optim
     for name in ("step=5.ckpt", "step=40.ckpt", "whole.ckpt"):
         saved = [torch.load(tmp_path / kind / name, weights_only=True) for kind in ("Sequential", "NoChain")]
         assert differences(*(s["optimizer_states"] for s in saved), within=1e-11) == []
+
+
+@pytest.mark.parametrize("engine", ["auto", "autograd"])
+def test_clipping_may_change_between_epochs(tmp_path, engine):
+    class Tightening(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            trainer.gradient_clip_val = 0.5 / (1 + trainer.current_epoch)
+
+    found = [
+        Fit(
+            tmp_path / str(steps),
+            steps,
+            engine,
+            callbacks=lambda _: [Tightening()],
+            gradient_clip_val=0.5,
+            max_epochs=3,
+        )()
+        for steps in (1, 16)
+    ]
+    assert differences(found[0].parameters, found[1].parameters) == []
+    assert found[1].calls < found[0].calls

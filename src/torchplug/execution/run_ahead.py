@@ -8,7 +8,6 @@ step are Lightning's own, and the steps before it have the same effects in the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -62,9 +61,7 @@ class RunAhead:
         self._update: Callable[[], object]
         self._monitors = [c for c in trainer.callbacks if isinstance(c, LearningRateMonitor)]  # type: ignore[attr-defined]
         self._scheduled = any(c.interval == "step" and not c.reduce_on_plateau for c in trainer.lr_scheduler_configs)
-        value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        clip = partial(trainer.lightning_module.configure_gradient_clipping, trainer.optimizers[0], value, algorithm)
-        self._clip = clip if value else None
+        self._clip = self._clip_gradient if trainer.gradient_clip_val else None
 
     def __call__(self, loader: Chunks, position: int) -> int:
         """Train on the batches before the next one that Lightning is to see; returns how many."""
@@ -98,6 +95,13 @@ class RunAhead:
         if self._scheduled:
             self._count()
             self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+
+    def _clip_gradient(self) -> None:
+        """As Lightning does, by what the trainer says now."""
+        trainer = self._trainer
+        trainer.lightning_module.configure_gradient_clipping(
+            trainer.optimizers[0], trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        )
 
     def _count(self) -> None:
         if self._uncounted:
