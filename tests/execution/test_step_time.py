@@ -1,18 +1,9 @@
-"""How long a step takes by its sizes, and how many threads that is worth."""
+"""What a step does, by its sizes."""
 
 import pytest
-import torch
 from torch import nn
 
-from torchplug.execution.step_time import ThreadLimit, seconds_of_step, seconds_of_work
-
-
-@pytest.fixture(autouse=True)
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+from torchplug.execution.step_time import bytes_of_step, seconds_of_step, seconds_of_work
 
 
 def test_work_grows_with_rows_and_parameters():
@@ -25,22 +16,5 @@ def test_a_step_takes_time_without_any_work():
     assert seconds_of_step(nn.Linear(1, 1), 1) > 1000 * seconds_of_work(nn.Linear(1, 1), 1)
 
 
-@pytest.mark.parametrize(("seconds", "threads"), [(0.0, 1), (1e-4, 1), (4e-4, 2), (1.0, 3)])
-def test_threads_by_work(seconds, threads):
-    with ThreadLimit(seconds):
-        assert torch.get_num_threads() == threads
-    assert torch.get_num_threads() == 3
-
-
-def test_threads_come_back_after_an_error():
-    with pytest.raises(KeyError), ThreadLimit(0.0):
-        raise KeyError
-    assert torch.get_num_threads() == 3
-
-
-def test_a_limit_may_be_entered_again():
-    limit = ThreadLimit(0.0)
-    for _ in range(2):
-        with limit:
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 3
+def test_bytes_are_those_that_maps_read_and_write():
+    assert bytes_of_step(nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 1)), 10) == 4 * 10 * (8 + 3 + 3 + 1)

@@ -30,4 +30,6 @@ class _Carried(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (factor,) = grad_outputs
+        if factor.device.type == "cpu" and factor.item() == 1.0:  # the usual one; a product would be another pass
+            return None, None, *ctx.gradients
         return None, None, *(gradient * factor for gradient in ctx.gradients)

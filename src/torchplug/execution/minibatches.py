@@ -17,10 +17,11 @@ from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
+from torchplug.execution.processor import KeptMemory, ThreadLimit
 from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
-from torchplug.execution.step_time import ThreadLimit, seconds_of_work
+from torchplug.execution.step_time import bytes_of_step, seconds_of_work
 from torchplug.gradient_guard import GradientGuard, tensors_norm
 from torchplug.objective import StepObjective
 from torchplug.without_graph import bare
@@ -72,6 +73,7 @@ class Minibatches:
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
         self._threads: AbstractContextManager[None]
+        self._memory: KeptMemory
         self._averaging: ParameterAveraging | None = None
 
     def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
@@ -159,7 +161,10 @@ class Minibatches:
         self._stepped = False
         self._run_ahead = None
         rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
-        self._threads = ThreadLimit(seconds_of_work(objective.network, rows)) if device.type == "cpu" else nullcontext()
+        self._threads, self._memory = nullcontext(), KeptMemory()
+        if device.type == "cpu":
+            self._threads = ThreadLimit(seconds_of_work(objective.network, rows))
+            self._memory.start(bytes_of_step(objective.network, rows))
         most = steps_per_call(self._asked_steps, objective.network, rows)
         if most > 1 and why_single_steps(trainer) is None:
             self._run_ahead = RunAhead(trainer, self, most)
@@ -380,6 +385,7 @@ class Minibatches:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
         self._layout.release()
         self._run_ahead = None
+        self._memory.end()
         self._ranks.close()
 
 
