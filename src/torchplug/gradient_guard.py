@@ -102,6 +102,17 @@ class GradientGuard:
         for value, kept in zip(self._values, self._kept, strict=True):
             torch.where(self._sound, value, kept, out=value)
 
+    @property
+    def has_tripped(self) -> bool:
+        """Whether nothing moves any more; where a look is not free, whether that cannot be excluded."""
+        return not self._untripped
+
+    def clear(self, first: int, steps: int) -> None:
+        """Count steps that somebody else has found sound, the first of which has this number."""
+        self._first_step = self._first_step or first
+        self._cleared_gradients += steps
+        self._cleared_updates += steps
+
     def _all_finite(self, with_gradients: bool) -> bool:
         storage = self._storage
         if storage is None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from torchplug.builtin.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+from torchplug.builtin.adaptive_optimizers import Adam, AdamW, RMSprop
+from torchplug.builtin.optimizers import SGD, Momentum, Nesterov
 from torchplug.builtin.schedulers import InverseTime
 
 STEPS = 40

@@ -7,7 +7,8 @@ from sklearn.linear_model import ElasticNet as PeerElasticNet
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from torchplug.builtin.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+from torchplug.builtin.adaptive_optimizers import Adam, AdamW, RMSprop
+from torchplug.builtin.optimizers import SGD, Momentum, Nesterov
 from torchplug.builtin.regularizers import L1, ElasticNet
 
 OPTIMIZERS = {

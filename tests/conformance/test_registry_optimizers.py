@@ -97,3 +97,52 @@ def test_an_optimizers_update_is_its_step(entry: Entry, dtype: torch.dtype, prox
         first, second = stepped.optimizer.state.get(a, {}), updated.optimizer.state.get(b, {})
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def as_tensors(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
+    """A group's numbers as a formula is given them."""
+    found: dict[str, Any] = {}
+    for name, default in optimizer.defaults.items():
+        if isinstance(default, tuple):
+            found[name] = tuple(torch.tensor(number, dtype=torch.float64) for number in group[name])
+        elif isinstance(default, float):
+            found[name] = torch.tensor(group[name], dtype=torch.float64)
+    return found
+
+
+@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "formula"))
+def test_an_optimizers_formula_is_its_update(entry: Entry):
+    """To rounding, in plain numbers; and nothing that it is given changes."""
+    params = [p.detach().double().requires_grad_() for p in weights(3)]
+    optimizer: Any = resolved(entry).build([{"params": params[:1]}, {"params": params[1:], "lr": 0.02}])
+    points = [p.detach().clone() for p in params]
+    states = [optimizer.fresh_state(point) for point in points]
+    groups = [optimizer.param_groups[0], optimizer.param_groups[1], optimizer.param_groups[1]]
+    for number in range(1, 9):
+        optimizer.param_groups[0]["lr"] *= 0.9  # as a scheduler does
+        descent(optimizer, params, number, "update")
+        for i, (parameter, group) in enumerate(zip(params, groups, strict=True)):
+            kept = [points[i].clone(), {key: value.clone() for key, value in states[i].items()}]
+            point, state = optimizer.formula(points[i], parameter.grad, states[i], as_tensors(optimizer, group))
+            assert torch.equal(points[i], kept[0])
+            assert all(torch.equal(value, kept[1][key]) for key, value in states[i].items())
+            points[i], states[i] = point, state
+            torch.testing.assert_close(point, parameter.detach(), rtol=1e-13, atol=1e-15)
+            own = optimizer.state.get(parameter, {})
+            assert state.keys() == own.keys()
+            for key, value in state.items():
+                assert value.dtype == own[key].dtype
+                torch.testing.assert_close(value, own[key], rtol=1e-12, atol=1e-15)
+
+
+@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "formula"))
+def test_an_optimizer_with_a_formula_steps_through_its_update(entry: Entry):
+    """So that who puts a compiled one in its place reaches every step."""
+    params = weights(1)
+    optimizer: Any = resolved(entry).build(params)
+    calls = []
+    optimizer.update = lambda: calls.append("update")
+    before = params[0].detach().clone()
+    assert optimizer.step(lambda: "loss") == "loss"
+    assert calls == ["update"]
+    assert torch.equal(params[0], before)

@@ -35,7 +35,7 @@ def torchplug_losses() -> list[Component]:
 @hookimpl
 def torchplug_optimizers() -> list[Component]:
     """First-order optimizers; the step of each applies proximal regularizers."""
-    here = "torchplug.builtin.optimizers"
+    here, adaptive = "torchplug.builtin.optimizers", "torchplug.builtin.adaptive_optimizers"
     return [
         Component("sgd", f"{here}:SGD", "gradient descent, from one sample to the full batch", _FIRST_ORDER),
         Component("momentum", f"{here}:Momentum", "gradient descent with a velocity", _FIRST_ORDER),
@@ -43,10 +43,15 @@ def torchplug_optimizers() -> list[Component]:
             "nesterov", f"{here}:Nesterov", "momentum with the gradient taken at the look-ahead point", _FIRST_ORDER
         ),
         Component(
-            "rmsprop", f"{here}:RMSprop", "steps divided by a running root mean square of the gradient", _FIRST_ORDER
+            "rmsprop",
+            f"{adaptive}:RMSprop",
+            "steps divided by a running root mean square of the gradient",
+            _FIRST_ORDER,
         ),
-        Component("adam", f"{here}:Adam", "bias-corrected running means of the gradient and its square", _FIRST_ORDER),
-        Component("adamw", f"{here}:AdamW", "adam with decoupled weight decay", _FIRST_ORDER),
+        Component(
+            "adam", f"{adaptive}:Adam", "bias-corrected running means of the gradient and its square", _FIRST_ORDER
+        ),
+        Component("adamw", f"{adaptive}:AdamW", "adam with decoupled weight decay", _FIRST_ORDER),
     ]
 
 

@@ -1,4 +1,4 @@
-"""First-order optimizers of the notes.
+"""First-order optimizers of the notes that step by the gradient itself; `adaptive_optimizers` has those that scale it.
 
 Symbols: θ parameters, g = ∇F(θ) the gradient of the training objective on the batch, α the learning
 rate `lr`. torch.optim's own classes do the work wherever their update is the one asked for.
@@ -9,24 +9,28 @@ elementwise α/(√s + ε) where the update divides by a running root mean squar
 every update would have another fixed point than the penalized objective's minimum.
 
 A step of torch's own classes costs several times what its kernel does: hooks, a profiler's record, lists made
-anew. `update()` is that step for gradients that are there already, kernel and bits included, without the rest.
+anew. So theirs are the kernels, settings and state, and the step is ours: `update()` with what surrounds it.
+
+`formula` says the same update once more as a function of one tensor without side effects, which a compiler can
+put into a graph: it agrees with the kernel to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
 
-from torchplug.builtin.proximal import Closure, Fused, Proximal, ProximalAfterStep, evaluated, moved
-from torchplug.builtin.ranges import below_one, non_negative, positive
+from torchplug.builtin.proximal import Closure, Fused, Proximal, State, evaluated
+from torchplug.builtin.ranges import below_one, positive
 from torchplug.without_graph import without_graph
 
 
-class SGD(ProximalAfterStep, Fused, torch.optim.SGD):
+class SGD(Fused, torch.optim.SGD):
     r"""Gradient descent: from one sample to the full batch, as the data module's batch size says.
 
         θ ← θ − α g
@@ -45,33 +49,47 @@ class SGD(ProximalAfterStep, Fused, torch.optim.SGD):
         positive(lr=lr)
         super().__init__(params, lr=lr)
 
-    @without_graph
-    def update(self) -> None:
-        """Advance parameters by the gradients that are there."""
-        if not all(group["fused"] for group in self.param_groups):
-            self.step()
-            return
-        for group in self.param_groups:
-            parameters, gradients = moved(group)
-            if not parameters:
-                continue
-            lr: float = group["lr"]
-            torch._fused_sgd_(
-                parameters,
-                gradients,
-                [],
-                lr=lr,
-                weight_decay=0.0,
-                momentum=0.0,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,
-            )
-        self.apply_prox()
+    def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Advance parameters."""
+        settings = {"lr": group["lr"], "weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False}
+        if group["fused"]:
+            torch._fused_sgd_(parameters, gradients, [], **settings, maximize=False, is_first_step=False)
+        else:
+            sgd(parameters, gradients, [None] * len(parameters), **settings, maximize=False)
+
+    def formula(
+        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
+    ) -> tuple[Tensor, State]:
+        """The update of one parameter."""
+        return parameter - settings["lr"] * gradient, state
 
 
-class Momentum(Proximal):
+class _Velocity(Proximal):
+    """What momentum and nesterov share."""
+
+    def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:
+        positive(lr=lr)
+        below_one(beta=beta)
+        super().__init__(params, {"lr": lr, "beta": beta})
+
+    def fresh_state(self, parameter: Tensor) -> State:
+        """At rest."""
+        return {"velocity": torch.zeros_like(parameter)}
+
+    def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Advance velocities and parameters."""
+        velocities = [state["velocity"] for state in self.states(parameters)]
+        torch._foreach_mul_(velocities, group["beta"])
+        torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
+        torch._foreach_add_(parameters, velocities)
+
+    def place(self, parameter: Tensor, point: Tensor) -> None:
+        """Move a parameter, and make its velocity the way it really went."""
+        self.state[parameter]["velocity"].add_(point - parameter)
+        parameter.copy_(point)
+
+
+class Momentum(_Velocity):
     r"""Gradient descent with a velocity, Polyak's heavy ball.
 
         v ← β v − α g
@@ -92,41 +110,15 @@ class Momentum(Proximal):
     α is constant. Here a change of α acts on new gradients alone.
     """
 
-    def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:
-        positive(lr=lr)
-        below_one(beta=beta)
-        super().__init__(params, {"lr": lr, "beta": beta})
-
-    @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Any:
-        """Make one update; returns what the closure, if any, returns."""
-        loss = evaluated(closure)
-        self.update()
-        return loss
-
-    @without_graph
-    def update(self) -> None:
-        """Advance velocities and parameters by the gradients that are there."""
-        for group in self.param_groups:
-            parameters, gradients = moved(group)
-            if not parameters:
-                continue
-            for parameter in parameters:
-                if parameter not in self.state:
-                    self.state[parameter]["velocity"] = torch.zeros_like(parameter)
-            velocities = [self.state[p]["velocity"] for p in parameters]
-            torch._foreach_mul_(velocities, group["beta"])
-            torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
-            torch._foreach_add_(parameters, velocities)
-        self.apply_prox()
-
-    def place(self, parameter: Tensor, point: Tensor) -> None:
-        """Move a parameter, and make its velocity the way it really went."""
-        self.state[parameter]["velocity"].add_(point - parameter)
-        parameter.copy_(point)
+    def formula(
+        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
+    ) -> tuple[Tensor, State]:
+        """The update of one parameter."""
+        velocity = settings["beta"] * state["velocity"] - settings["lr"] * gradient
+        return parameter + velocity, {"velocity": velocity}
 
 
-class Nesterov(Momentum):
+class Nesterov(_Velocity):
     r"""Momentum with the gradient taken where the velocity is about to lead.
 
         v ← β v − α ∇F(θ + β v)
@@ -205,169 +197,3 @@ class Nesterov(Momentum):
     def _moving(self, group: dict[str, Any]) -> list[Tensor]:
         """The parameters that have a velocity; for the others θ and the look-ahead point coincide."""
         return [parameter for parameter in group["params"] if parameter in self.state]
-
-
-class RMSprop(ProximalAfterStep, torch.optim.RMSprop):
-    r"""Steps divided by a running root mean square of the gradient.
-
-        s ← β s + (1 − β) g²
-        θ ← θ − α g / (√s + ε)
-
-    With a proximal regularizer the step ends with prox(θ, α / (√s + ε)), elementwise.
-
-    Args:
-        params: what to optimize; given by the core.
-        lr: α > 0, the learning rate.
-        beta: β in [0, 1), the share of the running mean that is kept.
-        eps: ε > 0, outside the root, in units of the gradient.
-
-    Raises:
-        ValueError: if lr, beta or eps is out of range.
-
-    Reference: Hinton, Srivastava and Swersky (2012), Neural Networks for Machine Learning, lecture 6e.
-    Note: torch calls β alpha, with 0.99 for its default.
-    """
-
-    def __init__(self, params: ParamsT, lr: float = 1e-3, beta: float = 0.9, eps: float = 1e-8) -> None:
-        positive(lr=lr, eps=eps)
-        below_one(beta=beta)
-        super().__init__(params, lr=lr, alpha=beta, eps=eps, foreach=True)
-
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        """α / (√s + ε)."""
-        step: Tensor = group["lr"] / (self.state[parameter]["square_avg"].sqrt() + group["eps"])
-        return step
-
-
-_ONE = torch.ones(())
-"""As a tensor: torch takes twice as long to add a number."""
-
-
-class _FusedAdam(ProximalAfterStep, Fused):
-    """What Adam and AdamW share beside torch's classes of these names."""
-
-    kernel: Callable[..., None]
-
-    @without_graph
-    def update(self) -> None:
-        """Advance running means and parameters by the gradients that are there."""
-        if not self._is_ready():
-            self.step()  # the first one makes the state
-            return
-        for group in self.param_groups:
-            parameters, gradients = moved(group)
-            if not parameters:
-                continue
-            means, squares, steps = [], [], []
-            for parameter in parameters:
-                state = self.state[parameter]
-                means.append(state["exp_avg"])
-                squares.append(state["exp_avg_sq"])
-                steps.append(state["step"].add_(_ONE))
-            beta1, beta2 = group["betas"]
-            type(self).kernel(
-                parameters,
-                gradients,
-                means,
-                squares,
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-            )
-        self.apply_prox()
-
-    def _is_ready(self) -> bool:
-        members = 0
-        for group in self.param_groups:
-            if not group["fused"]:
-                return False
-            members += len(group["params"])
-        return len(self.state) >= members
-
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        """α / (√v̂ + ε)."""
-        state = self.state[parameter]
-        # The count is a float32 tensor, on the device when fused: float64 keeps the digits of 1 − β₂ᵗ,
-        # and staying a tensor saves a synchronization.
-        correction = 1.0 - group["betas"][1] ** state["step"].double()
-        step: Tensor = group["lr"] / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
-        return step
-
-
-class Adam(_FusedAdam, torch.optim.Adam):
-    r"""Running means of the gradient and its square, both corrected for their start at zero.
-
-        m ← β₁ m + (1 − β₁) g,    m̂ = m / (1 − β₁ᵗ)
-        v ← β₂ v + (1 − β₂) g²,   v̂ = v / (1 − β₂ᵗ)
-        θ ← θ − α m̂ / (√v̂ + ε),   t the number of this step, from 1
-
-    With a proximal regularizer the step ends with prox(θ, α / (√v̂ + ε)), elementwise.
-
-    Args:
-        params: what to optimize; given by the core.
-        lr: α > 0, the learning rate.
-        betas: (β₁, β₂), each in [0, 1), the shares of the running means that are kept.
-        eps: ε > 0, outside the root, in units of the gradient.
-
-    Raises:
-        ValueError: if lr, betas or eps is out of range.
-
-    Reference: Kingma and Ba (2015), arXiv:1412.6980.
-    """
-
-    kernel = staticmethod(torch._fused_adam_)
-
-    def __init__(
-        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
-        super().__init__(params, **_adam_settings(lr, betas, eps))
-
-
-class AdamW(_FusedAdam, torch.optim.AdamW):
-    r"""Adam with weight decay decoupled from the gradient's scaling.
-
-        θ ← (1 − α w) θ,    then Adam's update
-
-    With a proximal regularizer the step ends with prox(θ, α / (√v̂ + ε)), elementwise.
-
-    Args:
-        params: what to optimize; given by the core.
-        lr: α > 0, the learning rate.
-        betas: (β₁, β₂), each in [0, 1), the shares of the running means that are kept.
-        eps: ε > 0, outside the root, in units of the gradient.
-        weight_decay: w ≥ 0, dimensionless; the core keeps it off biases and normalization layers.
-
-    Raises:
-        ValueError: if lr, betas, eps or weight_decay is out of range.
-
-    Reference: Loshchilov and Hutter (2019), arXiv:1711.05101.
-    Note: as in torch the decay is multiplied by α, so a scheduler moves it too; the paper's is not.
-    It is no penalty in the objective: the regularizer `l2` is, and Adam scales that one's gradient.
-    """
-
-    kernel = staticmethod(torch._fused_adamw_)
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-    ) -> None:
-        non_negative(weight_decay=weight_decay)
-        super().__init__(params, weight_decay=weight_decay, **_adam_settings(lr, betas, eps))
-
-
-def _adam_settings(lr: float, betas: tuple[float, float], eps: float) -> dict[str, Any]:
-    positive(lr=lr, eps=eps)
-    if len(betas) != 2:
-        raise ValueError(f"betas must be two numbers, got {len(betas)}")
-    below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
-    return {"lr": lr, "betas": (float(betas[0]), float(betas[1])), "eps": eps}

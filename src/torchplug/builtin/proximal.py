@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from torchplug.without_graph import without_graph
+
+State = dict[str, Tensor]
+"""What an optimizer keeps of a parameter."""
 
 Prox = Callable[[Tensor, Tensor | float], Tensor]
 """prox(parameter, step) of a regularizer."""
@@ -19,7 +23,7 @@ Closure = Callable[[], Any]
 
 
 class Proximal(Optimizer):
-    """An optimizer whose step ends with `prox`. Empty, it costs nothing.
+    """An optimizer whose step is a closure, an update of each group, and `prox`. Empty, that costs nothing.
 
     Attributes:
         prox: the proximal operator of each penalized parameter; no part of the saved state.
@@ -31,6 +35,41 @@ class Proximal(Optimizer):
         super().__init__(*args, **kwargs)
         self.prox = {}
 
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Any:
+        """Make one update; returns what the closure, if any, returns."""
+        loss = evaluated(closure)
+        self.update()
+        return loss
+
+    @without_graph
+    def update(self) -> None:
+        """Advance parameters and state by the gradients that are there."""
+        for group in self.param_groups:
+            parameters, gradients = moved(group)
+            if parameters:
+                self.advance(group, parameters, gradients)
+        if self.prox:
+            self.apply_prox()
+
+    @abstractmethod
+    def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Advance those of a group that have a gradient, at least one."""
+
+    def fresh_state(self, parameter: Tensor) -> State:
+        """What is kept of a parameter, before its first update; nothing unless overridden."""
+        return {}
+
+    def states(self, parameters: Sequence[Tensor]) -> list[State]:
+        """What is kept of these parameters."""
+        states = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state.update(self.fresh_state(parameter))
+            states.append(state)
+        return states
+
     def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor | float:
         """The step size of the last update: a number, or one per element."""
         step: float = group["lr"]
@@ -40,11 +79,8 @@ class Proximal(Optimizer):
         """Move a parameter to where the proximal operator wants it."""
         parameter.copy_(point)
 
-    @without_graph
     def apply_prox(self) -> None:
         """Apply the proximal operators to the parameters that the step updated."""
-        if not self.prox:
-            return
         for group in self.param_groups:
             for parameter in group["params"]:
                 prox = self.prox.get(parameter)
@@ -52,26 +88,21 @@ class Proximal(Optimizer):
                     self.place(parameter, prox(parameter, self.prox_step(group, parameter)))
 
 
-class ProximalAfterStep(Proximal):
-    """For torch's own classes: the proximal operators follow as a hook, their step stays theirs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.register_step_post_hook(lambda *_: self.apply_prox())
-
-
-class Fused(Optimizer):
+class Fused(Proximal):
     """For torch's classes with a fused kernel: it is used where every parameter of a group allows it."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, fused if they are floating-point and on a CPU or CUDA device.
+        """Add a group of parameters, fused if they are alike, floating-point, and on a CPU or CUDA device.
 
         Set here and not by the constructor's `fused`, which would announce to GradScaler that the
         kernel skips bad steps by itself: the proximal operators, and gradient clipping, could not.
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        group["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
+        kinds = {(p.dtype, p.device) for p in group["params"]}
+        group["fused"] = len(kinds) == 1 and all(
+            dtype.is_floating_point and device.type in ("cpu", "cuda") for dtype, device in kinds
+        )
 
 
 def moved(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:

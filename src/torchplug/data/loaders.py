@@ -42,6 +42,10 @@ class Batches(ABC):
         ahead: is given the loader and the next position whenever a batch is asked for; it may take `chunks` from there
             on for itself, and says how many batches it took.
 
+    Attributes:
+        aligned: whether each of several batches that were read at once starts in memory where a fresh tensor does:
+            elsewhere a product may have other bits. False until something was read by `chunks`.
+
     Shape:
         yields `Batch`; its `samples` are those of all ranks and of the whole window.
 
@@ -78,6 +82,7 @@ class Batches(ABC):
         self._consumed = consumed
         self._ahead = ahead
         self._uniform = False  # whether every weight is known to be 1
+        self.aligned = False
         self._batches_per_chunk = 1
         self._position = 0
         self._resume: tuple[int, int] | None = None
@@ -123,9 +128,9 @@ class Batches(ABC):
             several = range(position, min(stop, position + self._batches_per_chunk))
             bounds = self._bounds(several)
             rows = self._read(bounds)
-            # a batch that starts elsewhere in memory than a fresh tensor does may give a product other bits
             row_bytes = rows.features.nbytes // max(1, len(rows.features))
-            if row_bytes and self.batch_size * row_bytes % _ALIGNMENT == 0:
+            self.aligned = row_bytes > 0 and self.batch_size * row_bytes % _ALIGNMENT == 0
+            if self.aligned:
                 self._batches_per_chunk = max(1, _CHUNK_NUMBERS * len(several) // rows.features.numel())
             uniform = self._uniform or bool((rows.weight == 1).all())
             counts = [high - low for low, high in bounds]
@@ -137,6 +142,10 @@ class Batches(ABC):
                 list(map(Batch, torch.split(features, counts), torch.split(target, counts), weights, sizes)), uniform
             )
             position = several.stop
+
+    def several(self, position: int, count: int) -> Rows:
+        """The rows of `count` batches from a position of the epoch on, one after the other; only where `aligned`."""
+        return self._read(self._bounds(range(position, position + count)))
 
     @abstractmethod
     def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from torch import Tensor
+from torch.optim import Optimizer
 
-from torchplug.batch import Batch
+from torchplug.batch import Batch, Rows
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 
@@ -19,6 +20,12 @@ class Losses(Protocol):
 
     def add(self, weighted: Tensor, rows: int) -> None:
         """A batch's Σ wℓ and its number of rows."""
+
+    total: Tensor
+    """Σ wℓ of what was added since it was last settled, in float64."""
+
+    def go_on(self, total: Tensor, rows: int) -> None:
+        """The same total, after as many rows more were added."""
 
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
         """What a batch's Σ wℓ can be computed from later."""
@@ -35,6 +42,26 @@ class Precision(Protocol):
     def forward_context(self) -> AbstractContextManager[None]:
         """What the forward pass runs in."""
         ...
+
+
+class WholeSteps(Protocol):
+    """What makes whole steps, several at a time, by an optimizer's formula."""
+
+    def update(self) -> None:
+        """Advance parameters and state by the gradients that are there, for a step that somebody else makes."""
+
+    def made(self, rows: Rows, count: int, samples: int) -> Callable[[], None] | None:
+        """Compute several steps.
+
+        Args:
+            rows: of all steps, one after the other, equally many each.
+            count: how many steps.
+            samples: |B| of each.
+
+        Returns:
+            what moves parameters and state there, and leaves the last step's gradient in `grad`; None where steps must
+            be made one by one.
+        """
 
 
 class GradientEngine(ABC):
@@ -66,6 +93,9 @@ class GradientEngine(ABC):
     def _prepare(self) -> None:  # noqa: B027 - not every engine has something to prepare
         """What an engine makes of these, once; nothing unless overridden."""
 
+    def renew(self) -> None:  # noqa: B027 - not every engine keeps something
+        """Take up what others may have changed since the last call of Lightning's; nothing unless overridden."""
+
     @abstractmethod
     def carried(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass leads to this rank's share of the gradient, scaled for Lightning and DDP.
@@ -85,3 +115,7 @@ class GradientEngine(ABC):
             world: the number of ranks.
             uniform: whether every weight is 1.
         """
+
+    def whole_steps(self, optimizer: Optimizer) -> WholeSteps | None:
+        """What makes whole steps with this optimizer, several at once; None unless an engine can."""
+        return None

@@ -52,6 +52,8 @@ FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
 
 _MOST_STEPS = 1024
 _CALL_SECONDS = 0.05
+_MOST_STEPS_PER_GRAPH = 16
+"""Each takes its time to compile."""
 
 
 def _watcher(trainer: Trainer) -> str | None:
@@ -100,6 +102,22 @@ def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
     if asked != "auto":
         return asked
     return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds_of_step(network, rows))))
+
+
+def steps_per_graph(trainer: Trainer, most: int) -> int:
+    """How many steps to put into one graph, at least 1.
+
+    As many as come before Lightning's own and before a row of the log is due; where that can be, so many that rows
+    come at the end of a graph.
+
+    Args:
+        trainer: of the fit.
+        most: how many steps a call makes at most, Lightning's own included.
+    """
+    every = int(trainer.log_every_n_steps) or _MOST_STEPS_PER_GRAPH  # type: ignore[attr-defined]
+    most = max(1, int(min(_MOST_STEPS_PER_GRAPH, most - 1, trainer.num_training_batches - 1, every)))
+    divisor = next(steps for steps in range(most, 0, -1) if every % steps == 0)
+    return divisor if 2 * divisor > most else most
 
 
 def steps_until_a_look(trainer: Trainer, most: int) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.optim import Optimizer
 
-from torchplug.batch import Batch
-from torchplug.engine import UNROUNDED, Engine, GradientEngine, check_chain, choose
+from torchplug.batch import Batch, Rows
+from torchplug.engine import UNROUNDED, Engine, GradientEngine, WholeSteps, check_chain, choose
 from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
@@ -21,10 +20,11 @@ from torchplug.execution.processor import KeptMemory, ThreadLimit
 from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
+from torchplug.execution.step_log import StepLog
 from torchplug.execution.step_time import bytes_of_step, seconds_of_work
-from torchplug.gradient_guard import GradientGuard, tensors_norm
+from torchplug.execution.update import Update
+from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
-from torchplug.without_graph import bare
 
 
 class Minibatches:
@@ -57,19 +57,14 @@ class Minibatches:
         self._trainer: Trainer
         self._means: RunningMeans
         self._optimizer: Optimizer | None = None
+        self._update: Update
         self._layout = Layout()
         self._guard: GradientGuard | None = None
         self._switch: Any = None
         self._watched: list[tuple[str, nn.Parameter]] = []
-        self._all_parameters: list[Tensor] = []
-        self._gradient_norm: Tensor | None = None
-        self._learning_rates: dict[str, float] = {}
-        self._step = 0
-        self._row_at = 0
-        self._row_every: float = math.inf
-        self._due = False
+        self._log: StepLog
         self._stepped = False
-        self._own_hooks = 0
+        self._whole: WholeSteps | None = None
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
         self._threads: AbstractContextManager[None]
@@ -134,8 +129,7 @@ class Minibatches:
 
     def take(self, optimizer: Optimizer) -> None:
         """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
-        self._optimizer = optimizer
-        self._own_hooks = self._step_hooks()
+        self._optimizer, self._update = optimizer, Update(optimizer)
         self._layout.take(optimizer)
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
@@ -155,9 +149,8 @@ class Minibatches:
         device = self._watched[0][1].device
         self._ranks = Ranks(trainer.world_size, device)
         self._means = RunningMeans(device, objective.loss, self._ranks)
+        self._log = StepLog(trainer, self._means)
         self._watch(objective)
-        self._step = self._row_at = trainer.global_step
-        self._row_every = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
         self._stepped = False
         self._run_ahead = None
         rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
@@ -182,9 +175,9 @@ class Minibatches:
         if self._layout.storage is not None and not self._layout.storage.holds([p for _, p in self._watched]):
             self._layout.release()
         storage = self._layout.storage
-        self._all_parameters = list(self._trainer.lightning_module.parameters())
-        if storage is not None and len(self._all_parameters) == len(storage.parameters):
-            self._all_parameters = [storage.values]
+        parameters: list[Tensor] = list(self._trainer.lightning_module.parameters())
+        is_all = storage is not None and len(parameters) == len(storage.parameters)
+        self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
         self.engine = choose(self._asked_engine, objective, self._means, storage, self._trainer.precision_plugin)
         # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
         scaled = getattr(self._trainer.precision_plugin, "scaler", None) is not None
@@ -193,6 +186,12 @@ class Minibatches:
         if self._sync_every is not None and self._ranks.world > 1:
             values = [p.detach() for _, p in self._watched] if storage is None else [storage.values]
             self._averaging = ParameterAveraging(self._trainer, self._sync_every, values, self._ranks)
+        self._update.restore()
+        self._whole = None
+        if self._guard is not None and self._ranks.world == 1:
+            self._whole = self.engine.whole_steps(self._update.optimizer)
+        if self._whole is not None:
+            self._update.replace(self._whole.update)
 
     def _trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._trainer.lightning_module.named_parameters() if p.requires_grad]
@@ -204,6 +203,7 @@ class Minibatches:
         if self._switch is not None:
             self._switch.train()
         trainer = self._trainer
+        self.engine.renew()
         return self.engine.carried(batch, trainer.world_size, trainer.accumulate_grad_batches)
 
     def zero_gradient(self, zero: Callable[[], None]) -> None:
@@ -212,11 +212,10 @@ class Minibatches:
 
     def before_update(self) -> None:
         """The reduced, unscaled gradient is there, clipping and the update are to come: guard and measure it."""
-        self._step = self._trainer.global_step + 1
-        self._due = self._step % self._row_every == 0
+        self._log.begin(self._trainer.global_step + 1)
         self.inspect()
-        if self._due:
-            self.measure()
+        if self._log.due:
+            self._log.measure(self._gradients())
 
     def optimizer_step(self, step: Callable[[], Any]) -> None:
         """Run Lightning's closure and the update that follows it."""
@@ -232,14 +231,13 @@ class Minibatches:
         if self._run_ahead is None:
             return 0
         self._layout.attach()
+        self.engine.renew()
         with self._threads:
             return self._run_ahead(loader, position)
 
     def begin_step(self) -> bool:
         """Count the step; returns whether a row is due after it."""
-        self._step = step = self._step + 1
-        self._due = due = step % self._row_every == 0
-        return due
+        return self._log.begin(self._log.step + 1)
 
     def step(
         self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
@@ -261,38 +259,49 @@ class Minibatches:
             self._ranks.average(self._gradients())
         if clip is not None:
             self.inspect()  # before it hides what the gradient was
-        if self._due:
-            self.measure()
+        if self._log.due:
+            self._log.measure(self._gradients())
         if clip is not None:
             clip()
         update()
         self._after_step(inspected=clip is not None)
 
     def leanest_update(self) -> Callable[[], Any]:
-        """The optimizer's step, past what torch wraps around it where nobody has hooked in."""
-        optimizer: Any = self._optimizer
-        hooked = self._step_hooks() != self._own_hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-        if hooked or not hasattr(optimizer, "update"):
-            step: Callable[[], Any] = optimizer.step
-            return step
-        optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
-        return bare(optimizer.update)
+        """The optimizer's part of a step."""
+        return self._update.leanest()
 
-    def _step_hooks(self) -> int:
-        own: Any = self._optimizer
-        return len(own._optimizer_step_pre_hooks) + len(own._optimizer_step_post_hooks)
+    def makes_several(self) -> bool:
+        """Whether several steps can be made in one graph."""
+        sound = self._guard is not None and not self._guard.has_tripped
+        return self._whole is not None and sound and not self._update.is_hooked()
+
+    def steps_until_row(self) -> int:
+        """How many steps there are until a row is due, the one included after which it is."""
+        return self._log.until_row()
+
+    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
+        """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
+        whole, guard, log = self._whole, self._guard, self._log
+        take = None if whole is None else whole.made(rows, count, len(rows.target) // count)
+        if take is None or guard is None:
+            return None
+
+        def taken() -> bool:
+            take()
+            guard.clear(log.step + 1, count)
+            self._stepped = True
+            if log.begin(log.step + count):
+                log.measure(self._gradients())
+            return log.due
+
+        return taken
 
     # ------------------------------------------------------------------ what both have
 
     def inspect(self) -> None:
         """Let no gradient pass that is not finite."""
         if self._guard is not None:
-            self._guard.inspect(self._step)
-
-    def measure(self) -> None:
-        """Take what a row has of a step under way: the gradient's norm, the learning rate."""
-        self._gradient_norm = tensors_norm(self._gradients())
-        self._learning_rates = learning_rates(self._trainer.optimizers[0])
+            self._guard.inspect(self._log.step)
 
     def _before_step(self) -> None:
         if self._switch is not None:
@@ -309,9 +318,9 @@ class Minibatches:
         if self._switch is not None:
             self._switch.eval()
         if self._guard is not None:
-            self._guard.after_update(None if inspected else self._step)
+            self._guard.after_update(None if inspected else self._log.step)
         if self._averaging is not None:
-            self._averaging.after_step(self._step)
+            self._averaging.after_step(self._log.step)
         self._stepped = True
 
     def after_batch(self) -> None:
@@ -319,7 +328,7 @@ class Minibatches:
         if not self._stepped:
             # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
-        elif self._due:
+        elif self._log.due:
             with self._threads:
                 row = self.row()
             write_row(self._trainer, row)
@@ -328,19 +337,7 @@ class Minibatches:
     def row(self) -> dict[str, float]:
         """Look at the device, and give the row to log."""
         self.look()
-        total, rows = self._means.row().tolist()
-        # with reduction: sum an optimizer step adds up its losses
-        divisor = rows if self._objective.reduction == "mean" else self._step - self._row_at
-        row = {
-            "train/loss": total / rows,
-            "train/objective": total / divisor + float(self._objective.penalty()),
-            "train/parameter_norm": float(tensors_norm(self._all_parameters)),
-            **self._learning_rates,
-        }
-        if self._gradient_norm is not None:
-            row["train/gradient_norm"] = float(self._gradient_norm)
-        self._row_at = self._step
-        return row
+        return self._log.row()
 
     def _gradients(self) -> list[Tensor]:
         if self._layout.storage is not None:
@@ -385,6 +382,7 @@ class Minibatches:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""
         self._layout.release()
         self._run_ahead = None
+        self._update.restore()
         self._memory.end()
         self._ranks.close()
 

@@ -15,15 +15,22 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 
 from torchplug.batch import Batch, Chunk, Rows
-from torchplug.execution.calls import steps_until_a_look
+from torchplug.execution.calls import steps_per_graph, steps_until_a_look
 from torchplug.execution.progress import advance, write_row
+from torchplug.execution.uninterrupted import uninterrupted
 
 
 class Chunks(Protocol):
     """A loader that also gives several batches at once."""
 
+    aligned: bool
+    """Whether batches may be read several at once."""
+
     def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
         """The `count` batches from a position of the epoch on."""
+
+    def several(self, position: int, count: int) -> Rows:
+        """Their rows, one batch after the other."""
 
 
 class Steps(Protocol):
@@ -39,6 +46,15 @@ class Steps(Protocol):
 
     def leanest_update(self) -> Callable[[], object]:
         """The optimizer's part of it."""
+
+    def makes_several(self) -> bool:
+        """Whether several steps can be made in one graph."""
+
+    def steps_until_row(self) -> int:
+        """How many steps there are until a row is due, the one included after which it is."""
+
+    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
+        """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
 
     def row(self) -> dict[str, float]:
         """The row to log."""
@@ -57,6 +73,7 @@ class RunAhead:
         self._trainer = trainer
         self._execution = execution
         self._most = most
+        self._per_graph = steps_per_graph(trainer, most)
         self._uncounted = 0
         self._update: Callable[[], object]
         self._monitors = [c for c in trainer.callbacks if isinstance(c, LearningRateMonitor)]  # type: ignore[attr-defined]
@@ -70,22 +87,49 @@ class RunAhead:
             return 0
         self._uncounted = 0
         self._update = self._execution.leanest_update()
+        between = self._clip is not None or self._scheduled  # something that is no part of a graph
+        at_once = self._per_graph if not between and self._execution.makes_several() else 1
         try:
             with torch.no_grad():
-                for chunk in loader.chunks(position, count, self._place):
-                    for batch in chunk.batches:
-                        self._step(batch, chunk.uniform)
+                self._train(loader, position, position + count, at_once)
         finally:  # also after Ctrl-C: what is saved now must know of the steps that were made
             self._count()
         return count
+
+    def _train(self, loader: Chunks, position: int, stop: int, at_once: int) -> None:
+        """Make the steps, so many at a time where no row comes between them."""
+        while position < stop:
+            if at_once > 1 and loader.aligned and at_once <= min(stop - position, self._execution.steps_until_row()):
+                if self._all_at_once(loader.several(position, at_once), at_once):
+                    position += at_once
+                    continue
+                at_once = 1
+            ahead = stop if at_once == 1 else position + 1
+            for chunk in loader.chunks(position, ahead - position, self._place):
+                for batch in chunk.batches:
+                    self._step(batch, chunk.uniform)
+            position = ahead
+
+    def _all_at_once(self, rows: Rows, count: int) -> bool:
+        take = self._execution.made_at_once(rows, count)
+        if take is None:
+            return False
+        with uninterrupted():
+            due = take()
+            self._uncounted += count - 1
+        try:
+            if due:
+                self._begin_row()
+                write_row(self._trainer, self._execution.row())
+        finally:
+            self._uncounted += 1
+        return True
 
     def _step(self, batch: Batch, uniform: bool) -> None:
         execution = self._execution
         due = execution.begin_step()
         if due:
-            self._count()
-            for monitor in self._monitors:
-                monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
+            self._begin_row()
         execution.step(batch, uniform, self._update, self._clip)
         try:
             if due:
@@ -95,6 +139,11 @@ class RunAhead:
         if self._scheduled:
             self._count()
             self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+
+    def _begin_row(self) -> None:
+        self._count()
+        for monitor in self._monitors:
+            monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
 
     def _clip_gradient(self) -> None:
         """As Lightning does, by what the trainer says now."""

@@ -17,12 +17,15 @@ class RunningMeans:
 
     Where the gradient is known without the loss's value, the value is left for later: computed for many steps at once
     it costs next to nothing. When it is computed hangs on the number of steps and rows alone, and so do its bits.
+
+    Attributes:
+        total: Σ wℓ of what belongs to both sums and was added to neither, on the device.
     """
 
     def __init__(self, device: torch.device, loss: Loss, ranks: Ranks) -> None:
         self._loss = loss
         self._ranks = ranks
-        self._open = torch.zeros((), dtype=torch.float64, device=device)
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
         self._deferred: list[tuple[Tensor, Tensor, Tensor]] = []
         self._deferred_rows = 0
@@ -31,7 +34,12 @@ class RunningMeans:
 
     def add(self, weighted: Tensor, rows: int) -> None:
         """Add a batch's Σ wℓ and its number of rows."""
-        self._open.add_(weighted)
+        self.total.add_(weighted)
+        self._rows += rows
+
+    def go_on(self, total: Tensor, rows: int) -> None:
+        """Add several batches' Σ wℓ, which somebody has added to `total` already, and their number of rows."""
+        self.total.copy_(total.view(()))
         self._rows += rows
 
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
@@ -65,10 +73,10 @@ class RunningMeans:
     def _settle(self) -> None:
         """One addition per step is enough: the open sum belongs to both."""
         self._evaluate()
-        both = torch.stack([self._open, torch.full_like(self._open, self._rows)])
+        both = torch.stack([self.total, torch.full_like(self.total, self._rows)])
         self._row += both
         self._epoch += both
-        self._open.zero_()
+        self.total.zero_()
         self._rows = 0
 
     def _taken(self, sums: Tensor) -> Tensor:

@@ -1,0 +1,220 @@
+"""First-order optimizers of the notes that scale each element of the gradient by what it has been.
+
+Symbols and conventions are those of `optimizers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.optimizer import ParamsT
+from torch.optim.rmsprop import rmsprop
+
+from torchplug.builtin.proximal import Fused, Proximal, State
+from torchplug.builtin.ranges import below_one, non_negative, positive
+
+
+class RMSprop(Proximal, torch.optim.RMSprop):
+    r"""Steps divided by a running root mean square of the gradient.
+
+        s ← β s + (1 − β) g²
+        θ ← θ − α g / (√s + ε)
+
+    With a proximal regularizer the step ends with prox(θ, α / (√s + ε)), elementwise.
+
+    Args:
+        params: what to optimize; given by the core.
+        lr: α > 0, the learning rate.
+        beta: β in [0, 1), the share of the running mean that is kept.
+        eps: ε > 0, outside the root, in units of the gradient.
+
+    Raises:
+        ValueError: if lr, beta or eps is out of range.
+
+    Reference: Hinton, Srivastava and Swersky (2012), Neural Networks for Machine Learning, lecture 6e.
+    Note: torch calls β alpha, with 0.99 for its default.
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1e-3, beta: float = 0.9, eps: float = 1e-8) -> None:
+        positive(lr=lr, eps=eps)
+        below_one(beta=beta)
+        super().__init__(params, lr=lr, alpha=beta, eps=eps, foreach=True)
+
+    def fresh_state(self, parameter: Tensor) -> State:
+        """Nothing seen; torch counts steps as well."""
+        return {"step": torch.zeros((), dtype=torch.float32), "square_avg": torch.zeros_like(parameter)}
+
+    def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Advance running means and parameters."""
+        states = self.states(parameters)
+        rmsprop(
+            parameters,
+            gradients,
+            [state["square_avg"] for state in states],
+            [],
+            [],
+            [state["step"] for state in states],
+            foreach=group["foreach"],
+            lr=group["lr"],
+            alpha=group["alpha"],
+            eps=group["eps"],
+            weight_decay=0.0,
+            momentum=0.0,
+            centered=False,
+        )
+
+    def formula(
+        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
+    ) -> tuple[Tensor, State]:
+        """The update of one parameter."""
+        beta = settings["alpha"]
+        square = beta * state["square_avg"] + (1.0 - beta) * gradient.square()
+        step = settings["lr"] / (square.sqrt() + settings["eps"])
+        return parameter - step * gradient, {"step": state["step"] + 1.0, "square_avg": square}
+
+    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+        """α / (√s + ε)."""
+        step: Tensor = group["lr"] / (self.state[parameter]["square_avg"].sqrt() + group["eps"])
+        return step
+
+
+_ONE = torch.ones(())
+"""As a tensor: torch takes twice as long to add a number."""
+
+
+class _FusedAdam(Fused):
+    """What Adam and AdamW share beside torch's classes of these names."""
+
+    decoupled: bool
+    """Whether weight decay is no part of the gradient."""
+
+    def fresh_state(self, parameter: Tensor) -> State:
+        """Nothing seen."""
+        step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        return {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+
+    def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Advance running means and parameters."""
+        means, squares, steps = [], [], []
+        for state in self.states(parameters):
+            means.append(state["exp_avg"])
+            squares.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+        beta1, beta2 = group["betas"]
+        settings = {
+            "lr": group["lr"],
+            "beta1": beta1,
+            "beta2": beta2,
+            "weight_decay": group["weight_decay"],
+            "eps": group["eps"],
+            "amsgrad": False,
+            "maximize": False,
+        }
+        if not group["fused"]:
+            adam(parameters, gradients, means, squares, [], steps, decoupled_weight_decay=self.decoupled, **settings)
+            return
+        for step in steps:
+            step.add_(_ONE)
+        kernel = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
+        kernel(parameters, gradients, means, squares, [], steps, **settings)
+
+    def formula(
+        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
+    ) -> tuple[Tensor, State]:
+        """The update of one parameter."""
+        (beta1, beta2), lr = settings["betas"], settings["lr"]
+        if self.decoupled:
+            parameter = parameter * (1.0 - lr * settings["weight_decay"])
+        steps = state["step"] + 1.0
+        mean = beta1 * state["exp_avg"] + (1.0 - beta1) * gradient
+        square = beta2 * state["exp_avg_sq"] + (1.0 - beta2) * gradient.square()
+        # the count is in single precision, in which 1 − β₂ᵗ would lose its digits
+        first, second = 1.0 - beta1 ** steps.double(), 1.0 - beta2 ** steps.double()
+        moved = lr / first * mean / (square.sqrt() / second.sqrt() + settings["eps"])
+        return parameter - moved, {"step": steps, "exp_avg": mean, "exp_avg_sq": square}
+
+    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+        """α / (√v̂ + ε)."""
+        state = self.state[parameter]
+        # The count is a float32 tensor, on the device when fused: float64 keeps the digits of 1 − β₂ᵗ,
+        # and staying a tensor saves a synchronization.
+        correction = 1.0 - group["betas"][1] ** state["step"].double()
+        step: Tensor = group["lr"] / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
+        return step
+
+
+class Adam(_FusedAdam, torch.optim.Adam):
+    r"""Running means of the gradient and its square, both corrected for their start at zero.
+
+        m ← β₁ m + (1 − β₁) g,    m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) g²,   v̂ = v / (1 − β₂ᵗ)
+        θ ← θ − α m̂ / (√v̂ + ε),   t the number of this step, from 1
+
+    With a proximal regularizer the step ends with prox(θ, α / (√v̂ + ε)), elementwise.
+
+    Args:
+        params: what to optimize; given by the core.
+        lr: α > 0, the learning rate.
+        betas: (β₁, β₂), each in [0, 1), the shares of the running means that are kept.
+        eps: ε > 0, outside the root, in units of the gradient.
+
+    Raises:
+        ValueError: if lr, betas or eps is out of range.
+
+    Reference: Kingma and Ba (2015), arXiv:1412.6980.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        super().__init__(params, **_adam_settings(lr, betas, eps))
+
+
+class AdamW(_FusedAdam, torch.optim.AdamW):
+    r"""Adam with weight decay decoupled from the gradient's scaling.
+
+        θ ← (1 − α w) θ,    then Adam's update
+
+    With a proximal regularizer the step ends with prox(θ, α / (√v̂ + ε)), elementwise.
+
+    Args:
+        params: what to optimize; given by the core.
+        lr: α > 0, the learning rate.
+        betas: (β₁, β₂), each in [0, 1), the shares of the running means that are kept.
+        eps: ε > 0, outside the root, in units of the gradient.
+        weight_decay: w ≥ 0, dimensionless; the core keeps it off biases and normalization layers.
+
+    Raises:
+        ValueError: if lr, betas, eps or weight_decay is out of range.
+
+    Reference: Loshchilov and Hutter (2019), arXiv:1711.05101.
+    Note: as in torch the decay is multiplied by α, so a scheduler moves it too; the paper's is not.
+    It is no penalty in the objective: the regularizer `l2` is, and Adam scales that one's gradient.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        non_negative(weight_decay=weight_decay)
+        super().__init__(params, weight_decay=weight_decay, **_adam_settings(lr, betas, eps))
+
+
+def _adam_settings(lr: float, betas: tuple[float, float], eps: float) -> dict[str, Any]:
+    positive(lr=lr, eps=eps)
+    if len(betas) != 2:
+        raise ValueError(f"betas must be two numbers, got {len(betas)}")
+    below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
+    return {"lr": lr, "betas": (float(betas[0]), float(betas[1])), "eps": eps}

@@ -1,0 +1,78 @@
+"""After which optimizer steps a row of the log is due, and what is in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from torchplug.execution.progress import learning_rates
+from torchplug.execution.running_means import RunningMeans
+from torchplug.gradient_guard import tensors_norm
+from torchplug.objective import StepObjective
+
+
+class StepLog:
+    """Counts optimizer steps, and makes a row of those since the last one.
+
+    Args:
+        trainer: of the fit; its interval and its count at the start.
+        means: of the loss, since the last row.
+
+    Attributes:
+        step: the number of the step under way or last made, from 1.
+        due: whether a row is due after it.
+    """
+
+    def __init__(self, trainer: Trainer, means: RunningMeans) -> None:
+        self._trainer = trainer
+        self._means = means
+        self._every: float = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
+        self.step = self._row_at = trainer.global_step
+        self.due = False
+        self._objective: StepObjective
+        self._parameters: Sequence[Tensor] = ()
+        self._gradient_norm: Tensor | None = None
+        self._learning_rates: dict[str, float] = {}
+
+    def watch(self, objective: StepObjective, parameters: Sequence[Tensor]) -> None:
+        """Take up what rows are about.
+
+        Args:
+            objective: F on a minibatch.
+            parameters: of the module.
+        """
+        self._objective, self._parameters = objective, parameters
+
+    def begin(self, step: int) -> bool:
+        """A step begins, or ends, with this number; returns whether a row is due after it."""
+        self.step = step
+        self.due = due = step % self._every == 0
+        return due
+
+    def until_row(self) -> int:
+        """How many more steps there are until a row is due, the one included after which it is."""
+        return int(min(self._every - self.step % self._every, 2**31))
+
+    def measure(self, gradients: Sequence[Tensor]) -> None:
+        """Take what a row has of a step under way: the gradient's norm, the learning rate."""
+        self._gradient_norm = tensors_norm(gradients)
+        self._learning_rates = learning_rates(self._trainer.optimizers[0])
+
+    def row(self) -> dict[str, float]:
+        """Wait for the device, and give the row. Every rank must call it."""
+        total, rows = self._means.row().tolist()
+        # with reduction: sum an optimizer step adds up its losses
+        divisor = rows if self._objective.reduction == "mean" else self.step - self._row_at
+        row = {
+            "train/loss": total / rows,
+            "train/objective": total / divisor + float(self._objective.penalty()),
+            "train/parameter_norm": float(tensors_norm(self._parameters)),
+            **self._learning_rates,
+        }
+        if self._gradient_norm is not None:
+            row["train/gradient_norm"] = float(self._gradient_norm)
+        self._row_at = self.step
+        return row
