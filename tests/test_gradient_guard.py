@@ -89,3 +89,16 @@ def test_a_parameter_without_gradient_is_left_out():
 def test_norm_of_several_tensors():
     assert tensors_norm([torch.tensor([3.0]), torch.tensor([[4.0, 12.0]])]).item() == pytest.approx(13.0, rel=1e-15)
     assert tensors_norm([]).item() == 0.0
+
+
+def test_steps_that_somebody_else_found_sound_are_counted():
+    named = parameters()
+    guard = GradientGuard(named)
+    guard.clear(1, 10)
+    assert not guard.has_tripped
+    optimizer = torch.optim.SGD([p for _, p in named], lr=0.1)
+    advance(named, guard, [[1.0, 1.0], [1.0]], 11, optimizer)
+    advance(named, guard, [[1.0, math.nan], [1.0]], 12, optimizer)
+    assert guard.has_tripped
+    with pytest.raises(NonFiniteGradientError, match="the gradient of a is NaN or infinite at epoch 0, step 12"):
+        guard.raise_if_tripped(0)

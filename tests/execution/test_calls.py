@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStr
 from torch import nn
 
 from torchplug import ComponentModule
-from torchplug.execution.calls import steps_per_call, steps_until_a_look, why_single_steps
+from torchplug.execution.calls import steps_per_call, steps_per_graph, steps_until_a_look, why_single_steps
 
 # ---------------------------------------------------------------------- why one
 
@@ -278,6 +278,26 @@ CALLS = [
 @pytest.mark.parametrize(("trainer", "most", "expected"), [call[1:] for call in CALLS], ids=[c[0] for c in CALLS])
 def test_a_call_ends_where_somebody_looks(trainer, most, expected):
     assert steps_until_a_look(at(**trainer), most) == expected
+
+
+@pytest.mark.parametrize(
+    ("most", "batches", "every", "expected"),
+    [
+        (1, 100, 50, 1),  # all steps are Lightning's
+        (8, 100, 50, 7),  # all that a call makes
+        (1024, 9, 50, 8),  # all that an epoch has
+        (1024, 1, 50, 1),
+        (1024, 400, 50, 10),  # so that the row of each 50 comes at an end
+        (1024, 400, 64, 16),
+        (1024, 400, 17, 16),  # 17 has no divisor worth it
+        (1024, 400, 5, 5),
+        (1024, 400, 1, 1),  # a row after each step
+        (1024, 400, 0, 16),  # no rows
+        (1024, float("inf"), 50, 10),
+    ],
+)
+def test_a_graph_holds_what_comes_before_somebody_looks(most, batches, every, expected):
+    assert steps_per_graph(SimpleNamespace(num_training_batches=batches, log_every_n_steps=every), most) == expected
 
 
 def test_the_hooks_are_lightnings():

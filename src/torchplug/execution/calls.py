@@ -107,17 +107,17 @@ def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
 def steps_per_graph(trainer: Trainer, most: int) -> int:
     """How many steps to put into one graph, at least 1.
 
-    As many as come before Lightning's own and before a row of the log is due; where that can be, so many that rows
-    come at the end of a graph.
+    All that a call makes before Lightning's own, or so many of them that rows of the log come where a graph ends.
 
     Args:
         trainer: of the fit.
         most: how many steps a call makes at most, Lightning's own included.
     """
-    every = int(trainer.log_every_n_steps) or _MOST_STEPS_PER_GRAPH  # type: ignore[attr-defined]
-    most = max(1, int(min(_MOST_STEPS_PER_GRAPH, most - 1, trainer.num_training_batches - 1, every)))
-    divisor = next(steps for steps in range(most, 0, -1) if every % steps == 0)
-    return divisor if 2 * divisor > most else most
+    ahead = int(max(1, min(most - 1, trainer.num_training_batches - 1)))
+    every = int(trainer.log_every_n_steps) or _MOST_STEPS  # type: ignore[attr-defined]
+    bound = min(ahead, every, _MOST_STEPS_PER_GRAPH)
+    divisor = next(steps for steps in range(bound, 0, -1) if every % steps == 0)
+    return divisor if ahead > _MOST_STEPS_PER_GRAPH and 2 * divisor > bound else bound
 
 
 def steps_until_a_look(trainer: Trainer, most: int) -> int:
