@@ -15,7 +15,7 @@ from torchplug.batch import Batch
 from torchplug.engine.carried import carried
 from torchplug.engine.contract import GradientEngine
 from torchplug.engine.formula_steps import FormulaSteps, HasFormula, why_no_formula
-from torchplug.engine.gradient_function import factors, gradient_function
+from torchplug.engine.gradient_function import buffers_of, factors, gradient_function, tried
 from torchplug.engine.graph import Graph, layout, plain_attributes
 from torchplug.objective import check_shapes
 
@@ -32,6 +32,7 @@ class Compiled(GradientEngine):
         self._places = None if storage is None else storage.gradients(self._parameters)
         self._checked = False
         self._function = gradient_function(self._objective)
+        self._buffers = buffers_of(self._objective)
         self._graph = Graph(self._flat_gradient, self._context)
         self._spec: TreeSpec
         self._whole: FormulaSteps | None = None
@@ -76,20 +77,27 @@ class Compiled(GradientEngine):
     def _call(self, batch: Batch, times: int, share: float) -> tuple[Tensor, Sequence[Tensor]]:
         target, weight = batch.target, batch.weight
         if not self._checked:
-            check_shapes(self._objective.loss, self._objective.network(batch.features), target)
+            with self._context():
+                scores, _ = tried(self._objective, batch.features)
+            check_shapes(self._objective.loss, scores, target)
             self._checked = True
         features, self._spec = tree_flatten(batch.features)
         scale = factors(self._objective, batch.samples, times, share, weight)
         tensors = (*features, target, weight, scale)
         key = (str(self._spec), layout(tensors), self._attributes)
-        value, weighted, *gradients = self._graph(key, f"a step of {len(target)} rows", *self._parameters, *tensors)
+        here = (*self._parameters, *self._buffers)
+        value, weighted, *found = self._graph(key, f"a step of {len(target)} rows", *here, *tensors)
+        gradients, buffers = found[: len(self._parameters)], found[len(self._parameters) :]
+        for buffer, after in zip(self._buffers, buffers, strict=True):
+            buffer.copy_(after)
         self._losses.add(weighted, len(target))
         return value, gradients
 
     def _flat_gradient(self, *tensors: Tensor) -> list[Tensor]:
-        count = len(self._parameters)
-        *features, target, weight, scale = tensors[count:]
-        value, weighted, gradients = self._function(
-            list(tensors[:count]), tree_unflatten(features, self._spec), target, weight, scale
+        first, last = len(self._parameters), len(self._parameters) + len(self._buffers)
+        *features, target, weight, scale = tensors[last:]
+        nest = tree_unflatten(features, self._spec)
+        value, weighted, gradients, buffers = self._function(
+            list(tensors[:first]), list(tensors[first:last]), nest, target, weight, scale
         )
-        return [value, weighted, *gradients]
+        return [value, weighted, *gradients, *buffers]

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from torchplug.batch import Rows
 from torchplug.engine.contract import Losses
-from torchplug.engine.gradient_function import GradientFunction, factors
+from torchplug.engine.gradient_function import GradientFunction, buffers_of, factors, tried
 from torchplug.engine.graph import Graph, layout
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
@@ -80,6 +80,7 @@ class FormulaSteps:
         self._parameters: list[Tensor] = [p for group in groups for p in group["params"]]
         self._owners = [number for number, group in enumerate(groups) for _ in group["params"]]
         self._keys = [list(optimizer.fresh_state(p)) for p in self._parameters]
+        self._buffers = buffers_of(objective)
         self._parts = _parts(self._parameters, objective, storage)
         self._settings = [_Settings(optimizer, group) for group in groups]
         self._draws: bool | None = None
@@ -108,20 +109,23 @@ class FormulaSteps:
             what moves parameters and state there, and leaves the last step's gradient in `grad`. None where a number
             was not finite, which is a matter for single steps, and where the network draws random numbers.
         """
-        if self._draws_numbers(rows.features):
+        if self._draws_numbers(rows.features[: len(rows.target) // count]):
             return None
         self._count = count
         scale = factors(self._objective, samples, 1, 1.0, rows.weight)
+        here = (self._losses.total, *self._buffers, *self._here())
         what = f"{count} steps of {len(rows.target) // count} rows"
         key = (count, layout(rows), self.attributes)
-        check, total, *after = self._steps(key, what, *rows, scale, self._losses.total, *self._here())
+        check, total, *after = self._steps(key, what, *rows, scale, *here)
         if not isfinite(check.item()):
             return None
 
         def take() -> None:
             rest = self._take(after)
             self._losses.go_on(total, len(rows.target))
-            for parameter, gradient in zip(self._parameters, rest, strict=True):
+            for buffer, value in zip(self._buffers, rest, strict=False):
+                buffer.copy_(value)
+            for parameter, gradient in zip(self._parameters, rest[len(self._buffers) :], strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.copy_(gradient)
 
         return take
@@ -137,18 +141,19 @@ class FormulaSteps:
     def _after_steps(
         self, features: Tensor, target: Tensor, weight: Tensor, scale: Tensor, total: Tensor, *here: Tensor
     ) -> list[Tensor]:
-        """Of several batches, Σ wℓ and `_here`: whether all is finite, Σ wℓ and the same after all steps, gradients."""
-        check = torch.zeros_like(total)
-        points, states, settings = self._named(here)
+        """Of several batches, Σ wℓ, buffers and `_here`: whether all is finite; the same after all steps; gradients."""
+        check, buffers = torch.zeros_like(total), list(here[: len(self._buffers)])
+        points, states, settings = self._named(here[len(buffers) :])
         gradients: Sequence[Tensor] = ()
         batches = (torch.tensor_split(each, self._count) for each in (features, target, weight))
         for batch in zip(*batches, strict=True):
-            _, weighted, found = self._gradient(_unpacked(self._parts, points), *batch, scale)
+            values = _unpacked(self._parts, points)
+            _, weighted, found, buffers = self._gradient(values, buffers, *batch, scale)
             gradients = _packed(self._parts, found, points)
             points, states = self._advanced(gradients, points, states, settings)
             total = total + weighted
             check = check + _squares(gradients)
-        return [check + _squares(points), total, *self._flat(points, states), *gradients]
+        return [check + _squares(points), total, *self._flat(points, states), *buffers, *gradients]
 
     def _advanced(
         self,
@@ -200,11 +205,8 @@ class FormulaSteps:
     def _draws_numbers(self, features: Tensor) -> bool:
         """Whether the network draws random numbers, which would be others in another graph."""
         if self._draws is None:
-            before = torch.get_rng_state()
-            with torch.no_grad(), self._context():
-                self._objective.network(features[:1])
-            self._draws = not torch.equal(before, torch.get_rng_state())
-            torch.set_rng_state(before)
+            with self._context():
+                _, self._draws = tried(self._objective, features)
             if self._draws:
                 _logger.info("one step per graph: the network draws random numbers")
         return self._draws
@@ -238,8 +240,6 @@ def why_no_formula(
         return "the parameters are not on a CPU"
     if rounds:
         return "the precision rounds within the network"
-    if next(objective.network.buffers(), None) is not None:
-        return "the network has buffers, which its steps change"
     if {id(p) for p in owned} != {id(p) for p in (trained if storage is None else storage.parts)}:
         return f"the optimizer {name} has other parameters than are trained"
     return None
