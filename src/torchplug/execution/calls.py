@@ -50,8 +50,8 @@ _OWN_STEPS = (
 FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
 """The precisions in which parameters and their gradients are stored with all digits, and not scaled."""
 
-_MOST_STEPS = 1024
-_CALL_SECONDS = 0.05
+_MOST_STEPS = 4096
+_CALL_SECONDS = 0.1
 _MOST_STEPS_PER_GRAPH = 16
 """Each takes its time to compile."""
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -35,23 +34,21 @@ def learning_rates(optimizer: Optimizer) -> dict[str, float]:
     return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
 
 
-def write_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
+def write_row(trainer: Trainer, row: Mapping[str, float]) -> None:
     """Give the loggers a row of the step under way, and callbacks its values.
 
     `LightningModule.log` would do it for steps of Lightning's alone, and at ten times the cost.
     """
     connector = trainer._logger_connector
     connector.log_metrics(dict(row))  # type: ignore[arg-type]
-    for name, value in row.items():
-        connector._callback_metrics[name] = (
-            value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        )
+    values = torch.tensor(list(row.values()), dtype=torch.float64)
+    connector._callback_metrics.update(zip(row, values.unbind(), strict=True))
 
 
-def write_epoch_row(trainer: Trainer, row: Mapping[str, float | Tensor]) -> None:
+def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
     """The same where an epoch ends: as a row of its last step, which the progress bar shows as well."""
     loop = trainer.fit_loop.epoch_loop
     loop._batches_that_stepped -= 1  # as Lightning does it
     write_row(trainer, row)
     loop._batches_that_stepped += 1
-    trainer._logger_connector._progress_bar_metrics.update({name: float(value) for name, value in row.items()})
+    trainer._logger_connector._progress_bar_metrics.update(row)
