@@ -220,9 +220,8 @@ def test_aligned_batches_are_read_together_and_start_where_tensors_do(batch_size
 @pytest.mark.parametrize("uniform", [True, False])
 def test_several_batches_as_rows_are_those_of_the_chunks(shuffle, uniform):
     loader = Loader(*numbers(100, 4, uniform=uniform), batch_size=8, shuffle=shuffle)
-    assert not loader.aligned, "before it is known how wide a row is"
-    batches = [batch for chunk in loader.chunks(0, 9, lambda rows: rows) for batch in chunk.batches]
     assert loader.aligned
+    batches = [batch for chunk in loader.chunks(0, 9, lambda rows: rows) for batch in chunk.batches]
     several = loader.several(3, 5)
     for rows, each in zip(several, list(zip(*batches[3:8], strict=True))[:3], strict=True):
         assert torch.equal(rows, torch.cat(each))
@@ -231,6 +230,7 @@ def test_several_batches_as_rows_are_those_of_the_chunks(shuffle, uniform):
 @pytest.mark.parametrize(("batch_size", "width"), [(7, 3), (5, 1), (16, 0)])
 def test_batches_that_would_start_anywhere_are_read_singly(batch_size, width):
     loader = Loader(*numbers(100, width), batch_size=batch_size)
+    assert not loader.aligned
     assert all(len(chunk.batches) == 1 for chunk in loader.chunks(0, len(loader), lambda rows: rows))
 
 

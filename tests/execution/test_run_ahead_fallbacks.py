@@ -155,6 +155,10 @@ def test_an_optimizer_that_must_have_a_closure_gets_one(tmp_path, distributions)
     network = partial(nn.Linear, 3, 1)
     single, auto = (Fit(made(tmp_path / str(k)), k, optimizer="searching", model=network)() for k in (1, "auto"))
     assert differences(single.parameters, auto.parameters) == []
+    with pytest.raises(
+        ConfigurationError, match="steps_per_call 7: the optimizer Searching evaluates gradients by itself"
+    ):
+        Fit(made(tmp_path / "7"), 7, optimizer="searching", model=network)()
 
 
 # ---------------------------------------------------------------------- loaders

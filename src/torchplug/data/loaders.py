@@ -44,7 +44,7 @@ class Batches(ABC):
 
     Attributes:
         aligned: whether each of several batches that were read at once starts in memory where a fresh tensor does:
-            elsewhere a product may have other bits. False until something was read by `chunks`.
+            elsewhere a product may have other bits. False where that is not known before something was read.
 
     Shape:
         yields `Batch`; its `samples` are those of all ranks and of the whole window.
@@ -128,8 +128,7 @@ class Batches(ABC):
             several = range(position, min(stop, position + self._batches_per_chunk))
             bounds = self._bounds(several)
             rows = self._read(bounds)
-            row_bytes = rows.features.nbytes // max(1, len(rows.features))
-            self.aligned = row_bytes > 0 and self.batch_size * row_bytes % _ALIGNMENT == 0
+            self.aligned = self._is_aligned(rows.features)
             if self.aligned:
                 self._batches_per_chunk = max(1, _CHUNK_NUMBERS * len(several) // rows.features.numel())
             uniform = self._uniform or bool((rows.weight == 1).all())
@@ -142,6 +141,10 @@ class Batches(ABC):
                 list(map(Batch, torch.split(features, counts), torch.split(target, counts), weights, sizes)), uniform
             )
             position = several.stop
+
+    def _is_aligned(self, features: Tensor) -> bool:
+        row_bytes = features.nbytes // max(1, len(features))
+        return row_bytes > 0 and self.batch_size * row_bytes % _ALIGNMENT == 0
 
     def several(self, position: int, count: int) -> Rows:
         """The rows of `count` batches from a position of the epoch on, one after the other; only where `aligned`."""
@@ -215,6 +218,7 @@ class Loader(Batches):
 
     def __init__(self, features: Tensor, target: Tensor, weight: Tensor | None, **options: Any) -> None:
         super().__init__(len(features), **options)
+        self.aligned = self._is_aligned(features)
         self._features = features
         self._target = target
         self._weight = weight

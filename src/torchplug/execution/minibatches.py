@@ -84,11 +84,13 @@ class Minibatches:
         """
         if self._asked_engine == "chain" and trainer.precision not in UNROUNDED:
             raise ConfigurationError(f"engine chain: it computes in full precision, and not in {trainer.precision}")
-        obstacle = why_single_steps(trainer)
-        if obstacle is not None and self._asked_steps not in ("auto", 1):
-            raise ConfigurationError(
-                f"steps_per_call {self._asked_steps}: {obstacle}; leave it at auto, or set it to 1"
-            )
+        self._refuse_steps(trainer)
+
+    def _refuse_steps(self, trainer: Trainer) -> None:
+        asked = self._asked_steps
+        obstacle = None if asked in ("auto", 1) else why_single_steps(trainer)
+        if obstacle is not None:
+            raise ConfigurationError(f"steps_per_call {asked}: {obstacle}; leave it at auto, or set it to 1")
 
     def refuse_engine(self, objective: StepObjective) -> None:
         """Refuse an engine that cannot be had for this network and loss, whatever the trainer.
@@ -136,8 +138,9 @@ class Minibatches:
         """Take up a fit whose parameters and optimizer are in place.
 
         Raises:
-            ConfigurationError: if batch normalization would see a batch of one row, or the engine cannot be had.
+            ConfigurationError: if batch normalization would see a batch of one row, or what was asked for cannot be had.
         """
+        self._refuse_steps(trainer)  # again: the optimizer, which there is now, may stand in the way
         _refuse_single_rows(objective.network, trainer.train_dataloader)
         self._trainer = trainer
         optimizer = trainer.optimizers[0]

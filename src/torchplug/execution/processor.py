@@ -49,7 +49,8 @@ class KeptMemory:
 
     The GNU C library gives large pieces back to the system as soon as they are free, and the system clears each page
     anew: that can take longer than all that is computed into them. Other C libraries are left as they are, and so is
-    this one where environment variables say how it shall behave. A fit that is broken off leaves it to the next.
+    this one where environment variables say how it shall behave. After a fit that was broken off it stays so until the
+    next one of large steps has ended.
     """
 
     def __init__(self) -> None:
