@@ -199,6 +199,24 @@ def test_saved_state_goes_on_bit_for_bit(name, resting_when_saved):
         assert torch.equal(flat(resumed), flat(whole))
 
 
+@pytest.mark.parametrize("build", [SGD, Adam, AdamW])
+def test_parameters_that_are_not_alike_do_without_the_fused_kernel(build):
+    def trained(*groups):
+        optimizer = build([{"params": group} for group in groups], lr=0.1)
+        for _ in range(3):
+            for parameter in (p for group in groups for p in group):
+                parameter.grad = parameter.detach() + 1
+            optimizer.step()
+        return [group["fused"] for group in optimizer.param_groups]
+
+    single, double = (torch.ones(2, dtype=dtype, requires_grad=True) for dtype in (torch.float32, torch.float64))
+    apart = [p.detach().clone().requires_grad_() for p in (single, double)]
+    assert trained([single, double]) == [False]
+    assert trained([apart[0]], [apart[1]]) == [True, True]
+    torch.testing.assert_close(single, apart[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(double, apart[1], rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_fused_kernels_leave_skipping_and_clipping_to_the_core(name):
     build, settings = BUILT[name]

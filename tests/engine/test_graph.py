@@ -34,6 +34,16 @@ def test_a_graph_is_compiled_once_for_each_key(caplog):
     assert all(message.startswith("compiled") and message.endswith("s") for message in caplog.messages[1::2])
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_who_looks_for_anomalies_does_not_stand_in_the_way():
+    def function(a):
+        return [torch.func.grad(lambda b: b.square().sum())(a)]
+
+    with torch.autograd.set_detect_anomaly(True), torch.no_grad():
+        (gradient,) = Graph(function, nullcontext)("key", "it", torch.ones(3))
+    assert torch.equal(gradient, torch.full((3,), 2.0))
+
+
 def branching(a):
     return [a if a.sum() > 0 else -a]
 

@@ -174,6 +174,8 @@ class FormulaSteps:
         """Parameters, their states, and each group's numbers."""
         states = []
         for parameter, keys in zip(self._parameters, self._keys, strict=True):
+            if not keys:
+                continue  # looking would make an entry, which is saved
             state = self._optimizer.state[parameter]
             if not state:
                 state.update(self._optimizer.fresh_state(parameter))
@@ -197,9 +199,8 @@ class FormulaSteps:
         for parameter in self._parameters:
             parameter.copy_(next(tensors))
         for parameter, keys in zip(self._parameters, self._keys, strict=True):
-            state = self._optimizer.state[parameter]
             for key in keys:
-                state[key].copy_(next(tensors))
+                self._optimizer.state[parameter][key].copy_(next(tensors))
         return list(tensors)
 
     def _draws_numbers(self, features: Tensor) -> bool:

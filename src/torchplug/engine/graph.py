@@ -60,7 +60,8 @@ class Graph:
         start = time.perf_counter()
         inputs: list[Any] = [tensor.detach() for tensor in tensors]
         try:
-            with torch.no_grad(), self._context():
+            # what looks for anomalies looks at values, which there are none of while it is traced
+            with torch.no_grad(), self._context(), torch.autograd.set_detect_anomaly(False):
                 traced = make_fx(self._function, tracing_mode="fake")(*inputs)
                 compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(traced, inputs, options=options)
         except Exception as error:  # of the compiler, or of code that it cannot follow

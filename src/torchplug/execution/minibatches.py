@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -16,12 +15,11 @@ from torchplug.errors import ConfigurationError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
-from torchplug.execution.processor import KeptMemory, ThreadLimit
+from torchplug.execution.processor import Processor
 from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
 from torchplug.execution.step_log import StepLog
-from torchplug.execution.step_time import bytes_of_step, seconds_of_work
 from torchplug.execution.update import Update
 from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
@@ -67,8 +65,7 @@ class Minibatches:
         self._whole: WholeSteps | None = None
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
-        self._threads: AbstractContextManager[None]
-        self._memory: KeptMemory
+        self._processor: Processor
         self._averaging: ParameterAveraging | None = None
 
     def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
@@ -138,7 +135,7 @@ class Minibatches:
         """Take up a fit whose parameters and optimizer are in place.
 
         Raises:
-            ConfigurationError: if batch normalization would see a batch of one row, or what was asked for cannot be had.
+            ConfigurationError: if a batch of one row would be normalized, or what was asked for cannot be had.
         """
         self._refuse_steps(trainer)  # again: the optimizer, which there is now, may stand in the way
         _refuse_single_rows(objective.network, trainer.train_dataloader)
@@ -157,10 +154,7 @@ class Minibatches:
         self._stepped = False
         self._run_ahead = None
         rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
-        self._threads, self._memory = nullcontext(), KeptMemory()
-        if device.type == "cpu":
-            self._threads = ThreadLimit(seconds_of_work(objective.network, rows))
-            self._memory.start(bytes_of_step(objective.network, rows))
+        self._processor = Processor(objective.network, rows, device)
         most = steps_per_call(self._asked_steps, objective.network, rows)
         if most > 1 and why_single_steps(trainer) is None:
             self._run_ahead = RunAhead(trainer, self, most)
@@ -222,7 +216,7 @@ class Minibatches:
 
     def optimizer_step(self, step: Callable[[], Any]) -> None:
         """Run Lightning's closure and the update that follows it."""
-        with self._threads:
+        with self._processor:
             self._before_step()
             step()
             self._after_step(inspected=True)
@@ -235,7 +229,7 @@ class Minibatches:
             return 0
         self._layout.attach()
         self.engine.renew()
-        with self._threads:
+        with self._processor:
             return self._run_ahead(loader, position)
 
     def begin_step(self) -> bool:
@@ -332,7 +326,7 @@ class Minibatches:
             # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
         elif self._log.due:
-            with self._threads:
+            with self._processor:
                 row = self.row()
             write_row(self._trainer, row)
         self._stepped = False
@@ -354,7 +348,7 @@ class Minibatches:
         self.look()
         self.make_alike()
         self.evaluate_here()
-        with self._threads:
+        with self._processor:
             total, rows = self._means.epoch()
         write_epoch_row(self._trainer, {"train/epoch_loss": total / rows})
 
@@ -386,7 +380,7 @@ class Minibatches:
         self._layout.release()
         self._run_ahead = None
         self._update.restore()
-        self._memory.end()
+        self._processor.end()
         self._ranks.close()
 
 

@@ -6,8 +6,12 @@ import ctypes
 import os
 import sys
 from types import TracebackType
+from typing import Any
 
 import torch
+from torch import nn
+
+from torchplug.execution.step_time import bytes_of_step, seconds_of_work
 
 _WORTH_A_THREAD = 1.5e-4
 """Seconds of work in a step below which another thread costs more, in waiting for each other, than it does."""
@@ -72,6 +76,37 @@ class KeptMemory:
         _set_malloc(_MMAP_THRESHOLD, 2**25)
         _set_malloc(_TRIM_THRESHOLD, 2**26)
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Processor:
+    """What the steps of a fit have of a CPU: where entered as many threads as they are worth, until `end` their memory.
+
+    Of another device it does nothing.
+
+    Args:
+        network: says with the rows how large a step is.
+        rows: in a rank's batch.
+        device: where the network is.
+    """
+
+    def __init__(self, network: nn.Module, rows: int, device: torch.device) -> None:
+        self._threads: ThreadLimit | None = None
+        self._memory = KeptMemory()
+        if device.type == "cpu":
+            self._threads = ThreadLimit(seconds_of_work(network, rows))
+            self._memory.start(bytes_of_step(network, rows))
+
+    def __enter__(self) -> None:
+        if self._threads is not None:
+            self._threads.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        if self._threads is not None:
+            self._threads.__exit__(*raised)
+
+    def end(self) -> None:
+        """The last step is made."""
+        self._memory.end()
 
 
 def _set_malloc(parameter: int, value: int) -> bool:

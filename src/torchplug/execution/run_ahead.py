@@ -116,13 +116,13 @@ class RunAhead:
             return False
         with uninterrupted():
             due = take()
-            self._uncounted += count - 1
-        try:
-            if due:
+            self._uncounted += count - due
+        if due:
+            try:
                 self._begin_row()
                 write_row(self._trainer, self._execution.row())
-        finally:
-            self._uncounted += 1
+            finally:
+                self._uncounted += 1
         return True
 
     def _step(self, batch: Batch, uniform: bool) -> None:
