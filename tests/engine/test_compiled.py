@@ -10,9 +10,11 @@ from torch import nn
 from compared_fits import Fit, assert_alike, differences, made, quiet, rows
 from engine_steps import Told, batch, gradients, network, objective_of
 from torchplug import use
+from torchplug.batch import Rows
+from torchplug.builtin.adaptive_optimizers import Adam
 from torchplug.builtin.regularizers import L2
 from torchplug.engine.compiled import Compiled
-from torchplug.errors import NonFiniteGradientError
+from torchplug.errors import ConfigurationError, NonFiniteGradientError
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
@@ -129,3 +131,30 @@ def test_features_may_be_any_nest_of_tensors():
         engine.gradient(b, 1, False)
     value, _ = objective.share(b, 1, 1)
     torch.testing.assert_close(gradients(objective), list(torch.autograd.grad(value, objective.parameters())))
+
+
+def test_a_network_that_counts_its_calls_is_compiled_once(caplog):
+    class Counting(nn.Linear):
+        calls = 0
+
+        def forward(self, features):
+            self.calls += 1
+            return super().forward(features)
+
+    objective = objective_of(Counting(3, 2, dtype=torch.float64))
+    engine = Compiled(objective, Told(objective.loss), None, torch.no_grad)
+    with caplog.at_level(logging.INFO, "torchplug"), torch.no_grad():
+        for _ in range(3):
+            engine.renew()
+            engine.gradient(batch(), 1, False)
+    assert caplog.text.count("compiling") == 1
+
+
+def test_scores_and_targets_that_do_not_fit_are_refused():
+    objective = objective_of(network(outputs=1))
+    for call in ("gradient", "several"):
+        engine = Compiled(objective, Told(objective.loss), None, torch.no_grad)
+        steps = engine.whole_steps(Adam(objective.parameters()))
+        b = batch(6, outputs=2)
+        with torch.no_grad(), pytest.raises(ConfigurationError, match="do not fit Squared"):
+            engine.gradient(b, 1, False) if call == "gradient" else steps.made(Rows(*b[:3]), 2, 3)

@@ -6,9 +6,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import nn
 
-from torchplug.engine.graph import Graph, layout, plain_attributes
+from torchplug.engine.graph import Graph, layout
 from torchplug.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own
@@ -66,19 +65,3 @@ def test_a_layout_is_all_that_a_graph_hangs_on():
     others = [torch.zeros(3, 2), torch.zeros(3, 2).t(), torch.zeros(2, 3, dtype=torch.float64)]
     assert layout([a]) == layout([torch.ones(2, 3)])
     assert all(layout([a]) != layout([other]) for other in others)
-
-
-def test_plain_attributes_are_those_of_modules_within():
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.factor = 2.0
-
-    network = nn.Sequential(nn.Linear(2, 2), Scaled())
-    before = plain_attributes([network])
-    assert before == plain_attributes([network])
-    network[1].factor = 3.0
-    changed = plain_attributes([network])
-    assert changed != before
-    network[0].eval()
-    assert plain_attributes([network]) != changed

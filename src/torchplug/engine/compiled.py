@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from torchplug.engine.carried import carried
 from torchplug.engine.contract import GradientEngine
 from torchplug.engine.formula_steps import FormulaSteps, HasFormula, why_no_formula
 from torchplug.engine.gradient_function import buffers_of, factors, gradient_function, tried
-from torchplug.engine.graph import Graph, layout, plain_attributes
+from torchplug.engine.graph import Graph, layout
+from torchplug.engine.plain_attributes import PlainAttributes
 from torchplug.objective import check_shapes
 
 _logger = logging.getLogger(__name__)
@@ -28,24 +29,18 @@ class Compiled(GradientEngine):
     name = "compiled"
 
     def _prepare(self) -> None:
-        storage = self._storage
+        objective, storage = self._objective, self._storage
         self._places = None if storage is None else storage.gradients(self._parameters)
-        self._checked = False
-        self._function = gradient_function(self._objective)
-        self._buffers = buffers_of(self._objective)
+        self._function = gradient_function(objective)
+        self._buffers = buffers_of(objective)
+        self._attributes = PlainAttributes([objective.network, objective.loss, *(r for r, _ in objective.penalties)])
         self._graph = Graph(self._flat_gradient, self._context)
         self._spec: TreeSpec
-        self._whole: FormulaSteps | None = None
-        self.renew()
+        self._draws: bool | None = None
 
     def renew(self) -> None:
         """Take up what somebody may have changed of network, loss and penalties since the last call."""
-        objective = self._objective
-        self._attributes: Hashable = plain_attributes(
-            [objective.network, objective.loss, *(regularizer for regularizer, _ in objective.penalties)]
-        )
-        if self._whole is not None:
-            self._whole.attributes = self._attributes
+        self._attributes.look()
 
     def whole_steps(self, optimizer: Optimizer) -> FormulaSteps | None:
         """What makes steps by the optimizer's formula, several of them in one graph."""
@@ -53,10 +48,24 @@ class Compiled(GradientEngine):
         if obstacle is not None:
             _logger.info("one step per graph: %s", obstacle)
             return None
-        formula = cast(HasFormula, optimizer)
-        self._whole = FormulaSteps(formula, self._objective, self._function, self._losses, self._storage, self._context)
-        self.renew()
-        return self._whole
+        return FormulaSteps(
+            cast(HasFormula, optimizer),
+            self._objective,
+            self._function,
+            self._losses,
+            self._storage,
+            self._context,
+            self._attributes,
+            self.draws,
+        )
+
+    def draws(self, features: Any, target: Tensor) -> bool:
+        """Whether the network draws random numbers: the first batch is tried for that, and its shapes are checked."""
+        if self._draws is None:
+            with self._context():
+                scores, self._draws = self._attributes.leave_out_what_moves(lambda: tried(self._objective, features))
+            check_shapes(self._objective.loss, scores, target)
+        return self._draws
 
     def carried(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
@@ -76,15 +85,11 @@ class Compiled(GradientEngine):
 
     def _call(self, batch: Batch, times: int, share: float) -> tuple[Tensor, Sequence[Tensor]]:
         target, weight = batch.target, batch.weight
-        if not self._checked:
-            with self._context():
-                scores, _ = tried(self._objective, batch.features)
-            check_shapes(self._objective.loss, scores, target)
-            self._checked = True
+        self.draws(batch.features, target)
         features, self._spec = tree_flatten(batch.features)
         scale = factors(self._objective, batch.samples, times, share, weight)
         tensors = (*features, target, weight, scale)
-        key = (str(self._spec), layout(tensors), self._attributes)
+        key = (str(self._spec), layout(tensors), self._attributes.version)
         here = (*self._parameters, *self._buffers)
         value, weighted, *found = self._graph(key, f"a step of {len(target)} rows", *here, *tensors)
         gradients, buffers = found[: len(self._parameters)], found[len(self._parameters) :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from typing import Any, NamedTuple, Protocol
@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 
 from torchplug.batch import Rows
 from torchplug.engine.contract import Losses
-from torchplug.engine.gradient_function import GradientFunction, buffers_of, factors, tried
+from torchplug.engine.gradient_function import GradientFunction, buffers_of, factors
 from torchplug.engine.graph import Graph, layout
+from torchplug.engine.plain_attributes import PlainAttributes
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 from torchplug.without_graph import without_graph
@@ -60,6 +61,8 @@ class FormulaSteps:
         losses: is told of the losses on the way.
         storage: where the parameters lie, if they lie in one place.
         context: what a forward pass without Lightning runs in.
+        attributes: of network, loss and penalties.
+        draws: whether the network draws random numbers, given features and target of a batch.
     """
 
     def __init__(
@@ -70,23 +73,25 @@ class FormulaSteps:
         losses: Losses,
         storage: FlatStorage | None,
         context: Callable[[], AbstractContextManager[None]],
+        attributes: PlainAttributes,
+        draws: Callable[[Tensor, Tensor], bool],
     ) -> None:
         self._optimizer = optimizer
         self._objective = objective
         self._gradient = gradient
         self._losses = losses
-        self._context = context
+        self._attributes = attributes
+        self._draws = draws
         groups = optimizer.param_groups
         self._parameters: list[Tensor] = [p for group in groups for p in group["params"]]
         self._owners = [number for number, group in enumerate(groups) for _ in group["params"]]
         self._keys = [list(optimizer.fresh_state(p)) for p in self._parameters]
         self._buffers = buffers_of(objective)
         self._parts = _parts(self._parameters, objective, storage)
-        self._settings = [_Settings(optimizer, group) for group in groups]
-        self._draws: bool | None = None
+        self._settings = [_Settings(optimizer, number) for number in range(len(groups))]
+        self._has_said_why = False
         self._update = Graph(self._after_update, nullcontext)
         self._steps = Graph(self._after_steps, context)
-        self.attributes: Hashable = None
 
     @without_graph
     def update(self) -> None:
@@ -109,14 +114,15 @@ class FormulaSteps:
             what moves parameters and state there, and leaves the last step's gradient in `grad`. None where a number
             was not finite, which is a matter for single steps, and where the network draws random numbers.
         """
-        if self._draws_numbers(rows.features[: len(rows.target) // count]):
+        each = len(rows.target) // count
+        if self._draws(rows.features[:each], rows.target[:each]):  # others, in another graph
+            self._say_why()
             return None
         self._count = count
         scale = factors(self._objective, samples, 1, 1.0, rows.weight)
         here = (self._losses.total, *self._buffers, *self._here())
-        what = f"{count} steps of {len(rows.target) // count} rows"
-        key = (count, layout(rows), self.attributes)
-        check, total, *after = self._steps(key, what, *rows, scale, *here)
+        key = (count, layout(rows), self._attributes.version)
+        check, total, *after = self._steps(key, f"{count} steps of {each} rows", *rows, scale, *here)
         if not isfinite(check.item()):
             return None
 
@@ -203,14 +209,10 @@ class FormulaSteps:
                 self._optimizer.state[parameter][key].copy_(next(tensors))
         return list(tensors)
 
-    def _draws_numbers(self, features: Tensor) -> bool:
-        """Whether the network draws random numbers, which would be others in another graph."""
-        if self._draws is None:
-            with self._context():
-                _, self._draws = tried(self._objective, features)
-            if self._draws:
-                _logger.info("one step per graph: the network draws random numbers")
-        return self._draws
+    def _say_why(self) -> None:
+        if not self._has_said_why:
+            _logger.info("one step per graph: the network draws random numbers")
+        self._has_said_why = True
 
 
 def why_no_formula(
@@ -251,18 +253,20 @@ class _Settings:
 
     Args:
         optimizer: whose defaults say which settings are numbers.
-        group: one of its parameter groups.
+        number: of one of its parameter groups, which may be another dict after loading.
     """
 
-    def __init__(self, optimizer: HasFormula, group: Mapping[str, Any]) -> None:
-        self._group = group
+    def __init__(self, optimizer: HasFormula, number: int) -> None:
+        self._optimizer = optimizer
+        self._number = number
         self._names = [name for name, value in optimizer.defaults.items() if _is_number(value)]
         self._values: list[Any] = []
         self._tensor: Tensor
 
     def flat(self) -> Tensor:
         """One after the other; made anew where a schedule has moved one."""
-        values = [self._group[name] for name in self._names]
+        group = self._optimizer.param_groups[self._number]
+        values = [group[name] for name in self._names]
         if values != self._values:
             self._values = values
             numbers = [number for value in values for number in (value if _is_several(value) else [value])]

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torchplug.errors import ConfigurationError
@@ -74,14 +74,3 @@ class Graph:
 def layout(tensors: Sequence[Tensor]) -> Hashable:
     """All of tensors that a graph hangs on."""
     return tuple((t.shape, t.stride(), t.dtype) for t in tensors)
-
-
-def plain_attributes(modules: Sequence[nn.Module]) -> Hashable:
-    """What code may read of modules that is no tensor: flags, numbers and words, also of modules within."""
-    return tuple(
-        value
-        for module in modules
-        for inner in module.modules()
-        for value in vars(inner).values()
-        if isinstance(value, bool | int | float | str)
-    )
