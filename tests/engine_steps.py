@@ -40,7 +40,8 @@ class Told:
 
     def defer(self, scores, target, weight):
         with torch.no_grad():
-            self.add((self.loss(scores, target) * weight).sum(), len(target))
+            values = self.loss(scores, target)
+            self.add((values if weight is None else values * weight).sum(), len(target))
 
 
 def network(dtype=torch.float64, outputs=2):

@@ -127,10 +127,11 @@ class BCE(Loss):
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The weighted negative log-likelihood of each sample."""
-        # Two non-negative terms: nothing cancels, however sure the prediction.
-        positive_part = self.positive_weight * target * nn.functional.logsigmoid(scores)
-        negative_part = (1.0 - target) * nn.functional.logsigmoid(-scores)
-        return -(positive_part + negative_part).sum(dim=1)
+        # Two terms of one sign: nothing cancels, however sure the prediction.
+        weighted = target if self.positive_weight == 1.0 else self.positive_weight * target
+        positive_part = weighted * nn.functional.logsigmoid(scores)
+        negative_part = (target - 1.0) * nn.functional.logsigmoid(-scores)
+        return (negative_part - positive_part).sum(dim=1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """(1 − y) σ(z) − w y σ(−z), which is σ(z) − y where w = 1, (n, 1)."""

@@ -97,7 +97,7 @@ class ByHand(GradientEngine):
             self._checked = True
         scale = self._scale(batch, times, scores)
         derivative = self._derivative(scores, target) * (scale if uniform else (weight * scale).unsqueeze(1))
-        self._losses.defer(scores, target, weight)
+        self._losses.defer(scores, target, None if uniform else weight)
         self._backward(tape, derivative, places)
         return scores
 

@@ -27,8 +27,8 @@ class Losses(Protocol):
     def go_on(self, total: Tensor, rows: int) -> None:
         """The same total, after as many rows more were added."""
 
-    def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
-        """What a batch's Σ wℓ can be computed from later."""
+    def defer(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> None:
+        """What a batch's Σ wℓ can be computed from later; without weights where all are 1."""
 
 
 class Precision(Protocol):

@@ -27,10 +27,10 @@ class RunningMeans:
         self._ranks = ranks
         self.total = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
-        self._deferred: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._deferred: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._deferred_rows = 0
-        self._row = torch.zeros(2, dtype=torch.float64, device=device)
-        self._epoch = torch.zeros_like(self._row)
+        self._since_row = _Sum(device)
+        self._since_epoch = _Sum(device)
 
     def add(self, weighted: Tensor, rows: int) -> None:
         """Add a batch's Σ wℓ and its number of rows."""
@@ -42,30 +42,34 @@ class RunningMeans:
         self.total.copy_(total.view(()))
         self._rows += rows
 
-    def defer(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Add a batch's Σ wℓ when it is asked for; none of the tensors may be changed."""
+    def defer(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> None:
+        """Add a batch's Σ wℓ when it is asked for; without weights where all are 1. No tensor may be changed."""
         self._deferred.append((scores, target, weight))
         self._deferred_rows += scores.shape[0]  # len() of a tensor takes longer
         if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
             self._evaluate()
 
-    def row(self) -> Tensor:
+    def row(self) -> tuple[float, float]:
         """(Σ wℓ, n) since it was last asked. Every rank must call it."""
         self._settle()
-        return self._taken(self._row)
+        return self._since_row.taken(self._ranks)
 
-    def epoch(self) -> Tensor:
+    def epoch(self) -> tuple[float, float]:
         """(Σ wℓ, n) since it was last asked; rows go on across it. Every rank must call it."""
         self._settle()
-        return self._taken(self._epoch)
+        return self._since_epoch.taken(self._ranks)
 
     def _evaluate(self) -> None:
         """Compute what was left for later."""
         if not self._deferred:
             return
+        scores, targets, weights = zip(*self._deferred, strict=True)
         with torch.no_grad():
-            scores, target, weight = (torch.cat(tensors) for tensors in zip(*self._deferred, strict=True))
-            weighted = (self._loss(scores, target) * weight).sum(dtype=torch.float64)
+            values = self._loss(torch.cat(scores), torch.cat(targets))
+            if any(weight is not None for weight in weights):
+                ones = (torch.ones_like(s[:, 0]) if w is None else w for s, w in zip(scores, weights, strict=True))
+                values = values * torch.cat(list(ones))
+            weighted = values.sum(dtype=torch.float64)
         self.add(weighted, self._deferred_rows)
         self._deferred.clear()
         self._deferred_rows = 0
@@ -73,14 +77,29 @@ class RunningMeans:
     def _settle(self) -> None:
         """One addition per step is enough: the open sum belongs to both."""
         self._evaluate()
-        both = torch.stack([self.total, torch.full_like(self.total, self._rows)])
-        self._row += both
-        self._epoch += both
+        for each in (self._since_row, self._since_epoch):
+            each.total.add_(self.total)
+            each.rows += self._rows
         self.total.zero_()
         self._rows = 0
 
-    def _taken(self, sums: Tensor) -> Tensor:
-        total = sums.clone()
-        self._ranks.add_up(total)
-        sums.zero_()
-        return total
+
+class _Sum:
+    """Σ wℓ on the device, and the rows that are in it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        self.rows = 0
+
+    def taken(self, ranks: Ranks) -> tuple[float, float]:
+        """Both over all ranks; and begin anew."""
+        total, rows = self.total, float(self.rows)
+        if ranks.world > 1:
+            both = torch.stack([total, torch.full_like(total, rows)])
+            ranks.add_up(both)
+            found = both.tolist()
+        else:
+            found = [total.item(), rows]
+        total.zero_()
+        self.rows = 0
+        return found[0], found[1]

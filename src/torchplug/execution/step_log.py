@@ -63,12 +63,13 @@ class StepLog:
 
     def row(self) -> dict[str, float]:
         """Wait for the device, and give the row. Every rank must call it."""
-        total, rows = self._means.row().tolist()
+        total, rows = self._means.row()
         # with reduction: sum an optimizer step adds up its losses
-        divisor = rows if self._objective.reduction == "mean" else self.step - self._row_at
+        objective = self._objective
+        divisor = rows if objective.reduction == "mean" else self.step - self._row_at
         row = {
             "train/loss": total / rows,
-            "train/objective": total / divisor + float(self._objective.penalty()),
+            "train/objective": total / divisor + (float(objective.penalty()) if objective.penalties else 0.0),
             "train/parameter_norm": float(tensors_norm(self._parameters)),
             **self._learning_rates,
         }

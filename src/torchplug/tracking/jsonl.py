@@ -15,6 +15,8 @@ from typing_extensions import override
 
 from torchplug.tracking.directory import RunDirectory
 
+_encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` makes one each time
+
 
 def plain_values(metrics: Mapping[str, Any]) -> dict[str, int | float | None]:
     """Metrics as Python numbers; None for NaN and infinities, for which JSON has no number.
@@ -74,7 +76,7 @@ class JsonlLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         values = plain_values(metrics)
         row = {"step": step, "epoch": values.pop("epoch", None), **values}
-        line = json.dumps(row, allow_nan=False) + "\n"
+        line = _encode(row) + "\n"
         if self._file is None:
             self._cut_torn_row()
             self._file = os.open(self._directory.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
