@@ -9,6 +9,7 @@ from engine_steps import Squared, batch, by_hand, gradients, network, objective_
 from torchplug import Family, Regularizer, use
 from torchplug.builtin.regularizers import L1, L2, ElasticNet
 from torchplug.contracts import KINDS
+from torchplug.engine import by_hand as module
 from torchplug.registry import registry
 
 
@@ -89,6 +90,28 @@ def test_both_entrances_give_the_same_bits(dtype, penalties, uniform, count):
     direct = gradients(objective)
     storage.gradient.zero_()
     engine.carried(b, 1, 1).backward()
+    assert differences(direct, gradients(objective)) == []
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 64])
+def test_many_rows_are_gone_through_in_blocks(monkeypatch, uniform, count):
+    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(module, "_LEAST_BLOCK_ROWS", 3)
+    objective = objective_of(network(), [L2(0.1)])
+    storage, b = stored(objective), batch(count, uniform=uniform)
+    value, weighted, wanted = expected(objective, b)
+    engine, told = by_hand(objective, storage)
+    with torch.no_grad():
+        engine.gradient(b, 1, uniform)
+    direct = gradients(objective)
+    assert_close(direct, wanted)
+    assert told.weighted == pytest.approx(weighted, rel=1e-13)
+    assert told.rows == count
+    storage.gradient.zero_()
+    carried = engine.carried(b, 1, 1)
+    torch.testing.assert_close(carried.detach(), value.detach(), rtol=1e-13, atol=1e-13)
+    carried.backward()
     assert differences(direct, gradients(objective)) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -20,6 +21,10 @@ from torchplug.without_graph import bare
 
 UNROUNDED = ("32-true", "64-true")
 """The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
+
+_BLOCK_NUMBERS, _LEAST_BLOCK_ROWS = 2**18, 1024
+"""How many numbers a layer gives at a time on a CPU, and at least for how many rows: what fits into its cache, and is worth
+a pass over the gradient."""
 
 
 def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
@@ -63,6 +68,8 @@ class ByHand(GradientEngine):
         self._penalties = [(r, named) for r, named in objective.penalties if not r.proximal]
         self._scales: dict[tuple[int, int], Tensor] = {}
         self._checked = False
+        on_cpu = storage.values.device.type == "cpu"
+        self._block_rows = max(_LEAST_BLOCK_ROWS, _BLOCK_NUMBERS // chain.width) if on_cpu else sys.maxsize
 
     def carried(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
@@ -90,6 +97,21 @@ class ByHand(GradientEngine):
 
     def _pass(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
         """Put the data's part of the gradient in its places, without a graph; returns the scores."""
+        rows = batch.target.shape[0]
+        if rows <= self._block_rows:
+            return self._pass_block(batch, times, uniform, places)
+        scores: list[Tensor] = []
+        gradients = self._fresh_places()
+        blocks = (torch.split(each, self._block_rows) for each in (batch.features, batch.target, batch.weight))
+        for features, target, weight in zip(*blocks, strict=True):
+            block = batch._replace(features=features, target=target, weight=weight)
+            scores.append(self._pass_block(block, times, uniform, gradients if scores else places))
+            if len(scores) > 1:
+                torch._foreach_add_(places, gradients)
+        return torch.cat(scores)
+
+    def _pass_block(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
+        """The same for rows that stay in a processor's cache on the way forward and back."""
         features, target, weight = batch.features, batch.target, batch.weight
         scores, tape = self._forward(features)
         if not self._checked:
