@@ -23,8 +23,8 @@ UNROUNDED = ("32-true", "64-true")
 """The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
 
 _BLOCK_NUMBERS, _LEAST_BLOCK_ROWS = 2**18, 1024
-"""How many numbers a layer gives at a time on a CPU, and at least for how many rows: what fits into its cache, and is worth
-a pass over the gradient."""
+"""How many numbers a layer gives at a time on a CPU, and at least for how many rows: what fits into its cache, and is
+worth a pass over the gradient."""
 
 
 def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
@@ -107,7 +107,7 @@ class ByHand(GradientEngine):
             block = batch._replace(features=features, target=target, weight=weight)
             scores.append(self._pass_block(block, times, uniform, gradients if scores else places))
             if len(scores) > 1:
-                torch._foreach_add_(places, gradients)
+                torch._foreach_add_(list(places), gradients)
         return torch.cat(scores)
 
     def _pass_block(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
