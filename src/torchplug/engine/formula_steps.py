@@ -103,16 +103,9 @@ class FormulaSteps:
             self._take(self._update("always", "an update", *gradients, *self._here()))
 
     def made(self, rows: Rows, count: int, samples: int) -> Callable[[], None] | None:
-        """Compute several steps.
+        """Compute several steps, as the contract says.
 
-        Args:
-            rows: of all steps, one after the other, equally many each.
-            count: how many steps.
-            samples: |B| of each.
-
-        Returns:
-            what moves parameters and state there, and leaves the last step's gradient in `grad`. None where a number
-            was not finite, which is a matter for single steps, and where the network draws random numbers.
+        None where a number was not finite, which is a matter for single steps, and where the network draws random numbers.
         """
         each = len(rows.target) // count
         if self._draws(rows.features[:each], rows.target[:each]):  # others, in another graph
