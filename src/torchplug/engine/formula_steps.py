@@ -105,7 +105,7 @@ class FormulaSteps:
     def made(self, rows: Rows, count: int, samples: int) -> Callable[[], None] | None:
         """Compute several steps, as the contract says.
 
-        None where a number was not finite, which is a matter for single steps, and where the network draws random numbers.
+        None where a number was not finite, a matter for single steps, and where the network draws random numbers.
         """
         each = len(rows.target) // count
         if self._draws(rows.features[:each], rows.target[:each]):  # others, in another graph
