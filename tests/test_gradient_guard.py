@@ -95,10 +95,10 @@ def test_steps_that_somebody_else_found_sound_are_counted():
     named = parameters()
     guard = GradientGuard(named)
     guard.clear(1, 10)
-    assert not guard.has_tripped
+    assert guard.is_known_sound
     optimizer = torch.optim.SGD([p for _, p in named], lr=0.1)
     advance(named, guard, [[1.0, 1.0], [1.0]], 11, optimizer)
     advance(named, guard, [[1.0, math.nan], [1.0]], 12, optimizer)
-    assert guard.has_tripped
+    assert not guard.is_known_sound
     with pytest.raises(NonFiniteGradientError, match="the gradient of a is NaN or infinite at epoch 0, step 12"):
         guard.raise_if_tripped(0)

@@ -103,9 +103,9 @@ class GradientGuard:
             torch.where(self._sound, value, kept, out=value)
 
     @property
-    def has_tripped(self) -> bool:
-        """Whether nothing moves any more; where a look is not free, whether that cannot be excluded."""
-        return not self._untripped
+    def is_known_sound(self) -> bool:
+        """Whether nothing has tripped it, as far as is known without a look that costs."""
+        return self._untripped
 
     def clear(self, first: int, steps: int) -> None:
         """Count steps that somebody else has found sound, the first of which has this number."""

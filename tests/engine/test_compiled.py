@@ -157,4 +157,4 @@ def test_scores_and_targets_that_do_not_fit_are_refused():
         steps = engine.whole_steps(Adam(objective.parameters()))
         b = batch(6, outputs=2)
         with torch.no_grad(), pytest.raises(ConfigurationError, match="do not fit Squared"):
-            engine.gradient(b, 1, False) if call == "gradient" else steps.made(Rows(*b[:3]), 2, 3)
+            engine.gradient(b, 1, False) if call == "gradient" else steps.made(Rows(*b[:3]), 2)

@@ -12,6 +12,7 @@ from torchplug.batch import Batch
 from torchplug.contracts import Loss
 from torchplug.execution import Minibatches
 from torchplug.execution.averaging import Ranks
+from torchplug.execution.progress import write_row
 from torchplug.execution.running_means import RunningMeans
 from torchplug.objective import StepObjective
 
@@ -164,6 +165,12 @@ def test_losses_that_were_left_for_later_are_those_of_now():
     for sums in ("row", "epoch", "row", "epoch"):  # the second time there is nothing
         wanted, found = getattr(now, sums)(), getattr(later, sums)()
         torch.testing.assert_close(found, wanted, rtol=1e-7, atol=0)
+
+
+def test_a_row_of_nothing_is_not_written():
+    _, _, execution = started()
+    write_row(execution._trainer, {})
+    assert execution._trainer.rows == []
 
 
 def test_what_is_left_for_later_is_bounded():

@@ -78,10 +78,21 @@ def test_memory_is_left_alone(told, monkeypatch, why):
 
 
 def test_a_library_without_it_is_left_alone(monkeypatch):
-    monkeypatch.setattr(processor.ctypes, "CDLL", lambda name: object())
+    asked = []
+
+    class Library:
+        def __getattr__(self, name):
+            asked.append(name)
+            raise AttributeError(name)
+
+    for name in processor._OF_THE_USER:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processor.sys, "platform", "linux")
+    monkeypatch.setattr(processor.ctypes, "CDLL", lambda name: Library())
     memory = KeptMemory()
     memory.start(BIG)
     memory.end()
+    assert asked == ["mallopt"], "what it does not have is not asked of it again"
 
 
 def test_a_fit_of_large_batches_keeps_memory(told, tmp_path):

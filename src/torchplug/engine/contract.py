@@ -18,11 +18,11 @@ from torchplug.objective import StepObjective
 class Losses(Protocol):
     """What an engine tells of the losses on its way."""
 
-    def add(self, weighted: Tensor, rows: int) -> None:
-        """A batch's Σ wℓ and its number of rows."""
-
     total: Tensor
     """Σ wℓ of what was added since it was last settled, in float64."""
+
+    def add(self, weighted: Tensor, rows: int) -> None:
+        """A batch's Σ wℓ and its number of rows."""
 
     def go_on(self, total: Tensor, rows: int) -> None:
         """The same total, after as many rows more were added."""
@@ -50,13 +50,12 @@ class WholeSteps(Protocol):
     def update(self) -> None:
         """Advance parameters and state by the gradients that are there, for a step that somebody else makes."""
 
-    def made(self, rows: Rows, count: int, samples: int) -> Callable[[], None] | None:
+    def made(self, rows: Rows, count: int) -> Callable[[], None] | None:
         """Compute several steps.
 
         Args:
-            rows: of all steps, one after the other, equally many each.
+            rows: of all steps and all there are of each, one after the other, equally many each.
             count: how many steps.
-            samples: |B| of each.
 
         Returns:
             what moves parameters and state there, and leaves the last step's gradient in `grad`; None where steps must

@@ -102,7 +102,7 @@ class FormulaSteps:
         else:
             self._take(self._update("always", "an update", *gradients, *self._here()))
 
-    def made(self, rows: Rows, count: int, samples: int) -> Callable[[], None] | None:
+    def made(self, rows: Rows, count: int) -> Callable[[], None] | None:
         """Compute several steps, as the contract says.
 
         None where a number was not finite, a matter for single steps, and where the network draws random numbers.
@@ -112,7 +112,7 @@ class FormulaSteps:
             self._say_why()
             return None
         self._count = count
-        scale = factors(self._objective, samples, 1, 1.0, rows.weight)
+        scale = factors(self._objective, each, 1, 1.0, rows.weight)
         here = (self._losses.total, *self._buffers, *self._here())
         key = (count, layout(rows), self._attributes.version)
         check, total, *after = self._steps(key, f"{count} steps of {each} rows", *rows, scale, *here)

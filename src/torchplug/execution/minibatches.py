@@ -269,7 +269,7 @@ class Minibatches:
 
     def makes_several(self) -> bool:
         """Whether several steps can be made in one graph."""
-        sound = self._guard is not None and not self._guard.has_tripped
+        sound = self._guard is not None and self._guard.is_known_sound
         return self._whole is not None and sound and not self._update.is_hooked()
 
     def steps_until_row(self) -> int:
@@ -279,7 +279,7 @@ class Minibatches:
     def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
         """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
         whole, guard, log = self._whole, self._guard, self._log
-        take = None if whole is None else whole.made(rows, count, len(rows.target) // count)
+        take = None if whole is None else whole.made(rows, count)
         if take is None or guard is None:
             return None
 

@@ -41,7 +41,7 @@ def write_row(trainer: Trainer, row: Mapping[str, float]) -> None:
     looks for tensors in what are numbers, at twice.
     """
     connector = trainer._logger_connector
-    if trainer.loggers:
+    if row and trainer.loggers:
         connector._logged_metrics.update(row)  # type: ignore[arg-type]
         metrics = {**row, "epoch": trainer.current_epoch}
         for logger in trainer.loggers:

@@ -39,7 +39,7 @@ class RunningMeans:
 
     def go_on(self, total: Tensor, rows: int) -> None:
         """Add several batches' Σ wℓ, which somebody has added to `total` already, and their number of rows."""
-        self.total.copy_(total.view(()))
+        self.total.copy_(total)
         self._rows += rows
 
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> None:
