@@ -1,5 +1,6 @@
 # `make demo`  installs into .venv and trains the three recipes on real data.
 # `make test`  installs into .venv and runs every check and test.
+# `make faults` kills, signals and corrupts at length, and writes what held to docs/faults.md.
 # `make format` rewrites the sources as `make test` wants them.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PLUGINS := plugins/torchplug-robust plugins/torchplug-second-order
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint types layers format clean
+.PHONY: demo test faults install lint types layers format clean
 
 demo: install
 	$(BIN)/python recipes/linear_regression.py
@@ -18,6 +19,9 @@ demo: install
 
 test: install lint types layers
 	$(BIN)/python -m pytest -n 2 -q
+
+faults: install
+	FAULTS=all FAULTS_TABLE=docs/faults.md $(BIN)/python -m pytest -n 2 -q tests/faults
 
 install: $(INSTALLED)
 

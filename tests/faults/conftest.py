@@ -1,0 +1,45 @@
+"""The table of `make faults`: what was tried on the library, and how often what it promises held."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_HEADER = (
+    "# Faults\n\n"
+    "`make faults` kills, signals, fills disks, corrupts files and feeds hostile input, and checks each time what the\n"
+    "library promises. `make test` runs a selection. The table is what the last full run printed.\n\n"
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Report every fault test under the kind of fault that its marker names."""
+    for item in items:
+        if marker := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", marker.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the table, and write it to the file that FAULTS_TABLE names."""
+    if os.environ.get("FAULTS") != "all":
+        return
+    tried, held = {}, {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            kind = dict(getattr(report, "user_properties", ())).get("fault")
+            if kind is None or (outcome == "passed" and report.when != "call"):
+                continue
+            tried[kind] = tried.get(kind, 0) + 1
+            held[kind] = held.get(kind, 0) + (outcome == "passed")
+    lines = ["| fault | tried | held |", "| --- | ---: | ---: |"]
+    lines += [f"| {kind} | {tried[kind]} | {held[kind]} |" for kind in sorted(tried)]
+    lines.append(f"| **together** | **{sum(tried.values())}** | **{sum(held.values())}** |")
+    table = "\n".join(lines) + "\n"
+    terminalreporter.write(f"\n{table}")
+    if target := os.environ.get("FAULTS_TABLE"):
+        Path(target).write_text(_HEADER + table, encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)

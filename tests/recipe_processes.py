@@ -1,0 +1,68 @@
+"""Recipes as a shell starts them: in processes of their own, to be waited for, signalled or killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TWO_RANKS = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+
+
+def start(folder, recipe, *arguments, launcher=(sys.executable,), **environment):
+    """Start a recipe in a folder, in a session of its own, untracked unless the environment says otherwise."""
+    given = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", **environment}
+    return subprocess.Popen(
+        [*launcher, str(RECIPES / f"{recipe}.py"), *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, **given},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # a test run in a shell's background ignores SIGINT, and its children would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def finish(process, timeout=240):
+    """Wait for a recipe: its exit status, output and errors. One that hangs is killed, with all that it started."""
+    try:
+        printed, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise
+    return process.returncode, printed, errors
+
+
+def run(folder, recipe, *arguments, timeout=240, **environment):
+    """Run a recipe to its end: exit status, output and errors."""
+    return finish(start(folder, recipe, *arguments, **environment), timeout)
+
+
+def kill(process):
+    """SIGKILL to a recipe and to everything that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(process, found, timeout=120):
+    """Wait until `found()` is true, or the recipe has ended; returns the last answer."""
+    deadline = time.monotonic() + timeout
+    while not (answer := found()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return answer
+
+
+def run_directories(folder, recipe):
+    """The run directories that a recipe has left in a folder, oldest first."""
+    return sorted((Path(folder) / "runs" / recipe).glob("*/"))
+
+
+def rows(directory):
+    """The rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
