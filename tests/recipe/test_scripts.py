@@ -5,7 +5,9 @@ import signal
 import sys
 
 import pytest
+
 from recipe_processes import TORCHRUN, TWO_RANKS, finish, run, start, wait_for
+
 
 def test_a_refusal(tmp_path):
     status, printed, errors = run(tmp_path, "mlp", "--model.optimizer", "adm", *TWO_RANKS)
