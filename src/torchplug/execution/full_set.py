@@ -140,7 +140,8 @@ class FullSet:
         return [dict(group) for group in groups]
 
     def take(self, optimizer: Optimizer) -> None:
-        """The optimizer is taken up when its state is in place."""
+        """Take up the optimizer, whose state may be restored later."""
+        self._optimizer = optimizer
 
     def start(self, trainer: Trainer, problem: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
@@ -203,6 +204,7 @@ class FullSet:
             raise
         if self.outcome is not None:
             self._trainer.should_stop = True
+        self._write_row()
 
     @torch.no_grad()
     def _put_back(self, point: Tensor) -> None:
@@ -211,6 +213,9 @@ class FullSet:
             parameter.copy_(part)
 
     def after_batch(self) -> None:
+        """The iteration's row is written already."""
+
+    def _write_row(self) -> None:
         """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
         iteration = self.iteration
         if iteration is None or iteration == self._logged:
@@ -229,6 +234,13 @@ class FullSet:
     def after_epoch(self) -> None:
         """Write the data's part of F after the step."""
         write_epoch_row(self._trainer, {"train/epoch_loss": self._objective.loss_value()})
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: all that a solver needs is in its optimizer's state."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing is kept outside of the optimizer."""
 
     def end(self) -> None:
         """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
