@@ -356,8 +356,8 @@ class Preprocessing:
     def _refuse_misfits(self) -> None:
         """Raise a ValueError where parts have the wrong type, or sizes that do not go together."""
         info, d = self.target_coding.info, len(self.feature_names)
+        classes = info.classes or ()
         labels = [
-            *(info.classes or ()),
             *(level for encoder in self.encoders for level in getattr(encoder, "levels", ())),
             *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
         ]
@@ -369,6 +369,8 @@ class Preprocessing:
             and self.target_coding.kind in KINDS
             and all(isinstance(name, str) for name in (*self.columns, *info.columns))
             and all(isinstance(label, str | int | float) for label in labels)
+            and all(isinstance(label, str | int) for label in classes)
+            and len(set(map(type, classes))) <= 1
             and all(vector.shape == (length,) and bool(vector.isfinite().all()) for vector, length in vectors)
         )
         if not well_formed:

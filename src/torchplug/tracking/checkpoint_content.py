@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from torchplug.assembly import Assembly
 from torchplug.checkpoint_record import KEY
-from torchplug.errors import CheckpointError
+from torchplug.errors import CheckpointError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
 from torchplug.tracking.checkpoint_parts import Parts, is_finite
@@ -36,7 +37,7 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
     parts = Parts(content, path)
     try:
         assembly = _check_components(parts)
-        _check_record(parts.inside(KEY))
+        _check_record(parts.inside(KEY), assembly)
         if "datamodule_hyper_parameters" in content:
             parts.of("datamodule_hyper_parameters", Mapping, "a mapping")
         _check_tensors(parts)
@@ -88,10 +89,20 @@ def _check_components(parts: Parts) -> Assembly:
         if not _is_spec(value):
             raise parts.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
     try:
-        return Assembly.of(**slots, regularizers=regularizers)
+        with _naming(parts.path):
+            return Assembly.of(**slots, regularizers=regularizers)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise parts.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file in front of an error that says what is wrong with its content."""
+    try:
+        yield
+    except TorchplugError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _is_spec(value: Any) -> bool:
@@ -104,14 +115,20 @@ def _is_spec(value: Any) -> bool:
     )
 
 
-def _check_record(record: Parts) -> None:
+def _check_record(record: Parts, assembly: Assembly) -> None:
     for component in record.of("components", list, "a list"):
         if not isinstance(component, Mapping) or not all(isinstance(text, str) for text in component.values()):
             raise record.malformed("components", "does not hold mappings of text")
     record.of("version", str, "text")
     if record.of("preprocessing", Mapping | None, "a mapping") is not None:
-        record.count("outputs", least=1)
-        Preprocessing.from_state(record.content["preprocessing"])
+        with _naming(record.path):
+            info = Preprocessing.from_state(record.content["preprocessing"]).info
+        try:
+            outputs = assembly.build_loss().outputs(info)
+        except ValueError as error:
+            raise record.malformed("preprocessing", f"has a target that the loss does not take: {error}") from error
+        if record.count("outputs", least=1) != outputs:
+            raise record.malformed("outputs", f"is not the {outputs} that the loss takes")
 
 
 def _check_tensors(parts: Parts) -> None:

@@ -76,9 +76,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", weights_only: b
     except Exception as error:  # torch and zipfile raise many kinds
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): {_FOREIGN}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, no checkpoint: it was not written by torchplug"
-        )
+        raise CheckpointError(f"{path} was not written by torchplug: it holds a {type(content).__name__}")
     return content
 
 

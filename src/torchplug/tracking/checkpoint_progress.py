@@ -36,7 +36,12 @@ def check_progress(parts: Parts) -> None:
     version = _LIGHTNING.fullmatch(parts.of("pytorch-lightning_version", str, "text"))
     if version is None or int(version[1]) < _OLDEST_LIGHTNING:
         raise parts.malformed("pytorch-lightning_version", "is no version that torchplug runs with")
-    parts.of("callbacks", Mapping, "a mapping")
+    callbacks = parts.inside("callbacks")
+    for name in callbacks.content:
+        state = callbacks.inside(name)
+        for key in state.content:
+            if str(key).endswith("_path"):  # where ModelCheckpoint's files lie
+                state.of(key, str, "text")
     fit = parts.inside("loops").inside("fit_loop")
     for name in _COUNTED:
         fit.inside(name)
