@@ -73,7 +73,7 @@ class Assembly:
     @cached_property
     def takes_learning_rate(self) -> bool:
         """Whether there is a learning rate for a scheduler to change."""
-        return "lr" in self._trial_optimizer().defaults
+        return "lr" in self.trial_optimizer().defaults
 
     def notes(self, network: nn.Module | None) -> list[str]:
         """What the user should know and did not ask.
@@ -175,7 +175,7 @@ class Assembly:
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
-        if not self._trial_optimizer().defaults.get("weight_decay"):
+        if not self.trial_optimizer().defaults.get("weight_decay"):
             return [{"params": named}]
         decayed = penalized(network)
         groups: list[dict[str, Any]] = [
@@ -214,8 +214,10 @@ class Assembly:
             return list(members)
         return [member if isinstance(member, Tensor) else member[1] for member in members]
 
-    def _trial_optimizer(self) -> Optimizer:
-        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", nn.Parameter(torch.zeros(1)))]))
+    def trial_optimizer(self, parameter: nn.Parameter | None = None) -> Optimizer:
+        """The optimizer over one parameter, by default a new one of one element."""
+        trial = nn.Parameter(torch.zeros(1)) if parameter is None else parameter
+        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
         return optimizer
 
     def _try(self) -> None:
@@ -236,7 +238,7 @@ class Assembly:
             )
         self.build_regularizers()
         if self.takes_learning_rate:
-            self.build_scheduler(self._trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+            self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
 
 
 def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:

@@ -118,7 +118,10 @@ def test_predict_new_rows_without_a_target(run, tmp_path):
     [
         (["--output", "table.xlsx"], ".csv or .parquet"),
         (["--output", "nowhere/table.csv"], "no directory nowhere"),
-        (["--output", "folder.csv"], "--output folder.csv: it cannot be written (Is a directory)"),
+        (
+            ["--output", "folder.csv"],
+            "--output folder.csv cannot be written (Is a directory); or name a file",
+        ),
         (["--id", "name"], "the input has no such column"),
         (["--id", "target"], "--id target: the output has columns row, target; repeat another one"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "one process"),
@@ -169,7 +172,7 @@ def test_a_checkpoint_without_its_weights_cannot_be_gone_on_from(run, tmp_path):
     torch.save({**content, "state_dict": {}}, tmp_path / "hollow.ckpt")
     status, _, errors = run(["fit", "--ckpt_path", "hollow.ckpt", "--trainer.max_epochs", "5"])
     assert status == 2
-    assert "hollow.ckpt cannot be gone on from" in errors
+    assert "hollow.ckpt does not hold the weights of its components" in errors
     assert len(list((tmp_path / "runs" / "linear_regression").iterdir())) == 1
 
 

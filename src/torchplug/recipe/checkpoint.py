@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.recipe.configuration import configurations, read_configuration
 from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
-from torchplug.tracking.checkpoints import resolve_checkpoint
+from torchplug.tracking.checkpoints import load_checkpoint, resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
 _FLAG = "--ckpt_path"
@@ -27,16 +26,27 @@ class Origin:
     Args:
         file: the checkpoint.
         run: the run directory that it lies in, if it lies in one.
+        content: what the checkpoint holds, checked.
     """
 
     file: Path
     run: RunDirectory | None
+    content: Mapping[str, Any]
 
     @classmethod
-    def of(cls, file: Path) -> Origin:
-        """Look whether a checkpoint lies in a run directory."""
+    def of(cls, file: Path, resume: bool) -> Origin:
+        """Read a checkpoint, and find the run directory that it lies in.
+
+        Args:
+            file: the checkpoint.
+            resume: whether training goes on from it.
+
+        Raises:
+            CheckpointError: if it is damaged or malformed, or torchplug did not write it.
+        """
+        content = load_checkpoint(file, resume)
         directory = file.parent.parent
-        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None)
+        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None, content)
 
     def settings(self, recipe: Settings, resume: bool) -> Settings:
         """The recipe's settings with those that the checkpoint was trained with in their place.
@@ -48,12 +58,11 @@ class Origin:
         Raises:
             CheckpointError: if the network was one of the user's own.
         """
-        content = torch.load(self.file, map_location="cpu", weights_only=True, mmap=True)
-        model = content.get("hyper_parameters") or {}
+        model = self.content["hyper_parameters"]
         if model.get("model") is None:
             raise CheckpointError(f"{self.file} holds a network of your own: load it in Python, giving the network")
         known = inspect.signature(TabularData).parameters
-        stored = content.get("datamodule_hyper_parameters") or {}
+        stored = self.content.get("datamodule_hyper_parameters") or {}
         data = {key: value for key, value in stored.items() if key in known}
         settings = replace(recipe, model=model, data=data or recipe.data)
         if not resume or self.run is None:
@@ -91,7 +100,7 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
     if wanted is None or {"-h", "--help"} & set(arguments):
         return arguments, None
     file = resolve_checkpoint(wanted, recipe)
-    return [*kept, _FLAG, str(file)], Origin.of(file)
+    return [*kept, _FLAG, str(file)], Origin.of(file, resume=subcommand == "fit")
 
 
 def _flag(arguments: list[str]) -> tuple[str | None, list[str]]:

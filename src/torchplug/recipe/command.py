@@ -15,7 +15,7 @@ import jsonargparse
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
-from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.recipe import running
 from torchplug.recipe.checkpoint import Origin, locate
@@ -32,6 +32,8 @@ from torchplug.recipe.parser import (
     subcommand_of,
     with_subcommand,
 )
+from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoints import offering_another
 
 _GRACE_SECONDS = 3.0
 
@@ -78,11 +80,11 @@ class Command:
         if self.subcommand == "fit":
             return ComponentModule(**self.specs())
         assert self.origin is not None, "only fit goes without a checkpoint"
-        try:
-            return ComponentModule.load_from_checkpoint(self.origin.file, map_location="cpu", weights_only=True)
-        except (KeyError, RuntimeError) as error:
-            text = " ".join(str(error).split())
-            raise CheckpointError(f"{self.origin.file} does not hold what its settings say: {text}") from error
+        module = ComponentModule(**self.origin.content["hyper_parameters"])
+        module.on_load_checkpoint(dict(self.origin.content))
+        with offering_another(self.origin.file, resume=False):
+            load_weights(module, self.origin.content, self.origin.file)
+        return module
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.

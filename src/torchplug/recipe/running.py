@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -9,10 +10,10 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightning
 import polars
@@ -23,24 +24,29 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
-from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError, TorchplugError, WriteError
 from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
+from torchplug.recipe.restoring import refusing_what_cannot_be_restored
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
 from torchplug.tables import describe, read
-from torchplug.tracking.checkpoints import checkpoint_callbacks
+from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.evaluation_logger import EvaluationLogger
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
+from torchplug.tracking.whole_files import append_line, whole_file
 
 if TYPE_CHECKING:
+    from torchplug.recipe.checkpoint import Origin
     from torchplug.recipe.command import Command
 
 INTERRUPTED = 130
@@ -113,7 +119,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
-        _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
+        _check_resumable(module, resumed, command.settings.trainer.max_epochs)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
     refuse_unlogged(trainer, epoch_metrics(module.loss.kind, validated=bool(data.sizes["validation"])))
@@ -149,7 +155,8 @@ def _train(
 ) -> None:
     """Fit, and end the W&B run whatever happens, before anybody else touches the run directory."""
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+        with refusing_what_cannot_be_restored(trainer, file):
+            trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
     finally:
         if wandb is not None:
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
@@ -191,8 +198,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     module.adopt(data)
     trainer = build_trainer(command.parser, command.settings)
     run = command.origin.run
-    if run is not None:
-        trainer.loggers = [JsonlLogger(run)]
+    figures = None if run is None else EvaluationLogger(run)
+    trainer.loggers = [] if figures is None else [figures]
     _say_notes(data.notes)
     if part == "test":
         _record_opening(command, data)
@@ -201,6 +208,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
         trainer.validate(module, datamodule=data, verbose=False)
     if first_rank():
         print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+    if figures is not None and figures.trouble is not None:
+        _say_notes([f"these figures are not recorded: {figures.trouble}"])
     return 0
 
 
@@ -296,24 +305,24 @@ def _record_opening(command: Command, data: TabularData) -> None:
         "data": data.fingerprint,
         "rows": data.sizes["test"],
     }
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    try:
+        append_line(record, json.dumps(row) + "\n")
+    except WriteError as error:
+        _say_notes([f"that the test part is opened is not recorded: {error}"])
 
 
-def _check_resumable(module: ComponentModule, file: Path, epochs: int | None) -> None:
+def _check_resumable(module: ComponentModule, origin: Origin, epochs: int | None) -> None:
     """Refuse a checkpoint of other data, or one with nothing left to train, before any rank is launched.
 
     Raises:
-        CheckpointError: if the checkpoint's preprocessing is not that of the data, or parts of it are missing.
+        CheckpointError: if the checkpoint's preprocessing is not that of the data, or its weights cannot be used.
         ConfigurationError: if the epochs asked for are done.
     """
-    content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    file, content = origin.file, origin.content
     module.on_load_checkpoint(dict(content))
-    try:
-        module.load_state_dict(content["state_dict"])
-        done: int = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{file} cannot be gone on from: {' '.join(str(error).split())}") from error
+    with offering_another(file, resume=True):
+        load_weights(module, content, file)
+    done: int = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if epochs is not None and 0 <= epochs <= done:
         raise ConfigurationError(
             f"{file} has {done} epochs behind it: ask for more in all, such as --trainer.max_epochs {2 * done}"
@@ -326,14 +335,13 @@ def _write_table(table: polars.DataFrame, output: Path) -> None:
     Raises:
         ConfigurationError: if the file cannot be written.
     """
-    part = output.with_name(f".{output.name}.part")
+    written = io.BytesIO()
+    if output.suffix == ".csv":
+        table.write_csv(written)
+    else:
+        table.write_parquet(written)
     try:
-        if output.suffix == ".csv":
-            table.write_csv(part)
-        else:
-            table.write_parquet(part)
-        part.replace(output)
-    except OSError as error:
-        raise ConfigurationError(f"--output {output}: it cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
+        with whole_file(output) as file:
+            file.write(written.getbuffer())
+    except WriteError as error:
+        raise ConfigurationError(f"--output {error}; or name a file elsewhere") from error

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from torchplug.errors import CheckpointError
+from torchplug.errors import CheckpointError, TorchplugError
+from torchplug.tracking.checkpoint_content import check_content
+from torchplug.tracking.checkpoint_file import read_checkpoint
+from torchplug.tracking.checkpoint_parts import is_finite
 from torchplug.tracking.directory import RunDirectory
 
 
@@ -55,11 +61,62 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
         An absolute path.
 
     Raises:
-        CheckpointError: if there is none, or it cannot be read, or torchplug did not write it.
+        CheckpointError: if there is none.
     """
-    path = _find(text, recipe, root).absolute()
-    _check(path)
-    return path
+    return _find(text, recipe, root).absolute()
+
+
+def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
+    """Read a checkpoint and check that it holds what a command uses.
+
+    Args:
+        path: the file.
+        resume: whether a fit goes on from it; else it is validated, tested or predicted from.
+
+    Raises:
+        CheckpointError: if it is damaged or malformed, or torchplug did not write it.
+        ConfigurationError: for components that are not installed or do not go together.
+    """
+    with offering_another(path, resume):
+        content = read_checkpoint(path)
+        check_content(content, path, resume)
+    return content
+
+
+@contextmanager
+def offering_another(path: Path, resume: bool) -> Iterator[None]:
+    """Complete an error about a checkpoint file by an intact checkpoint of the same run, or by there being none.
+
+    Args:
+        path: the file.
+        resume: as for `load_checkpoint`.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        run = RunDirectory(path.parent.parent)
+        if path.parent != run.checkpoints:
+            raise
+        others = [other for other in sorted(path.parent.glob("*.ckpt"), key=_age) if other != path]
+        intact = next((other for other in others if _intact(other, resume)), None)
+        advice = "its run has no other that is intact"
+        if intact is not None:
+            advice = f"{intact.name} of the same run is intact: --ckpt_path {shlex.quote(os.path.relpath(intact))}"
+        raise CheckpointError(f"{error}; {advice}") from error
+
+
+def _age(path: Path) -> float:
+    """The time since the file was written, in seconds and negated: the newest comes first."""
+    return -path.stat().st_mtime
+
+
+def _intact(path: Path, resume: bool) -> bool:
+    try:
+        content = read_checkpoint(path)
+        check_content(content, path, resume)
+    except TorchplugError:
+        return False
+    return all(is_finite(value) for value in content["state_dict"].values())
 
 
 def _find(text: str, recipe: str, root: str | Path) -> Path:
@@ -83,13 +140,3 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: name a file or a run directory, or write best or last")
     return path
-
-
-def _check(path: Path) -> None:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = "it is damaged, or torchplug did not write it"
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): {reason}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("torchplug"), dict):
-        raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")

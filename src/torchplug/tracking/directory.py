@@ -14,6 +14,7 @@ import polars
 
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
+from torchplug.tracking.whole_files import whole_file
 
 
 class RunDirectory:
@@ -87,15 +88,8 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         if not is_rank_zero():
             return
-        part = self.path / f".{name}.part"
-        try:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path / name)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.path / name) as file:
+            file.write(text.encode())
 
 
 def _make(parent: Path) -> Path:

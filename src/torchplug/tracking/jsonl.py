@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.whole_files import append_row, write_error
 
 _encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` makes one each time
 
@@ -78,10 +79,13 @@ class JsonlLogger(Logger):
         row = {"step": step, "epoch": values.pop("epoch", None), **values}
         line = _encode(row) + "\n"
         if self._file is None:
-            self._cut_torn_row()
-            self._file = os.open(self._directory.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                self._cut_torn_row()
+                self._file = os.open(self._directory.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise write_error(self._directory.metrics, error) from error
             weakref.finalize(self, os.close, self._file)
-        os.write(self._file, line.encode())
+        append_row(self._file, line.encode(), self._directory.metrics)
 
     def _cut_torn_row(self) -> None:
         if not self._directory.metrics.is_file():
