@@ -160,6 +160,19 @@ class ComponentModule(lightning.LightningModule):
         else:
             self.execution.refuse_engine(problem)
 
+    def saved_outcome(self, optimizer_state: Any) -> Outcome | None:
+        """How the optimizer of a saved fit had ended the training, if it had.
+
+        Args:
+            optimizer_state: as a checkpoint holds it.
+        """
+        if not self.assembly.sees_full_set:
+            return None
+        optimizer = self.assembly.build_optimizer(self._parameter_groups(), self._objective())
+        optimizer.load_state_dict(optimizer_state)
+        outcome: Outcome | None = getattr(optimizer, "outcome", None)
+        return outcome
+
     def _build_network(self, inputs: int, outputs: int) -> None:
         assert self.assembly.model is not None, "a network is missing only where a model was named"
         self.network = self.assembly.model.build(inputs, outputs)

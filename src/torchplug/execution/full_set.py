@@ -17,6 +17,7 @@ from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
 from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
+from torchplug.execution.ending import trainer_outcome
 from torchplug.execution.progress import write_epoch_row, write_row
 from torchplug.objective import Objective, StepObjective
 
@@ -244,17 +245,8 @@ class FullSet:
 
     def end(self) -> None:
         """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
-        if self.outcome is not None:
-            return
-        epochs, limit = self._trainer.current_epoch, self._trainer.max_epochs
-        if limit is not None and 0 <= limit <= epochs:
-            self._limit = Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
-        elif 0 <= self._trainer.max_steps <= self._trainer.global_step:
-            steps = self._trainer.max_steps
-            self._limit = Outcome("limit", f"the trainer's {steps} steps are done", "raise max_steps to go on")
-        else:
-            reason = f"the trainer stopped after {epochs} epochs, as a callback or max_time asked"
-            self._limit = Outcome("limit", reason, "leave these out to go on")
+        if self.outcome is None:
+            self._limit = trainer_outcome(self._trainer)
 
     def look(self) -> None:
         """Nothing waits on the device to be looked at."""

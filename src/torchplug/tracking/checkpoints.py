@@ -45,6 +45,12 @@ def newest(recipe: str, root: str | Path = "runs") -> RunDirectory | None:
     return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
 
 
+def newer_without_checkpoint(run: RunDirectory) -> RunDirectory | None:
+    """The newest run of the same recipe that is newer than this one and has no checkpoint; None if there is none."""
+    newest_path = max(path for path in run.path.parent.iterdir() if path.is_dir())
+    return RunDirectory(newest_path) if newest_path.name > run.path.name else None
+
+
 def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:
     """Turn what a user wrote into a checkpoint file that can be loaded.
 
