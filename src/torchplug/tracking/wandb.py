@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -72,13 +73,14 @@ class WandbLogger(lightning_loggers.WandbLogger):
     uploads, for two minutes at most.
 
     Args:
-        tracking: the settings; the mode is not disabled.
+        tracking: the settings; the mode is not disabled. Without an id, the run directory's name is the W&B run's id: a
+            resumed run continues it.
         directory: the run's.
         config: what W&B shows as the run's config.
     """
 
     def __init__(self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any]) -> None:
-        self._run_id = tracking.id or directory.path.name.replace(".", "-")
+        self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
         super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
@@ -202,6 +204,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
                     return self._init("online")
                 except Exception as error:
                     _warn("the run is tracked offline, because the server did not accept it", error)
+                    if wandb.run is None:
+                        _end_service()  # which would hold the run's id
             return self._init("offline")
         except Exception as error:
             self._failed = True
