@@ -263,7 +263,9 @@ def _record(
     origins = provenance(registry().plugins, components, data.fingerprint, command.settings.seed_everything)
     directory.write_config(config)
     directory.write_provenance(origins)
-    return wandb_logger(Tracking(**command.settings.tracking.as_dict()), directory, load_yaml(config), origins)
+    resumed = command.origin is not None and command.origin.run is not None
+    tracking = Tracking(**command.settings.tracking.as_dict())
+    return wandb_logger(tracking, directory, load_yaml(config), origins, resumed)
 
 
 def _attach(

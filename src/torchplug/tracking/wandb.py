@@ -48,7 +48,11 @@ _BEST = {
 
 
 def wandb_logger(
-    tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], provenance: Mapping[str, Any]
+    tracking: Tracking,
+    directory: RunDirectory,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    resumed: bool = False,
 ) -> WandbLogger | None:
     """The logger that the settings ask for; None if tracking is disabled.
 
@@ -57,10 +61,11 @@ def wandb_logger(
         directory: the run's; W&B's own folder goes into it.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
+        resumed: whether the run continues one that may have been tracked.
     """
     if tracking.mode == "disabled" or (tracking.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
         return None
-    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)})
+    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)}, resumed)
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
@@ -77,9 +82,12 @@ class WandbLogger(lightning_loggers.WandbLogger):
             resumed run continues it.
         directory: the run's.
         config: what W&B shows as the run's config.
+        resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
-    def __init__(self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], resumed: bool = False
+    ) -> None:
         self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
         super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
@@ -89,7 +97,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
         self._beginning: Future[Run | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._sent = 0
-        self._is_resumed = False
+        self._is_resumed = resumed
         self._failed = False
         self._attach_id: str | None = None
 
@@ -127,12 +135,11 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
     @rank_zero_only
     def replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Begin with the rows of the part of the run that is resumed, for those that W&B did not receive.
+        """Log the rows that a resumed run had before, as far as W&B does not have them.
 
         A server continues after what it has. Offline, the new folder holds the whole run, and those of its former parts
         are moved to `wandb/superseded`.
         """
-        self._is_resumed = True
         for row in rows:
             values = {name: value for name, value in row.items() if name != "step" and (name, value) != ("epoch", None)}
             self._rows.append((values, row["step"]))
