@@ -60,6 +60,7 @@ FORMS = {
     "an optimizer's tensor of text": (("optimizer_states", 0, "state", 0, "velocity"), "fast", FIT),
     "an optimizer's tensor of NaN": (("optimizer_states", 0, "state", 0, "velocity"), torch.tensor([[math.nan]]), FIT),
     "an optimizer's group of nothing": (("optimizer_states", 0, "param_groups"), [], FIT),
+    "an optimizer of other parameters": (("optimizer_states", 0, "param_groups", 0, "params"), [0], FIT),
     "an optimizer without rate": (("optimizer_states", 0, "param_groups", 0, "lr"), None, FIT),
     "no schedulers": (("lr_schedulers",), [], FIT),
     "an empty scheduler": (("lr_schedulers", 0), {}, FIT),
