@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.recipe.configuration import configurations, read_configuration
 from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
-from torchplug.tracking.checkpoints import load_checkpoint, resolve_checkpoint
+from torchplug.tracking.checkpoints import load_checkpoint, newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
 _FLAG = "--ckpt_path"
@@ -27,11 +28,13 @@ class Origin:
         file: the checkpoint.
         run: the run directory that it lies in, if it lies in one.
         content: what the checkpoint holds, checked.
+        note: which run it is of, where only `best` or `last` was asked for.
     """
 
     file: Path
     run: RunDirectory | None
     content: Mapping[str, Any]
+    note: str | None = None
 
     @classmethod
     def of(cls, file: Path, resume: bool) -> Origin:
@@ -53,7 +56,7 @@ class Origin:
 
         Args:
             recipe: what stands where the checkpoint says nothing.
-            resume: whether training goes on, with the run's trainer settings and seed.
+            resume: whether training goes on, with the run's settings of trainer and tracking, and its seed.
 
         Raises:
             CheckpointError: if the network was one of the user's own.
@@ -67,8 +70,22 @@ class Origin:
         settings = replace(recipe, model=model, data=data or recipe.data)
         if not resume or self.run is None:
             return settings
-        config = read_configuration(self.run.path / "config.yaml")
-        return replace(settings, trainer=config.get("trainer") or {}, seed=config.get("seed_everything", recipe.seed))
+        config = self.config
+        return replace(
+            settings,
+            trainer=config.get("trainer") or {},
+            tracking=config.get("tracking") or {},
+            seed=config.get("seed_everything", recipe.seed),
+        )
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The settings of the run that the checkpoint lies in; empty where it lies in none.
+
+        Raises:
+            ConfigurationError: if they cannot be read.
+        """
+        return {} if self.run is None else read_configuration(self.run.path / "config.yaml")
 
 
 def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | None]:
@@ -100,7 +117,17 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
     if wanted is None or {"-h", "--help"} & set(arguments):
         return arguments, None
     file = resolve_checkpoint(wanted, recipe)
-    return [*kept, _FLAG, str(file)], Origin.of(file, resume=subcommand == "fit")
+    origin = Origin.of(file, resume=subcommand == "fit")
+    if wanted in ("best", "last") and origin.run is not None:
+        origin = replace(origin, note=_which(wanted, origin.run))
+    return [*kept, _FLAG, str(file)], origin
+
+
+def _which(wanted: str, run: RunDirectory) -> str:
+    """Which run a word stands for, and why not a newer one."""
+    newer = newer_without_checkpoint(run)
+    why = "" if newer is None else f", as {os.path.relpath(newer.path)}, which is newer, has no checkpoint"
+    return f"{wanted} is that of {os.path.relpath(run.path)}{why}"
 
 
 def _flag(arguments: list[str]) -> tuple[str | None, list[str]]:

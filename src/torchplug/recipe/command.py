@@ -23,6 +23,7 @@ from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.messages import one_line
 from torchplug.recipe.parser import (
+    HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
     addressed,
@@ -146,11 +147,11 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
 
 
 def _refuse_changes(command: Command) -> None:
-    """Refuse model settings that differ from the checkpoint's: they could not take effect."""
+    """Refuse model settings that differ from the checkpoint's and could not take effect."""
     trained = _plain(command.parser.get_defaults().model)
     wanted = _plain(command.settings.model)
     for slot, value in wanted.items():
-        if value != trained[slot]:
+        if value != trained[slot] and not (command.subcommand == "fit" and slot in HOW_STEPS_ARE_MADE):
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
                 f"not {_shown(value)}; fit anew without --ckpt_path"

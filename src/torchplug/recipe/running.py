@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jsonargparse
 import lightning
 import polars
 import torch
@@ -25,11 +26,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, TorchplugError, WriteError
+from torchplug.execution.ending import trainer_outcome
 from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
+from torchplug.recipe.remaining import refuse_nothing_left
 from torchplug.recipe.restoring import refusing_what_cannot_be_restored
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
@@ -37,9 +40,9 @@ from torchplug.tables import describe, read
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.directory import RunDirectory
-from torchplug.tracking.evaluation_logger import EvaluationLogger
-from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.jsonl import EvaluationLogger, JsonlLogger
 from torchplug.tracking.provenance import provenance
+from torchplug.tracking.row_position import RowPosition
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
@@ -72,6 +75,8 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     _quieten()
     _seed(command.settings.seed_everything)
+    if command.origin is not None and command.origin.note is not None:
+        _say_notes([command.origin.note])
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
@@ -120,35 +125,43 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
-        _check_resumable(module, resumed, command.settings.trainer.max_epochs)
+        _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
     refuse_unlogged(trainer, epoch_metrics(module.loss.kind, validated=bool(data.sizes["validation"])))
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
-    wandb = _record(command, module, data, directory)
-    _attach(trainer, module, data, directory, wandb)
-    _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
-    try:
-        _train(trainer, module, data, file, wandb)
-    except SystemExit:
-        if trainer.state.status != TrainerStatus.INTERRUPTED:
+    with directory.locked():
+        wandb = _record(command, module, data, directory)
+        _attach(trainer, module, data, directory, wandb)
+        _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+        try:
+            _train(trainer, module, data, file, wandb)
+        except SystemExit:
+            if trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            if first_rank():
+                _say_how_to_go_on(command, directory)
+            return INTERRUPTED
+        except TorchplugError as error:
+            if error.exit_status == 2 and fresh and first_rank():
+                shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
             raise
         if first_rank():
-            _say_how_to_go_on(command, directory)
-        return INTERRUPTED
-    except TorchplugError as error:
-        if error.exit_status == 2 and fresh and first_rank():
-            shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
-        raise
-    if first_rank():
-        if isinstance(module.network, Linear):
-            directory.write_coefficients(module.coefficient_table())
-        if module.outcome is not None:
-            directory.write_outcome(outcome_record(module.outcome, module.iteration))
-            print(describe_outcome(module))
-        print_summary(trainer.callback_metrics, directory)
+            _write_end(trainer, module, directory)
     return STALLED if module.outcome is not None and module.outcome.name == "stalled" else 0
+
+
+def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: RunDirectory) -> None:
+    """Write and print what training came to; the outcome last: a run that has one is finished."""
+    if isinstance(module.network, Linear):
+        directory.write_coefficients(module.coefficient_table())
+    outcome = module.outcome or trainer_outcome(trainer)
+    reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+    directory.write_outcome({**outcome_record(outcome, module.iteration), **reached})
+    if module.outcome is not None:
+        print(describe_outcome(module))
+    print_summary(trainer.callback_metrics, directory)
 
 
 def _train(
@@ -199,7 +212,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     module.adopt(data)
     trainer = build_trainer(command.parser, command.settings)
     run = command.origin.run
-    figures = None if run is None else EvaluationLogger(run)
+    figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
     _say_notes(data.notes)
     if part == "test":
@@ -262,10 +275,11 @@ def _attach(
     wandb: WandbLogger | None,
 ) -> None:
     """Give the trainer its loggers and callbacks."""
-    trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
+    jsonl = JsonlLogger(directory)
+    trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
-    trainer.callbacks.extend([*table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
+    trainer.callbacks.extend([RowPosition(jsonl, wandb), *table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
 
 
 class KeepOnInterrupt(Callback):
@@ -312,22 +326,18 @@ def _record_opening(command: Command, data: TabularData) -> None:
         _say_notes([f"that the test part is opened is not recorded: {error}"])
 
 
-def _check_resumable(module: ComponentModule, origin: Origin, epochs: int | None) -> None:
-    """Refuse a checkpoint of other data, or one with nothing left to train, before any rank is launched.
+def _check_resumable(module: ComponentModule, origin: Origin, trainer: jsonargparse.Namespace) -> None:
+    """Refuse a checkpoint of other data, or one with nothing left to do, before any rank is launched.
 
     Raises:
         CheckpointError: if the checkpoint's preprocessing is not that of the data, or its weights cannot be used.
-        ConfigurationError: if the epochs asked for are done.
+        ConfigurationError: if all that is asked for is done.
     """
     file, content = origin.file, origin.content
     module.on_load_checkpoint(dict(content))
     with offering_another(file, resume=True):
         load_weights(module, content, file)
-    done: int = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if epochs is not None and 0 <= epochs <= done:
-        raise ConfigurationError(
-            f"{file} has {done} epochs behind it: ask for more in all, such as --trainer.max_epochs {2 * done}"
-        )
+    refuse_nothing_left(origin, trainer, module.saved_outcome(content["optimizer_states"][0]))
 
 
 def _write_table(table: polars.DataFrame, output: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
 
 from torchplug.errors import CheckpointError, TorchplugError
 from torchplug.tracking.checkpoint_content import check_content
@@ -18,9 +19,29 @@ from torchplug.tracking.checkpoint_parts import is_finite
 from torchplug.tracking.directory import RunDirectory
 
 
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint for a file of a run directory, which may have been moved or copied since.
+
+    What was the best value comes back with the checkpoint if the file that had it lies in the run directory.
+    """
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(str(self.dirpath))
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        if not state_dict["best_model_path"] or not Path(here(state_dict["best_model_path"])).is_file():
+            return
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": models, "dirpath": self.dirpath})
+
+
 def checkpoint_callbacks(
     directory: RunDirectory, monitor: str | None, mode: Literal["min", "max"] = "min"
-) -> list[ModelCheckpoint]:
+) -> list[RunCheckpoint]:
     """Callbacks that keep `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
 
     Two of them, because `save_last=True` writes last.ckpt only when the watched metric improved.
@@ -32,10 +53,14 @@ def checkpoint_callbacks(
         mode: whether its smallest or its largest value is best.
     """
     folder = str(directory.checkpoints)  # hyper-parameters and checkpoints hold plain types only
-    last = ModelCheckpoint(folder, directory.last.stem, enable_version_counter=False, save_on_train_epoch_end=True)
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    last = RunCheckpoint(filename=directory.last.stem, save_on_train_epoch_end=True, **common)
     if monitor is None:
         return [last]
-    best = ModelCheckpoint(folder, directory.best.stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    # right after a validation: at the end of an epoch that max_steps cut short the metric would be an older one
+    best = RunCheckpoint(
+        filename=directory.best.stem, monitor=monitor, mode=mode, save_on_train_epoch_end=False, **common
+    )
     return [best, last]
 
 
@@ -43,6 +68,12 @@ def newest(recipe: str, root: str | Path = "runs") -> RunDirectory | None:
     """The newest run of a recipe that has a checkpoint, by the time in its name; None if none has."""
     runs = (RunDirectory(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
     return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
+
+
+def newer_without_checkpoint(run: RunDirectory) -> RunDirectory | None:
+    """The newest run of the same recipe that is newer than this one and has no checkpoint; None if there is none."""
+    newest_path = max(path for path in run.path.parent.iterdir() if path.is_dir())
+    return RunDirectory(newest_path) if newest_path.name > run.path.name else None
 
 
 def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:

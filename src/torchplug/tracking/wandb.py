@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,19 +73,23 @@ class WandbLogger(lightning_loggers.WandbLogger):
     uploads, for two minutes at most.
 
     Args:
-        tracking: the settings; the mode is not disabled.
+        tracking: the settings; the mode is not disabled. Without an id, the run directory's name is the W&B run's id: a
+            resumed run continues it.
         directory: the run's.
         config: what W&B shows as the run's config.
     """
 
     def __init__(self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any]) -> None:
-        super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=tracking.id)
+        self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
+        super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
         self._config = dict(config)
         self._defined: set[str] = set()
         self._beginning: Future[Run | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
+        self._sent = 0
+        self._is_resumed = False
         self._failed = False
         self._attach_id: str | None = None
 
@@ -121,6 +126,18 @@ class WandbLogger(lightning_loggers.WandbLogger):
             self._log_rows()
 
     @rank_zero_only
+    def replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with the rows of the part of the run that is resumed, for those that W&B did not receive.
+
+        A server continues after what it has. Offline, the new folder holds the whole run, and those of its former parts
+        are moved to `wandb/superseded`.
+        """
+        self._is_resumed = True
+        for row in rows:
+            values = {name: value for name, value in row.items() if name != "step" and (name, value) != ("epoch", None)}
+            self._rows.append((values, row["step"]))
+
+    @rank_zero_only
     def _log_rows(self) -> None:
         """Log the rows that have come so far."""
         run, rows = self._run(), self._rows
@@ -128,6 +145,9 @@ class WandbLogger(lightning_loggers.WandbLogger):
         if self._failed:
             return
         for values, step in rows:
+            self._sent += 1
+            if self._sent <= run.starting_step:
+                continue  # the server has it
             try:
                 for name in sorted(values.keys() - self._defined):
                     self._define(run, name)
@@ -184,6 +204,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
                     return self._init("online")
                 except Exception as error:
                     _warn("the run is tracked offline, because the server did not accept it", error)
+                    if wandb.run is None:
+                        _end_service()  # which would hold the run's id
             return self._init("offline")
         except Exception as error:
             self._failed = True
@@ -213,6 +235,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _init(self, mode: Literal["online", "offline"]) -> Run:
         import wandb
 
+        if mode == "offline" and self._is_resumed:
+            self._set_aside_former_parts()
         settings = wandb.Settings(
             silent=True,
             console="off",  # captured progress bars are no use to anyone
@@ -226,8 +250,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
             group=self._tracking.group,
             tags=self._tracking.tags or None,
             name=self._tracking.name,
-            id=self._tracking.id,
-            resume="allow" if self._tracking.id and mode == "online" else None,
+            id=self._run_id,
+            resume="allow" if mode == "online" and (self._tracking.id or self._is_resumed) else None,
             dir=str(self._directory.path),
             config=self._config,
             # Neither continue nor become `wandb.run`, which a job before this one may have left behind.
@@ -237,6 +261,13 @@ class WandbLogger(lightning_loggers.WandbLogger):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         return run
+
+    def _set_aside_former_parts(self) -> None:
+        """Move the offline folders of this run's former parts away: `wandb sync` would send their rows once more."""
+        folder = self._directory.path / "wandb"
+        for part in folder.glob(f"offline-run-*-{self._run_id}"):
+            (folder / "superseded").mkdir(exist_ok=True)
+            part.rename(folder / "superseded" / part.name)
 
     def _define(self, run: Run, name: str) -> None:
         """Make W&B summarize a metric by its best value, beside the last."""
