@@ -17,21 +17,25 @@ from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
-from torchplug.recipe import running
+from torchplug.recipe import environment, running
+from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
-from torchplug.recipe.messages import one_line
+from torchplug.recipe.configuration import refuse_misplaced
+from torchplug.recipe.messages import one_line as parser_line
 from torchplug.recipe.parser import (
     RecipeParser,
     Settings,
     addressed,
     build,
-    misplaced,
+    known_settings,
     read,
     subcommand_of,
     with_subcommand,
 )
+from torchplug.registry import registry
+from torchplug.terminal import lost_output, one_line, protect_streams, shortened
 
 _GRACE_SECONDS = 3.0
 
@@ -81,8 +85,9 @@ class Command:
         try:
             return ComponentModule.load_from_checkpoint(self.origin.file, map_location="cpu", weights_only=True)
         except (KeyError, RuntimeError) as error:
-            text = " ".join(str(error).split())
-            raise CheckpointError(f"{self.origin.file} does not hold what its settings say: {text}") from error
+            raise CheckpointError(
+                f"{self.origin.file} does not hold what its settings say: {one_line(str(error))}"
+            ) from error
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.
@@ -119,23 +124,24 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     own = arguments is None
     if own:
         leave_to_the_system()
-    arguments = with_subcommand(sys.argv[1:] if arguments is None else arguments)
+    environment.refuse_launch()
+    arguments = with_subcommand(normalized(sys.argv[1:] if arguments is None else arguments))
+    refuse_misplaced(arguments)
     recipe = Path(script).stem
     arguments, origin = locate(arguments, recipe)
     if own and origin is not None:
         # Lightning starts other ranks with these arguments: a run that ends meanwhile must not
         # give them another checkpoint.
         sys.argv[1:] = arguments
-    if trouble := misplaced(arguments):
-        raise ConfigurationError(trouble)
     if origin is not None:
         settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
     parser = build(Path(script).name, settings, addressed(arguments))
+    environment.refuse_unknown(known_settings(parser), (plugin.distribution for plugin in registry().plugins))
     try:
         config = read(parser, arguments)
     except argparse.ArgumentError as error:
         named = parser.commands.get(subcommand_of(arguments) or "", parser)
-        raise ConfigurationError(one_line(str(error), named.flags)) from error
+        raise ConfigurationError(parser_line(str(error), named.flags)) from error
     subcommand: str = config.subcommand
     command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin)
     if origin is not None:
@@ -179,25 +185,36 @@ def _plain(namespace: jsonargparse.Namespace) -> dict[str, Any]:
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Make what torchplug raises on purpose one line on stderr and an exit status.
 
-    Other exceptions keep their traceback: they are defects, here or in a plugin.
+    Other exceptions keep their traceback: they are defects, here or in a plugin. Output that cannot be written, to a
+    closed pipe or a full disk, does not end a run: its files have everything, and a warning says that lines were lost.
     """
 
     @functools.wraps(main)
     def reporting(arguments: Sequence[str] | None = None) -> int:
+        protect_streams()
+        name = Path(inspect.getfile(main)).name
         try:
             return main(arguments)
         except TorchplugError as error:
             if running.first_rank():
-                print(
-                    f"{Path(inspect.getfile(main)).name}: error: {' '.join(str(error).split())}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                _say(f"{name}: error: {shortened(one_line(str(error)))}")
             elif error.exit_status == 2:
                 # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
                 time.sleep(_GRACE_SECONDS)
             return error.exit_status
         except KeyboardInterrupt:
             return running.INTERRUPTED
+        except SystemExit as stop:
+            # --help and --print_config have nothing but their output
+            if lost_output() is not None and not stop.code:
+                raise SystemExit(running.STALLED) from stop
+            raise
+        finally:
+            if (trouble := lost_output()) is not None:
+                _say(f"{name}: warning: part of the output is lost: {trouble.strerror}; the run's files are complete")
 
     return reporting
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -32,6 +32,7 @@ from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
 from torchplug.tables import describe, read
+from torchplug.terminal import PrintableFormatter, one_line, print_warnings_in_one_line, printable
 from torchplug.tracking.checkpoints import checkpoint_callbacks
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
@@ -96,9 +97,10 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if first_rank():  # what took long, such as compiling
         own, handler = logging.getLogger("torchplug"), logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("note: %(message)s"))
+        handler.setFormatter(PrintableFormatter("note: %(message)s"))
         own.setLevel(logging.INFO)
         own.handlers = [handler]
+    print_warnings_in_one_line()
     for message in (
         ".*LeafSpec.*is deprecated",  # Lightning's own use of torch
         "The number of training batches",  # rows are written by the step count, across epochs
@@ -139,7 +141,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
             directory.write_coefficients(module.coefficient_table())
         if module.outcome is not None:
             directory.write_outcome(outcome_record(module.outcome, module.iteration))
-            print(describe_outcome(module))
+            print(one_line(describe_outcome(module)))
         print_summary(trainer.callback_metrics, directory)
     return STALLED if module.outcome is not None and module.outcome.name == "stalled" else 0
 
@@ -159,13 +161,13 @@ def _say_notes(notes: Sequence[str]) -> None:
     """What was noticed in the table, such as rows that were left out, and in the components."""
     if first_rank():
         for note in notes:
-            print(f"note: {note}", flush=True)
+            print(f"note: {one_line(note)}", flush=True)
 
 
 def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
     if directory.last.is_file():
         script, last = _short(Path(command.script)), _short(directory.last)
-        print(f"interrupted; go on with: python {script} fit --ckpt_path {last}")
+        print(f"interrupted; go on with: python {printable(script)} fit --ckpt_path {printable(last)}")
     else:
         print("interrupted before the first epoch ended: there is no checkpoint to go on from")
 
@@ -225,7 +227,7 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
             raise ConfigurationError(f"--id {column}: the output has columns {', '.join(taken)}; repeat another one")
         names = names.with_columns(frame[column])
     _write_table(polars.concat([names, table], how="horizontal"), output)
-    print(f"{frame.height} predictions: {output}")
+    print(f"{frame.height} predictions: {printable(str(output))}")
     return 0
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from torchplug.terminal import printable
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.jsonl import plain_values
@@ -161,7 +162,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 _end_service()
         else:
             if run.offline:
-                print(f"wandb: offline; send this run with: wandb sync {folder}", flush=True)
+                print(f"wandb: offline; send this run with: wandb sync {printable(folder)}", flush=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
