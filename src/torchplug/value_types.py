@@ -48,7 +48,11 @@ def lenient_values(none_is_null: bool = False) -> Iterator[None]:
         if members:
             takes_float = float in members
         try:
+            if typehint is float and isinstance(val, int):
+                float(val)
             return original(val, typehint, *arguments, **settings)  # type: ignore[no-untyped-call]
+        except OverflowError as error:
+            raise ValueError("it is too large for a float") from error
         finally:
             takes_float = before
 

@@ -17,6 +17,7 @@ from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
+from torchplug.network_memory import naming_lack_of_memory
 from torchplug.recipe import environment, running
 from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
@@ -24,6 +25,7 @@ from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
+from torchplug.recipe.output import safe_output
 from torchplug.recipe.parser import (
     RecipeParser,
     Settings,
@@ -34,8 +36,11 @@ from torchplug.recipe.parser import (
     subcommand_of,
     with_subcommand,
 )
+from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.registry import registry
-from torchplug.terminal import lost_output, one_line, protect_streams, shortened
+from torchplug.terminal import one_line, shortened
+from torchplug.tracking.choices import chosen
+from torchplug.tracking.settings import Tracking
 
 _GRACE_SECONDS = 3.0
 
@@ -146,6 +151,9 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin)
     if origin is not None:
         _refuse_changes(command)
+    refuse_impossible_paths(command.settings)
+    tracking = command.settings.tracking
+    tracking.project = chosen(Tracking(**tracking.as_dict())).project
     return command
 
 
@@ -185,36 +193,24 @@ def _plain(namespace: jsonargparse.Namespace) -> dict[str, Any]:
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Make what torchplug raises on purpose one line on stderr and an exit status.
 
-    Other exceptions keep their traceback: they are defects, here or in a plugin. Output that cannot be written, to a
-    closed pipe or a full disk, does not end a run: its files have everything, and a warning says that lines were lost.
+    Other exceptions keep their traceback: they are defects, here or in a plugin.
     """
 
     @functools.wraps(main)
     def reporting(arguments: Sequence[str] | None = None) -> int:
-        protect_streams()
         name = Path(inspect.getfile(main)).name
-        try:
-            return main(arguments)
-        except TorchplugError as error:
-            if running.first_rank():
-                _say(f"{name}: error: {shortened(one_line(str(error)))}")
-            elif error.exit_status == 2:
-                # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
-                time.sleep(_GRACE_SECONDS)
-            return error.exit_status
-        except KeyboardInterrupt:
-            return running.INTERRUPTED
-        except SystemExit as stop:
-            # --help and --print_config have nothing but their output
-            if lost_output() is not None and not stop.code:
-                raise SystemExit(running.STALLED) from stop
-            raise
-        finally:
-            if (trouble := lost_output()) is not None:
-                _say(f"{name}: warning: part of the output is lost: {trouble.strerror}; the run's files are complete")
+        with safe_output(name):
+            try:
+                with naming_lack_of_memory():
+                    return main(arguments)
+            except TorchplugError as error:
+                if running.first_rank():
+                    print(f"{name}: error: {shortened(one_line(str(error)))}", file=sys.stderr, flush=True)
+                elif error.exit_status == 2:
+                    # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
+                    time.sleep(_GRACE_SECONDS)
+                return error.exit_status
+            except KeyboardInterrupt:
+                return running.INTERRUPTED
 
     return reporting
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

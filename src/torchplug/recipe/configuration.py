@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml.reader import ReaderError  # type: ignore[import-untyped]
 
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.bounded_yaml import UnboundedError, read_text
@@ -106,4 +107,6 @@ def read_configuration(path: Path) -> Mapping[str, Any]:
 def _where(error: YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-    return f"{place}: {problem or 'it holds characters that YAML does not allow'}"
+    if isinstance(error, ReaderError):
+        problem = "it holds characters that YAML does not allow"
+    return f"{place}: {problem or error}"

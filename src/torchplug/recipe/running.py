@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning
 import polars
@@ -24,12 +24,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
-from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
+from torchplug.recipe.checks import refuse_combination, refuse_evaluation, validates
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
-from torchplug.recipe.trainer import build_trainer, refuse_unlogged
+from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
 from torchplug.tables import describe, read
 from torchplug.terminal import PrintableFormatter, one_line, print_warnings_in_one_line, printable
@@ -118,7 +118,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
-    refuse_unlogged(trainer, epoch_metrics(module.loss.kind, validated=bool(data.sizes["validation"])))
+    refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     wandb = _record(command, module, data, directory)
@@ -185,13 +185,14 @@ def _test(command: Command, module: ComponentModule, data: TabularData) -> int:
     return _evaluate(command, module, data, "test")
 
 
-def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: str) -> int:
+def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: Literal["validation", "test"]) -> int:
     assert command.origin is not None
     data.prepare(module.data_request())
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
     module.adopt(data)
     trainer = build_trainer(command.parser, command.settings)
+    refuse_evaluation(trainer, data, part)
     run = command.origin.run
     if run is not None:
         trainer.loggers = [JsonlLogger(run)]
@@ -255,7 +256,7 @@ def _attach(
 ) -> None:
     """Give the trainer its loggers and callbacks."""
     trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
-    checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
+    checkpoints = checkpoint_callbacks(directory, "val/loss" if validates(trainer, data) else None)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
     trainer.callbacks.extend([*table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
 

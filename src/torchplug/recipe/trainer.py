@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonargparse
@@ -65,31 +65,10 @@ def build_trainer(
     chosen["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
         trainer = lightning.Trainer(**chosen)
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
     return trainer
-
-
-def refuse_unlogged(trainer: lightning.Trainer, logged: Iterable[str]) -> None:
-    """Refuse a callback that would find its metric missing when the first epoch ends.
-
-    Args:
-        trainer: with its callbacks.
-        logged: the metrics that each epoch logs.
-
-    Raises:
-        ConfigurationError: naming the callback, its metric and those that there are.
-    """
-    known = list(logged)
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in known:
-            raise ConfigurationError(
-                f"--trainer.callbacks: {type(callback).__name__} watches {monitor}, which no epoch logs: "
-                f"watch {', '.join(known)}"
-            )
 
 
 def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
