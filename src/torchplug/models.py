@@ -20,6 +20,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 _MOST_LAYERS = 1000
 """Hidden layers of a chain without shortcuts: far more than can be trained."""
+_LARGEST_WIDTH = 2**31 - 1
 _HE = ("relu", "gelu", "silu")
 
 
@@ -95,8 +96,8 @@ class MLP(nn.Module):
         super().__init__()
         if len(hidden) > _MOST_LAYERS:
             raise ValueError(f"hidden must have at most {_MOST_LAYERS} layers, got {len(hidden)}")
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden widths must be at least 1, got {list(hidden)}")
+        if any(not 1 <= width <= _LARGEST_WIDTH for width in hidden):
+            raise ValueError(f"hidden widths must be from 1 to {_LARGEST_WIDTH}, got {list(hidden)}")
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         if not 0 <= dropout < 1:

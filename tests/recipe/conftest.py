@@ -1,17 +1,6 @@
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def load(name):
-    """A recipe as a module, as importing it would give it; recipes are scripts outside any package."""
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from recipe_calls import call, load
 
 
 @pytest.fixture
@@ -40,12 +29,6 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def ran(line, recipe="linear_regression"):
-        capsys.readouterr()
-        try:
-            status = load(recipe).main(line)
-        except SystemExit as exit:
-            status = exit.code
-        output = capsys.readouterr()
-        return status, output.out, output.err
+        return call(capsys, line, recipe)
 
     return ran

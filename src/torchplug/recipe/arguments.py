@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from yaml import YAMLError  # type: ignore[import-untyped]
+
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.bounded_yaml import read_text, refuse_unbounded
 
@@ -67,7 +69,7 @@ def _json(text: str, where: str) -> Mapping[str, Any]:
     try:
         refuse_unbounded(text)
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, YAMLError) as error:
         raise ConfigurationError(f"{where} is no JSON object of settings: {shown}") from error
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"{where} is no JSON object of settings: {shown}")

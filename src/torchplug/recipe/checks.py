@@ -29,7 +29,6 @@ def refuse_combination(trainer: lightning.Trainer, module: ComponentModule, data
     Raises:
         ConfigurationError: naming the flag, what is wrong and what would work.
     """
-    refuse_numbers(module, trainer)
     _refuse_empty(trainer, data, "train")
     if data.sizes["validation"]:
         _refuse_empty(trainer, data, "validation")
@@ -152,15 +151,19 @@ def _refuse_early_look(
         )
 
 
-def refuse_numbers(module: ComponentModule, trainer: lightning.Trainer) -> None:
+def refuse_numbers(module: ComponentModule, precision: str | int | None) -> None:
     """Refuse parameters that the training's precision turns into infinity or zero.
+
+    Args:
+        module: with its components.
+        precision: as Lightning's Trainer takes it.
 
     Raises:
         ConfigurationError: naming the parameter and the range.
     """
-    if module.assembly.sees_full_set or trainer.precision == "64-true":
+    if module.assembly.sees_full_set or str(precision) in ("64-true", "64"):
         return
-    half = trainer.precision in ("16-true", "transformer-engine-float16")
+    half = precision in ("16-true", "transformer-engine-float16")
     limits = torch.finfo(torch.float16 if half else torch.float32)
     name = "half" if half else "single"
     for component in module.components:

@@ -21,6 +21,7 @@ from torchplug.network_memory import naming_lack_of_memory
 from torchplug.recipe import environment, running
 from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
+from torchplug.recipe.checks import refuse_numbers
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
@@ -37,6 +38,7 @@ from torchplug.recipe.parser import (
     with_subcommand,
 )
 from torchplug.recipe.paths import refuse_impossible_paths
+from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.terminal import one_line, shortened
 from torchplug.tracking.choices import chosen
@@ -85,7 +87,9 @@ class Command:
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if self.subcommand == "fit":
-            return ComponentModule(**self.specs())
+            module = ComponentModule(**self.specs())
+            refuse_numbers(module, self.settings.trainer.precision)
+            return module
         assert self.origin is not None, "only fit goes without a checkpoint"
         try:
             return ComponentModule.load_from_checkpoint(self.origin.file, map_location="cpu", weights_only=True)
@@ -100,6 +104,8 @@ class Command:
         Returns:
             The exit status: 0, or 130 where training was interrupted and can go on.
         """
+        if self.origin is not None:
+            running.say_notes(version_notes(self.origin.file))
         return running.run(self, module, data)
 
     def specs(self) -> dict[str, Any]:

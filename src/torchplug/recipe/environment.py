@@ -127,7 +127,7 @@ def _advice(name: str, known: Collection[str]) -> str:
     if owner is not None and "__MODEL__" in owner:
         parameter = name.removeprefix(f"{owner}__").lower()
         return f"give a component with its parameters in {owner}='{{class_path: NAME, init_args: {{{parameter}: …}}}}'"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
     return (
         f"did you mean {near[0]}?" if near else "unset it; `--help` lists the settings, TORCHPLUG_FIT__A__B sets --a.b"
     )

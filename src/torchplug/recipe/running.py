@@ -28,6 +28,7 @@ from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.checks import refuse_combination, refuse_evaluation, validates
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
+from torchplug.recipe.last_good import what_is_left
 from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
@@ -123,7 +124,7 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     wandb = _record(command, module, data, directory)
     _attach(trainer, module, data, directory, wandb)
-    _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+    say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
     try:
         _train(trainer, module, data, file, wandb)
     except SystemExit:
@@ -135,6 +136,8 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     except TorchplugError as error:
         if error.exit_status == 2 and fresh and first_rank():
             shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
+        elif error.exit_status == STALLED:
+            error.args = (f"{error}; {what_is_left(directory)}",)
         raise
     if first_rank():
         if isinstance(module.network, Linear):
@@ -157,7 +160,7 @@ def _train(
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
 
-def _say_notes(notes: Sequence[str]) -> None:
+def say_notes(notes: Sequence[str]) -> None:
     """What was noticed in the table, such as rows that were left out, and in the components."""
     if first_rank():
         for note in notes:
@@ -196,7 +199,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     run = command.origin.run
     if run is not None:
         trainer.loggers = [JsonlLogger(run)]
-    _say_notes(data.notes)
+    say_notes(data.notes)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)

@@ -11,7 +11,7 @@ import jsonargparse
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
@@ -23,6 +23,12 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_steps": (lambda value: value >= 1 or value == -1, f"{_AT_LEAST_ONE}, or -1 for no limit"),
     "accumulate_grad_batches": (lambda value: value >= 1, _AT_LEAST_ONE),
     "check_val_every_n_epoch": (lambda value: value >= 1, _AT_LEAST_ONE),
+    "min_epochs": (lambda value: value >= 0, "a whole number of at least 0"),
+    "min_steps": (lambda value: value >= 0, "a whole number of at least 0"),
+    "val_check_interval": (
+        lambda value: not isinstance(value, int | float) or value > 0,
+        "above 0: a number of batches, or a share of an epoch up to 1.0",
+    ),
     "log_every_n_steps": (lambda value: value >= 0, "a whole number of at least 0"),
     "gradient_clip_val": (lambda value: value >= 0, "a number of at least 0"),
     "limit_train_batches": (lambda value: value > 0, "above 0: a number of batches, or a share up to 1.0"),
@@ -68,6 +74,7 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
+    _refuse_no_time(trainer)
     return trainer
 
 
@@ -76,6 +83,10 @@ def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
         value = settings.get(name)
         if value is not None and not works(value):
             raise ConfigurationError(f"--trainer.{name} must be {range_}, not {value}")
+    for unit in ("epochs", "steps"):
+        least, most = settings.get(f"min_{unit}"), settings.get(f"max_{unit}")
+        if least is not None and most is not None and 0 <= most < least:
+            raise ConfigurationError(f"--trainer.min_{unit} {least} is above --trainer.max_{unit} {most}")
 
 
 def _instantiated(parser: RecipeParser, settings: jsonargparse.Namespace) -> dict[str, Any]:
@@ -87,6 +98,13 @@ def _instantiated(parser: RecipeParser, settings: jsonargparse.Namespace) -> dic
         while isinstance(cause.__cause__, Exception):  # the parser wraps what the class itself said
             cause = cause.__cause__
         raise ConfigurationError(f"--trainer: {' '.join(str(cause).split())}") from error
+
+
+def _refuse_no_time(trainer: lightning.Trainer) -> None:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    limits = [callback._duration for callback in callbacks if isinstance(callback, Timer)]
+    if any(limit is not None and limit <= 0 for limit in limits):
+        raise ConfigurationError("--trainer.max_time leaves no time to train: give more than 00:00:00:00")
 
 
 def _refuse_crowding(trainer: lightning.Trainer) -> None:
