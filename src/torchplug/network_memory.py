@@ -35,7 +35,11 @@ def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies:
     try:
         with torch.device("meta"):
             network = build()
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError) as error:
+        if "overflow" in str(error):
+            raise ConfigurationError(
+                "the network's layers have more numbers than can be counted: choose smaller layers"
+            ) from error
         return
     numbers = sum(parameter.numel() for parameter in network.parameters())
     needed = copies * sum(parameter.nbytes for parameter in network.parameters())

@@ -94,7 +94,7 @@ TABLE = {
     f"{STOPPING}.monitor val/loss --trainer.callbacks.patience many": "EarlyStopping: expected int, got many",
     f"{STOPPING}.monitor val/loss --trainer.callbacks.mode best": "--trainer: `mode` can be min, max, got best",
     f"{STOPPING}.monitor val/accuracy": "watches val/accuracy, which no epoch logs: watch train/epoch_loss, val/loss,",
-    f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "which no epoch logs: watch train/epoch_loss",
+    f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "since nothing is validated: watch train/epoch_loss",
     # data
     "--data.split [0.9,0.9]": "must add up to 1",
     "--data.source nofile.csv --data.target y": "nofile.csv",
