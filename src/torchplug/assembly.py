@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchplug.component import Family, Need, Spec
 from torchplug.contracts import KINDS, Loss, Regularizer, offers
 from torchplug.errors import ConfigurationError, PluginError
+from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, penalized, pure
 from torchplug.registry import Resolved, registry
 
@@ -111,6 +112,32 @@ class Assembly:
             }
             for component in self.components
         ]
+
+    def build_network(self, inputs: int, outputs: int) -> nn.Module:
+        """The network for a number of encoded features and of scores.
+
+        Raises:
+            ConfigurationError: if training it takes more memory than there is.
+        """
+        assert self.model is not None, "a network is built only where a model was named"
+        model = self.model
+        refuse_beyond_memory(lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
+        network: nn.Module = model.build(inputs, outputs)
+        return network
+
+    @cached_property
+    def _copies(self) -> int:
+        """How often training holds the parameters; a full-set optimizer's first step would need an objective."""
+        parameter = nn.Parameter(torch.zeros(2, 3))
+        return FULL_SET_COPIES if self.sees_full_set else copies_held(self.trial_optimizer(parameter), parameter)
+
+    @cached_property
+    def monitor(self) -> str | None:
+        """The metric that the scheduler watches, if there is one that does."""
+        if self.scheduler is None or not self.takes_learning_rate:
+            return None
+        scheduler = self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+        return getattr(scheduler, "monitor", None)
 
     def build_loss(self) -> Loss:
         """The loss.
@@ -224,7 +251,7 @@ class Assembly:
         """Build everything once at the smallest size: ranges are checked by the components."""
         if self.model is not None:
             with torch.random.fork_rng(devices=[]):
-                self.model.build(1, 1)
+                self.build_network(1, 1)
         loss = self.build_loss()
         if Need.RESIDUALS in self.optimizer.needs and not offers(loss, "residuals"):
             raise ConfigurationError(

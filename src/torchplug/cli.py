@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import io
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -16,9 +14,10 @@ from typing import Any, NoReturn
 from torchplug import __version__
 from torchplug.component import Family
 from torchplug.description import describe, summarize
-from torchplug.errors import ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError, TorchplugError, TrainingError
 from torchplug.plugins import Plugin
 from torchplug.registry import Registry, registry
+from torchplug.terminal import lost_output, one_line, printable, protect_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,27 +27,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; by default the process's own.
 
     Returns:
-        The exit status: 0, or 2 where the input was refused.
+        The exit status: 0; 2 where the input was refused; 3 where the output could not be written (0 if its reader
+        left).
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # formulas hold letters that not every terminal has
+    protect_streams()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], str] = options.command
     try:
         print(command(options), flush=True)
     except TorchplugError as error:
-        print(f"torchplug: error: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(str(error), error.exit_status)
+    if (trouble := lost_output()) is not None:
+        return _fail(f"the output cannot be written: {trouble.strerror}", TrainingError.exit_status)
     return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"torchplug: error: {one_line(message)}", file=sys.stderr)
+    return status
 
 
 class _Parser(argparse.ArgumentParser):
     """Refuses in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"torchplug: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"torchplug: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +89,7 @@ def _known() -> Registry:
         known = registry()
     for plugin in known.plugins:
         if plugin.status in ("broken", "missing"):
-            print(f"torchplug: warning: {plugin.trouble}", file=sys.stderr)
+            print(f"torchplug: warning: {one_line(str(plugin.trouble))}", file=sys.stderr)
     return known
 
 
@@ -112,7 +115,7 @@ def _describe(options: argparse.Namespace) -> str:
         descriptions = [describe(known, entry) for entry in entries]
     if options.json:
         return _json(descriptions)
-    return "\n\n\n".join(map(_page, descriptions))
+    return printable("\n\n\n".join(map(_page, descriptions)), lines=True)
 
 
 def _plugins(options: argparse.Namespace) -> str:
@@ -175,22 +178,23 @@ def _record(plugin: Plugin) -> dict[str, Any]:
 
 def _provenance(plugin: Plugin) -> str:
     """What became of a plugin, as people read it."""
-    lines = [" ".join(filter(None, (plugin.distribution, plugin.version, plugin.status)))]
+    lines = [" ".join(map(printable, filter(None, (plugin.distribution, plugin.version, plugin.status))))]
     for family in Family:
         names = [component.name for owner, component in plugin.components if owner is family]
         if family.hook in plugin.hooks:
             lines.append(f"    {family.hook}: {', '.join(names) or 'none'}")
     remark = plugin.error or plugin.note or plugin.trouble
-    lines += [f"    {remark}"] if remark else []
+    lines += [f"    {one_line(remark)}"] if remark else []
     return "\n".join(lines)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return printable(json.dumps(value, indent=2, ensure_ascii=False), lines=True)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """Aligned columns: fitted to a terminal, and never cut for a pipe."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         return _terminal_table(header, rows)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

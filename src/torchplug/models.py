@@ -18,6 +18,9 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "identity": nn.Identity,
 }
+_MOST_LAYERS = 1000
+"""Hidden layers of a chain without shortcuts: far more than can be trained."""
+_LARGEST_WIDTH = 2**31 - 1
 _HE = ("relu", "gelu", "silu")
 
 
@@ -62,7 +65,7 @@ class MLP(nn.Module):
     Args:
         inputs: d, the number of encoded features; taken from the data.
         outputs: k, the number of scores; taken from the loss and the target.
-        hidden: widths of the hidden layers, each at least 1; empty: a linear model.
+        hidden: widths of the hidden layers, at most 1000 of them, each at least 1; empty: a linear model.
         activation: a, after each hidden map.
         dropout: probability in [0, 1) that a hidden unit is dropped in training, after the activation.
         batch_norm: whether each hidden map is followed by batch normalization, whose own shift takes
@@ -73,7 +76,7 @@ class MLP(nn.Module):
         features (n, d) → scores (n, k).
 
     Raises:
-        ValueError: if a width is below 1, the activation unknown, or dropout outside [0, 1).
+        ValueError: if there are too many layers, a width is below 1, the activation unknown, or dropout outside [0, 1).
 
     Reference: He et al. (2015), doi:10.1109/ICCV.2015.123; Glorot and Bengio (2010),
     https://proceedings.mlr.press/v9/glorot10a.html.
@@ -91,8 +94,10 @@ class MLP(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden widths must be at least 1, got {list(hidden)}")
+        if len(hidden) > _MOST_LAYERS:
+            raise ValueError(f"hidden must have at most {_MOST_LAYERS} layers, got {len(hidden)}")
+        if any(not 1 <= width <= _LARGEST_WIDTH for width in hidden):
+            raise ValueError(f"hidden widths must be from 1 to {_LARGEST_WIDTH}, got {list(hidden)}")
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         if not 0 <= dropout < 1:

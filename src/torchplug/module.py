@@ -174,8 +174,7 @@ class ComponentModule(lightning.LightningModule):
         return outcome
 
     def _build_network(self, inputs: int, outputs: int) -> None:
-        assert self.assembly.model is not None, "a network is missing only where a model was named"
-        self.network = self.assembly.model.build(inputs, outputs)
+        self.network = self.assembly.build_network(inputs, outputs)
 
     def _built(self) -> nn.Module:
         if self.network is None:

@@ -80,10 +80,13 @@ def check_value(annotation: Any, value: Any) -> Any:
     if value is not None:
         from jsonargparse import ArgumentError, ArgumentParser
 
+        from torchplug.value_types import lenient_values
+
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--value", type=annotation)
         try:
-            return parser.parse_object({"value": value}).value
+            with lenient_values():
+                return parser.parse_object({"value": value}).value
         except ArgumentError:
             pass  # its text spans lines and shows Python's notation of the types
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()

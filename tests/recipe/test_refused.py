@@ -14,6 +14,7 @@ FILES = {
     "empty.yaml": b"",
     "misspelt.yaml": b"model: {optimzer: adam}\n",
     "good.yaml": b"trainer: {max_epochs: 3}\n",
+    "parts.yaml": b"fit: {trainer: {max_epochs: 3}}\n",
     "broken.ckpt": b"no checkpoint",
 }
 TABLE = {
@@ -34,7 +35,6 @@ TABLE = {
     "--model.optimizer adam --model.optimizer.betas 3": "--model.optimizer.betas: expected tuple, got 3",
     "--model.loss mse --model.loss.per_output max": "expected one of 'sum', 'mean', got max",
     "--model.optimizer.lr -1": "lr",
-    "--model.optimizer.lr 1 --model.optimizer sgd": "name the component first",
     "--model.regularizers+=l1 --model.regularizers.coefficient -1": "l1",
     "--model.reduction median": "--model.reduction: expected one of 'mean', 'sum', got median",
     # import paths are none of the configuration's business
@@ -67,8 +67,9 @@ TABLE = {
     "--config list.yaml": "list.yaml holds no settings",
     "--config empty.yaml": "empty.yaml holds no settings",
     "--config misspelt.yaml": "unknown setting model.optimzer; did you mean model.optimizer?",
-    "--config misspelt.yaml fit": "unknown setting model.optimzer; did you mean model.optimizer?",
-    "--config good.yaml fit": "trainer.max_epochs is a setting of a subcommand: give --config after the subcommand",
+    "--config good.yaml fit": "good.yaml holds trainer, which is a setting of a subcommand: give it after",
+    "--config good.yaml fit --print_config": "give it after the subcommand (fit --config FILE)",
+    "fit --config parts.yaml": "parts.yaml holds settings under `fit:`: give it before the subcommand",
     "--config '{model: [}'": "--config: neither a file nor valid YAML",
     "--data '{sorce: iris}'": "unknown setting data.sorce; did you mean data.source?",
     "--model.optimizer '{class_path: adam'": "{class_path: adam is neither a name nor valid YAML",
@@ -93,7 +94,7 @@ TABLE = {
     f"{STOPPING}.monitor val/loss --trainer.callbacks.patience many": "EarlyStopping: expected int, got many",
     f"{STOPPING}.monitor val/loss --trainer.callbacks.mode best": "--trainer: `mode` can be min, max, got best",
     f"{STOPPING}.monitor val/accuracy": "watches val/accuracy, which no epoch logs: watch train/epoch_loss, val/loss,",
-    f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "which no epoch logs: watch train/epoch_loss",
+    f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "since nothing is validated: watch train/epoch_loss",
     # data
     "--data.split [0.9,0.9]": "must add up to 1",
     "--data.source nofile.csv --data.target y": "nofile.csv",

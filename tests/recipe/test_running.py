@@ -173,7 +173,7 @@ def test_a_setup_that_is_refused_leaves_nothing(run, tmp_path):
     status, _, errors = run([*SHORT, "--model.scheduler", "plateau", "--model.scheduler.monitor", "val/nothing"])
     assert status == 2
     assert "val/nothing" in errors
-    assert list((tmp_path / "runs" / "linear_regression").iterdir()) == []
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(("plugins", "summed"), [([], True), (["--trainer.plugins+=AsyncCheckpointIO"], False)])

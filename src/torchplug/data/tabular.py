@@ -296,12 +296,25 @@ class TabularData(LightningDataModule):
         assert self._prediction is not None, "setup comes before the loaders"
         return self._evaluation_loader(self._prediction)
 
-    def _evaluation_loader(self, part: Part) -> Batches:
-        size: int | Literal["full"] = _EVALUATION_ROWS
+    def batches(self, part: Name, world: int = 1) -> int:
+        """How many batches of a part an epoch has on each rank.
+
+        Args:
+            part: one that has been read.
+            world: the number of ranks.
+        """
+        size = self._evaluation_size if part != "train" else "full" if self._request.full_set else self.batch_size
+        rows = self.sizes[part]
+        return min(rows, 1) if size == "full" else -(-rows // (size * world))
+
+    @property
+    def _evaluation_size(self) -> int | Literal["full"]:
         if self.batch_size != "full":
-            size = max(self.batch_size, _EVALUATION_ROWS)
-        elif not self.stream:
-            size = "full"
+            return max(self.batch_size, _EVALUATION_ROWS)
+        return _EVALUATION_ROWS if self.stream else "full"
+
+    def _evaluation_loader(self, part: Part) -> Batches:
+        size = self._evaluation_size
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
 

@@ -14,6 +14,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.recipe.configuration import configurations, read_configuration
 from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
+from torchplug.recipe.paths import refuse_impossible
 from torchplug.tracking.checkpoints import load_checkpoint, newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
@@ -116,6 +117,7 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
         wanted = "best"
     if wanted is None or {"-h", "--help"} & set(arguments):
         return arguments, None
+    refuse_impossible("--ckpt_path", wanted)
     file = resolve_checkpoint(wanted, recipe)
     origin = Origin.of(file, resume=subcommand == "fit")
     if wanted in ("best", "last") and origin.run is not None:

@@ -17,24 +17,35 @@ from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
-from torchplug.recipe import running
+from torchplug.network_memory import naming_lack_of_memory
+from torchplug.recipe import environment, running
+from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
+from torchplug.recipe.checks import refuse_numbers
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
-from torchplug.recipe.messages import one_line
+from torchplug.recipe.configuration import refuse_misplaced
+from torchplug.recipe.messages import one_line as parser_line
+from torchplug.recipe.output import safe_output
 from torchplug.recipe.parser import (
     HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
     addressed,
     build,
-    misplaced,
+    known_settings,
     read,
     subcommand_of,
     with_subcommand,
 )
+from torchplug.recipe.paths import refuse_impossible_paths
+from torchplug.recipe.versions import version_notes
+from torchplug.registry import registry
+from torchplug.terminal import one_line, shortened
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import offering_another
+from torchplug.tracking.choices import chosen
+from torchplug.tracking.settings import Tracking
 
 _GRACE_SECONDS = 3.0
 
@@ -79,7 +90,9 @@ class Command:
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if self.subcommand == "fit":
-            return ComponentModule(**self.specs())
+            module = ComponentModule(**self.specs())
+            refuse_numbers(module, self.settings.trainer.precision)
+            return module
         assert self.origin is not None, "only fit goes without a checkpoint"
         module = ComponentModule(**self.origin.content["hyper_parameters"])
         module.on_load_checkpoint(dict(self.origin.content))
@@ -93,6 +106,8 @@ class Command:
         Returns:
             The exit status: 0, or 130 where training was interrupted and can go on.
         """
+        if self.origin is not None:
+            running.say_notes(version_notes(self.origin.file))
         return running.run(self, module, data)
 
     def specs(self) -> dict[str, Any]:
@@ -122,27 +137,31 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     own = arguments is None
     if own:
         leave_to_the_system()
-    arguments = with_subcommand(sys.argv[1:] if arguments is None else arguments)
+    environment.refuse_launch()
+    arguments = with_subcommand(normalized(sys.argv[1:] if arguments is None else arguments))
+    refuse_misplaced(arguments)
     recipe = Path(script).stem
     arguments, origin = locate(arguments, recipe)
     if own and origin is not None:
         # Lightning starts other ranks with these arguments: a run that ends meanwhile must not
         # give them another checkpoint.
         sys.argv[1:] = arguments
-    if trouble := misplaced(arguments):
-        raise ConfigurationError(trouble)
     if origin is not None:
         settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
     parser = build(Path(script).name, settings, addressed(arguments))
+    environment.refuse_unknown(known_settings(parser), (plugin.distribution for plugin in registry().plugins))
     try:
         config = read(parser, arguments)
     except argparse.ArgumentError as error:
         named = parser.commands.get(subcommand_of(arguments) or "", parser)
-        raise ConfigurationError(one_line(str(error), named.flags)) from error
+        raise ConfigurationError(parser_line(str(error), named.flags)) from error
     subcommand: str = config.subcommand
     command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin)
     if origin is not None:
         _refuse_changes(command)
+    refuse_impossible_paths(command.settings)
+    tracking = command.settings.tracking
+    tracking.project = chosen(Tracking(**tracking.as_dict())).project
     return command
 
 
@@ -187,20 +206,19 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def reporting(arguments: Sequence[str] | None = None) -> int:
-        try:
-            return main(arguments)
-        except TorchplugError as error:
-            if running.first_rank():
-                print(
-                    f"{Path(inspect.getfile(main)).name}: error: {' '.join(str(error).split())}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            elif error.exit_status == 2:
-                # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
-                time.sleep(_GRACE_SECONDS)
-            return error.exit_status
-        except KeyboardInterrupt:
-            return running.INTERRUPTED
+        name = Path(inspect.getfile(main)).name
+        with safe_output(name):
+            try:
+                with naming_lack_of_memory():
+                    return main(arguments)
+            except TorchplugError as error:
+                if running.first_rank():
+                    print(f"{name}: error: {shortened(one_line(str(error)))}", file=sys.stderr, flush=True)
+                elif error.exit_status == 2:
+                    # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
+                    time.sleep(_GRACE_SECONDS)
+                return error.exit_status
+            except KeyboardInterrupt:
+                return running.INTERRUPTED
 
     return reporting

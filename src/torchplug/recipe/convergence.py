@@ -52,7 +52,7 @@ def outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, A
 
 
 def _line(iteration: Iteration) -> str:
-    step, damping = (f"{'–' if value is None else f'{value:.2e}':>9}" for value in (iteration.step, iteration.damping))
+    step, damping = (f"{'-' if value is None else f'{value:.2e}':>9}" for value in (iteration.step, iteration.damping))
     return (
         f"{iteration.number:>9}  {iteration.loss:>16.9e}  {iteration.gradient_norm:>13.3e}  {step}  {damping}  "
         f"{iteration.evaluations:>11}"

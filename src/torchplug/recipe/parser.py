@@ -21,7 +21,10 @@ from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
 from torchplug.execution import Engine, StepsPerCall
 from torchplug.recipe import components
+from torchplug.recipe.bounded_yaml import bounded_yaml
+from torchplug.terminal import printable
 from torchplug.tracking.settings import Tracking
+from torchplug.value_types import lenient_values
 
 SUBCOMMANDS = {
     "fit": "Train on the training part and report on the validation part.",
@@ -49,6 +52,8 @@ _CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
 _OURS = {"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"}
 """Parameters of the Trainer that follow from the run directory and the data module's own sampler."""
 _PARSER_MODE = "torchplug"
+_OF_PREDICT = {"output", "id"}
+"""Settings that only predict has."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class RecipeParser(LightningArgumentParser):
     def format_help(self, *arguments: Any) -> str:
         """The help as text, components by name."""
         text = components.shown(super().format_help(*arguments))
-        return text.replace("[CLASS_PATH_OR_NAME]", "[NAME]").replace("known subclasses:", "known:")
+        text = text.replace("[CLASS_PATH_OR_NAME]", "[NAME]").replace("known subclasses:", "known:")
+        return printable(text, lines=True)
 
 
 def build(program: str, settings: Settings, commands: Sequence[str] = tuple(SUBCOMMANDS)) -> RecipeParser:
@@ -126,6 +132,13 @@ def build(program: str, settings: Settings, commands: Sequence[str] = tuple(SUBC
         parser.commands[name] = _subcommand(name, SUBCOMMANDS[name], settings, common)
         subcommands.add_subcommand(name, parser.commands[name], help=SUBCOMMANDS[name])
     return parser
+
+
+def known_settings(parser: RecipeParser) -> dict[str, set[str]]:
+    """The settings that each subcommand takes, such as `trainer.max_epochs`, whether or not it was built."""
+    actions = [action for command in parser.commands.values() for action in command._actions if action.option_strings]
+    shared = {action.dest for action in actions} - _OF_PREDICT
+    return {name: shared | (_OF_PREDICT if name == "predict" else set()) for name in SUBCOMMANDS}
 
 
 def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str, Any]) -> RecipeParser:
@@ -203,14 +216,15 @@ def read(parser: RecipeParser, arguments: Sequence[str]) -> jsonargparse.Namespa
     Raises:
         argparse.ArgumentError: for anything that is refused.
     """
-    with _fresh_parameters(), _hidden_environment():
+    with _fresh_parameters(), _hidden_environment(), bounded_yaml(), lenient_values(none_is_null=True):
         return parser.parse_args([components.hidden(argument) for argument in arguments])
 
 
 def load_yaml(text: str) -> Any:
     """A configuration's content, components in the form that the parser takes."""
     loader: Callable[[str], Any] = jsonargparse.get_loader("yaml")
-    return loader(components.hidden(text))
+    with bounded_yaml():
+        return loader(components.hidden(text))
 
 
 @contextmanager
@@ -256,11 +270,17 @@ def with_subcommand(arguments: Sequence[str]) -> list[str]:
 
 def subcommand_of(arguments: Sequence[str]) -> str | None:
     """The word where the subcommand stands; as with LightningCLI, only `--config` may come before it."""
+    position = position_of_subcommand(arguments)
+    following = arguments[position] if position < len(arguments) else "-"
+    return None if following.startswith("-") else following
+
+
+def position_of_subcommand(arguments: Sequence[str]) -> int:
+    """Where the subcommand stands, behind `--config` flags; the number of arguments if there is none."""
     position = 0
     while position < len(arguments) and re.match(r"(-c|--config)(=|$)", arguments[position]):
         position += 1 if "=" in arguments[position] else 2
-    following = arguments[position] if position < len(arguments) else "-"
-    return None if following.startswith("-") else following
+    return position
 
 
 def addressed(arguments: Sequence[str]) -> Sequence[str]:
@@ -270,14 +290,3 @@ def addressed(arguments: Sequence[str]) -> Sequence[str]:
     """
     alone = arguments[0] in SUBCOMMANDS and f"{ENVIRONMENT_PREFIX}_CONFIG" not in os.environ
     return arguments[:1] if alone else list(SUBCOMMANDS)
-
-
-def misplaced(arguments: Sequence[str]) -> str | None:
-    """A flag that sets a component's parameter before another flag names the component, if any."""
-    flags = [match[0] for argument in arguments if (match := re.match(r"--model\.[\w.]+", argument))]
-    for position, flag in enumerate(flags):
-        later = flags[position + 1 :]
-        owner = next((name for name in later if flag.startswith(f"{name}.") and name not in flags[:position]), None)
-        if owner is not None and owner != "--model.regularizers":
-            return f"{flag} stands before {owner}, which resets it: name the component first"
-    return None

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jsonargparse
 import lightning
@@ -27,16 +27,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, TorchplugError, WriteError
 from torchplug.execution.ending import trainer_outcome
-from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
+from torchplug.recipe.checks import refuse_combination, refuse_evaluation, validates
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
+from torchplug.recipe.last_good import what_is_left
 from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.remaining import refuse_nothing_left
 from torchplug.recipe.restoring import refusing_what_cannot_be_restored
-from torchplug.recipe.trainer import build_trainer, refuse_unlogged
+from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
 from torchplug.tables import describe, read
+from torchplug.terminal import PrintableFormatter, one_line, print_warnings_in_one_line, printable
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.directory import RunDirectory
@@ -76,7 +78,7 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     _quieten()
     _seed(command.settings.seed_everything)
     if command.origin is not None and command.origin.note is not None:
-        _say_notes([command.origin.note])
+        say_notes([command.origin.note])
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
@@ -108,9 +110,10 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if first_rank():  # what took long, such as compiling
         own, handler = logging.getLogger("torchplug"), logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("note: %(message)s"))
+        handler.setFormatter(PrintableFormatter("note: %(message)s"))
         own.setLevel(logging.INFO)
         own.handlers = [handler]
+    print_warnings_in_one_line()
     for message in (
         ".*LeafSpec.*is deprecated",  # Lightning's own use of torch
         "The number of training batches",  # rows are written by the step count, across epochs
@@ -128,13 +131,13 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
-    refuse_unlogged(trainer, epoch_metrics(module.loss.kind, validated=bool(data.sizes["validation"])))
+    refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
     with directory.locked():
         wandb = _record(command, module, data, directory)
         _attach(trainer, module, data, directory, wandb)
-        _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+        say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
         try:
             _train(trainer, module, data, file, wandb)
         except SystemExit:
@@ -146,6 +149,8 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         except TorchplugError as error:
             if error.exit_status == 2 and fresh and first_rank():
                 shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
+            elif error.exit_status == STALLED:
+                error.args = (f"{error}; {what_is_left(directory)}",)
             raise
         if first_rank():
             _write_end(trainer, module, directory)
@@ -160,7 +165,7 @@ def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: R
     reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
     directory.write_outcome({**outcome_record(outcome, module.iteration), **reached})
     if module.outcome is not None:
-        print(describe_outcome(module))
+        print(one_line(describe_outcome(module)))
     print_summary(trainer.callback_metrics, directory)
 
 
@@ -176,17 +181,17 @@ def _train(
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
 
-def _say_notes(notes: Sequence[str]) -> None:
+def say_notes(notes: Sequence[str]) -> None:
     """What was noticed in the table, such as rows that were left out, and in the components."""
     if first_rank():
         for note in notes:
-            print(f"note: {note}", flush=True)
+            print(f"note: {one_line(note)}", flush=True)
 
 
 def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
     if directory.last.is_file():
         script, last = _short(Path(command.script)), _short(directory.last)
-        print(f"interrupted; go on with: python {script} fit --ckpt_path {last}")
+        print(f"interrupted; go on with: python {printable(script)} fit --ckpt_path {printable(last)}")
     else:
         print("interrupted before the first epoch ended: there is no checkpoint to go on from")
 
@@ -204,17 +209,18 @@ def _test(command: Command, module: ComponentModule, data: TabularData) -> int:
     return _evaluate(command, module, data, "test")
 
 
-def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: str) -> int:
+def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: Literal["validation", "test"]) -> int:
     assert command.origin is not None
     data.prepare(module.data_request())
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
     module.adopt(data)
     trainer = build_trainer(command.parser, command.settings)
+    refuse_evaluation(trainer, data, part)
     run = command.origin.run
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
-    _say_notes(data.notes)
+    say_notes(data.notes)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
@@ -223,7 +229,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     if first_rank():
         print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
     if figures is not None and figures.trouble is not None:
-        _say_notes([f"these figures are not recorded: {figures.trouble}"])
+        say_notes([f"these figures are not recorded: {figures.trouble}"])
     return 0
 
 
@@ -248,7 +254,7 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
             raise ConfigurationError(f"--id {column}: the output has columns {', '.join(taken)}; repeat another one")
         names = names.with_columns(frame[column])
     _write_table(polars.concat([names, table], how="horizontal"), output)
-    print(f"{frame.height} predictions: {output}")
+    print(f"{frame.height} predictions: {printable(str(output))}")
     return 0
 
 
@@ -279,7 +285,7 @@ def _attach(
     """Give the trainer its loggers and callbacks."""
     jsonl = JsonlLogger(directory)
     trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
-    checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
+    checkpoints = checkpoint_callbacks(directory, "val/loss" if validates(trainer, data) else None)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
     trainer.callbacks.extend([RowPosition(jsonl, wandb), *table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
 
@@ -325,7 +331,7 @@ def _record_opening(command: Command, data: TabularData) -> None:
     try:
         append_line(record, json.dumps(row) + "\n")
     except WriteError as error:
-        _say_notes([f"that the test part is opened is not recorded: {error}"])
+        say_notes([f"that the test part is opened is not recorded: {error}"])
 
 
 def _check_resumable(module: ComponentModule, origin: Origin, trainer: jsonargparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonargparse
@@ -12,7 +12,7 @@ import lightning
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
@@ -25,6 +25,12 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_steps": (lambda value: value >= 1 or value == -1, f"{_AT_LEAST_ONE}, or -1 for no limit"),
     "accumulate_grad_batches": (lambda value: value >= 1, _AT_LEAST_ONE),
     "check_val_every_n_epoch": (lambda value: value >= 1, _AT_LEAST_ONE),
+    "min_epochs": (lambda value: value >= 0, "a whole number of at least 0"),
+    "min_steps": (lambda value: value >= 0, "a whole number of at least 0"),
+    "val_check_interval": (
+        lambda value: not isinstance(value, int | float) or value > 0,
+        "above 0: a number of batches, or a share of an epoch up to 1.0",
+    ),
     "log_every_n_steps": (lambda value: value >= 0, "a whole number of at least 0"),
     "gradient_clip_val": (lambda value: value >= 0, "a number of at least 0"),
     "limit_train_batches": (lambda value: value > 0, "above 0: a number of batches, or a share up to 1.0"),
@@ -67,33 +73,13 @@ def build_trainer(
     chosen["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
         trainer = lightning.Trainer(**chosen)
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing else was asked for
         trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
+    _refuse_no_time(trainer)
     return trainer
-
-
-def refuse_unlogged(trainer: lightning.Trainer, logged: Iterable[str]) -> None:
-    """Refuse a callback that would find its metric missing when the first epoch ends.
-
-    Args:
-        trainer: with its callbacks.
-        logged: the metrics that each epoch logs.
-
-    Raises:
-        ConfigurationError: naming the callback, its metric and those that there are.
-    """
-    known = list(logged)
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in known:
-            raise ConfigurationError(
-                f"--trainer.callbacks: {type(callback).__name__} watches {monitor}, which no epoch logs: "
-                f"watch {', '.join(known)}"
-            )
 
 
 def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
@@ -101,6 +87,10 @@ def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
         value = settings.get(name)
         if value is not None and not works(value):
             raise ConfigurationError(f"--trainer.{name} must be {range_}, not {value}")
+    for unit in ("epochs", "steps"):
+        least, most = settings.get(f"min_{unit}"), settings.get(f"max_{unit}")
+        if least is not None and most is not None and 0 <= most < least:
+            raise ConfigurationError(f"--trainer.min_{unit} {least} is above --trainer.max_{unit} {most}")
 
 
 def _instantiated(parser: RecipeParser, settings: jsonargparse.Namespace) -> dict[str, Any]:
@@ -112,6 +102,13 @@ def _instantiated(parser: RecipeParser, settings: jsonargparse.Namespace) -> dic
         while isinstance(cause.__cause__, Exception):  # the parser wraps what the class itself said
             cause = cause.__cause__
         raise ConfigurationError(f"--trainer: {' '.join(str(cause).split())}") from error
+
+
+def _refuse_no_time(trainer: lightning.Trainer) -> None:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    limits = [callback._duration for callback in callbacks if isinstance(callback, Timer)]
+    if any(limit is not None and limit <= 0 for limit in limits):
+        raise ConfigurationError("--trainer.max_time leaves no time to train: give more than 00:00:00:00")
 
 
 def _refuse_crowding(trainer: lightning.Trainer) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Mode = Literal["auto", "online", "offline", "disabled"]
+
 
 @dataclass
 class Tracking:
@@ -16,8 +18,8 @@ class Tracking:
 
     Args:
         mode: online; offline (a folder in the run directory, to be sent with `wandb sync`); disabled; or auto: what
-            WANDB_MODE says, else online where wandb is logged in, else offline.
-        project: the W&B project.
+            WANDB_DISABLED or WANDB_MODE says, else online where wandb is logged in, else offline.
+        project: the W&B project; null: that of WANDB_PROJECT, else torchplug.
         group: shown together in W&B: runs that belong to one study.
         tags: labels of the run.
         name: the run's name; W&B invents one by default.
@@ -26,8 +28,8 @@ class Tracking:
         log_checkpoint: send the best checkpoint as an artifact when the run ends.
     """
 
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "torchplug"
+    mode: Mode = "auto"
+    project: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     name: str | None = None

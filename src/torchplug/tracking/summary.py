@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from torchplug.terminal import printable
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import plain_values
 
@@ -54,6 +55,6 @@ def print_summary(metrics: Mapping[str, Any], directory: RunDirectory, console: 
         # A file is no 80 columns wide: what is cut there cannot be read by scrolling.
         console.width = 1000
     if metrics:  # a finished run that is resumed measures nothing
-        console.print(summary_table(metrics, title=directory.recipe))
+        console.print(summary_table(metrics, title=printable(directory.recipe)))
     path = os.path.relpath(directory.path)
-    console.print(f"run: {path}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"run: {printable(path)}", soft_wrap=True, highlight=False, markup=False)

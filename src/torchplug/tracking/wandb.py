@@ -16,6 +16,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from torchplug.terminal import printable
+from torchplug.tracking.choices import chosen, chosen_mode, spell_for_wandb
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.jsonl import plain_values
@@ -63,7 +65,8 @@ def wandb_logger(
         provenance: logged in W&B's config under its own key, `provenance`.
         resumed: whether the run continues one that may have been tracked.
     """
-    if tracking.mode == "disabled" or (tracking.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled"):
+    tracking = chosen(tracking)
+    if tracking.mode == "disabled":
         return None
     return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)}, resumed)
 
@@ -188,7 +191,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 _end_service()
         else:
             if run.offline:
-                print(f"wandb: offline; send this run with: wandb sync {folder}", flush=True)
+                print(f"wandb: offline; send this run with: wandb sync {printable(folder)}", flush=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
@@ -200,6 +203,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _begin(self) -> Run | None:
         # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        spell_for_wandb()
         try:
             import wandb
 
@@ -222,10 +226,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _may_be_online(self) -> bool:
         import wandb
 
-        mode: str = self._tracking.mode
-        if mode == "auto":
-            mode = os.environ.get("WANDB_MODE", mode)
-        if mode in ("offline", "dryrun"):
+        mode = chosen_mode(self._tracking.mode)
+        if mode == "offline":
             return False
         try:
             # Without this, wandb.login obeys a WANDB_MODE that our own setting overrules.

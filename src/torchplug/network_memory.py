@@ -1,0 +1,106 @@
+"""How much memory a network takes to train, found out before it is allocated."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torchplug.errors import ConfigurationError, TrainingError
+
+_GIB = 2**30
+FULL_SET_COPIES = 4
+"""How often a full-set optimizer holds the parameters at the least: values, gradient, step and trial point."""
+
+
+def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies: int) -> None:
+    """Count a network's parameters without allocating them, and refuse more than fit into memory.
+
+    A network that cannot be built without memory, such as one that computes with its weights, is not counted.
+
+    Args:
+        build: builds the network.
+        optimizer: the optimizer's name, for the message.
+        copies: how often training holds the parameters' size: values, gradients, optimizer state.
+
+    Raises:
+        ConfigurationError: saying how much memory training would take, and how much there is.
+    """
+    try:
+        with torch.device("meta"):
+            network = build()
+    except (NotImplementedError, RuntimeError) as error:
+        if "overflow" in str(error):
+            raise ConfigurationError(
+                "the network's layers have more numbers than can be counted: choose smaller layers"
+            ) from error
+        return
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    needed = copies * sum(parameter.nbytes for parameter in network.parameters())
+    there = available_memory()
+    if there is not None and needed > there:
+        raise ConfigurationError(
+            f"the network has {numbers:.3g} parameters, which with gradients and the state of {optimizer} take "
+            f"{needed / _GIB:.3g} GiB of memory, and {there / _GIB:.3g} GiB are available: choose smaller layers"
+        )
+
+
+def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
+    """How many tensors of a parameter's size an optimizer's first step leaves behind, and those that training adds.
+
+    Args:
+        optimizer: over that parameter alone; it makes a step.
+        parameter: of a size that no counter has.
+    """
+    parameter.grad = torch.zeros_like(parameter)
+    # An optimizer that wants a closure, or numbers beyond its precision, says so elsewhere: its state stays uncounted.
+    with contextlib.suppress(Exception):
+        optimizer.step()
+    state = optimizer.state.get(parameter, {}).values()
+    # values, gradient, and the copy by which an update that is not finite is taken back
+    return 3 + sum(isinstance(value, torch.Tensor) and value.shape == parameter.shape for value in state)
+
+
+@contextmanager
+def naming_lack_of_memory() -> Iterator[None]:
+    """Turn an allocator's error into one that says how much was asked for, and how much there is.
+
+    Raises:
+        TrainingError: for a lack of memory, of the machine or of a GPU; other errors pass through.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
+            raise
+        asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", text)
+        wanted = f" for {asked[1]}" if asked else ""
+        there = available_memory()
+        left = "" if there is None or "CUDA" in text else f", and {there / _GIB:.3g} GiB are available"
+        raise TrainingError(f"there is not enough memory{wanted}{left}: choose smaller sizes or batches") from error
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process can still allocate, swap and control groups included; None if unknown."""
+    bounds = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
+        bounds.append(sizes["MemAvailable"] + sizes["SwapFree"])
+    for limit, used in _CONTROL_GROUPS:
+        with contextlib.suppress(OSError, ValueError):  # no such group, or `max` for no limit
+            bounds.append(int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")))
+    return min(bounds, default=None)
+
+
+_CONTROL_GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)

@@ -1,0 +1,129 @@
+"""YAML of bounded cost: limits of size, depth and aliases are checked before anything is built."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import _loaders_dumpers as loaders
+from jsonargparse import _paths as paths
+
+from torchplug.errors import ConfigurationError
+
+LARGEST = 4 * 2**20
+"""Bytes of a configuration: room for as many values as are allowed."""
+
+MOST_VALUES = 100_000
+"""Values, counting those behind an alias each time that it stands."""
+
+DEEPEST = 100
+"""Levels of nesting; Python's own stack would end at a few hundred."""
+
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class UnboundedError(ConfigurationError):
+    """YAML that exceeds a limit."""
+
+
+def refuse_unbounded(text: str) -> None:
+    """Check the limits in one pass over the text, building nothing.
+
+    Raises:
+        UnboundedError: if it exceeds a limit.
+        yaml.YAMLError: if it is no YAML.
+    """
+    if len(text) > LARGEST:
+        raise UnboundedError(f"YAML of {len(text)} characters: the limit is {LARGEST}")
+    values = 0
+    sizes: dict[str, tuple[int, int]] = {}  # of each anchored node: values, levels
+    nested: list[list[Any]] = []  # of each node that is open: anchor, values before it, levels below it
+    for event in yaml.parse(text, Loader=_PARSER):
+        levels = 0
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _, _ in nested):
+                raise UnboundedError(f"YAML whose alias *{event.anchor} contains itself: write the value out")
+            size, levels = sizes.get(event.anchor, (1, 0))
+            values += size
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+            if event.anchor:
+                sizes[event.anchor] = 1, 0
+        elif isinstance(event, yaml.CollectionStartEvent):
+            nested.append([event.anchor, values, 0])
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before, below = nested.pop()
+            levels = below + 1
+            if anchor:
+                sizes[anchor] = values - before, levels
+        if nested:
+            nested[-1][2] = max(nested[-1][2], levels)
+        if len(nested) + levels > DEEPEST:
+            raise UnboundedError(f"YAML nested more than {DEEPEST} levels deep")
+        if values > MOST_VALUES:
+            raise UnboundedError(f"YAML of more than {MOST_VALUES} values, those behind aliases included")
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigurationError: if it is no regular file, too large, or not text in UTF-8.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{path} is no configuration: it is not a regular file")
+        if status.st_size > LARGEST:
+            raise ConfigurationError(
+                f"{path} is no configuration: it has {status.st_size} bytes, and the limit is {LARGEST}"
+            )
+        with open(path, encoding="utf-8") as file:
+            return file.read(LARGEST + 1)  # files of /proc have no size
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is no configuration: it is not text in UTF-8") from error
+    except ValueError as error:  # a null character
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def bounded_yaml() -> Iterator[None]:
+    """Apply the limits to all that jsonargparse reads by itself: files, arguments and environment variables."""
+    loader, read = loaders.yaml_default_loader, paths.Path.read_text
+    loaders.yaml_default_loader = _bounded(loaders.get_yaml_default_loader())  # type: ignore[no-untyped-call]
+
+    def bounded_read(self: Any) -> str:
+        return read(self) if getattr(self, "_std_io", False) else read_text(self._absolute)
+
+    paths.Path.read_text = bounded_read  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        loaders.yaml_default_loader = loader
+        paths.Path.read_text = read  # type: ignore[method-assign]
+
+
+def _bounded(base: Any) -> Any:
+    class Bounded(base):  # type: ignore[misc]
+        """jsonargparse's loader, checking the limits first."""
+
+        def __init__(self, stream: Any) -> None:
+            refuse_unbounded(stream)
+            super().__init__(stream)
+
+        def get_single_data(self) -> Any:
+            """Return the content; what Python cannot convert, such as a number of 5,000 digits, is no valid YAML."""
+            try:
+                return super().get_single_data()
+            except (ValueError, OverflowError) as error:
+                raise yaml.YAMLError(str(error)) from error
+
+    return Bounded

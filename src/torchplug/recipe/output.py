@@ -1,0 +1,32 @@
+"""Output that cannot be written does not end a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torchplug.errors import TrainingError
+from torchplug.terminal import lost_output, protect_streams
+
+
+@contextmanager
+def safe_output(name: str) -> Iterator[None]:
+    """Protect the standard streams for the rest of the process, and warn at the end if lines were lost.
+
+    A run's exit status stays what it is: its files have everything. `--help` and `--print_config` have nothing but
+    their output, and end with status 3 when a full disk has taken it.
+
+    Args:
+        name: the recipe's, for the warning.
+    """
+    protect_streams()
+    try:
+        yield
+    except SystemExit as stop:
+        if lost_output() is not None and not stop.code:
+            raise SystemExit(TrainingError.exit_status) from stop
+        raise
+    finally:
+        if (trouble := lost_output()) is not None:
+            print(f"{name}: warning: part of the output is lost: {trouble.strerror}", file=sys.stderr, flush=True)
