@@ -38,7 +38,7 @@ def _two_checkpoints(folder):
 @pytest.mark.parametrize("left", selected([2000, 0, 6000, 12000, 20000], 1))
 def test_a_disk_that_gets_full(run, disk, monkeypatch, form, left):
     process = start(disk, "linear_regression", *ENDLESS, *FORMS[form])
-    assert wait_for(process, lambda: _two_checkpoints(disk))
+    assert wait_for(process, lambda: _two_checkpoints(disk)), finish(process, timeout=1)
     filling = fill(disk, left)
     status, _, errors = finish(process)
     (directory,) = run_directories(disk, "linear_regression")
@@ -86,7 +86,7 @@ def test_a_checkpoints_folder_that_cannot_be_written(run, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_checkpoints_folder_that_gets_read_only(tmp_path, form):
     process = start(tmp_path, "linear_regression", *ENDLESS, *FORMS[form])
-    assert wait_for(process, lambda: _two_checkpoints(tmp_path))
+    assert wait_for(process, lambda: _two_checkpoints(tmp_path)), finish(process, timeout=1)
     (directory,) = run_directories(tmp_path, "linear_regression")
     try:
         with read_only(directory / "checkpoints"):
