@@ -9,11 +9,11 @@ import scipy.optimize
 import torch
 from analytic_objective import AnalyticObjective, minimize
 from classic_problems import START, beale, network, quadratic, rosenbrock, squares
+from curve_problems import Curve, Table
 from nist_data import FOLDER, digits
 from torch import nn
 
 from torchplug import Objective
-from torchplug.batch import Rows
 from torchplug.builtin.losses import MSE
 from torchplug_second_order import optimizers
 from torchplug_second_order.optimizers import (
@@ -159,27 +159,6 @@ def test_no_step_ever_raises_the_loss(name):
 
 
 # ------------------------------------------------------------------ NIST's nonlinear problems
-
-
-class Curve(nn.Module):
-    """A function of one input with p parameters, as a network."""
-
-    def __init__(self, function, start):
-        super().__init__()
-        self.function = function
-        self.b = nn.Parameter(torch.from_numpy(start))
-
-    def forward(self, x):
-        return self.function(self.b, x[:, :1])
-
-
-class Table:
-    def __init__(self, x, y):
-        self.rows = Rows(x, y, torch.ones(len(x), dtype=torch.float64))
-        self.samples = len(x)
-
-    def read(self, start, stop):
-        return Rows(*(part[start:stop] for part in self.rows))
 
 
 CURVES = {

@@ -94,4 +94,5 @@ def test_fixed_steps_have_none(data):
     objective = linear(data, BCE(), [L2(1e-3)])
     hessians = counted(objective)
     optimizer = train(newton, objective, search="fixed")
-    assert len(hessians) == optimizer.iteration.number
+    # and one to find that the model expects nothing more
+    assert len(hessians) == optimizer.iteration.number + 1

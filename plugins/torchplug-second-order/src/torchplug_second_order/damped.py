@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, final
 
 import torch
@@ -19,9 +20,11 @@ from torch import Tensor
 from torchplug import Objective
 from torchplug_second_order.ranges import one_of, positive
 from torchplug_second_order.sizes import refuse_memory, refuse_time
-from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
+from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point, negligible_decrease
 
 _MATRIX_FREE = "newton with linear_solver cg, or lbfgs"
+_SLIGHT = (1e-15, 1e-13, 1e-11, 1e-9, 1e-7)
+"""Dampings relative to diag JᵀJ, tried in this order."""
 _COPIES = 4
 """Arrays of its size that work on a matrix takes: the matrix, a block of it, its sum and its factor."""
 
@@ -136,6 +139,17 @@ def refuse_system(objective: Objective, memory_limit: float, passes: float = 2) 
     refuse_time(operations, objective.point.device, f"{what} over {objective.samples:,} rows", _MATRIX_FREE)
 
 
+def steepest_column(half_gradient: Tensor, squares: Tensor) -> float:
+    """The largest |Jⱼᵀr| / ‖Jⱼ‖, columns of zeros left out.
+
+    Args:
+        half_gradient: Jᵀr (p,).
+        squares: ‖Jⱼ‖² (p,).
+    """
+    norms = torch.where(squares > 0.0, squares, torch.ones_like(squares)).sqrt()
+    return float((half_gradient / norms).abs().max())
+
+
 @final
 @dataclass(frozen=True)
 class Damped(Path):
@@ -145,18 +159,28 @@ class Damped(Path):
         system: solves for Δ.
         scale: D (p,).
         unit: the μ with which damping and curvature are of one size.
-        expected: Σ (Jᵀr)ⱼ² / (JᵀJ)ⱼⱼ.
     """
 
     system: System
     scale: Tensor
     unit: float
-    expected: float
 
-    @property
+    @cached_property
     def promise(self) -> float:
-        """What could be gained if the parameters did not interact."""
-        return self.expected
+        """The decrease of ‖r + JΔ‖² over the full step: ‖Pr‖², P the projection onto the columns of J."""
+        return float(-(self.full_step @ self.system.half_gradient))
+
+    @cached_property
+    def full_step(self) -> Tensor:
+        """Δ (p,) with the least damping that lets JᵀJ be factorized."""
+        diagonal = self.system.diagonal
+        damping = torch.where(diagonal > 0.0, diagonal, torch.ones_like(diagonal))
+        step = torch.full_like(damping, math.nan)
+        for share in _SLIGHT:
+            step = self.system.solve(share * damping)
+            if bool(step.isfinite().all()):
+                break
+        return step
 
     def at(self, damping: float) -> Tensor:
         """Δ(μ) (p,), NaN where it does not exist."""
@@ -183,6 +207,8 @@ class DampedGaussNewton(Descent[Damped]):
     (1978), doi:10.1007/BFb0067700.
     """
 
+    ends_by_promise = False
+
     def __init__(self, scaling: Literal["identity", "diagonal"], memory_limit: float = 4.0) -> None:
         one_of("identity", "diagonal", scaling=scaling)
         positive(memory_limit=memory_limit)
@@ -200,17 +226,32 @@ class DampedGaussNewton(Descent[Damped]):
         else:
             objective.gram()
 
+    def point(self, objective: Objective) -> Point:
+        """F and ∇F, and the largest |Jⱼᵀr| / ‖Jⱼ‖ in place of ‖∇F‖∞: in units of √F."""
+        system = self._system(objective)
+        return Point.of(objective)._replace(steepest=steepest_column(system.half_gradient, system.diagonal))
+
+    def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
+        """Whether ‖Pr‖² ≤ tolerance² · F + (8ε)² F₀; no less than any (Jⱼᵀr)²/‖Jⱼ‖², which cost nothing."""
+        negligible = negligible_decrease(tolerance, here.value, initial)
+        if here.steepest**2 > negligible:
+            return False
+        return Damped(self._system(objective), here.gradient, 1.0).promise <= negligible
+
     def path(self, here: Point, objective: Objective, memory: Memory) -> Damped | Failure:
         """The curve of damped steps."""
-        system = DualSystem.of(objective) if has_fewer_rows(objective) else PrimalSystem(*objective.gram())
+        system = self._system(objective)
         # a column of zeros, as of a dead unit, has nothing to damp and must not be divided by
         own = torch.where(system.diagonal > 0.0, system.diagonal, torch.ones_like(system.diagonal))
-        expected = float(torch.sum(system.half_gradient**2 / own))
         if self.scaling == "identity":
-            return Damped(system, torch.ones_like(own), float(own.max()), expected)
+            return Damped(system, torch.ones_like(own), float(own.max()))
         scale = torch.maximum(own, memory["scale"]) if "scale" in memory else own
         memory["scale"] = scale
-        return Damped(system, scale, 1.0, expected)
+        return Damped(system, scale, 1.0)
+
+    @staticmethod
+    def _system(objective: Objective) -> System:
+        return DualSystem.of(objective) if has_fewer_rows(objective) else PrimalSystem(*objective.gram())
 
     def forget(self, memory: Memory) -> bool:
         """Drop damping and scale; raised as far as they go, they are no reason for another try."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torchplug import Objective
-from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system
+from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system, steepest_column
 from torchplug_second_order.linear_solvers import EPSILON, minimum_norm, shifted_cholesky, truncated_cg
 from torchplug_second_order.ranges import one_of, positive
 from torchplug_second_order.sizes import refuse_memory, refuse_time, seconds
@@ -46,6 +46,11 @@ class Line(Path):
     def promise(self) -> float:
         """What a parabola with its minimum at the first α would give."""
         return -0.5 * self.first * self.slope
+
+    @property
+    def full_step(self) -> Tensor:
+        """The displacement at the first α."""
+        return self.first * self.direction
 
 
 def descending(direction: Tensor, here: Point, objective: Objective, remedy: str, first: float = 1.0) -> Line | Failure:
@@ -233,6 +238,17 @@ class GaussNewton(Descent[Line]):
             objective.factor()
         else:
             objective.gram()
+
+    def point(self, objective: Objective) -> Point:
+        """F and ∇F, and the largest |Jⱼᵀr| / ‖Jⱼ‖ in place of ‖∇F‖∞: in units of √F."""
+        here = Point.of(objective)
+        if has_fewer_rows(objective):
+            squares = DualSystem.of(objective).diagonal
+        elif self.linear_solver == "qr":
+            squares = objective.factor()[:-1, :-1].square().sum(dim=0)
+        else:
+            squares = objective.gram()[0].diagonal()
+        return here._replace(steepest=steepest_column(0.5 * here.gradient, squares))
 
     def path(self, here: Point, objective: Objective, memory: Memory) -> Line | Failure:
         """The line along Gauss and Newton's direction."""

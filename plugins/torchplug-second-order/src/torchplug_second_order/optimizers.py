@@ -18,7 +18,7 @@ from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
 from torchplug_second_order.ranges import one_of
 from torchplug_second_order.reuse import ReusedNewton
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
-from torchplug_second_order.solver import Descent, Search, Solver, Stopping
+from torchplug_second_order.solver import Descent, Point, Search, Solver, Stopping
 from torchplug_second_order.warm_start import WarmStart
 
 
@@ -38,8 +38,8 @@ def line_search(
     Args:
         params: what to optimize; given by the core.
         search: `armijo` backtracks until F has decreased enough; `strong_wolfe` also wants most of the slope gone.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B⁻¹ = αI; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         direction: in Python, the objective ↦ another direction d (p,) of descent; α then multiplies d.
@@ -84,8 +84,8 @@ def newton(
         search: `armijo` and `strong_wolfe` begin at α = 1; `fixed` always takes α = lr.
         linear_solver: `cholesky` forms ∇²F; `cg` needs no more than a few vectors; `auto`: whichever is likely faster.
         lr: α > 0 of `fixed`; None: 1.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B = ∇²F + τI; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, beyond which `cholesky` is refused and `auto` takes `cg`.
@@ -126,8 +126,8 @@ def bfgs(
     Args:
         params: what to optimize; given by the core.
         search: `strong_wolfe` makes sure that yᵀs > 0; after `armijo` a pair without that is skipped.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B⁻¹ = H; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, for the p² numbers of H.
@@ -158,8 +158,8 @@ def lbfgs(
         params: what to optimize; given by the core.
         search: `strong_wolfe` makes sure that yᵀs > 0; after `armijo` a pair without that is skipped.
         history_size: m ≥ 1, the pairs that are kept.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B⁻¹ = H; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
 
@@ -192,8 +192,8 @@ def gauss_newton(
         search: begins at α = 1, and shortens the step where F does not decrease enough.
         linear_solver: `qr` factorizes J itself, and takes the solution of least norm where J's rank is deficient;
             `cholesky` takes JᵀJ, which is faster, has half the digits and stalls where it is singular.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ‖Pr‖ ≤ gradient_tolerance · ‖r‖, Pr = r's part in J's range; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, for JᵀJ, or J where that is smaller.
@@ -204,7 +204,8 @@ def gauss_newton(
     Reference: Nocedal and Wright (2006), Numerical Optimization, section 10.3.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, GaussNewton(linear_solver, memory_limit), _search(search, with_gradient=False), stopping)
+    descent = GaussNewton(linear_solver, memory_limit)
+    return Solver(params, descent, _search(search, point=descent.point), stopping)
 
 
 def levenberg(
@@ -225,8 +226,8 @@ def levenberg(
     Args:
         params: what to optimize; given by the core.
         damping: > 0, the first μ relative to the largest element of diag JᵀJ.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ‖Pr‖ ≤ gradient_tolerance · ‖r‖, Pr = r's part in J's range; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, for JᵀJ, or J where that is smaller.
@@ -237,7 +238,8 @@ def levenberg(
     Reference: Levenberg (1944), doi:10.1090/qam/10666; μ: Nielsen (1999), IMM-REP-1999-05.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, DampedGaussNewton("identity", memory_limit), GainRatio(damping), stopping)
+    descent = DampedGaussNewton("identity", memory_limit)
+    return Solver(params, descent, GainRatio(damping, descent.point), stopping)
 
 
 def levenberg_marquardt(
@@ -258,8 +260,8 @@ def levenberg_marquardt(
     Args:
         params: what to optimize; given by the core.
         damping: > 0, the first μ.
-        gradient_tolerance: ≥ 0; stop at ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|), F₀ the first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        gradient_tolerance: ≥ 0; stop at ‖Pr‖ ≤ gradient_tolerance · ‖r‖, Pr = r's part in J's range; see `Stopping`.
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: in GiB, for JᵀJ, or J where that is smaller.
@@ -273,14 +275,17 @@ def levenberg_marquardt(
     which on small networks needed up to four times as many steps.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, DampedGaussNewton("diagonal", memory_limit), GainRatio(damping), stopping)
+    descent = DampedGaussNewton("diagonal", memory_limit)
+    return Solver(params, descent, GainRatio(damping, descent.point), stopping)
 
 
 def _search(
-    name: Literal["armijo", "strong_wolfe"], curvature: float = 0.9, with_gradient: bool = True
+    name: Literal["armijo", "strong_wolfe"],
+    curvature: float = 0.9,
+    point: Callable[[Objective], Point] | None = None,
 ) -> Search[Line]:
-    """A search by its name; `with_gradient` takes ∇F from a trial's own pass, as most trials are accepted."""
+    """A search by its name; without `point` a trial's pass gives ∇F as well, as most trials are accepted."""
     one_of("armijo", "strong_wolfe", search=name)
     if name == "strong_wolfe":
         return StrongWolfe(curvature=curvature)
-    return Armijo(value=(lambda objective: objective.evaluate()[0]) if with_gradient else None)
+    return Armijo(value=(lambda objective: objective.evaluate()[0]) if point is None else None, point=point)

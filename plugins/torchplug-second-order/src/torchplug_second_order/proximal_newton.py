@@ -92,6 +92,8 @@ class ProximalDescent(Descent[Line]):
     Reference: Lee, Sun and Saunders (2014), doi:10.1137/130921428.
     """
 
+    ends_by_promise = False
+
     def __init__(self, penalty: Penalty, memory_limit: float) -> None:
         self.penalty = penalty
         self.memory_limit = memory_limit
@@ -101,6 +103,10 @@ class ProximalDescent(Descent[Line]):
         position = objective.point
         residual = self._residual(position, objective.gradient(), objective)
         return Point(position, self.value(objective), residual, float(residual.abs().max()))
+
+    def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
+        """Whether ‖r‖∞ ≤ tolerance · min(1, √|F₀|)."""
+        return here.steepest <= tolerance * min(1.0, math.sqrt(abs(initial)))
 
     def value(self, objective: Objective) -> float:
         """F + h where the parameters stand."""
@@ -221,7 +227,7 @@ class ProximalNewton(Solver):
         params: what to optimize; given by the core.
         gradient_tolerance: ≥ 0; stop at ‖r‖∞ ≤ gradient_tolerance · min(1, √|F₀|), r = θ − prox(θ − ∇F), F₀ the
             first loss.
-        step_tolerance: ≥ 0; stop at a whole step of |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance).
+        step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
         memory_limit: > 0, in GiB, for B.

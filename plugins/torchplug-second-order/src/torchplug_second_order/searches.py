@@ -16,7 +16,17 @@ from torchplug_second_order.damped import Damped
 from torchplug_second_order.descents import Line
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.ranges import between, positive
-from torchplug_second_order.solver import NOTHING_LEFT, ROUNDING, Failure, Memory, Point, Search, Step
+from torchplug_second_order.solver import (
+    NOISE,
+    NOTHING_LEFT,
+    ROUNDING,
+    Failure,
+    Memory,
+    Point,
+    Search,
+    Step,
+    flattens,
+)
 
 _TRIALS = 40
 _REMEDY = "scale features and target, add a penalty l2, or use another optimizer"
@@ -58,10 +68,10 @@ class Armijo(Search[Line]):
     The sequence begins at the line's first α; the next is where a parabola through what is known has its minimum,
     and between a tenth and a half of the one before. Where φ is not finite, it is a tenth.
 
-    Where the decrease that the model expects is below 64ε|F|, with ε = 2⁻⁵², rounding hides it, and ∇F, which is
-    far more accurate there, decides instead:
+    Rounding can hide a decrease of less than 1e-10 |F|. Where the model expects no more, ∇F, which is far more
+    accurate there, decides first, and alone if it expects less than 64ε|F|, with ε = 2⁻⁵²:
 
-        φ(α) ≤ φ(0) + 64ε |φ(0)|    and    ‖∇F(θ + αd)‖∞ < ‖∇F(θ)‖∞
+        φ(α) ≤ φ(0) + 1e-10 |φ(0)|    and    ‖∇F(θ + αd)‖∞ ≤ 0.9 ‖∇F(θ)‖∞
 
     Args:
         decrease: c₁ in (0, 1).
@@ -90,8 +100,6 @@ class Armijo(Search[Line]):
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
     ) -> Step | Failure:
         """Backtrack until F has decreased enough."""
-        if path.promise <= ROUNDING * abs(here.value):
-            return self._by_gradient(here, path, objective)
         length = path.first
         shortest = _shortest(here, path)
         for _ in range(_TRIALS):
@@ -100,6 +108,11 @@ class Armijo(Search[Line]):
             if torch.equal(point, here.position):
                 break
             objective.move(point)
+            if length == path.first and path.promise <= NOISE * abs(here.value):
+                if flattens(here, self.point(objective)):
+                    return Step(displacement, length, None, whole=True)
+                if path.promise <= ROUNDING * abs(here.value):
+                    return NOTHING_LEFT
             value = self.value(objective)
             if value <= here.value + self.decrease * length * path.slope:
                 return Step(displacement, length, None, whole=length == path.first)
@@ -107,16 +120,6 @@ class Armijo(Search[Line]):
             if length <= shortest:
                 break
         return _no_step(length)
-
-    def _by_gradient(self, here: Point, path: Line, objective: Objective) -> Step | Failure:
-        """The first α, if it reduces the gradient and F does not rise beyond rounding."""
-        displacement = path.first * path.direction
-        objective.move(here.position + displacement)
-        there = self.point(objective)
-        rises = there.value > here.value + ROUNDING * abs(here.value)
-        if rises or not there.is_finite or there.steepest >= here.steepest:
-            return NOTHING_LEFT
-        return Step(displacement, path.first, None, whole=True)
 
 
 def _shortening(before: float, promised: float, value: float) -> float:
@@ -273,20 +276,25 @@ class GainRatio(Search[Damped]):
         accepted, if F⁺ < F:    μ ← μ max(⅓, 1 − (2ρ − 1)³)
         rejected:               μ ← νμ, ν ← 2ν, from ν = 2 on; from the tenth rejection on ν = 10
 
+    Rounding can hide a decrease of less than 1e-10 F. Where the linear model expects no more, a step is also accepted
+    if F rises no more than that and the gradient falls by a tenth; training ends where it expects less than 64ε F.
+
     Args:
         damping: μ at the start, > 0, relative to the curvature.
+        point: gives F and the gradient at the current parameters; None: ∇F.
 
     Raises:
         ValueError: if damping is not positive.
 
     Reference: Nielsen (1999), Damping parameter in Marquardt's method, IMM-REP-1999-05.
-    Note: a step that raises F is never accepted. That ν stops doubling is ours: a start far off needs many
+    Note: a step that raises F by more is never accepted. That ν stops doubling is ours: a start far off needs many
     rejections, and a doubling ν would jump over the damping that is needed.
     """
 
-    def __init__(self, damping: float = 1e-3) -> None:
+    def __init__(self, damping: float = 1e-3, point: Callable[[Objective], Point] | None = None) -> None:
         positive(damping=damping)
         self.damping = damping
+        self.point = point or Point.of
 
     def run(
         self, here: Point, path: Damped, objective: Objective, memory: Memory, settings: Mapping[str, Any]
@@ -301,10 +309,19 @@ class GainRatio(Search[Damped]):
                 break
             if bool(displacement.isfinite().all()):
                 predicted = path.predicted(displacement, damping)
-                if trial == 0 and predicted <= EPSILON * abs(here.value):
-                    return NOTHING_LEFT
                 objective.move(point)
                 value = objective.value()
+                if trial == 0 and predicted <= NOISE * abs(here.value):
+                    if flattens(here, self.point(objective)):
+                        memory["damping"] = max(damping / 3.0, EPSILON * path.unit)
+                        return Step(displacement, None, damping, whole=damping <= path.unit)
+                    # damping that was right farther off, where the model was not, can make steps too short here
+                    objective.move(here.position + path.full_step)
+                    if path.promise <= NOISE * abs(here.value) and flattens(here, self.point(objective)):
+                        return Step(objective.point - here.position, None, 0.0, whole=True)
+                    objective.move(point)
+                    if path.promise <= ROUNDING * abs(here.value):
+                        return NOTHING_LEFT
                 if value < here.value:
                     ratio = (here.value - value) / predicted
                     following = damping * max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)

@@ -26,8 +26,14 @@ Memory = dict[str, Any]
 
 ROUNDING = 64 * EPSILON
 """Of F, relative: what sums over many rows in another order differ by."""
-_HOPELESS = 1e-10
-"""A search that fails where the model promises less than this share of F has met rounding, not trouble."""
+NOISE = 1e-10
+"""Of F, relative: rounding of small residuals of large targets can be of this size."""
+_FLATTER = 0.9
+"""What a gradient is multiplied by, at most, over a step whose decrease of F is lost in rounding."""
+_NEGLIGIBLE = 1e-8
+"""A search that fails before a step of less than this share of every parameter has met rounding, not trouble."""
+_VANISHED = (8 * EPSILON) ** 2
+"""Of the first F: a sum of squares below it consists of the rounding errors of its residuals."""
 
 
 class Point(NamedTuple):
@@ -37,7 +43,7 @@ class Point(NamedTuple):
         position: θ (p,).
         value: F.
         gradient: ∇F (p,).
-        steepest: ‖∇F‖∞.
+        steepest: ‖∇F‖∞, or what the descent takes in its place.
     """
 
     position: Tensor
@@ -92,7 +98,12 @@ class Path(ABC):
     @property
     @abstractmethod
     def promise(self) -> float:
-        """The decrease of F that the local model expects of this path, up to a small factor."""
+        """The decrease of F that the local model expects of the undamped step, or an upper bound of it."""
+
+    @property
+    @abstractmethod
+    def full_step(self) -> Tensor:
+        """The displacement to the local model's minimum (p,): an estimate of the error of θ."""
 
 
 NOTHING_LEFT = Failure("the local model sees no decrease of the loss beyond rounding", "scale features and target")
@@ -102,7 +113,13 @@ P = TypeVar("P", bound=Path)
 
 
 class Descent(ABC, Generic[P]):
-    """Which way to go."""
+    """Which way to go.
+
+    Attributes:
+        ends_by_promise: whether a path that promises nothing more than the tolerance says that θ is a minimum.
+    """
+
+    ends_by_promise: bool = True
 
     def look(self, objective: Objective) -> None:
         """Ask at a new point for what the next path needs; F and ∇F should follow from the same pass."""
@@ -111,6 +128,17 @@ class Descent(ABC, Generic[P]):
     def point(self, objective: Objective) -> Point:
         """What is known where the parameters stand; what is to be minimized need not be the objective alone."""
         return Point.of(objective)
+
+    def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
+        """Whether a point is a minimum to within a tolerance; by default only where ∇F is zero.
+
+        Args:
+            here: the current point.
+            objective: at that point.
+            tolerance: dimensionless, ≥ 0.
+            initial: F at the start.
+        """
+        return here.steepest == 0.0
 
     @abstractmethod
     def path(self, here: Point, objective: Objective, memory: Memory) -> P | Failure:
@@ -167,21 +195,29 @@ class Search(ABC, Generic[P]):
 class Stopping:
     r"""When to stop: at the first of these.
 
-        ‖∇F‖∞ ≤ gradient_tolerance · min(1, √|F₀|)
-        F − F⁺ ≤ loss_tolerance · |F|,  and so is what the model promised
-        |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance) for all j,  if the search did not shorten the step
+        ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F| + (8ε)² |F₀|
+        F − F⁺ ≤ loss_tolerance · |F|,  and so is the decrease that the model expected
+        |Δθⱼ| ≤ step_tolerance · max |θⱼ| for all j,  if the search did not shorten the step
 
-    F₀ is the loss at the start: with √F₀ the rule says the same whatever the unit of a small target. Where the model
-    promised less than the rounding of F, steps go on as long as each halves ‖∇F‖∞.
+    B is the method's model of ∇²F, F₀ the loss at the start, ε = 2⁻⁵², and the last maximum that over all points so
+    far. None of these changes with the units of the target or of a parameter. On the left of the first stands the
+    decrease that the model still expects; for least squares, B = 2JᵀJ, it is ‖Pr‖² with P the projection onto the
+    columns of J, so that the rule is ‖Pr‖ ≤ gradient_tolerance · ‖r‖ and implies MINPACK's
+    maxⱼ |Jⱼᵀr| / (‖Jⱼ‖‖r‖) ≤ gradient_tolerance. The term with F₀ ends problems whose residuals can be zero. Where
+    the model expects less than the rounding of F, steps go on as long as each reduces the gradient by a tenth.
 
     Args:
-        gradient_tolerance: ≥ 0, dimensionless for standardized features and target.
+        gradient_tolerance: ≥ 0, dimensionless.
         step_tolerance: ≥ 0, relative.
         loss_tolerance: ≥ 0, relative.
         max_iterations: ≥ 0; None: the trainer's epochs decide.
 
     Raises:
         ValueError: if one is out of range.
+
+    Reference: ∇FᵀB⁻¹∇F: Boyd and Vandenberghe (2004), Convex Optimization, section 9.5.1 (the Newton decrement);
+    ‖Pr‖/‖r‖: Bates and Watts (1981), doi:10.1080/00401706.1981.10486270; relative steps: Dennis and Schnabel (1996),
+    doi:10.1137/1.9781611971200, section 7.2; MINPACK: Moré (1978), doi:10.1007/BFb0067700.
     """
 
     gradient_tolerance: float = 1e-9
@@ -194,29 +230,56 @@ class Stopping:
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")
 
-    def at(self, here: Point, number: int, initial: float) -> Outcome | None:
+    def at(
+        self, here: Point, number: int, initial: float, descent: Descent[Any], objective: Objective
+    ) -> Outcome | None:
         """Test a point, reached by `number` steps from one where F was `initial`."""
-        if here.steepest <= self.gradient_tolerance * min(1.0, math.sqrt(abs(initial))):
-            return Outcome("converged", f"the largest component of the gradient is {here.steepest:.2g}")
+        if descent.is_stationary(here, objective, self.gradient_tolerance, initial):
+            return Outcome(
+                "converged", f"the gradient is zero to within gradient_tolerance={self.gradient_tolerance:g}"
+            )
         if self.max_iterations is not None and number >= self.max_iterations:
             return Outcome("limit", f"{number} iterations are done", "raise max_iterations to go on")
         return None
 
-    def after(self, before: Point, there: Point, path: Path, step: Step) -> Outcome | None:
-        """Test a step from one point to another."""
+    def before(self, here: Point, path: Path, initial: float) -> Outcome | None:
+        """Test what a path promises."""
+        if path.promise <= negligible_decrease(self.gradient_tolerance, here.value, initial):
+            return Outcome(
+                "converged",
+                f"the gradient is zero to within gradient_tolerance={self.gradient_tolerance:g}: the model expects to "
+                f"decrease the loss by no more than {path.promise:.2g}",
+            )
+        return None
+
+    def after(self, before: Point, there: Point, path: Path, step: Step, largest: Tensor) -> Outcome | None:
+        """Test a step from one point to another; `largest` has max |θⱼ| over all points so far (p,)."""
         scale = self.loss_tolerance * abs(before.value)
-        hidden = path.promise <= ROUNDING * abs(before.value)
-        useful = hidden and there.steepest <= 0.5 * before.steepest
-        if before.value - there.value <= scale and path.promise <= scale and not useful:
+        # the promise last, as some paths have to factorize for it
+        slow = before.value - there.value <= scale and path.promise <= scale
+        if slow and (there.steepest > _FLATTER * before.steepest or path.promise > ROUNDING * abs(before.value)):
             return Outcome(
                 "converged", f"the loss decreased by {before.value - there.value:.2g}, and no more is expected"
             )
-        if step.whole and bool((step.displacement.abs() <= self._least_steps(before.position)).all()):
+        if step.whole and is_short(step.displacement, self.step_tolerance, largest):
             return Outcome("converged", f"no parameter moved by more than {self.step_tolerance:g} of itself")
         return None
 
-    def _least_steps(self, position: Tensor) -> Tensor:
-        return self.step_tolerance * (position.abs() + self.step_tolerance)
+
+def negligible_decrease(tolerance: float, value: float, initial: float) -> float:
+    """The expected decrease of F below which a point counts as a minimum: tolerance² · |F| + (8ε)² |F₀|."""
+    return tolerance**2 * abs(value) + _VANISHED * abs(initial)
+
+
+def flattens(before: Point, there: Point) -> bool:
+    """Whether a step reduces the gradient by a tenth, and raises F by no more than rounding could."""
+    rises = there.value > before.value + NOISE * abs(before.value)
+    return there.is_finite and not rises and there.steepest <= _FLATTER * before.steepest
+
+
+def is_short(displacement: Tensor, tolerance: float, largest: Tensor) -> bool:
+    """Whether |Δθⱼ| ≤ tolerance · max |θⱼ| for all j."""
+    return bool((displacement.abs() <= tolerance * largest).all())
 
 
 class Solver(Optimizer):
@@ -309,9 +372,10 @@ class Solver(Optimizer):
             )
         initial = memory.setdefault("initial_loss", here.value)
         number = self.iteration.number if self.iteration else 0
-        outcome = self.stopping.at(here, number, initial)
+        outcome = self.stopping.at(here, number, initial, self.descent, objective)
         if outcome is not None:
             return outcome
+        memory["largest"] = _largest(memory, here)
         found = self._find(here, objective)
         if isinstance(found, Outcome):
             return found
@@ -321,22 +385,35 @@ class Solver(Optimizer):
         norm = float(there.gradient.norm())
         iteration = Iteration(number + 1, there.value, norm, step.length, step.damping, memory["evaluations"])
         memory["iteration"] = dict(vars(iteration))
-        return self.stopping.after(here, there, path, step) or self.stopping.at(there, number + 1, initial)
+        memory["largest"] = _largest(memory, there)
+        outcome = self.stopping.at(there, number + 1, initial, self.descent, objective)
+        if outcome is not None and outcome.name == "converged":
+            return outcome
+        return self.stopping.after(here, there, path, step, memory["largest"]) or outcome
 
     def _find(self, here: Point, objective: Objective) -> tuple[Path, Step, Point] | Outcome:
         """A path, a step along it and where it leads; if there is none, the parameters are put back."""
-        least = math.inf
+        memory = self._memory
+        rounding = False
         while True:
-            path = self.descent.path(here, objective, self._memory)
+            path = self.descent.path(here, objective, memory)
+            if isinstance(path, Path) and self.descent.ends_by_promise:
+                outcome = self.stopping.before(here, path, memory["initial_loss"])
+                if outcome is not None:
+                    return outcome
             found = path if isinstance(path, Failure) else self._follow(here, path, objective)
             if not isinstance(found, Failure):
                 return path, *found  # type: ignore[return-value]
             objective.move(here.position)
             if isinstance(path, Path):
-                least = min(least, path.promise)
-            if not self.descent.forget(self._memory):
+                rounding = (
+                    rounding
+                    or path.promise <= ROUNDING * abs(here.value)
+                    or is_short(path.full_step, _NEGLIGIBLE, memory["largest"])
+                )
+            if not self.descent.forget(memory):
                 break
-        if least <= _HOPELESS * abs(here.value):
+        if rounding:
             return Outcome("converged", f"{found.reason}: what is left is rounding")
         return Outcome("stalled", found.reason, found.remedy)
 
@@ -349,3 +426,10 @@ class Solver(Optimizer):
         if not there.is_finite:
             return Failure("the gradient after the step is not finite", "check the loss and the model's activations")
         return step, there
+
+
+def _largest(memory: Memory, here: Point) -> Tensor:
+    """The largest |θⱼ| of all points so far (p,)."""
+    known: Tensor | None = memory.get("largest")
+    magnitude = here.position.abs()
+    return magnitude if known is None or len(known) != len(magnitude) else torch.maximum(known, magnitude)

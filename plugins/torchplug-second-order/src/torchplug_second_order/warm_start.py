@@ -49,6 +49,7 @@ class WarmStart(Descent[Line]):
     def __init__(self, descent: Descent[Line], search: Search[Line]) -> None:
         self.descent = descent
         self.search = search
+        self.ends_by_promise = descent.ends_by_promise
 
     def look(self, objective: Objective) -> None:
         """Ask for what the next path needs."""
@@ -57,6 +58,10 @@ class WarmStart(Descent[Line]):
     def point(self, objective: Objective) -> Point:
         """What is known where the parameters stand."""
         return self.descent.point(objective)
+
+    def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
+        """Whether the descent takes a point for a minimum."""
+        return self.descent.is_stationary(here, objective, tolerance, initial)
 
     def refuse_size(self, size: int) -> None:
         """Refuse what the descent refuses."""
