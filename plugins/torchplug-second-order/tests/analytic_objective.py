@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from torchplug.builtin.losses import MSE
+
 
 class AnalyticObjective:
     """F(θ) = function(θ), or Σ residuals(θ)², with everything else by torch.func.
@@ -19,6 +21,7 @@ class AnalyticObjective:
         self.function = function or (lambda theta: residuals(theta).square().sum())
         self.size = self.parameter.numel()
         self.samples = 1
+        self.loss = MSE()
         self.hessian_cost = 2.0 * self.size
         self.evaluations = 0
         self.values = []

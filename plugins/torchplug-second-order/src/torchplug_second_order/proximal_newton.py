@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from torchplug import Objective
+from torchplug import Objective, Outcome
 from torchplug_second_order.descents import Line
 from torchplug_second_order.proximal_subproblem import Prox, Subproblem
 from torchplug_second_order.ranges import positive
@@ -103,6 +103,10 @@ class ProximalDescent(Descent[Line]):
         position = objective.point
         residual = self._residual(position, objective.gradient(), objective)
         return Point(position, self.value(objective), residual, float(residual.abs().max()))
+
+    def without_minimum(self, objective: Objective, value: float, initial: float) -> Outcome | None:
+        """An outcome where F turns out to have no minimum; with h there is one."""
+        return None if self.penalty.prox else super().without_minimum(objective, value, initial)
 
     def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
         """Whether ‖r‖∞ ≤ tolerance · min(1, √|F₀|)."""

@@ -20,6 +20,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from torchplug import Iteration, Objective, Outcome
 from torchplug_second_order.linear_solvers import EPSILON
+from torchplug_second_order.separation import separation
 
 Memory = dict[str, Any]
 """What a method keeps between steps: Python numbers, tensors, lists of tensors."""
@@ -129,6 +130,16 @@ class Descent(ABC, Generic[P]):
         """What is known where the parameters stand; what is to be minimized need not be the objective alone."""
         return Point.of(objective)
 
+    def without_minimum(self, objective: Objective, value: float, initial: float) -> Outcome | None:
+        """An outcome where F turns out to have no minimum, else None.
+
+        Args:
+            objective: at the current point.
+            value: F there.
+            initial: F at the start.
+        """
+        return separation(objective, value, initial)
+
     def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
         """Whether a point is a minimum to within a tolerance; by default only where ∇F is zero.
 
@@ -234,6 +245,8 @@ class Stopping:
         self, here: Point, number: int, initial: float, descent: Descent[Any], objective: Objective
     ) -> Outcome | None:
         """Test a point, reached by `number` steps from one where F was `initial`."""
+        if (outcome := descent.without_minimum(objective, here.value, initial)) is not None:
+            return outcome
         if descent.is_stationary(here, objective, self.gradient_tolerance, initial):
             return Outcome(
                 "converged", f"the gradient is zero to within gradient_tolerance={self.gradient_tolerance:g}"
@@ -387,7 +400,7 @@ class Solver(Optimizer):
         memory["iteration"] = dict(vars(iteration))
         memory["largest"] = _largest(memory, there)
         outcome = self.stopping.at(there, number + 1, initial, self.descent, objective)
-        if outcome is not None and outcome.name == "converged":
+        if outcome is not None and outcome.name != "limit":
             return outcome
         return self.stopping.after(here, there, path, step, memory["largest"]) or outcome
 

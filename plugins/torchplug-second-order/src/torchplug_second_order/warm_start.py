@@ -9,7 +9,7 @@ from typing import final
 
 from torch import Tensor
 
-from torchplug import Objective
+from torchplug import Objective, Outcome
 from torchplug_second_order.descents import Line
 from torchplug_second_order.reuse import start_counting
 from torchplug_second_order.solver import Descent, Failure, Memory, Point, Search
@@ -58,6 +58,10 @@ class WarmStart(Descent[Line]):
     def point(self, objective: Objective) -> Point:
         """What is known where the parameters stand."""
         return self.descent.point(objective)
+
+    def without_minimum(self, objective: Objective, value: float, initial: float) -> Outcome | None:
+        """An outcome where F turns out to have no minimum, else None."""
+        return self.descent.without_minimum(objective, value, initial)
 
     def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
         """Whether the descent takes a point for a minimum."""
