@@ -16,6 +16,7 @@ from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
 from torchplug_second_order.ranges import one_of
+from torchplug_second_order.refinement import Refined
 from torchplug_second_order.reuse import ReusedNewton
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
 from torchplug_second_order.solver import Descent, Point, Search, Solver, Stopping
@@ -136,9 +137,10 @@ def bfgs(
         ValueError: if a parameter is out of range, or H would not fit.
 
     Reference: Nocedal and Wright (2006), Numerical Optimization, algorithm 6.1.
+    Note: a minimum is confirmed by a Newton step of conjugate gradients, see `Refined`.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, BFGS(memory_limit), _search(search), stopping)
+    return Solver(params, Refined(BFGS(memory_limit)), _search(search), stopping)
 
 
 def lbfgs(
@@ -167,10 +169,11 @@ def lbfgs(
         ValueError: if a parameter is out of range.
 
     Reference: Liu and Nocedal (1989), doi:10.1007/BF01589116.
-    Note: torch's LBFGS makes up to 20 iterations in one step; here a step is one iteration.
+    Note: torch's LBFGS makes up to 20 iterations in one step; here a step is one iteration. A minimum is confirmed by a
+    Newton step of conjugate gradients, see `Refined`.
     """
     stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
-    return Solver(params, LimitedBFGS(history_size), _search(search), stopping)
+    return Solver(params, Refined(LimitedBFGS(history_size)), _search(search), stopping)
 
 
 def gauss_newton(

@@ -144,7 +144,9 @@ class StrongWolfe(Search[Line]):
         φ(α) ≤ φ(0) + c₁ α φ′(0)    and    |φ′(α)| ≤ c₂ |φ′(0)|
 
     α grows until it is too long, then the interval that must hold a solution shrinks by cubic interpolation. Where
-    rounding leaves no such α, or F falls without bound, the best that decreases F enough is taken.
+    rounding leaves no such α, or F falls without bound, the best that decreases F enough is taken. Where the model
+    expects a decrease of at most 1e-10 |F|, which rounding can hide, the first α is also taken if it reduces ∇F by a
+    tenth.
 
     Args:
         decrease: c₁ in (0, c₂).
@@ -166,6 +168,11 @@ class StrongWolfe(Search[Line]):
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
     ) -> Step | Failure:
         """Bracket a solution, and close in on it."""
+        if path.promise <= NOISE * abs(here.value):
+            displacement = path.first * path.direction
+            objective.move(here.position + displacement)
+            if flattens(here, Point.of(objective)):
+                return Step(displacement, path.first, None, whole=True)
         if path.promise <= EPSILON * abs(here.value):
             return NOTHING_LEFT
         line = _Section(here, path, objective, self.decrease, self.curvature)

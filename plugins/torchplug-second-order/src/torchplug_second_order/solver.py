@@ -130,6 +130,20 @@ class Descent(ABC, Generic[P]):
         """What is known where the parameters stand; what is to be minimized need not be the objective alone."""
         return Point.of(objective)
 
+    def confirm(
+        self, claim: Outcome, here: Point, objective: Objective, memory: Memory, negligible: float
+    ) -> Outcome | None:
+        """Test a minimum that the stopping rules claim: the claim, another outcome, or None to go on.
+
+        Args:
+            claim: the outcome by the stopping rules.
+            here: the current point.
+            objective: at that point.
+            memory: kept between steps.
+            negligible: an expected decrease of F below which a point counts as a minimum.
+        """
+        return claim
+
     def without_minimum(self, objective: Objective, value: float, initial: float) -> Outcome | None:
         """An outcome where F turns out to have no minimum, else None.
 
@@ -402,7 +416,13 @@ class Solver(Optimizer):
         outcome = self.stopping.at(there, number + 1, initial, self.descent, objective)
         if outcome is not None and outcome.name != "limit":
             return outcome
-        return self.stopping.after(here, there, path, step, memory["largest"]) or outcome
+        claim = self.stopping.after(here, there, path, step, memory["largest"])
+        return (claim and self._confirm(claim, there, objective)) or outcome
+
+    def _confirm(self, claim: Outcome, here: Point, objective: Objective) -> Outcome | None:
+        memory = self._memory
+        negligible = negligible_decrease(self.stopping.gradient_tolerance, here.value, memory["initial_loss"])
+        return self.descent.confirm(claim, here, objective, memory, negligible)
 
     def _find(self, here: Point, objective: Objective) -> tuple[Path, Step, Point] | Outcome:
         """A path, a step along it and where it leads; if there is none, the parameters are put back."""
@@ -411,9 +431,12 @@ class Solver(Optimizer):
         while True:
             path = self.descent.path(here, objective, memory)
             if isinstance(path, Path) and self.descent.ends_by_promise:
-                outcome = self.stopping.before(here, path, memory["initial_loss"])
-                if outcome is not None:
-                    return outcome
+                claim = self.stopping.before(here, path, memory["initial_loss"])
+                if claim is not None:
+                    outcome = self._confirm(claim, here, objective)
+                    if outcome is not None:
+                        return outcome
+                    continue
             found = path if isinstance(path, Failure) else self._follow(here, path, objective)
             if not isinstance(found, Failure):
                 return path, *found  # type: ignore[return-value]
@@ -424,10 +447,14 @@ class Solver(Optimizer):
                     or path.promise <= ROUNDING * abs(here.value)
                     or is_short(path.full_step, _NEGLIGIBLE, memory["largest"])
                 )
-            if not self.descent.forget(memory):
+            if self.descent.forget(memory):
+                continue
+            if not rounding:
                 break
-        if rounding:
-            return Outcome("converged", f"{found.reason}: what is left is rounding")
+            claim = Outcome("converged", f"{found.reason}: what is left is rounding")
+            outcome = self._confirm(claim, here, objective)
+            if outcome is not None:
+                return outcome
         return Outcome("stalled", found.reason, found.remedy)
 
     def _follow(self, here: Point, path: Path, objective: Objective) -> tuple[Step, Point] | Failure:
