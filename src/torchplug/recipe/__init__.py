@@ -3,7 +3,8 @@
 from torchplug.recipe.collector import paused_collector
 
 with paused_collector():
-    from torchplug.recipe.command import Command, parse, reports_errors
+    from torchplug.recipe.command import Command, parse
     from torchplug.recipe.parser import Settings
+    from torchplug.recipe.reporting import reports_errors
 
 __all__ = ["Command", "Settings", "parse", "reports_errors"]

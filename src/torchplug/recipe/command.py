@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import inspect
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import jsonargparse
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
-from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.errors import CheckpointError, ConfigurationError
 from torchplug.module import ComponentModule
 from torchplug.recipe import running
 from torchplug.recipe.checkpoint import Origin, locate
@@ -32,8 +29,6 @@ from torchplug.recipe.parser import (
     subcommand_of,
     with_subcommand,
 )
-
-_GRACE_SECONDS = 3.0
 
 
 class Command:
@@ -174,30 +169,3 @@ def _plain(namespace: jsonargparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = namespace.as_dict()
     values.pop("__path__", None)
     return values
-
-
-def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Make what torchplug raises on purpose one line on stderr and an exit status.
-
-    Other exceptions keep their traceback: they are defects, here or in a plugin.
-    """
-
-    @functools.wraps(main)
-    def reporting(arguments: Sequence[str] | None = None) -> int:
-        try:
-            return main(arguments)
-        except TorchplugError as error:
-            if running.first_rank():
-                print(
-                    f"{Path(inspect.getfile(main)).name}: error: {' '.join(str(error).split())}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            elif error.exit_status == 2:
-                # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
-                time.sleep(_GRACE_SECONDS)
-            return error.exit_status
-        except KeyboardInterrupt:
-            return running.INTERRUPTED
-
-    return reporting

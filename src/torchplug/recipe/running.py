@@ -22,11 +22,16 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
+from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.execution import StopAtBoundary
+from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
+from torchplug.processes.comparison import description
+from torchplug.processes.launching import gather
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
@@ -42,9 +47,6 @@ from torchplug.tracking.wandb import WandbLogger, wandb_logger
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells count it."""
 
 STALLED = 3
 """The exit status where an optimizer could not go on: what it reached is kept."""
@@ -69,10 +71,12 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
+    except Interrupted:
+        status = INTERRUPTED
     except MisconfigurationException as error:
         raise ConfigurationError(" ".join(str(error).split())) from error
     finally:
-        _leave_process_group(together=status == 0)
+        _leave_process_group(together=status in (0, INTERRUPTED))
     return status
 
 
@@ -122,13 +126,15 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     wandb = _record(command, module, data, directory)
     _attach(trainer, module, data, directory, wandb)
     _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+    interruption.say(lambda: _how_to_go_on(command, directory) if first_rank() else "")
     try:
+        _meet(trainer, command, data)
         _train(trainer, module, data, file, wandb)
-    except SystemExit:
-        if trainer.state.status != TrainerStatus.INTERRUPTED:
+    except (Interrupted, SystemExit) as error:
+        if isinstance(error, SystemExit) and trainer.state.status != TrainerStatus.INTERRUPTED:
             raise
         if first_rank():
-            _say_how_to_go_on(command, directory)
+            print(_how_to_go_on(command, directory))
         return INTERRUPTED
     except TorchplugError as error:
         if error.exit_status == 2 and fresh and first_rank():
@@ -162,12 +168,25 @@ def _say_notes(notes: Sequence[str]) -> None:
             print(f"note: {note}", flush=True)
 
 
-def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
+def _how_to_go_on(command: Command, directory: RunDirectory) -> str:
     if directory.last.is_file():
         script, last = _short(Path(command.script)), _short(directory.last)
-        print(f"interrupted; go on with: python {script} fit --ckpt_path {last}")
-    else:
-        print("interrupted before the first epoch ended: there is no checkpoint to go on from")
+        return f"interrupted; go on with: python {script} fit --ckpt_path {last}"
+    return "interrupted before the first step ended: there is no checkpoint to go on from"
+
+
+def _meet(trainer: lightning.Trainer, command: Command, data: TabularData) -> None:
+    """Let all ranks meet, before anything that they do together, and refuse the job if they do not run the same.
+
+    Raises:
+        ConfigurationError: naming the rank that differs, and in what.
+    """
+    job = gather(trainer)
+    if job is not None:
+        checkpoint = None if command.origin is None else command.origin.file
+        settings = command.settings.as_dict()
+        job.compare(description(settings, data.fingerprint, data.sizes, registry().plugins, checkpoint))
+        job.watch()
 
 
 def _short(path: Path) -> str:
@@ -194,6 +213,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     if run is not None:
         trainer.loggers = [JsonlLogger(run)]
     _say_notes(data.notes)
+    trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
+    _meet(trainer, command, data)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
@@ -254,8 +275,9 @@ def _attach(
     """Give the trainer its loggers and callbacks."""
     trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if data.sizes["validation"] else None)
+    stop = StopAtBoundary(directory.last, module.boundary_batches)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
-    trainer.callbacks.extend([*table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
+    trainer.callbacks.extend([*table, KeepOnInterrupt(directory), stop, *checkpoints])  # type: ignore[attr-defined]
 
 
 class KeepOnInterrupt(Callback):
