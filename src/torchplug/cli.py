@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
-from torchplug import __version__
+from torchplug import __version__, interruption
 from torchplug.component import Family
 from torchplug.description import describe, summarize
 from torchplug.errors import ConfigurationError, TorchplugError
@@ -28,8 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; by default the process's own.
 
     Returns:
-        The exit status: 0, or 2 where the input was refused.
+        The exit status: 0, 2 where the input was refused, or 130 after Ctrl-C.
     """
+    with interruption.handled("torchplug", lambda: True):
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            return interruption.INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # formulas hold letters that not every terminal has
     options = _parser().parse_args(arguments)

@@ -61,7 +61,9 @@ class _State:
         self.broken_off = False
         self.postponed = 0
         self.status: int | None = None  # set: the process is about to end with it
-        self.line: Callable[[], str] = lambda: "interrupted"
+        self.name = ""
+        self.speaks: Callable[[], bool] = lambda: os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+        self.remedy: Callable[[], str] = str
         self.before_exit: Callable[[], int | None] = lambda: None
         self.exiting = threading.Lock()
 
@@ -99,13 +101,14 @@ def _is_program() -> bool:
 
 
 @contextmanager
-def handled(line: Callable[[], str]) -> Iterator[None]:
+def handled(name: str, speaks: Callable[[], bool]) -> Iterator[None]:
     """Handle signals within; afterwards, in a program, only its end is left.
 
     Args:
-        line: gives what to say where a signal ends the program at once.
+        name: of the program, for messages.
+        speaks: whether this process is the one that says that it was interrupted.
     """
-    _state.line = line
+    _state.name, _state.speaks = f"{name}: ", speaks
     if _state.program:
         yield
         return
@@ -118,14 +121,29 @@ def handled(line: Callable[[], str]) -> Iterator[None]:
         _state.__init__()  # type: ignore[misc]
 
 
+def is_program() -> bool:
+    """Whether this process is a recipe's, or that of the command `torchplug`."""
+    return _state.program
+
+
 def is_handled() -> bool:
     """Whether SIGTERM and SIGINT come here."""
     return _state.installed
 
 
-def say(line: Callable[[], str]) -> None:
-    """Change what to say where a signal ends the program at once; an empty text says nothing."""
-    _state.line = line
+def explain(remedy: Callable[[], str]) -> None:
+    """Set what gives the rest of a message that begins with why training ended, such as how to go on."""
+    _state.remedy = remedy
+
+
+def message(text: str, error: bool = False) -> str:
+    """One line that says why this program ends, and how to go on.
+
+    Args:
+        text: why.
+        error: whether it is one.
+    """
+    return f"{_state.name}{'error: ' if error else ''}{text}{_state.remedy()}"
 
 
 def before_exit(call: Callable[[], int | None]) -> None:
@@ -196,12 +214,12 @@ def postponed() -> Iterator[None]:
 
 def _install() -> dict[int, Any]:
     # what a shell started in the background ignores SIGINT, and stays so
-    before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-    handled = {signum: handler for signum, handler in before.items() if handler is not signal.SIG_IGN}
-    for signum in handled:
+    before: dict[int, Any] = {int(signum): signal.getsignal(signum) for signum in _SIGNALS}
+    before = {signum: handler for signum, handler in before.items() if handler is not signal.SIG_IGN}
+    for signum in before:
         signal.signal(signum, _handle)
     _state.installed, _state.pid = True, os.getpid()
-    return handled
+    return before
 
 
 def _ignore() -> None:
@@ -237,7 +255,8 @@ def _act() -> None:
 
 def _end_program() -> None:
     status = _state.before_exit()
-    exit_now(INTERRUPTED if status is None else status, _state.line() if status is None else "")
+    line = message("interrupted") if status is None and _state.speaks() else ""
+    exit_now(INTERRUPTED if status is None else status, line)
 
 
 def _keep_deadlines(signals: int) -> None:

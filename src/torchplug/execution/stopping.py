@@ -74,7 +74,8 @@ class StopAtBoundary(Callback):
 
         def stop_or_advance(fetcher: Any) -> None:
             asked = asked_to_stop(trainer)
-            whole = not loop._should_accumulate() and trainer.lightning_module.is_boundary()
+            module: Any = trainer.lightning_module
+            whole = not loop._should_accumulate() and module.is_boundary()
             _stop_if(asked and whole)
             advance(fetcher)
 
@@ -141,6 +142,7 @@ class StopAtBoundary(Callback):
             return
         _stop_if(asked_to_stop(trainer))
         interruption.no_longer_defer()
+
 
 def _rewind(progress: Any) -> None:
     """Make a validation that was broken off look as if its first batch were under way: it is begun anew later.

@@ -12,6 +12,8 @@ from torchplug.plugins import Plugin
 
 _OWN = ("config", "ckpt_path", "output", "data.source", "data.validation", "data.test", "tracking", "trainer.logger")
 """Settings that may differ between ranks: paths, whose content is compared instead, and what rank 0 alone uses."""
+_DIGEST = 16
+"""How much of a digest is compared, and shown."""
 _SHOWN = 60
 """The most letters of a value that a message quotes."""
 
@@ -28,10 +30,11 @@ def description(
         plugins: those installed.
         checkpoint: where the run goes on from, if anywhere.
     """
-    found = {"data": ", ".join(f"{rows} {part} rows" for part, rows in sizes.items()), "the data's content": data}
+    rows = ", ".join(f"{count} {part}" for part, count in sizes.items())
+    found = {"its data": f"{rows} rows", "the content of its data": data[:_DIGEST]}
     if checkpoint is not None:
         with checkpoint.open("rb") as file:
-            found["the checkpoint's content"] = hashlib.file_digest(file, "sha256").hexdigest()
+            found["the content of its checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
     for name in ("torchplug", "torch", "lightning"):
         found[f"the version of {name}"] = version(name)
     for plugin in plugins:
@@ -73,4 +76,5 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            is_class = name == "class_path"  # of a component: the last part is its name
+            yield (prefix[:-1], str(value).rpartition(".")[2]) if is_class else (f"{prefix}{name}", value)

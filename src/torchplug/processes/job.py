@@ -9,7 +9,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ _GRACE_SECONDS = 8.0
 """How long a rank may take to end by itself after another has ended: a collective operation usually fails at once."""
 _CAUSE_SECONDS = 5.0
 """How long the end of another rank is looked for after a collective operation has failed."""
+_SAME_SECONDS = 3.0
+"""By how much later rank 0 may meet the same error in a step that all make together."""
+_LATER_SECONDS = 12.0
+"""By how much later rank 0 may have imported everything and read its data."""
 _STOPPED = 3
 _SIGNALLED = (interruption.INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
 _COLLECTIVE = ("gloo", "NCCL", "ProcessGroup", "onnection closed by peer", "the other process has", "Broken pipe")
@@ -41,7 +46,7 @@ class Verdict(NamedTuple):
     """What there is to say; empty where the rank concerned has said it itself."""
 
 
-class RankEnded(TorchplugError):
+class RankEndedError(TorchplugError):
     """Another rank has ended, and the job with it."""
 
     def __init__(self, verdict: Verdict) -> None:
@@ -63,6 +68,7 @@ class Job:
         self._children = dict(children or {})
         self._processes: dict[int, dict[str, Any]] = {}
         self._told_end = False
+        self._met = False
         self._parted = threading.Event()
         self._watching = False
         interruption.before_exit(self.leave)
@@ -73,7 +79,7 @@ class Job:
         """Let rank 0 make a text, and return it on every rank.
 
         Raises:
-            RankEnded: if rank 0 has ended meanwhile.
+            RankEndedError: if rank 0 has ended meanwhile.
         """
         if self.rank == 0:
             text = make()
@@ -90,11 +96,12 @@ class Job:
 
         Raises:
             ConfigurationError: naming the rank that differs, and in what; or a rank that has not come.
-            RankEnded: if another rank has ended meanwhile.
+            RankEndedError: if another rank has ended meanwhile.
         """
         self._meeting.tell("runs", dict(description))
         if found := difference(self._wait_for("runs", range(self.world))):
             raise ConfigurationError(found)
+        self._met = True
 
     def _wait_for(self, key: str, ranks: Any) -> dict[int, Any]:
         deadline = time.monotonic() + PATIENCE.total_seconds()
@@ -104,7 +111,7 @@ class Job:
             if not missing:
                 return told
             if (verdict := self.verdict()) is not None:
-                raise RankEnded(verdict)
+                raise RankEndedError(verdict)
             if time.monotonic() > deadline:
                 minutes = int(PATIENCE.total_seconds() // 60)
                 raise ConfigurationError(
@@ -128,21 +135,21 @@ class Job:
         with contextlib.suppress(DistError):  # where the store is gone, so is rank 0
             self._meeting.tell("end", {"kind": kind, "status": status, "text": text})
 
-    def says(self, text: str, seconds: float) -> bool:
+    def says(self, text: str) -> bool:
         """Whether this rank, and no other, is to print an error that several may have met.
 
-        Args:
-            text: the error.
-            seconds: how long to wait for rank 0, which prints it if it is its own as well.
+        Rank 0, which prints it if it is its own as well, is waited for: until it has got further, for some seconds.
         """
         if self.rank == 0:
             return True
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (_SAME_SECONDS if self._met else _LATER_SECONDS)
         with contextlib.suppress(DistError):
             while time.monotonic() < deadline:
                 if (first := self._meeting.told("end").get(0)) is not None:
                     if first["text"] == text:
                         return False
+                    break
+                if not self._met and 0 in self._meeting.told("runs"):
                     break
                 time.sleep(0.05)
             return self._meeting.is_first(text)
@@ -215,12 +222,13 @@ class Job:
             if self.verdict() is not None and not self._parted.wait(_GRACE_SECONDS):
                 verdict = self.cause() or Verdict(_STOPPED, "")
                 self._end_children(0.0)
-                interruption.exit_now(verdict.status, f"error: {verdict.text}" if self.is_speaker() else "")
+                spoken = verdict.text if self.is_speaker() else ""
+                interruption.exit_now(verdict.status, interruption.message(spoken, error=True) if spoken else "")
 
     # ------------------------------------------------------------------ this rank ends
 
     def leave(self) -> int | None:
-        """Before a signal ends this rank at once: tell the others; returns another rank's exit status, if it caused it."""
+        """Tell the others that a signal ends this rank; returns another rank's exit status, if that is the cause."""
         found: list[Verdict | None] = []
 
         def tell() -> None:
@@ -239,7 +247,7 @@ class Job:
         if verdict is None or verdict.status == interruption.INTERRUPTED:
             return None
         if verdict.text and self.is_speaker():
-            interruption.exit_now(verdict.status, f"error: {verdict.text}")
+            interruption.exit_now(verdict.status, interruption.message(verdict.text, error=True))
         return verdict.status
 
     def close(self) -> None:
@@ -269,6 +277,19 @@ def is_collective_failure(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+@contextmanager
+def attributed() -> Iterator[None]:
+    """Raise RankEndedError within for a collective operation that has failed because another rank has ended."""
+    try:
+        yield
+    except Exception as error:
+        job = current()
+        verdict = job.cause() if job is not None and is_collective_failure(error) else None
+        if verdict is None:
+            raise
+        raise RankEndedError(verdict) from error
 
 
 _current: list[Job] = []
@@ -322,7 +343,7 @@ def _judged(rank: int, end: Mapping[str, Any]) -> Verdict:
     if status < 0:
         with contextlib.suppress(ValueError):
             return Verdict(_STOPPED, f"rank {rank} was killed by {signal.Signals(-status).name}")
-    return Verdict(_STOPPED, f"rank {rank} ended with exit status {status} before the others")
+    return Verdict(_STOPPED, f"rank {rank} ended early, with exit status {status}")
 
 
 def _is_running(pid: int) -> bool:

@@ -9,7 +9,7 @@ import socket
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import PrefixStore, TCPStore
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 PATIENCE = timedelta(minutes=5)
 """How long a rank waits for the others: they may import, and read their data, at different speeds."""

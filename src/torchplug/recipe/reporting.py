@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,12 +14,7 @@ from torchplug.errors import TorchplugError
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.processes import job as jobs
 from torchplug.recipe.running import first_rank
-
-TRACEBACKS = "TORCHPLUG_TRACEBACKS"
-"""The environment variable that makes every rank print its traceback, where another rank's end has caught it."""
-
-_GRACE_SECONDS = 3.0
-"""How long another rank waits for the first, which says what both refuse."""
+from torchplug.recipe.tracebacks import TRACEBACKS, shows_tracebacks
 
 
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
@@ -33,7 +27,7 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(main)
     def reporting(arguments: Sequence[str] | None = None) -> int:
         name = Path(inspect.getfile(main)).name
-        with interruption.handled(lambda: f"{name}: interrupted" if first_rank() else ""):
+        with interruption.handled(name, first_rank):
             try:
                 status = _status(lambda: main(arguments), name)
                 interruption.will_end(status)
@@ -51,8 +45,8 @@ def _status(run: Callable[[], int], name: str) -> int:
     """What a run ends with; other exceptions than those of the library and of lost ranks go on."""
     try:
         return run()
-    except jobs.RankEnded as error:
-        return _end_with(error, jobs.Verdict(error.exit_status, str(error)), name)
+    except jobs.RankEndedError as error:
+        return _end_with(error, jobs.Verdict(error.exit_status, str(error)))
     except TorchplugError as error:
         return _refused(error, name)
     except (KeyboardInterrupt, Interrupted):
@@ -65,7 +59,7 @@ def _status(run: Callable[[], int], name: str) -> int:
         if not jobs.is_collective_failure(error):
             _tell("failed", 1, f"{type(error).__name__}: {' '.join(str(error).split())}")
             raise
-        return _end_with(error, job.cause(), name)
+        return _end_with(error, job.cause())
 
 
 def _refused(error: TorchplugError, name: str) -> int:
@@ -78,16 +72,16 @@ def _refused(error: TorchplugError, name: str) -> int:
         return status
     job.part()
     job.tell_end("refused" if status == 2 else "stopped", status, text)
-    if job.says(text, _GRACE_SECONDS):
+    if job.says(text):
         _print(name, text if job.rank == 0 else f"rank {job.rank}: {text}")
     return status
 
 
-def _end_with(error: BaseException, verdict: jobs.Verdict | None, name: str) -> int:
+def _end_with(error: BaseException, verdict: jobs.Verdict | None) -> int:
     """End because another rank has ended: one of those that are left says so."""
     job = jobs.current()
     assert job is not None, "only a rank of a job loses another"
-    if os.environ.get(TRACEBACKS, "0") not in ("", "0"):
+    if shows_tracebacks():
         traceback.print_exception(error)
     if verdict is None and interruption.requested():
         verdict = jobs.Verdict(INTERRUPTED, "")
@@ -98,7 +92,7 @@ def _end_with(error: BaseException, verdict: jobs.Verdict | None, name: str) -> 
     job.part()
     job.tell_end("lost", verdict.status)
     if verdict.text and job.is_speaker():
-        _print(name, verdict.text)
+        print(interruption.message(verdict.text, error=True), file=sys.stderr, flush=True)
     return verdict.status
 
 

@@ -31,6 +31,7 @@ from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.processes.comparison import description
+from torchplug.processes.job import attributed
 from torchplug.processes.launching import gather
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.parser import load_yaml
@@ -126,15 +127,16 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     wandb = _record(command, module, data, directory)
     _attach(trainer, module, data, directory, wandb)
     _say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
-    interruption.say(lambda: _how_to_go_on(command, directory) if first_rank() else "")
+    interruption.explain(lambda: _how_to_go_on(command, directory))
     try:
-        _meet(trainer, command, data)
-        _train(trainer, module, data, file, wandb)
+        with attributed():
+            _meet(trainer, command, data)
+            _train(trainer, module, data, file, wandb)
     except (Interrupted, SystemExit) as error:
         if isinstance(error, SystemExit) and trainer.state.status != TrainerStatus.INTERRUPTED:
             raise
         if first_rank():
-            print(_how_to_go_on(command, directory))
+            print(f"interrupted{_how_to_go_on(command, directory)}")
         return INTERRUPTED
     except TorchplugError as error:
         if error.exit_status == 2 and fresh and first_rank():
@@ -169,10 +171,11 @@ def _say_notes(notes: Sequence[str]) -> None:
 
 
 def _how_to_go_on(command: Command, directory: RunDirectory) -> str:
+    """What follows upon the reason why training ended."""
     if directory.last.is_file():
         script, last = _short(Path(command.script)), _short(directory.last)
-        return f"interrupted; go on with: python {script} fit --ckpt_path {last}"
-    return "interrupted before the first step ended: there is no checkpoint to go on from"
+        return f"; go on with: python {script} fit --ckpt_path {last}"
+    return " before the first step ended: there is no checkpoint to go on from"
 
 
 def _meet(trainer: lightning.Trainer, command: Command, data: TabularData) -> None:

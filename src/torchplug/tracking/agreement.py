@@ -39,7 +39,7 @@ def agree(make: Callable[[], str]) -> str:
 
     Raises:
         ConfigurationError: in a rank that nobody told, with how to start it instead.
-        RankEnded: if rank 0 has ended meanwhile.
+        RankEndedError: if rank 0 has ended meanwhile.
     """
     if "RANK" in os.environ and (job := current()) is not None:
         return job.agree(f"agreed/{next(_calls)}", make)
@@ -56,4 +56,3 @@ def agree(make: Callable[[], str]) -> str:
             "start the ranks with torchrun"
         )
     return handed
-
