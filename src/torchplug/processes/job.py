@@ -99,9 +99,10 @@ class Job:
             RankEndedError: if another rank has ended meanwhile.
         """
         self._meeting.tell("runs", dict(description))
-        if found := difference(self._wait_for("runs", range(self.world))):
-            raise ConfigurationError(found)
+        descriptions = self._wait_for("runs", range(self.world))
         self._met = True
+        if found := difference(descriptions):
+            raise ConfigurationError(found)
 
     def _wait_for(self, key: str, ranks: Any) -> dict[int, Any]:
         deadline = time.monotonic() + PATIENCE.total_seconds()
