@@ -265,6 +265,16 @@ class ComponentModule(lightning.LightningModule):
         """Asked by the loader for each batch: train on those before it; returns on how many."""
         return self.execution.run_ahead(loader, position)
 
+    def is_boundary(self) -> bool:
+        """Whether training may stop after the last step, to go on from a checkpoint later."""
+        return self.execution.is_boundary()
+
+    def boundary_batches(self) -> int:
+        """After how many batches of an evaluation ranks ask each other whether to stop."""
+        loader: Any = getattr(self.trainer, "datamodule", None)
+        rows = getattr(loader, "batch_size", 1)
+        return self.execution.boundary_steps(self._built(), rows if isinstance(rows, int) else 1)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Guard the reduced gradient, and measure it where a row is due."""
         self.execution.before_update()

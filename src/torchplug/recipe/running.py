@@ -24,11 +24,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
+from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, TorchplugError, WriteError
+from torchplug.execution import StopAtBoundary
 from torchplug.execution.ending import trainer_outcome
+from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
+from torchplug.processes.comparison import description
+from torchplug.processes.job import attributed
+from torchplug.processes.launching import gather
 from torchplug.recipe.checks import refuse_combination, refuse_evaluation, validates
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.last_good import what_is_left
@@ -53,9 +59,6 @@ from torchplug.tracking.whole_files import append_line, whole_file
 if TYPE_CHECKING:
     from torchplug.recipe.checkpoint import Origin
     from torchplug.recipe.command import Command
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells count it."""
 
 STALLED = 3
 """The exit status where an optimizer could not go on: what it reached is kept."""
@@ -82,10 +85,12 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
+    except Interrupted:
+        status = INTERRUPTED
     except MisconfigurationException as error:
         raise ConfigurationError(" ".join(str(error).split())) from error
     finally:
-        _leave_process_group(together=status == 0)
+        _leave_process_group(together=status in (0, INTERRUPTED))
     return status
 
 
@@ -138,13 +143,16 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         wandb = _record(command, module, data, directory)
         _attach(trainer, module, data, directory, wandb)
         say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+        interruption.explain(lambda: _how_to_go_on(command, directory))
         try:
-            _train(trainer, module, data, file, wandb)
-        except SystemExit:
-            if trainer.state.status != TrainerStatus.INTERRUPTED:
+            with attributed():
+                _meet(trainer, command, data)
+                _train(trainer, module, data, file, wandb)
+        except (Interrupted, SystemExit) as error:
+            if isinstance(error, SystemExit) and trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
             if first_rank():
-                _say_how_to_go_on(command, directory)
+                print(f"interrupted{_how_to_go_on(command, directory)}")
             return INTERRUPTED
         except TorchplugError as error:
             if error.exit_status == 2 and fresh and first_rank():
@@ -188,12 +196,26 @@ def say_notes(notes: Sequence[str]) -> None:
             print(f"note: {one_line(note)}", flush=True)
 
 
-def _say_how_to_go_on(command: Command, directory: RunDirectory) -> None:
+def _how_to_go_on(command: Command, directory: RunDirectory) -> str:
+    """What follows upon the reason why training ended."""
     if directory.last.is_file():
         script, last = _short(Path(command.script)), _short(directory.last)
-        print(f"interrupted; go on with: python {printable(script)} fit --ckpt_path {printable(last)}")
-    else:
-        print("interrupted before the first epoch ended: there is no checkpoint to go on from")
+        return f"; go on with: python {printable(script)} fit --ckpt_path {printable(last)}"
+    return " before the first step ended: there is no checkpoint to go on from"
+
+
+def _meet(trainer: lightning.Trainer, command: Command, data: TabularData) -> None:
+    """Let all ranks meet, before anything that they do together, and refuse the job if they do not run the same.
+
+    Raises:
+        ConfigurationError: naming the rank that differs, and in what.
+    """
+    job = gather(trainer)
+    if job is not None:
+        checkpoint = None if command.origin is None else command.origin.file
+        settings = command.settings.as_dict()
+        job.compare(description(settings, data.fingerprint, data.sizes, registry().plugins, checkpoint))
+        job.watch()
 
 
 def _short(path: Path) -> str:
@@ -221,6 +243,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
     say_notes(data.notes)
+    trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
+    _meet(trainer, command, data)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
@@ -286,8 +310,10 @@ def _attach(
     jsonl = JsonlLogger(directory)
     trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if validates(trainer, data) else None)
+    stop = StopAtBoundary(directory.last, module.boundary_batches)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
-    trainer.callbacks.extend([RowPosition(jsonl, wandb), *table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
+    ours = [RowPosition(jsonl, wandb), *table, KeepOnInterrupt(directory), stop, *checkpoints]
+    trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
 
 
 class KeepOnInterrupt(Callback):
