@@ -146,6 +146,8 @@ class Fit:
         """All that somebody outside can see of it."""
         self.run.save_checkpoint(self.folder / "whole.ckpt")
         checkpoint = torch.load(self.folder / "whole.ckpt", weights_only=True)
+        for setting in ("engine", "steps_per_call"):  # what is compared
+            del checkpoint["hyper_parameters"][setting]
         return self._anywhere(
             {
                 "checkpoint": checkpoint,

@@ -1,7 +1,7 @@
 """Everything that torchplug raises on purpose, in one tree.
 
 A message is one line: what is wrong, where, and the remedy. `exit_status` is what a command ends
-with: 2 when the input was refused and nothing ran, 3 when training had to stop on the way.
+with: 2 when the input was refused and nothing ran, 3 when training or writing had to stop on the way.
 """
 
 
@@ -33,6 +33,12 @@ class DataError(TorchplugError):
 
 class CheckpointError(TorchplugError):
     """A checkpoint that cannot be found, read, or used with these data."""
+
+
+class WriteError(TorchplugError):
+    """A file that cannot be written; what it held before is unchanged."""
+
+    exit_status = 3
 
 
 class TrainingError(TorchplugError):

@@ -18,9 +18,11 @@ from torchplug.batch import Batch, as_batch
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
-from torchplug.errors import ConfigurationError, DataError
+from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
+from torchplug.execution.fit_progress import FitProgress
+from torchplug.execution.watching import NEVER, step_watching_schedulers
 from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
@@ -84,7 +86,8 @@ class ComponentModule(lightning.LightningModule):
         self.assembly = Assembly.of(named, loss, optimizer, regularizers, scheduler)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
-        self.save_hyperparameters({**self.assembly.plain(), "reduction": reduction}, logger=False)
+        execution = {"engine": engine, "steps_per_call": steps_per_call, "sync_every": sync_every}
+        self.save_hyperparameters({**self.assembly.plain(), "reduction": reduction, **execution}, logger=False)
         self.reduction: Reduction = reduction
         self.network: nn.Module | None = own
         self.loss = self.assembly.build_loss()
@@ -92,6 +95,7 @@ class ComponentModule(lightning.LightningModule):
         self.preprocessing: Preprocessing | None = None
         self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call, sync_every)
         self._evaluations = PartEvaluations(self.loss)
+        self._progress = FitProgress()
 
     # ------------------------------------------------------------------ what is asked, and of whom
 
@@ -156,6 +160,19 @@ class ComponentModule(lightning.LightningModule):
         else:
             self.execution.refuse_engine(problem)
 
+    def saved_outcome(self, optimizer_state: Any) -> Outcome | None:
+        """How the optimizer of a saved fit had ended the training, if it had.
+
+        Args:
+            optimizer_state: as a checkpoint holds it.
+        """
+        if not self.assembly.sees_full_set:
+            return None
+        optimizer = self.assembly.build_optimizer(self._parameter_groups(), self._objective())
+        optimizer.load_state_dict(optimizer_state)
+        outcome: Outcome | None = getattr(optimizer, "outcome", None)
+        return outcome
+
     def _build_network(self, inputs: int, outputs: int) -> None:
         self.network = self.assembly.build_network(inputs, outputs)
 
@@ -193,13 +210,12 @@ class ComponentModule(lightning.LightningModule):
             return optimizer
         scheduler = self.assembly.build_scheduler(optimizer, *planned_steps(self.trainer))
         monitor = getattr(scheduler, "monitor", None)
+        config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
             self._check_monitor(monitor)
-        interval = getattr(scheduler, "interval", "epoch")
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": monitor},
-        }
+            if config["interval"] == "epoch":
+                config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _check_monitor(self, monitor: str) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -224,14 +240,20 @@ class ComponentModule(lightning.LightningModule):
         """Take up the layers that a callback has frozen or unfrozen."""
         self.execution.follow(self._objective)
 
+    def on_fit_start(self) -> None:
+        """A fit that is resumed starts with the metrics that it had."""
+        self._progress.restore_metrics(self.trainer)
+
     def on_train_start(self) -> None:
         """Parameters, optimizer and loaders are in place: refuse what would fail or train wrongly."""
         self.execution.start(self.trainer, self._objective())
+        self._progress.resume(self.trainer, self.execution)
         for note in self.notes(self.trainer, getattr(self.trainer.train_dataloader, "batch_size", None)):
             rank_zero_info(note)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
+        self._progress.batch_begins(self.trainer, self.execution)
         given: Any = batch if isinstance(self.execution, FullSet) else self._as_batch(batch, batch_idx)
         return self.execution.training_step(given)
 
@@ -254,12 +276,14 @@ class ComponentModule(lightning.LightningModule):
         self.execution.optimizer_step(functools.partial(optimizer.step, closure=optimizer_closure))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """At the logging interval: look at the device, and write a row."""
+        """In the middle of an accumulation window, parameters stand where they are to be evaluated."""
         self.execution.after_batch()
 
     def on_train_epoch_end(self) -> None:
-        """Look at the device, and write the epoch's mean loss."""
+        """Look at the device, write the epoch's mean loss, and step a schedule that watches a metric."""
         self.execution.after_epoch()
+        step_watching_schedulers(self.trainer, validated=self._progress.validated_in_epoch(self.trainer))
+        self._progress.epoch_ended(self.trainer)
 
     def on_train_end(self) -> None:
         """Say how training ended."""
@@ -299,6 +323,8 @@ class ComponentModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
         self._finish_evaluation("val")
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._progress.validated(self.trainer)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
@@ -375,6 +401,9 @@ class ComponentModule(lightning.LightningModule):
         """Record which code this is, and what prediction needs; each tensor with memory of its own."""
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         checkpoint[KEY] = checkpoint_record(self.assembly, self.loss, self.preprocessing)
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn == "fit":
+            checkpoint[KEY]["fit"] = self._progress.state(trainer, self.execution)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.
@@ -383,6 +412,11 @@ class ComponentModule(lightning.LightningModule):
             CheckpointError: if it is not ours, or its features are not those of the data.
         """
         self.preprocessing = carried = carried_preprocessing(checkpoint, self.preprocessing)
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn == "fit":
+            if "fit" not in checkpoint[KEY]:
+                raise CheckpointError("this checkpoint holds a model without its training, which cannot be continued")
+            self._progress.load(checkpoint[KEY]["fit"], checkpoint["loops"]["fit_loop"])
         if self.network is None and carried is not None:
             self._build_network(len(carried.feature_names), checkpoint[KEY]["outputs"])
             self._built().to(network_dtype(checkpoint))

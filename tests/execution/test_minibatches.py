@@ -56,7 +56,8 @@ class Trainer:
         self.optimizers = [optimizer]
         self.rows = []
         self.loggers = [SimpleNamespace(log_metrics=lambda row, step: self.rows.append(row), save=lambda: None)]
-        self.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0))
+        done = SimpleNamespace(is_last_batch=True)
+        self.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0, batch_progress=done))
         self._logger_connector = SimpleNamespace(_logged_metrics={}, _callback_metrics={}, _progress_bar_metrics={})
 
     def written(self, name):

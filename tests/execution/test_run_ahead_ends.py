@@ -258,7 +258,8 @@ def test_a_network_of_ones_own_keeps_its_parameters(tmp_path):
     assert not any(torch.equal(a, b) for a, b in zip(held, before, strict=True))
 
 
-def test_a_description_of_the_model_does_not_hang_on_the_steps(tmp_path):
-    """Hyper-parameters say what is trained, not how."""
-    first, second = (ComponentModule(MLP, steps_per_call=steps).hparams for steps in (1, 7))
-    assert first == second
+def test_how_a_model_is_trained_is_saved_with_it(tmp_path):
+    settings = {"engine": "autograd", "steps_per_call": 7, "sync_every": 8}
+    Fit(tmp_path, module=ComponentModule(MLP, **settings))().run.save_checkpoint(tmp_path / "whole.ckpt")
+    loaded = ComponentModule.load_from_checkpoint(tmp_path / "whole.ckpt", weights_only=True)
+    assert {name: loaded.hparams[name] for name in settings} == settings

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from recipe_calls import caller
+
 _HEADER = (
     "# Faults\n\n"
     "`make faults` kills, signals, fills disks, corrupts files and feeds hostile input, and checks each time what the\n"
@@ -43,3 +45,10 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a recipe's command line in this process, untracked: exit status, output, errors."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return caller(capsys)

@@ -1,6 +1,6 @@
 import pytest
 
-from recipe_calls import call, load
+from recipe_calls import caller, load
 
 
 @pytest.fixture
@@ -28,7 +28,4 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
-    def ran(line, recipe="linear_regression"):
-        return call(capsys, line, recipe)
-
-    return ran
+    return caller(capsys)

@@ -28,10 +28,12 @@ def test_fit_leaves_a_run_directory(run, tmp_path):
     assert (status, errors) == (0, "")
     directory = the_run(tmp_path)
     assert sorted(path.name for path in directory.iterdir()) == [
+        ".lock",
         "checkpoints",
         "coefficients.csv",
         "config.yaml",
         "metrics.jsonl",
+        "outcome.json",
         "provenance.json",
     ]
     assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -57,19 +59,6 @@ def test_coefficients_reproduce_predictions(run, tmp_path):
     expected = coefficients.pop("(intercept)") + sum(frame[name] * value for name, value in coefficients.items())
     assert table["row"].to_list() == list(range(1, len(frame) + 1))  # counted as messages count
     assert table["target"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-5, abs=1e-3)
-
-
-def test_a_run_is_resumed_in_its_directory(run, tmp_path):
-    run(SHORT)
-    status, _, _ = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "5"])
-    assert status == 0
-    directory = the_run(tmp_path)
-    assert [row["epoch"] for row in rows(directory) if "val/rmse" in row] == [0, 1, 2, 3, 4]
-    resumed = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    run(["fit", "--trainer.max_epochs", "5"])
-    (other,) = set((tmp_path / "runs" / "linear_regression").iterdir()) - {directory}
-    whole = torch.load(other / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 def test_settings_come_from_the_run(run, tmp_path, capsys):
@@ -118,7 +107,10 @@ def test_predict_new_rows_without_a_target(run, tmp_path):
     [
         (["--output", "table.xlsx"], ".csv or .parquet"),
         (["--output", "nowhere/table.csv"], "no directory nowhere"),
-        (["--output", "folder.csv"], "--output folder.csv: it cannot be written (Is a directory)"),
+        (
+            ["--output", "folder.csv"],
+            "--output folder.csv cannot be written (Is a directory); or name a file",
+        ),
         (["--id", "name"], "the input has no such column"),
         (["--id", "target"], "--id target: the output has columns row, target; repeat another one"),
         (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "one process"),
@@ -153,23 +145,13 @@ def test_what_the_data_module_noticed_is_said_once(run, tmp_path):
     assert printed.count("note: constant in the training part, so without effect: flat") == 1
 
 
-@pytest.mark.parametrize("epochs", ["2", "3"])
-def test_a_run_that_is_done_needs_more_epochs(run, tmp_path, epochs):
-    run(SHORT)
-    before = (the_run(tmp_path) / "config.yaml").read_text()
-    status, printed, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs])
-    assert (status, printed) == (2, "")
-    assert "has 3 epochs behind it: ask for more in all, such as --trainer.max_epochs 6" in errors
-    assert (the_run(tmp_path) / "config.yaml").read_text() == before
-
-
 def test_a_checkpoint_without_its_weights_cannot_be_gone_on_from(run, tmp_path):
     run(SHORT)
     content = torch.load(the_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save({**content, "state_dict": {}}, tmp_path / "hollow.ckpt")
     status, _, errors = run(["fit", "--ckpt_path", "hollow.ckpt", "--trainer.max_epochs", "5"])
     assert status == 2
-    assert "hollow.ckpt cannot be gone on from" in errors
+    assert "hollow.ckpt does not hold the weights of its components" in errors
     assert len(list((tmp_path / "runs" / "linear_regression").iterdir())) == 1
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from torchplug.errors import CheckpointError
-from torchplug.tracking.checkpoints import checkpoint_callbacks, newest, resolve_checkpoint
+from torchplug.tracking.checkpoints import checkpoint_callbacks, load_checkpoint, newest, resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
 
@@ -118,18 +118,30 @@ def test_best_of_a_run_that_validated_nothing_says_what_there_is(tmp_path):
         ("last", "no run of mlp in .* has a checkpoint: fit first"),
         ("nowhere.ckpt", "there is no checkpoint nowhere.ckpt: name a file"),
         ("empty", "no run directory with a checkpoint"),
-        ("noise.ckpt", "cannot be read as a checkpoint .*damaged"),
-        ("void.ckpt", "cannot be read as a checkpoint .*damaged"),
-        ("cut.ckpt", "cannot be read as a checkpoint .*damaged"),
-        ("code.ckpt", "cannot be read as a checkpoint .*damaged"),
-        ("zip.ckpt", "cannot be read as a checkpoint .*damaged"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=message) as caught:
+        resolve_checkpoint(text, "mlp", tmp_path / "runs")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("noise.ckpt", "cannot be read as a checkpoint.*damaged"),
+        ("void.ckpt", "cannot be read as a checkpoint.*damaged"),
+        ("cut.ckpt", "cannot be read as a checkpoint.*damaged"),
+        ("code.ckpt", "cannot be read as a checkpoint.*damaged"),
+        ("zip.ckpt", "cannot be read as a checkpoint.*damaged"),
         ("tensor.ckpt", "not written by torchplug"),
         ("foreign.ckpt", "not written by torchplug"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, monkeypatch, text, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, name, message, resume):
     (tmp_path / "noise.ckpt").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "void.ckpt").touch()
     torch.save({"torchplug": {}, "weight": torch.ones(1000)}, tmp_path / "whole.ckpt")
@@ -140,5 +152,5 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, monkeypatch, text,
     torch.save(torch.ones(2), tmp_path / "tensor.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match=message) as caught:
-        resolve_checkpoint(text, "mlp", tmp_path / "runs")
+        load_checkpoint(tmp_path / name, resume)
     assert "\n" not in str(caught.value)

@@ -1,12 +1,13 @@
 import csv
 import json
+import os
 
 import polars
 import pytest
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from torchplug.errors import ConfigurationError
+from torchplug.errors import ConfigurationError, WriteError
 from torchplug.tracking import directory
 from torchplug.tracking.directory import RunDirectory
 
@@ -65,8 +66,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(directory.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"config\.yaml cannot be written \(No space"):
         run.write_config("new")
     assert (tmp_path / "config.yaml").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -17,6 +17,7 @@ from torchplug.batch import TrainingSet
 from torchplug.component import Iteration, Need, Outcome
 from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
+from torchplug.execution.ending import trainer_outcome
 from torchplug.execution.progress import write_epoch_row, write_row
 from torchplug.objective import Objective, StepObjective
 
@@ -140,7 +141,8 @@ class FullSet:
         return [dict(group) for group in groups]
 
     def take(self, optimizer: Optimizer) -> None:
-        """The optimizer is taken up when its state is in place."""
+        """Take up the optimizer, whose state may be restored later."""
+        self._optimizer = optimizer
 
     def start(self, trainer: Trainer, problem: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
@@ -203,6 +205,7 @@ class FullSet:
             raise
         if self.outcome is not None:
             self._trainer.should_stop = True
+        self._write_row()
 
     @torch.no_grad()
     def _put_back(self, point: Tensor) -> None:
@@ -211,6 +214,9 @@ class FullSet:
             parameter.copy_(part)
 
     def after_batch(self) -> None:
+        """The iteration's row is written already."""
+
+    def _write_row(self) -> None:
         """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
         iteration = self.iteration
         if iteration is None or iteration == self._logged:
@@ -230,19 +236,17 @@ class FullSet:
         """Write the data's part of F after the step."""
         write_epoch_row(self._trainer, {"train/epoch_loss": self._objective.loss_value()})
 
+    def state(self) -> dict[str, Any]:
+        """Nothing: all that a solver needs is in its optimizer's state."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing is kept outside of the optimizer."""
+
     def end(self) -> None:
         """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
-        if self.outcome is not None:
-            return
-        epochs, limit = self._trainer.current_epoch, self._trainer.max_epochs
-        if limit is not None and 0 <= limit <= epochs:
-            self._limit = Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
-        elif 0 <= self._trainer.max_steps <= self._trainer.global_step:
-            steps = self._trainer.max_steps
-            self._limit = Outcome("limit", f"the trainer's {steps} steps are done", "raise max_steps to go on")
-        else:
-            reason = f"the trainer stopped after {epochs} epochs, as a callback or max_time asked"
-            self._limit = Outcome("limit", reason, "leave these out to go on")
+        if self.outcome is None:
+            self._limit = trainer_outcome(self._trainer)
 
     def look(self) -> None:
         """Nothing waits on the device to be looked at."""

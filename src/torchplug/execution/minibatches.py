@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 
 from torchplug.batch import Batch, Rows
 from torchplug.engine import UNROUNDED, Engine, GradientEngine, WholeSteps, check_chain, choose
-from torchplug.errors import ConfigurationError
+from torchplug.errors import ConfigurationError, NonFiniteGradientError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
 from torchplug.execution.processor import Processor
 from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
+from torchplug.execution.resumption import epoch_is_complete
 from torchplug.execution.run_ahead import Chunks, RunAhead
 from torchplug.execution.running_means import RunningMeans
 from torchplug.execution.step_log import StepLog
@@ -62,6 +63,7 @@ class Minibatches:
         self._watched: list[tuple[str, nn.Parameter]] = []
         self._log: StepLog
         self._stepped = False
+        self._failure: NonFiniteGradientError | None = None
         self._whole: WholeSteps | None = None
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
@@ -152,6 +154,7 @@ class Minibatches:
         self._log = StepLog(trainer, self._means)
         self._watch(objective)
         self._stepped = False
+        self._failure = None
         self._run_ahead = None
         rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
         self._processor = Processor(objective.network, rows, device)
@@ -220,6 +223,13 @@ class Minibatches:
             self._before_step()
             step()
             self._after_step(inspected=True)
+        if self._log.due:  # now: a checkpoint of this step is written before the module's `on_train_batch_end`
+            try:
+                with self._processor:
+                    row = self.row()
+                write_row(self._trainer, row)
+            except NonFiniteGradientError as failure:
+                self._failure = failure  # raised when the trainer has counted the step
 
     # ------------------------------------------------------------------ steps without Lightning
 
@@ -321,14 +331,15 @@ class Minibatches:
         self._stepped = True
 
     def after_batch(self) -> None:
-        """At the logging interval look at the device, and write a row."""
+        """In the middle of an accumulation window, put the parameters where they are to be evaluated.
+
+        Raises:
+            NonFiniteGradientError: if a row was due, and a gradient was not finite.
+        """
+        if self._failure is not None:
+            raise self._failure
         if not self._stepped:
-            # nobody outside sees the look-ahead point, in the middle of a window neither
             self.evaluate_here()
-        elif self._log.due:
-            with self._processor:
-                row = self.row()
-            write_row(self._trainer, row)
         self._stepped = False
 
     def row(self) -> dict[str, float]:
@@ -349,7 +360,10 @@ class Minibatches:
         self.make_alike()
         self.evaluate_here()
         with self._processor:
+            sums = None if epoch_is_complete(self._trainer) else self._means.state()
             total, rows = self._means.epoch()
+            if sums is not None:  # the epoch was cut short, and goes on when the fit is resumed
+                self._means.restore(sums)
         write_epoch_row(self._trainer, {"train/epoch_loss": total / rows})
 
     def look(self) -> None:
@@ -374,6 +388,18 @@ class Minibatches:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
         if self._switch is not None:
             self._switch.eval()
+
+    def state(self) -> dict[str, Any]:
+        """What this rank needs, beside parameters and optimizer, to continue with the same bits; as plain data."""
+        own = None if self._averaging is None else self._trainer.optimizers[0].state_dict()
+        return {"means": self._means.state(), "row_at": self._log.row_at, "optimizer": own}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned; after `start`."""
+        self._means.restore(state["means"])
+        self._log.row_at = state["row_at"]
+        if self._averaging is not None and state["optimizer"] is not None:
+            self._trainer.optimizers[0].load_state_dict(state["optimizer"])
 
     def end(self) -> None:
         """Training by minibatches has no outcome of its own; parameters get memory of their own again."""

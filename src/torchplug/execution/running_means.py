@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,6 +62,38 @@ class RunningMeans:
         self._settle()
         return self._since_epoch.taken(self._ranks)
 
+    def state(self) -> dict[str, Any]:
+        """Return the sums of this rank as plain data, from which `restore` continues with the same bits."""
+        return {
+            "open": (float(self.total), self._rows),
+            "since_row": self._since_row.state(),
+            "since_epoch": self._since_epoch.state(),
+            "deferred": self._deferred_state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        total, self._rows = state["open"]
+        self.total.fill_(total)
+        self._since_row.restore(*state["since_row"])
+        self._since_epoch.restore(*state["since_epoch"])
+        self._deferred.clear()
+        if state["deferred"] is not None:
+            scores, target, weight, counts = state["deferred"]
+            parts = [torch.split(tensor.to(self.total.device), counts) for tensor in (scores, target)]
+            weights = [None] * len(counts) if weight is None else torch.split(weight.to(self.total.device), counts)
+            self._deferred.extend(zip(*parts, weights, strict=True))
+        self._deferred_rows = sum(len(scores) for scores, _, _ in self._deferred)
+
+    def _deferred_state(self) -> tuple[Tensor, Tensor, Tensor | None, list[int]] | None:
+        """What was left for later, and the rows of each batch in it."""
+        if not self._deferred:
+            return None
+        scores, targets, weights = zip(*self._deferred, strict=True)
+        weight = _weights(scores, weights)
+        counts = [len(each) for each in scores]
+        return torch.cat(scores).cpu(), torch.cat(targets).cpu(), None if weight is None else weight.cpu(), counts
+
     def _evaluate(self) -> None:
         """Compute what was left for later."""
         if not self._deferred:
@@ -66,9 +101,9 @@ class RunningMeans:
         scores, targets, weights = zip(*self._deferred, strict=True)
         with torch.no_grad():
             values = self._loss(torch.cat(scores), torch.cat(targets))
-            if any(weight is not None for weight in weights):
-                ones = (torch.ones_like(s[:, 0]) if w is None else w for s, w in zip(scores, weights, strict=True))
-                values = values * torch.cat(list(ones))
+            weight = _weights(scores, weights)
+            if weight is not None:
+                values = values * weight
             weighted = values.sum(dtype=torch.float64)
         self.add(weighted, self._deferred_rows)
         self._deferred.clear()
@@ -84,12 +119,28 @@ class RunningMeans:
         self._rows = 0
 
 
+def _weights(scores: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Tensor | None:
+    """The weights of several batches, one after the other; None where all are 1."""
+    if all(weight is None for weight in weights):
+        return None
+    return torch.cat([torch.ones_like(s[:, 0]) if w is None else w for s, w in zip(scores, weights, strict=True)])
+
+
 class _Sum:
     """Σ wℓ on the device, and the rows that are in it."""
 
     def __init__(self, device: torch.device) -> None:
         self.total = torch.zeros((), dtype=torch.float64, device=device)
         self.rows = 0
+
+    def state(self) -> tuple[float, int]:
+        """Return what this rank has of both."""
+        return float(self.total), self.rows
+
+    def restore(self, total: float, rows: int) -> None:
+        """Continue from what `state` returned."""
+        self.total.fill_(total)
+        self.rows = rows
 
     def taken(self, ranks: Ranks) -> tuple[float, float]:
         """Both over all ranks; and begin anew."""

@@ -23,6 +23,7 @@ class StepLog:
 
     Attributes:
         step: the number of the step under way or last made, from 1.
+        row_at: the number of the step after which the last row was written.
         due: whether a row is due after it.
     """
 
@@ -30,7 +31,7 @@ class StepLog:
         self._trainer = trainer
         self._means = means
         self._every: float = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
-        self.step = self._row_at = trainer.global_step
+        self.step = self.row_at = trainer.global_step
         self.due = False
         self._objective: StepObjective
         self._parameters: Sequence[Tensor] = ()
@@ -66,7 +67,7 @@ class StepLog:
         total, rows = self._means.row()
         # with reduction: sum an optimizer step adds up its losses
         objective = self._objective
-        divisor = rows if objective.reduction == "mean" else self.step - self._row_at
+        divisor = rows if objective.reduction == "mean" else self.step - self.row_at
         row = {
             "train/loss": total / rows,
             "train/objective": total / divisor + (float(objective.penalty()) if objective.penalties else 0.0),
@@ -75,5 +76,5 @@ class StepLog:
         }
         if self._gradient_norm is not None:
             row["train/gradient_norm"] = float(self._gradient_norm)
-        self._row_at = self.step
+        self.row_at = self.step
         return row

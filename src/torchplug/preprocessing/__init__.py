@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from torchplug.component import TargetInfo
-from torchplug.contracts import CLASS_KINDS, Kind
+from torchplug.contracts import CLASS_KINDS, KINDS, Kind
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.features import (
@@ -339,17 +339,42 @@ class Preprocessing:
             CheckpointError: if this is not such a state.
         """
         try:
-            return cls(
+            restored = cls(
                 tuple(column_from_state(column) for column in state["columns"]),
                 state["center"].cpu(),
                 state["scale"].cpu(),
                 state["silent"].cpu(),
                 TargetCoding.from_state(state["target"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            restored._refuse_misfits()
+            return restored
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise CheckpointError(
                 f"the checkpoint's preprocessing cannot be read ({error!r}): it is damaged, or from another version"
             ) from error
+
+    def _refuse_misfits(self) -> None:
+        """Raise a ValueError where parts have the wrong type, or sizes that do not go together."""
+        info, d = self.target_coding.info, len(self.feature_names)
+        classes = info.classes or ()
+        labels = [
+            *(level for encoder in self.encoders for level in getattr(encoder, "levels", ())),
+            *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
+        ]
+        k = len(info.columns)
+        vectors = [(self.center, d), (self.scale, d), (self.silent, d)]
+        vectors += [(self.target_coding.center, k), (self.target_coding.scale, k)]
+        well_formed = (
+            k > 0
+            and self.target_coding.kind in KINDS
+            and all(isinstance(name, str) for name in (*self.columns, *info.columns))
+            and all(isinstance(label, str | int | float) for label in labels)
+            and all(isinstance(label, str | int) for label in classes)
+            and len(set(map(type, classes))) <= 1
+            and all(vector.shape == (length,) and bool(vector.isfinite().all()) for vector, length in vectors)
+        )
+        if not well_formed:
+            raise ValueError("its parts do not go together")
 
     def __eq__(self, other: object) -> bool:
         """Whether both encode alike, to the bit."""

@@ -6,16 +6,16 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.recipe.configuration import configurations, read_configuration
 from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
 from torchplug.recipe.paths import refuse_impossible
-from torchplug.tracking.checkpoints import resolve_checkpoint
+from torchplug.tracking.checkpoints import load_checkpoint, newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.directory import RunDirectory
 
 _FLAG = "--ckpt_path"
@@ -28,39 +28,65 @@ class Origin:
     Args:
         file: the checkpoint.
         run: the run directory that it lies in, if it lies in one.
+        content: what the checkpoint holds, checked.
+        note: which run it is of, where only `best` or `last` was asked for.
     """
 
     file: Path
     run: RunDirectory | None
+    content: Mapping[str, Any]
+    note: str | None = None
 
     @classmethod
-    def of(cls, file: Path) -> Origin:
-        """Look whether a checkpoint lies in a run directory."""
+    def of(cls, file: Path, resume: bool) -> Origin:
+        """Read a checkpoint, and find the run directory that it lies in.
+
+        Args:
+            file: the checkpoint.
+            resume: whether training goes on from it.
+
+        Raises:
+            CheckpointError: if it is damaged or malformed, or torchplug did not write it.
+        """
+        content = load_checkpoint(file, resume)
         directory = file.parent.parent
-        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None)
+        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None, content)
 
     def settings(self, recipe: Settings, resume: bool) -> Settings:
         """The recipe's settings with those that the checkpoint was trained with in their place.
 
         Args:
             recipe: what stands where the checkpoint says nothing.
-            resume: whether training goes on, with the run's trainer settings and seed.
+            resume: whether training goes on, with the run's settings of trainer and tracking, and its seed.
 
         Raises:
             CheckpointError: if the network was one of the user's own.
         """
-        content = torch.load(self.file, map_location="cpu", weights_only=True, mmap=True)
-        model = content.get("hyper_parameters") or {}
+        model = self.content["hyper_parameters"]
         if model.get("model") is None:
             raise CheckpointError(f"{self.file} holds a network of your own: load it in Python, giving the network")
         known = inspect.signature(TabularData).parameters
-        stored = content.get("datamodule_hyper_parameters") or {}
+        stored = self.content.get("datamodule_hyper_parameters") or {}
         data = {key: value for key, value in stored.items() if key in known}
         settings = replace(recipe, model=model, data=data or recipe.data)
         if not resume or self.run is None:
             return settings
-        config = read_configuration(self.run.path / "config.yaml")
-        return replace(settings, trainer=config.get("trainer") or {}, seed=config.get("seed_everything", recipe.seed))
+        config = self.config
+        return replace(
+            settings,
+            trainer=config.get("trainer") or {},
+            tracking=config.get("tracking") or {},
+            seed=config.get("seed_everything", recipe.seed),
+        )
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The settings of the run that the checkpoint lies in; empty where it lies in none.
+
+        Raises:
+            ConfigurationError: if they cannot be read.
+        """
+        return {} if self.run is None else read_configuration(self.run.path / "config.yaml")
 
 
 def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | None]:
@@ -93,7 +119,17 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
         return arguments, None
     refuse_impossible("--ckpt_path", wanted)
     file = resolve_checkpoint(wanted, recipe)
-    return [*kept, _FLAG, str(file)], Origin.of(file)
+    origin = Origin.of(file, resume=subcommand == "fit")
+    if wanted in ("best", "last") and origin.run is not None:
+        origin = replace(origin, note=_which(wanted, origin.run))
+    return [*kept, _FLAG, str(file)], origin
+
+
+def _which(wanted: str, run: RunDirectory) -> str:
+    """Which run a word stands for, and why not a newer one."""
+    newer = newer_without_checkpoint(run)
+    why = "" if newer is None else f", as {os.path.relpath(newer.path)}, which is newer, has no checkpoint"
+    return f"{wanted} is that of {os.path.relpath(run.path)}{why}"
 
 
 def _flag(arguments: list[str]) -> tuple[str | None, list[str]]:

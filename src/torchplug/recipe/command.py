@@ -15,7 +15,7 @@ import jsonargparse
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
-from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.network_memory import naming_lack_of_memory
 from torchplug.recipe import environment, running
@@ -28,6 +28,7 @@ from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
 from torchplug.recipe.output import safe_output
 from torchplug.recipe.parser import (
+    HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
     addressed,
@@ -41,6 +42,8 @@ from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.terminal import one_line, shortened
+from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoints import offering_another
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.settings import Tracking
 
@@ -91,12 +94,11 @@ class Command:
             refuse_numbers(module, self.settings.trainer.precision)
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        try:
-            return ComponentModule.load_from_checkpoint(self.origin.file, map_location="cpu", weights_only=True)
-        except (KeyError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{self.origin.file} does not hold what its settings say: {one_line(str(error))}"
-            ) from error
+        module = ComponentModule(**self.origin.content["hyper_parameters"])
+        module.on_load_checkpoint(dict(self.origin.content))
+        with offering_another(self.origin.file, resume=False):
+            load_weights(module, self.origin.content, self.origin.file)
+        return module
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.
@@ -164,11 +166,11 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
 
 
 def _refuse_changes(command: Command) -> None:
-    """Refuse model settings that differ from the checkpoint's: they could not take effect."""
+    """Refuse model settings that differ from the checkpoint's and could not take effect."""
     trained = _plain(command.parser.get_defaults().model)
     wanted = _plain(command.settings.model)
     for slot, value in wanted.items():
-        if value != trained[slot]:
+        if value != trained[slot] and not (command.subcommand == "fit" and slot in HOW_STEPS_ARE_MADE):
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
                 f"not {_shown(value)}; fit anew without --ckpt_path"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -9,11 +10,12 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+import jsonargparse
 import lightning
 import polars
 import torch
@@ -23,26 +25,33 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
 from torchplug.data.tabular import TabularData
-from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError, TorchplugError, WriteError
+from torchplug.execution.ending import trainer_outcome
 from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.recipe.checks import refuse_combination, refuse_evaluation, validates
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.last_good import what_is_left
 from torchplug.recipe.parser import load_yaml
+from torchplug.recipe.remaining import refuse_nothing_left
+from torchplug.recipe.restoring import refusing_what_cannot_be_restored
 from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
 from torchplug.tables import describe, read
 from torchplug.terminal import PrintableFormatter, one_line, print_warnings_in_one_line, printable
-from torchplug.tracking.checkpoints import checkpoint_callbacks
+from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.directory import RunDirectory
-from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.jsonl import EvaluationLogger, JsonlLogger
 from torchplug.tracking.provenance import provenance
+from torchplug.tracking.row_position import RowPosition
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
+from torchplug.tracking.whole_files import append_line, whole_file
 
 if TYPE_CHECKING:
+    from torchplug.recipe.checkpoint import Origin
     from torchplug.recipe.command import Command
 
 INTERRUPTED = 130
@@ -68,6 +77,8 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     _quieten()
     _seed(command.settings.seed_everything)
+    if command.origin is not None and command.origin.note is not None:
+        say_notes([command.origin.note])
     status = None
     try:
         status = _COMMANDS[command.subcommand](command, module, data)
@@ -116,37 +127,45 @@ def _fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
-        _check_resumable(module, resumed.file, command.settings.trainer.max_epochs)
+        _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)
     refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
-    wandb = _record(command, module, data, directory)
-    _attach(trainer, module, data, directory, wandb)
-    say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
-    try:
-        _train(trainer, module, data, file, wandb)
-    except SystemExit:
-        if trainer.state.status != TrainerStatus.INTERRUPTED:
+    with directory.locked():
+        wandb = _record(command, module, data, directory)
+        _attach(trainer, module, data, directory, wandb)
+        say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+        try:
+            _train(trainer, module, data, file, wandb)
+        except SystemExit:
+            if trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            if first_rank():
+                _say_how_to_go_on(command, directory)
+            return INTERRUPTED
+        except TorchplugError as error:
+            if error.exit_status == 2 and fresh and first_rank():
+                shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
+            elif error.exit_status == STALLED:
+                error.args = (f"{error}; {what_is_left(directory)}",)
             raise
         if first_rank():
-            _say_how_to_go_on(command, directory)
-        return INTERRUPTED
-    except TorchplugError as error:
-        if error.exit_status == 2 and fresh and first_rank():
-            shutil.rmtree(directory.path)  # refused in setup, before the first step: nothing ran
-        elif error.exit_status == STALLED:
-            error.args = (f"{error}; {what_is_left(directory)}",)
-        raise
-    if first_rank():
-        if isinstance(module.network, Linear):
-            directory.write_coefficients(module.coefficient_table())
-        if module.outcome is not None:
-            directory.write_outcome(outcome_record(module.outcome, module.iteration))
-            print(one_line(describe_outcome(module)))
-        print_summary(trainer.callback_metrics, directory)
+            _write_end(trainer, module, directory)
     return STALLED if module.outcome is not None and module.outcome.name == "stalled" else 0
+
+
+def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: RunDirectory) -> None:
+    """Write and print what training came to; the outcome last: a run that has one is finished."""
+    if isinstance(module.network, Linear):
+        directory.write_coefficients(module.coefficient_table())
+    outcome = module.outcome or trainer_outcome(trainer)
+    reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+    directory.write_outcome({**outcome_record(outcome, module.iteration), **reached})
+    if module.outcome is not None:
+        print(one_line(describe_outcome(module)))
+    print_summary(trainer.callback_metrics, directory)
 
 
 def _train(
@@ -154,7 +173,8 @@ def _train(
 ) -> None:
     """Fit, and end the W&B run whatever happens, before anybody else touches the run directory."""
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+        with refusing_what_cannot_be_restored(trainer, file):
+            trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
     finally:
         if wandb is not None:
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
@@ -197,8 +217,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     trainer = build_trainer(command.parser, command.settings)
     refuse_evaluation(trainer, data, part)
     run = command.origin.run
-    if run is not None:
-        trainer.loggers = [JsonlLogger(run)]
+    figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
+    trainer.loggers = [] if figures is None else [figures]
     say_notes(data.notes)
     if part == "test":
         _record_opening(command, data)
@@ -207,6 +227,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
         trainer.validate(module, datamodule=data, verbose=False)
     if first_rank():
         print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+    if figures is not None and figures.trouble is not None:
+        say_notes([f"these figures are not recorded: {figures.trouble}"])
     return 0
 
 
@@ -247,7 +269,9 @@ def _record(
     origins = provenance(registry().plugins, components, data.fingerprint, command.settings.seed_everything)
     directory.write_config(config)
     directory.write_provenance(origins)
-    return wandb_logger(Tracking(**command.settings.tracking.as_dict()), directory, load_yaml(config), origins)
+    resumed = command.origin is not None and command.origin.run is not None
+    tracking = Tracking(**command.settings.tracking.as_dict())
+    return wandb_logger(tracking, directory, load_yaml(config), origins, resumed)
 
 
 def _attach(
@@ -258,10 +282,11 @@ def _attach(
     wandb: WandbLogger | None,
 ) -> None:
     """Give the trainer its loggers and callbacks."""
-    trainer.loggers = [JsonlLogger(directory), *([wandb] if wandb is not None else [])]
+    jsonl = JsonlLogger(directory)
+    trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, "val/loss" if validates(trainer, data) else None)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
-    trainer.callbacks.extend([*table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
+    trainer.callbacks.extend([RowPosition(jsonl, wandb), *table, KeepOnInterrupt(directory), *checkpoints])  # type: ignore[attr-defined]
 
 
 class KeepOnInterrupt(Callback):
@@ -302,28 +327,24 @@ def _record_opening(command: Command, data: TabularData) -> None:
         "data": data.fingerprint,
         "rows": data.sizes["test"],
     }
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    try:
+        append_line(record, json.dumps(row) + "\n")
+    except WriteError as error:
+        say_notes([f"that the test part is opened is not recorded: {error}"])
 
 
-def _check_resumable(module: ComponentModule, file: Path, epochs: int | None) -> None:
-    """Refuse a checkpoint of other data, or one with nothing left to train, before any rank is launched.
+def _check_resumable(module: ComponentModule, origin: Origin, trainer: jsonargparse.Namespace) -> None:
+    """Refuse a checkpoint of other data, or one with nothing left to do, before any rank is launched.
 
     Raises:
-        CheckpointError: if the checkpoint's preprocessing is not that of the data, or parts of it are missing.
-        ConfigurationError: if the epochs asked for are done.
+        CheckpointError: if the checkpoint's preprocessing is not that of the data, or its weights cannot be used.
+        ConfigurationError: if all that is asked for is done.
     """
-    content: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    file, content = origin.file, origin.content
     module.on_load_checkpoint(dict(content))
-    try:
-        module.load_state_dict(content["state_dict"])
-        done: int = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{file} cannot be gone on from: {' '.join(str(error).split())}") from error
-    if epochs is not None and 0 <= epochs <= done:
-        raise ConfigurationError(
-            f"{file} has {done} epochs behind it: ask for more in all, such as --trainer.max_epochs {2 * done}"
-        )
+    with offering_another(file, resume=True):
+        load_weights(module, content, file)
+    refuse_nothing_left(origin, trainer, module.saved_outcome(content["optimizer_states"][0]))
 
 
 def _write_table(table: polars.DataFrame, output: Path) -> None:
@@ -332,14 +353,13 @@ def _write_table(table: polars.DataFrame, output: Path) -> None:
     Raises:
         ConfigurationError: if the file cannot be written.
     """
-    part = output.with_name(f".{output.name}.part")
+    written = io.BytesIO()
+    if output.suffix == ".csv":
+        table.write_csv(written)
+    else:
+        table.write_parquet(written)
     try:
-        if output.suffix == ".csv":
-            table.write_csv(part)
-        else:
-            table.write_parquet(part)
-        part.replace(output)
-    except OSError as error:
-        raise ConfigurationError(f"--output {output}: it cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
+        with whole_file(output) as file:
+            file.write(written.getbuffer())
+    except WriteError as error:
+        raise ConfigurationError(f"--output {error}; or name a file elsewhere") from error

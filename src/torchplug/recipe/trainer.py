@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonargparse
 import lightning
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.parser import RecipeParser
+from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
 
 _AT_LEAST_ONE = "a whole number of at least 1"
 _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -75,6 +77,8 @@ def build_trainer(
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
     _refuse_no_time(trainer)
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing else was asked for
+        trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
     return trainer
 
 

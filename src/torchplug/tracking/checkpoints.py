@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
 
-from torchplug.errors import CheckpointError
+from torchplug.errors import CheckpointError, TorchplugError
+from torchplug.tracking.checkpoint_content import check_content
+from torchplug.tracking.checkpoint_file import read_checkpoint
+from torchplug.tracking.checkpoint_parts import is_finite
 from torchplug.tracking.directory import RunDirectory
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint for a file of a run directory, which may have been moved or copied since.
+
+    What was the best value comes back with the checkpoint if the file that had it lies in the run directory.
+    """
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(str(self.dirpath))
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        if not state_dict["best_model_path"] or not Path(here(state_dict["best_model_path"])).is_file():
+            return
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": models, "dirpath": self.dirpath})
 
 
 def checkpoint_callbacks(
     directory: RunDirectory, monitor: str | None, mode: Literal["min", "max"] = "min"
-) -> list[ModelCheckpoint]:
+) -> list[RunCheckpoint]:
     """Callbacks that keep `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
 
     Two of them, because `save_last=True` writes last.ckpt only when the watched metric improved.
@@ -26,10 +53,14 @@ def checkpoint_callbacks(
         mode: whether its smallest or its largest value is best.
     """
     folder = str(directory.checkpoints)  # hyper-parameters and checkpoints hold plain types only
-    last = ModelCheckpoint(folder, directory.last.stem, enable_version_counter=False, save_on_train_epoch_end=True)
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    last = RunCheckpoint(filename=directory.last.stem, save_on_train_epoch_end=True, **common)
     if monitor is None:
         return [last]
-    best = ModelCheckpoint(folder, directory.best.stem, monitor=monitor, mode=mode, enable_version_counter=False)
+    # right after a validation: at the end of an epoch that max_steps cut short the metric would be an older one
+    best = RunCheckpoint(
+        filename=directory.best.stem, monitor=monitor, mode=mode, save_on_train_epoch_end=False, **common
+    )
     return [best, last]
 
 
@@ -37,6 +68,12 @@ def newest(recipe: str, root: str | Path = "runs") -> RunDirectory | None:
     """The newest run of a recipe that has a checkpoint, by the time in its name; None if none has."""
     runs = (RunDirectory(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
     return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
+
+
+def newer_without_checkpoint(run: RunDirectory) -> RunDirectory | None:
+    """The newest run of the same recipe that is newer than this one and has no checkpoint; None if there is none."""
+    newest_path = max(path for path in run.path.parent.iterdir() if path.is_dir())
+    return RunDirectory(newest_path) if newest_path.name > run.path.name else None
 
 
 def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:
@@ -55,11 +92,62 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
         An absolute path.
 
     Raises:
-        CheckpointError: if there is none, or it cannot be read, or torchplug did not write it.
+        CheckpointError: if there is none.
     """
-    path = _find(text, recipe, root).absolute()
-    _check(path)
-    return path
+    return _find(text, recipe, root).absolute()
+
+
+def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
+    """Read a checkpoint and check that it holds what a command uses.
+
+    Args:
+        path: the file.
+        resume: whether a fit goes on from it; else it is validated, tested or predicted from.
+
+    Raises:
+        CheckpointError: if it is damaged or malformed, or torchplug did not write it.
+        ConfigurationError: for components that are not installed or do not go together.
+    """
+    with offering_another(path, resume):
+        content = read_checkpoint(path)
+        check_content(content, path, resume)
+    return content
+
+
+@contextmanager
+def offering_another(path: Path, resume: bool) -> Iterator[None]:
+    """Complete an error about a checkpoint file by an intact checkpoint of the same run, or by there being none.
+
+    Args:
+        path: the file.
+        resume: as for `load_checkpoint`.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        run = RunDirectory(path.parent.parent)
+        if path.parent != run.checkpoints:
+            raise
+        others = [other for other in sorted(path.parent.glob("*.ckpt"), key=_age) if other != path]
+        intact = next((other for other in others if _intact(other, resume)), None)
+        advice = "its run has no other that is intact"
+        if intact is not None:
+            advice = f"{intact.name} of the same run is intact: --ckpt_path {shlex.quote(os.path.relpath(intact))}"
+        raise CheckpointError(f"{error}; {advice}") from error
+
+
+def _age(path: Path) -> float:
+    """The time since the file was written, in seconds and negated: the newest comes first."""
+    return -path.stat().st_mtime
+
+
+def _intact(path: Path, resume: bool) -> bool:
+    try:
+        content = read_checkpoint(path)
+        check_content(content, path, resume)
+    except TorchplugError:
+        return False
+    return all(is_finite(value) for value in content["state_dict"].values())
 
 
 def _find(text: str, recipe: str, root: str | Path) -> Path:
@@ -83,13 +171,3 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: name a file or a run directory, or write best or last")
     return path
-
-
-def _check(path: Path) -> None:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = "it is damaged, or torchplug did not write it"
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): {reason}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("torchplug"), dict):
-        raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")

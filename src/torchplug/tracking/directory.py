@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars
+from filelock import FileLock, Timeout
 
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
+from torchplug.tracking.whole_files import whole_file, write_error
 
 
 class RunDirectory:
     """`<root>/<recipe>/<time>-<id>/`, with everything that one run leaves behind.
 
-        config.yaml  provenance.json  metrics.jsonl  coefficients.csv  checkpoints/best.ckpt  checkpoints/last.ckpt
+        config.yaml  provenance.json  metrics.jsonl  coefficients.csv  outcome.json
+        checkpoints/best.ckpt  checkpoints/last.ckpt
 
     Names sort by time (UTC, to the millisecond). Files appear whole or not at all: they are written
     beside their place and then moved there.
@@ -73,12 +77,52 @@ class RunDirectory:
         self._write("config.yaml", text)
 
     def write_provenance(self, record: Mapping[str, Any]) -> None:
-        """Write where this run comes from, as `provenance` found it."""
+        """Write where this run comes from, as `provenance` found it; a resumed run keeps the first record.
+
+        Later records are appended to its `resumed`.
+        """
+        path = self.path / "provenance.json"
+        with contextlib.suppress(FileNotFoundError, ValueError):  # one that is damaged is written again
+            first = json.loads(path.read_text(encoding="utf-8"))
+            record = {**first, "resumed": [*first.get("resumed", []), record]}
         self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def write_outcome(self, record: Mapping[str, Any]) -> None:
-        """Write how a full-set optimizer ended the training."""
+        """Write how training ended: the last file of a finished run."""
         self._write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    @property
+    def finished_at(self) -> int | None:
+        """The number of optimizer steps at which the run was finished; None while it is not."""
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            return int(json.loads((self.path / "outcome.json").read_text(encoding="utf-8"))["steps"])
+        return None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process train in this directory, on rank 0; a process that dies leaves it unlocked.
+
+        Raises:
+            ConfigurationError: if another process trains in it.
+            WriteError: if the directory cannot be written to.
+        """
+        if not is_rank_zero():
+            yield
+            return
+        path = self.path / ".lock"
+        try:
+            lock = FileLock(path, timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise ConfigurationError(
+                f"{self.path} is in use: another process trains in it; wait for its end, or interrupt it"
+            ) from error
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_coefficients(self, table: polars.DataFrame) -> None:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
@@ -87,15 +131,8 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         if not is_rank_zero():
             return
-        part = self.path / f".{name}.part"
-        try:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path / name)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.path / name) as file:
+            file.write(text.encode())
 
 
 def _make(parent: Path) -> Path:

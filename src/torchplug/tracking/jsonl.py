@@ -6,14 +6,20 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from torchplug.errors import WriteError
+from torchplug.tracking.agreement import is_rank_zero
 from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.whole_files import append_row, whole_file, write_error
+
+_EVALUATED = "evaluated"
+"""The first key of a row that an evaluation of a checkpoint wrote, after or beside training."""
 
 _encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` makes one each time
 
@@ -46,11 +52,13 @@ class JsonlLogger(Logger):
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__()
         self._directory = directory
-        self._file: int | None = None  # a descriptor: opening the file anew would be most of a row's time
+        self._file: int | None = None  # a descriptor: opening the file again would be most of a row's time
+        self._closing: Callable[[], object] = lambda: None
+        self._trained = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy opens the file for itself."""
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_closing": None}
 
     @property
     @override
@@ -75,16 +83,91 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         values = plain_values(metrics)
-        row = {"step": step, "epoch": values.pop("epoch", None), **values}
-        line = _encode(row) + "\n"
-        if self._file is None:
-            self._cut_torn_row()
-            self._file = os.open(self._directory.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            weakref.finalize(self, os.close, self._file)
-        os.write(self._file, line.encode())
+        self._append({"step": step, "epoch": values.pop("epoch", None), **values})
+        self._trained += 1
 
-    def _cut_torn_row(self) -> None:
-        if not self._directory.metrics.is_file():
+    @property
+    def trained_rows(self) -> int:
+        """How many rows of training the file holds, those of evaluations aside; 0 on ranks that do not write."""
+        if is_rank_zero():
+            self._open()
+        return self._trained
+
+    @rank_zero_only
+    def keep(self, rows: int) -> None:
+        """Drop all but the first `rows` rows of training: a resumed run writes again what came after its checkpoint.
+
+        Raises:
+            WriteError: if the file cannot be written; then it is unchanged.
+        """
+        self._open()
+        if self._trained <= rows:
             return
-        with self._directory.metrics.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+        kept, trained = [], 0
+        for line in self._directory.metrics.read_bytes().splitlines(keepends=True):
+            trained += not _is_evaluation(line)
+            if trained <= rows or _is_evaluation(line):
+                kept.append(line)
+        self._close()
+        with whole_file(self._directory.metrics) as file:
+            file.writelines(kept)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The rows of training that the file holds."""
+        lines = self._directory.metrics.read_bytes().splitlines() if self._directory.metrics.is_file() else []
+        return [json.loads(line) for line in lines if not _is_evaluation(line)]
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        append_row(self._open(), f"{_encode(row)}\n".encode(), self._directory.metrics)
+
+    def _open(self) -> int:
+        """The file's descriptor, at the end of its last whole row: a kill may have left a part of one."""
+        if self._file is None:
+            path = self._directory.metrics
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                content = path.read_bytes()
+                whole = content[: content.rfind(b"\n") + 1]
+                os.ftruncate(file, len(whole))
+            except OSError as error:
+                raise write_error(path, error) from error
+            self._file, self._closing = file, weakref.finalize(self, os.close, file)
+            self._trained = sum(not _is_evaluation(line) for line in whole.splitlines())
+        return self._file
+
+    def _close(self) -> None:
+        self._closing()
+        self._file = None
+
+
+class EvaluationLogger(JsonlLogger):
+    """Append the figures of an evaluation, as rows of their own that say of which checkpoint they are.
+
+    A resumed run keeps them. A run directory that cannot be written to is no error here.
+
+    Args:
+        directory: the run's.
+        checkpoint: the name of the file that is evaluated.
+
+    Attributes:
+        trouble: why the figures could not be written; None where they were.
+    """
+
+    def __init__(self, directory: RunDirectory, checkpoint: str) -> None:
+        super().__init__(directory)
+        self._checkpoint = checkpoint
+        self.trouble: WriteError | None = None
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        values = plain_values(metrics)
+        row = {_EVALUATED: self._checkpoint, "step": step, "epoch": values.pop("epoch", None), **values}
+        try:
+            self._append(row)
+        except WriteError as error:
+            self.trouble = error
+
+
+def _is_evaluation(line: bytes) -> bool:
+    return line.startswith(f'{{"{_EVALUATED}"'.encode())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,7 +50,11 @@ _BEST = {
 
 
 def wandb_logger(
-    tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], provenance: Mapping[str, Any]
+    tracking: Tracking,
+    directory: RunDirectory,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    resumed: bool = False,
 ) -> WandbLogger | None:
     """The logger that the settings ask for; None if tracking is disabled.
 
@@ -58,11 +63,12 @@ def wandb_logger(
         directory: the run's; W&B's own folder goes into it.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
+        resumed: whether the run continues one that may have been tracked.
     """
     tracking = chosen(tracking)
     if tracking.mode == "disabled":
         return None
-    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)})
+    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)}, resumed)
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
@@ -75,19 +81,26 @@ class WandbLogger(lightning_loggers.WandbLogger):
     uploads, for two minutes at most.
 
     Args:
-        tracking: the settings; the mode is not disabled.
+        tracking: the settings; the mode is not disabled. Without an id, the run directory's name is the W&B run's id: a
+            resumed run continues it.
         directory: the run's.
         config: what W&B shows as the run's config.
+        resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
-    def __init__(self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any]) -> None:
-        super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=tracking.id)
+    def __init__(
+        self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], resumed: bool = False
+    ) -> None:
+        self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
+        super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
         self._config = dict(config)
         self._defined: set[str] = set()
         self._beginning: Future[Run | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
+        self._sent = 0
+        self._is_resumed = resumed
         self._failed = False
         self._attach_id: str | None = None
 
@@ -124,6 +137,17 @@ class WandbLogger(lightning_loggers.WandbLogger):
             self._log_rows()
 
     @rank_zero_only
+    def replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log the rows that a resumed run had before, as far as W&B does not have them.
+
+        A server continues after what it has. Offline, the new folder holds the whole run, and those of its former parts
+        are moved to `wandb/superseded`.
+        """
+        for row in rows:
+            values = {name: value for name, value in row.items() if name != "step" and (name, value) != ("epoch", None)}
+            self._rows.append((values, row["step"]))
+
+    @rank_zero_only
     def _log_rows(self) -> None:
         """Log the rows that have come so far."""
         run, rows = self._run(), self._rows
@@ -131,6 +155,9 @@ class WandbLogger(lightning_loggers.WandbLogger):
         if self._failed:
             return
         for values, step in rows:
+            self._sent += 1
+            if self._sent <= run.starting_step:
+                continue  # the server has it
             try:
                 for name in sorted(values.keys() - self._defined):
                     self._define(run, name)
@@ -188,6 +215,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
                     return self._init("online")
                 except Exception as error:
                     _warn("the run is tracked offline, because the server did not accept it", error)
+                    if wandb.run is None:
+                        _end_service()  # which would hold the run's id
             return self._init("offline")
         except Exception as error:
             self._failed = True
@@ -215,6 +244,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _init(self, mode: Literal["online", "offline"]) -> Run:
         import wandb
 
+        if mode == "offline" and self._is_resumed:
+            self._set_aside_former_parts()
         settings = wandb.Settings(
             silent=True,
             console="off",  # captured progress bars are no use to anyone
@@ -228,8 +259,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
             group=self._tracking.group,
             tags=self._tracking.tags or None,
             name=self._tracking.name,
-            id=self._tracking.id,
-            resume="allow" if self._tracking.id and mode == "online" else None,
+            id=self._run_id,
+            resume="allow" if mode == "online" and (self._tracking.id or self._is_resumed) else None,
             dir=str(self._directory.path),
             config=self._config,
             # Neither continue nor become `wandb.run`, which a job before this one may have left behind.
@@ -239,6 +270,13 @@ class WandbLogger(lightning_loggers.WandbLogger):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         return run
+
+    def _set_aside_former_parts(self) -> None:
+        """Move the offline folders of this run's former parts away: `wandb sync` would send their rows once more."""
+        folder = self._directory.path / "wandb"
+        for part in folder.glob(f"offline-run-*-{self._run_id}"):
+            (folder / "superseded").mkdir(exist_ok=True)
+            part.rename(folder / "superseded" / part.name)
 
     def _define(self, run: Run, name: str) -> None:
         """Make W&B summarize a metric by its best value, beside the last."""

@@ -280,6 +280,9 @@ class Solver(Optimizer):
         if not finished:
             # first, so that the closure finds value and gradient already known
             self.descent.look(objective)
+            if self.iteration is not None:
+                # the step before has evaluated this point; a resumed fit does so again, and it counts once
+                evaluated = objective.evaluations
         with torch.enable_grad():
             loss = closure()
         if not finished:

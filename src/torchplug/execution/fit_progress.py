@@ -1,0 +1,152 @@
+"""How far a fit has come, as a checkpoint keeps it: enough to continue with the same bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from torchplug.errors import CheckpointError
+from torchplug.execution.generators import generator_states, restore_generators
+from torchplug.execution.resumption import Position, make_up_for, rewrite_loops
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """An execution strategy: what it keeps on each rank beside parameters and optimizer."""
+
+    def state(self) -> dict[str, Any]:
+        """As plain data and tensors."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+
+
+class FitProgress:
+    """Position, random generators, running sums and last metrics of a fit.
+
+    A checkpoint holds the generators and sums of every rank. On another number of ranks both begin afresh.
+    """
+
+    def __init__(self) -> None:
+        self._validated_at = (-1, -1)  # epochs begun, and batches done in all
+        self._ended_epoch = -1
+        self._at_window: dict[str, Any] | None = None
+        self._resumed: tuple[Position, Mapping[str, Any]] | None = None
+        self._metrics: dict[str, Tensor] = {}
+
+    def batch_begins(self, trainer: Trainer, execution: Stateful) -> None:
+        """Keep the state at the start of an accumulation window: one that is broken off is repeated as a whole."""
+        window = trainer.accumulate_grad_batches
+        if window > 1 and _batches_of_epoch(trainer) % window == 0:
+            self._at_window = self._own(trainer, execution)
+
+    def validated(self, trainer: Trainer) -> None:
+        """Note that a validation has ended."""
+        self._validated_at = (trainer.fit_loop.epoch_progress.current.ready, _batches(trainer))
+
+    def epoch_ended(self, trainer: Trainer) -> None:
+        """Note that all that follows an epoch's last batch is done."""
+        self._ended_epoch = trainer.fit_loop.epoch_progress.current.ready
+
+    def validated_in_epoch(self, trainer: Trainer) -> bool:
+        """Whether there was a validation in the epoch under way."""
+        return self._validated_at[0] == trainer.fit_loop.epoch_progress.current.ready
+
+    def state(self, trainer: Trainer, execution: Stateful) -> dict[str, Any] | None:
+        """What a checkpoint holds; None before the first epoch. Every rank must call it."""
+        if self._resumed is not None:  # a fit with nothing left to do is where it was
+            return dict(self._resumed[1])
+        position = Position.of(
+            trainer,
+            validated=self._validated_at[1] == _batches(trainer),
+            ended=self._ended_epoch == trainer.fit_loop.epoch_progress.current.ready,
+        )
+        if position is None:
+            return None
+        within_window = position.batches != _batches_of_epoch(trainer)
+        own = self._at_window if within_window else self._own(trainer, execution)
+        return {
+            "position": list(position),
+            "steps": trainer.global_step,
+            "validated_in_epoch": self.validated_in_epoch(trainer),
+            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "ranks": _gathered(own, trainer.world_size),
+        }
+
+    def load(self, record: Mapping[str, Any] | None, loops: dict[str, Any]) -> None:
+        """Have a trainer that restores a checkpoint continue where the fit stood.
+
+        Args:
+            record: what `state` returned; None for a fit that had not begun.
+            loops: the checkpoint's counters of the fit loop, which the trainer restores next; changed in place.
+
+        Raises:
+            CheckpointError: if the record cannot be read.
+        """
+        if record is None:
+            return
+        try:
+            position = Position.from_plain(record["position"])
+            rewrite_loops(loops, position, record["steps"])
+            self._ended_epoch = position.epoch + 1 if position.stage == "ended" else -1
+            if record["validated_in_epoch"] and position.stage != "ended":
+                total = loops["epoch_loop.batch_progress"]["total"]["processed"]
+                self._validated_at = (position.epoch + 1, total if position.stage == "validated" else -1)
+            self._metrics = {name: torch.tensor(v, dtype=torch.float64) for name, v in record["metrics"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the checkpoint's progress cannot be read ({error!r}): it is damaged") from error
+        self._resumed = position, record
+
+    def restore_metrics(self, trainer: Trainer) -> None:
+        """Give callbacks the last metrics that were known; in `on_fit_start`, before which a trainer forgets them."""
+        trainer._logger_connector._callback_metrics.update(self._metrics)
+
+    def resume(self, trainer: Trainer, execution: Stateful) -> None:
+        """Restore this rank's generators and sums, and do what was outstanding; in `on_train_start`."""
+        resumed, self._resumed, self._metrics = self._resumed, None, {}
+        if resumed is None:
+            return
+        position, record = resumed
+        ranks = record["ranks"]
+        if len(ranks) == trainer.world_size:
+            own = ranks[trainer.global_rank]
+            restore_generators(own["generators"], trainer.strategy.root_device)
+            execution.restore(own["execution"])
+        elif trainer.is_global_zero:
+            _LOGGER.info(
+                "the checkpoint is of %d ranks, and now there are %d: random generators and running means begin afresh",
+                len(ranks),
+                trainer.world_size,
+            )
+        make_up_for(trainer, position)
+
+    def _own(self, trainer: Trainer, execution: Stateful) -> dict[str, Any]:
+        """What this rank needs to continue with the same bits."""
+        return {"generators": generator_states(trainer.strategy.root_device), "execution": execution.state()}
+
+
+def _batches(trainer: Trainer) -> int:
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    count: int = progress.total.processed
+    return count
+
+
+def _batches_of_epoch(trainer: Trainer) -> int:
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    count: int = progress.current.processed
+    return count
+
+
+def _gathered(own: Any, world: int) -> list[Any]:
+    """What each rank gave."""
+    if world == 1:
+        return [own]
+    found: list[Any] = [None] * world
+    torch.distributed.all_gather_object(found, own)
+    return found

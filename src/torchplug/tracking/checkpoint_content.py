@@ -1,0 +1,137 @@
+"""What a checkpoint must hold before a command uses it."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchplug.assembly import Assembly
+from torchplug.checkpoint_record import KEY
+from torchplug.errors import CheckpointError, TorchplugError
+from torchplug.module import ComponentModule
+from torchplug.preprocessing import Preprocessing
+from torchplug.tracking.checkpoint_parts import Parts, is_finite
+from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
+
+
+def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
+    """Refuse a checkpoint without what a command uses.
+
+    Args:
+        content: as read from the file.
+        path: the file, for messages.
+        resume: whether a fit goes on from it; else it is validated, tested or predicted from.
+
+    Raises:
+        CheckpointError: naming the part that is missing or malformed.
+        ConfigurationError: for components that are not installed or do not go together.
+    """
+    if KEY not in content:
+        raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")
+    parts = Parts(content, path)
+    try:
+        assembly = _check_components(parts)
+        _check_record(parts.inside(KEY), assembly)
+        if "datamodule_hyper_parameters" in content:
+            parts.of("datamodule_hyper_parameters", Mapping, "a mapping")
+        _check_tensors(parts)
+        if resume:
+            check_progress(parts)
+            check_optimizer(parts, assembly)
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is malformed: its parts are nested without end") from error
+
+
+def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path) -> None:
+    """Give a module the weights of a checkpoint.
+
+    Args:
+        module: of the checkpoint's components, after its `on_load_checkpoint`.
+        content: as read from the file.
+        path: the file, for messages.
+
+    Raises:
+        CheckpointError: if the checkpoint's weights are not this module's, or NaN or infinite.
+    """
+    try:
+        module.load_state_dict(content["state_dict"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{path} does not hold the weights of its components: {text}") from error
+    broken = [name for name, value in module.named_parameters() if not is_finite(value)]
+    broken += [name for name, value in module.named_buffers() if value.is_floating_point() and value.isnan().any()]
+    if broken:  # an infinite buffer may be a mask
+        raise CheckpointError(f"{path}: its weights {broken[0]} are NaN or infinite, so nothing can be computed")
+
+
+def _check_components(parts: Parts) -> Assembly:
+    """Resolve the components; where there is no model, the network is one of the user's own."""
+    settings = parts.of("hyper_parameters", Mapping, "a mapping")
+    known = list(inspect.signature(ComponentModule).parameters)
+    if unknown := [name for name in settings if name not in known]:
+        raise parts.malformed("hyper_parameters", f"has {unknown[0]!r}, which ComponentModule has not")
+    inside = parts.inside("hyper_parameters")
+    regularizers = inside.of("regularizers", list, "a list")
+    slots = {slot: settings.get(slot) for slot in ("model", "loss", "optimizer", "scheduler")}
+    optional = [slots["model"], slots["scheduler"]]
+    for value in [
+        slots["loss"],
+        slots["optimizer"],
+        *regularizers,
+        *(value for value in optional if value is not None),
+    ]:
+        if not _is_spec(value):
+            raise parts.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
+    try:
+        with _naming(parts.path):
+            return Assembly.of(**slots, regularizers=regularizers)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise parts.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file in front of an error that says what is wrong with its content."""
+    try:
+        yield
+    except TorchplugError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _is_spec(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("parameters"), Mapping)
+        and set(value) == {"name", "parameters"}
+        and all(isinstance(name, str) for name in value["parameters"])
+    )
+
+
+def _check_record(record: Parts, assembly: Assembly) -> None:
+    for component in record.of("components", list, "a list"):
+        if not isinstance(component, Mapping) or not all(isinstance(text, str) for text in component.values()):
+            raise record.malformed("components", "does not hold mappings of text")
+    record.of("version", str, "text")
+    if record.of("preprocessing", Mapping | None, "a mapping") is not None:
+        with _naming(record.path):
+            info = Preprocessing.from_state(record.content["preprocessing"]).info
+        try:
+            outputs = assembly.build_loss().outputs(info)
+        except ValueError as error:
+            raise record.malformed("preprocessing", f"has a target that the loss does not take: {error}") from error
+        if record.count("outputs", least=1) != outputs:
+            raise record.malformed("outputs", f"is not the {outputs} that the loss takes")
+
+
+def _check_tensors(parts: Parts) -> None:
+    for name, value in parts.of("state_dict", Mapping, "a mapping").items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise parts.malformed("state_dict", f"holds {type(value).__name__} as {name!r}, not a tensor by its name")

@@ -1,0 +1,112 @@
+"""What a checkpoint must hold before a fit goes on from it: counts, and the states of optimizer and scheduler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torchplug.assembly import Assembly
+from torchplug.component import Need
+from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
+
+_LIGHTNING = re.compile(r"(\d+)(?:\.\d+){1,2}(?:\.?(?:a|b|rc|post|dev)\d*)*(?:\+[\w.]+)?")
+_OLDEST_LIGHTNING = 2
+_COUNTED = (
+    "epoch_progress",
+    "epoch_loop.batch_progress",
+    "epoch_loop.scheduler_progress",
+    "epoch_loop.automatic_optimization.optim_progress",
+)
+"""The counts in Lightning's loops; it would begin those that are missing at 0 without a word."""
+
+
+def check_progress(parts: Parts) -> None:
+    """Refuse counts of steps and epochs that Lightning could not go on from.
+
+    Raises:
+        CheckpointError: naming the part that is missing or malformed.
+    """
+    parts.count("epoch")
+    parts.count("global_step")
+    version = _LIGHTNING.fullmatch(parts.of("pytorch-lightning_version", str, "text"))
+    if version is None or int(version[1]) < _OLDEST_LIGHTNING:
+        raise parts.malformed("pytorch-lightning_version", "is no version that torchplug runs with")
+    callbacks = parts.inside("callbacks")
+    for name in callbacks.content:
+        state = callbacks.inside(name)
+        for key in state.content:
+            if str(key).endswith("_path"):  # where ModelCheckpoint's files lie
+                state.of(key, str, "text")
+    fit = parts.inside("loops").inside("fit_loop")
+    for name in _COUNTED:
+        fit.inside(name)
+    for name in fit.content:
+        if name.endswith("state_dict"):
+            fit.inside(name)
+        elif name.endswith("progress"):
+            _check_counts(fit.inside(name))
+    fit.inside("epoch_progress").inside("current").count("processed")
+    fit.inside("epoch_loop.batch_progress").inside("current").count("ready")
+    fit.inside("epoch_loop.state_dict").count("_batches_that_stepped")
+
+
+def _check_counts(counts: Parts) -> None:
+    """Refuse what is neither counts of what is ready, under way and completed, nor a flag."""
+    for name, value in counts.content.items():
+        if name in ("total", "current"):
+            inside = counts.inside(name)
+            for moment in {"ready", "completed", *inside.content}:
+                inside.count(moment)
+        elif not isinstance(value, bool):
+            _check_counts(counts.inside(name))
+
+
+def check_optimizer(parts: Parts, assembly: Assembly) -> None:
+    """Refuse states from which optimizer or scheduler would silently begin anew, or go on with NaN.
+
+    Raises:
+        CheckpointError: naming the part that is missing or malformed.
+    """
+    entries = parts.of("optimizer_states", list, "a list")
+    schedulers = parts.of("lr_schedulers", list, "a list")
+    wanted = int(assembly.scheduler is not None and assembly.takes_learning_rate)
+    for name, states, number in (("optimizer_states", entries, 1), ("lr_schedulers", schedulers, wanted)):
+        if len(states) != number:
+            raise parts.malformed(name, f"holds {len(states)} states, not {number}")
+    if not all(map(is_finite, leaves(entries))):
+        raise parts.malformed("optimizer_states", "holds NaN or infinite values")
+    state = Parts({"optimizer_states": entries[0]}, parts.path).inside("optimizer_states")
+    trial = _trial(assembly)
+    state.fits("param_groups", trial.state_dict()["param_groups"])
+    kept = state.of("state", Mapping, "a mapping")
+    if not kept and trial.state and parts.content["global_step"]:
+        raise state.malformed("state", "is empty")
+    if Need.ELEMENTWISE in assembly.optimizer.needs:
+        for index in kept:
+            Parts(kept, parts.path, "optimizer_states.state.").fits(index, trial.state_dict()["state"].get(0, {}))
+    if schedulers:
+        scheduler: Any = assembly.build_scheduler(trial, total_steps=1000, steps_per_epoch=10)
+        stored = Parts({"lr_schedulers": schedulers[0]}, parts.path).inside("lr_schedulers")
+        for name, example in scheduler.state_dict().items():
+            if name in stored.content or name == "last_epoch":  # other versions of torch keep other attributes
+                stored.fits(name, example)
+
+
+def _trial(assembly: Assembly) -> Optimizer:
+    """The optimizer after a step on one parameter, so that its state shows what it keeps.
+
+    One that sees the whole training set makes no step here: it has an entry in its state instead.
+    """
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = assembly.trial_optimizer(parameter)
+    if assembly.sees_full_set:
+        optimizer.state[parameter] = {}
+    else:
+        parameter.grad = torch.ones(1)
+        optimizer.step(lambda: 1.0)
+    return optimizer

@@ -1,0 +1,141 @@
+"""Files that appear whole or not at all, whatever ends the process that writes them."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from torchplug.errors import WriteError
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space, or have the quota raised",
+    errno.EROFS: "make its folder writable",
+    errno.EACCES: "make its folder writable",
+    errno.EPERM: "make its folder writable",
+}
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems answer on which a folder cannot be synchronized."""
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
+
+    The temporary file lies beside `path`, on the same file system, so that replacing is one operation. File and
+    folder are synchronized to the disk. After an error what was at `path` is unchanged, and the temporary file is
+    removed; one that a killed process left is removed by the next call for the same path.
+
+    Args:
+        path: the file to write; a symbolic link is followed.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _remove_abandoned(target)
+        try:
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def append_row(descriptor: int, row: bytes, path: Path) -> None:
+    """Append to a file that no other process writes; after an error none of the row is left.
+
+    Args:
+        descriptor: of the file, opened for appending.
+        row: what is appended.
+        path: the file's name, for the message.
+
+    Raises:
+        WriteError: if the row cannot be written.
+    """
+    written = 0
+    try:
+        while written < len(row):  # a disk that is nearly full takes the beginning and refuses the rest
+            written += os.write(descriptor, row[written:])
+    except OSError as error:
+        if written:
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+        raise write_error(path, error) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append to a text file, which is made where there is none.
+
+    Raises:
+        WriteError: if the line cannot be written; then none of it is left.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        append_row(descriptor, line.encode(), path)
+    finally:
+        os.close(descriptor)
+
+
+def write_error(path: str | Path, error: OSError) -> WriteError:
+    """The error for a file that cannot be written: which, why, and the remedy."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    kept = os.path.lexists(path) and not os.path.isdir(path)
+    parts = [
+        f"{path} cannot be written ({error.strerror or error})",
+        *([remedy] if remedy else []),
+        *(["what it held before is unchanged"] if kept else []),
+    ]
+    return WriteError("; ".join(parts))
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the temporary files of processes that have ended, and of this one."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        writer = part.name.removeprefix(f".{target.name}.").removesuffix(".part")
+        if writer.isdecimal() and not _runs(int(writer)):
+            part.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process with this id runs; without a way to find out, it is taken to."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # where signal 0 is not a question
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # where folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

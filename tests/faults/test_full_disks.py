@@ -1,0 +1,104 @@
+"""Disks that are full or read-only where a recipe writes."""
+
+import pytest
+import torch
+
+from fault_tries import selected
+from mounts import fill, read_only, small_disk
+from recipe_processes import TWO_RANKS, finish, kill, rows, run_directories, start, wait_for
+
+ENDLESS = ("fit", "--trainer.max_epochs", "1000000", "--data.batch_size", "64")
+FORMS = {"one process": (), "two ranks": TWO_RANKS}
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of one megabyte."""
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", 1024) as folder:
+        yield folder
+
+
+def _holds(directory):
+    """Every checkpoint of a run is readable, no row is torn and no temporary file is left."""
+    left = [path.name for path in directory.rglob("*.part")]
+    return left == [] and rows(directory) and all(_readable(path) for path in directory.glob("checkpoints/*.ckpt"))
+
+
+def _readable(path):
+    return torch.load(path, weights_only=True)["epoch"] >= 0
+
+
+def _two_checkpoints(folder):
+    return len(list(folder.glob("runs/*/*/checkpoints/*.ckpt"))) == 2
+
+
+@pytest.mark.fault("the disk gets full while a recipe trains")
+@pytest.mark.parametrize("form", selected(FORMS, 1))
+@pytest.mark.parametrize("left", selected([2000, 0, 6000, 12000, 20000], 1))
+def test_a_disk_that_gets_full(disk, form, left):
+    process = start(disk, "linear_regression", *ENDLESS, *FORMS[form])
+    assert wait_for(process, lambda: _two_checkpoints(disk))
+    filling = fill(disk, left)
+    status, _, errors = finish(process)
+    (directory,) = run_directories(disk, "linear_regression")
+    lines = [line for line in errors.splitlines() if "error: " in line]
+    assert status == 3, errors
+    assert len(lines) == 1
+    assert "cannot be written (No space left on device); free space on its disk" in lines[0]
+    assert "Traceback" not in errors
+    assert _holds(directory)
+    filling.unlink()
+    epochs = str(torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 9)
+    again = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs)
+    status, _, errors = finish(start(disk, "linear_regression", *again))
+    assert status == 0, errors
+
+
+@pytest.mark.fault("the disk is full before a recipe's first checkpoint")
+def test_a_disk_without_room_for_a_checkpoint(run, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", 24) as disk:
+        monkeypatch.chdir(disk)
+        status, _, errors = run(["fit", "--trainer.max_epochs", "3"])
+        (directory,) = run_directories(disk, "linear_regression")
+        assert status == 3
+        assert errors.count("\n") == 1
+        assert "cannot be written (No space left on device); free space on its disk" in errors
+        assert list(directory.rglob("*.part")) == []
+        monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.fault("the checkpoints folder gets read-only while a recipe trains")
+@pytest.mark.parametrize("form", selected(FORMS, 1))
+def test_a_checkpoints_folder_that_cannot_be_written(tmp_path, form):
+    process = start(tmp_path, "linear_regression", *ENDLESS, *FORMS[form])
+    assert wait_for(process, lambda: _two_checkpoints(tmp_path))
+    (directory,) = run_directories(tmp_path, "linear_regression")
+    try:
+        with read_only(directory / "checkpoints"):
+            status, _, errors = finish(process)
+            assert status == 3, errors
+            assert len([line for line in errors.splitlines() if "error: " in line]) == 1
+            assert ".ckpt cannot be written (Read-only file system); make its folder writable" in errors
+            assert "Traceback" not in errors
+            assert _holds(directory)
+    finally:
+        if process.poll() is None:
+            kill(process)
+
+
+@pytest.mark.fault("Ctrl-C in the first epoch on a full disk")
+def test_an_interrupt_that_cannot_save(run, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "linear_regression").mkdir(parents=True)
+
+    def interrupted(*_):
+        (directory,) = run_directories(tmp_path, "linear_regression")
+        (directory / "checkpoints").write_text("a file in the way")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchplug.module.ComponentModule.on_train_epoch_start", interrupted)
+    status, _, errors = run(["fit", "--trainer.max_epochs", "3"])
+    assert status == 3
+    assert errors.count("\n") == 1
+    assert "checkpoints cannot be written (File exists)" in errors

@@ -1,0 +1,89 @@
+"""Runs that are killed at any moment, and resumed until they end: as if they had not been."""
+
+import random
+import time
+
+import pytest
+import torch
+
+from fault_tries import EVERYTHING, tries
+from recipe_processes import TWO_RANKS, kill, rows, run, run_directories, start, wait_for
+
+JOBS = {
+    "linear": ("linear_regression", ("--trainer.max_epochs", "300")),
+    "logistic": ("logistic_regression", ("--trainer.max_epochs", "150")),
+    "mlp as shipped": ("mlp", ("--trainer.max_epochs", "60")),
+    "mlp by single steps": ("mlp", ("--trainer.max_epochs", "30", "--model.steps_per_call", "1")),
+    "levenberg_marquardt": (
+        "mlp",
+        (
+            *("--data.source", "diabetes", "--model.loss", "mse", "--model.optimizer", "levenberg_marquardt"),
+            *("--trainer.max_epochs", "40", "--model.model.hidden", "[8]"),
+        ),
+    ),
+    "two ranks": ("mlp", ("--trainer.max_epochs", "20", *TWO_RANKS)),
+    "two ranks that step alone": ("mlp", ("--trainer.max_epochs", "20", "--model.sync_every", "4", *TWO_RANKS)),
+    "max_steps within an epoch": ("mlp", ("--trainer.max_epochs", "-1", "--trainer.max_steps", "500")),
+}
+_WHOLE = {}
+
+
+def whole_run(name, folder_of_all):
+    """The uninterrupted run of a job, made once."""
+    if name not in _WHOLE:
+        recipe, flags = JOBS[name]
+        folder = folder_of_all.mktemp("whole")
+        status, _, errors = run(folder, recipe, "fit", *flags)
+        assert status in (0, 3), errors
+        _WHOLE[name] = run_directories(folder, recipe)[0]
+    return _WHOLE[name]
+
+
+def content(directory, name):
+    checkpoint = torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return {
+        part: checkpoint[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")
+    }
+
+
+def equal(first, second):
+    """Whether two nests of tensors and plain values are equal, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second
+
+
+def cases():
+    for name in JOBS if EVERYTHING else ("linear", "mlp as shipped"):
+        for seed in tries(1, 6):
+            yield pytest.param(name, seed, marks=pytest.mark.fault(f"kill -9 and resume until done: {name}"))
+
+
+@pytest.mark.parametrize(("name", "seed"), cases())
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
+    recipe, flags = JOBS[name]
+    whole = whole_run(name, tmp_path_factory)
+    chance = random.Random(f"{name} {seed}")
+    arguments = ["fit", *flags]
+    for _ in range(chance.randint(1, 3)):
+        process = start(tmp_path, recipe, *arguments)
+        last = lambda: list(tmp_path.glob(f"runs/{recipe}/*/checkpoints/last.ckpt"))  # noqa: E731
+        assert wait_for(process, last), process.communicate()
+        time.sleep(chance.uniform(0, 1.0))
+        kill(process)
+        arguments = ["fit", "--ckpt_path", "last"]
+    (directory,) = run_directories(tmp_path, recipe)
+    if not (directory / "outcome.json").exists():
+        status, _, errors = run(tmp_path, recipe, *arguments)
+        assert status in (0, 3), errors
+    (directory,) = run_directories(tmp_path, recipe)
+    assert rows(directory) == rows(whole)
+    for checkpoint in ("last", "best"):
+        assert equal(content(directory, checkpoint), content(whole, checkpoint)), checkpoint
+    for file in ("outcome.json", "coefficients.csv"):
+        if (whole / file).exists():
+            assert (directory / file).read_text() == (whole / file).read_text()
