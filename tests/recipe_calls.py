@@ -1,4 +1,4 @@
-"""Recipes called in this process, which is far faster than starting them."""
+"""Recipes called in this process: far faster than a process of their own."""
 
 import importlib.util
 from pathlib import Path
@@ -14,16 +14,12 @@ def load(name):
     return module
 
 
-def caller(capsys):
-    """A function that runs a recipe's command line: exit status, output, errors."""
-
-    def called(line, recipe="linear_regression"):
-        capsys.readouterr()
-        try:
-            status = load(recipe).main(line)
-        except SystemExit as exit:
-            status = exit.code
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return called
+def call(capsys, line, recipe="linear_regression"):
+    """Run a recipe's command line in the current directory: exit status, output, errors."""
+    capsys.readouterr()
+    try:
+        status = load(recipe).main(line)
+    except SystemExit as stop:
+        status = stop.code
+    output = capsys.readouterr()
+    return status, output.out, output.err

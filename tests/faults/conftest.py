@@ -1,11 +1,12 @@
 """The table of `make faults`: what was tried on the library, and how often what it promises held."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from recipe_calls import caller
+from recipe_calls import call
 
 _HEADER = (
     "# Faults\n\n"
@@ -51,4 +52,4 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def run(monkeypatch, capsys):
     """Run a recipe's command line in this process, untracked: exit status, output, errors."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    return caller(capsys)
+    return partial(call, capsys)

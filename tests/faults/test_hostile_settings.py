@@ -6,7 +6,7 @@ import pytest
 
 import recipe_processes
 from fault_tries import selected
-from recipe_calls import caller
+from recipe_calls import call
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
@@ -42,7 +42,7 @@ def refused(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def line(*arguments):
-        status, printed, errors = caller(capsys)(list(arguments))
+        status, printed, errors = call(capsys, list(arguments))
         assert (status, printed, errors.count("\n")) == (2, "", 1)
         assert len(errors) < 2100
         assert not (tmp_path / "runs").exists()
@@ -161,7 +161,7 @@ def test_control_characters_in_a_run(capsys, monkeypatch, tmp_path):
     rows = "".join(f"5,{i},{i * 2 + i % 3}\n" for i in range(40))
     (tmp_path / "named.csv").write_text(f"{HOSTILE},b,y\n{rows}")
     arguments = ["fit", "--data.source", "named.csv", "--data.target", "y", "--trainer.max_epochs", "1"]
-    status, printed, errors = caller(capsys)(arguments)
+    status, printed, errors = call(capsys, arguments)
     assert status == 0
     assert "note: constant in the training part" in printed
     assert not any(character in printed + errors for character in "\x1b\x07\x9b\u202e\x7f")

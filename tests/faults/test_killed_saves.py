@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def elsewhere(tmp_path):
 
 
 @pytest.mark.fault("SIGKILL inside a save, temporary files on another file system")
-@pytest.mark.parametrize("seed", tries(2, 25))
+@pytest.mark.parametrize("seed", tries(1, 25))
 def test_a_kill_inside_a_save(tmp_path, elsewhere, seed):
     process = start(tmp_path, "mlp", *SAVING.split(), TMPDIR=str(elsewhere))
 
@@ -63,8 +65,8 @@ def test_a_kill_inside_a_save(tmp_path, elsewhere, seed):
 def test_what_a_killed_save_left_is_removed_by_the_next(run, tmp_path, seed):
     assert run(["fit", "--trainer.max_epochs", "2"])[0] == 0
     (directory,) = run_directories(tmp_path, "linear_regression")
-    ended = start(tmp_path, "linear_regression", "--help")
-    ended.communicate()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
     for name in ("last.ckpt", "best.ckpt"):
         left = directory / "checkpoints" / f".{name}.{ended.pid}.part"
         left.write_bytes(os.urandom(random.Random(seed).randrange(9999)))

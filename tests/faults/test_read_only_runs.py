@@ -14,9 +14,14 @@ def finished(run, tmp_path):
     return directory
 
 
+def _contents(directory):
+    """What the files of a run hold; an empty one holds nothing."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.stat().st_size}
+
+
 def _uses(run, directory, reason):
     """Validate, test and predict from the run; nothing in it may change."""
-    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    before = _contents(directory)
     for subcommand in ("validate", "test"):
         status, printed, errors = run([subcommand, "--ckpt_path", str(directory)])
         assert (status, errors) == (0, "")
@@ -31,8 +36,7 @@ def _uses(run, directory, reason):
     assert "--output" in errors
     status, _, errors = run(["predict", "--ckpt_path", str(directory), "--output", "table.csv"])
     assert (status, errors) == (0, "")
-    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    assert {path: content for path, content in after.items() if content} == before
+    assert _contents(directory) == before
 
 
 @pytest.mark.fault("a run directory is read-only")

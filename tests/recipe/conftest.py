@@ -1,6 +1,6 @@
 import pytest
 
-from recipe_calls import caller, load
+from recipe_calls import call, load
 
 
 @pytest.fixture
@@ -28,4 +28,7 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
-    return caller(capsys)
+    def ran(line, recipe="linear_regression"):
+        return call(capsys, line, recipe)
+
+    return ran

@@ -174,3 +174,13 @@ def test_a_setup_that_is_refused_leaves_nothing(run, tmp_path):
     assert status == 2
     assert "val/nothing" in errors
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("plugins", "summed"), [([], True), (["--trainer.plugins+=AsyncCheckpointIO"], False)])
+def test_checkpoints_carry_a_checksum_unless_the_user_writes_them_otherwise(run, tmp_path, plugins, summed):
+    status, _, errors = run([*SHORT, *plugins])
+    assert (status, errors) == (0, "")
+    for name in ("best.ckpt", "last.ckpt"):
+        written = (the_run(tmp_path) / "checkpoints" / name).read_bytes()
+        assert written[:-64].endswith(b"torchplug sha256 ") == summed
+    assert run(["predict", "--ckpt_path", "last"])[0] == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipe_calls import caller
+from recipe_calls import call
 from recipe_processes import rows, run_directories
 
 OFFLINE = ["--tracking.mode", "offline", "--trainer.log_every_n_steps", "4", "--data.batch_size", "64"]
@@ -12,10 +12,9 @@ OFFLINE = ["--tracking.mode", "offline", "--trainer.log_every_n_steps", "4", "--
 def tracked(wandb_home, monkeypatch, tmp_path, capsys):
     """Run the linear recipe, tracked offline; returns its run directory."""
     monkeypatch.chdir(tmp_path)
-    run = caller(capsys)
 
     def ran(*arguments):
-        status, printed, errors = run(["fit", *arguments])
+        status, printed, errors = call(capsys, ["fit", *arguments])
         assert (status, errors) == (0, "")
         assert "wandb: offline; send this run with: wandb sync" in printed
         return run_directories(tmp_path, "linear_regression")[-1]

@@ -105,6 +105,7 @@ def _leave_process_group(together: bool) -> None:
 
 def _quieten() -> None:
     """Silence what Lightning says that is no news here, or no fault of the user's."""
+    logging.raiseExceptions = False  # a log file on a full disk, such as W&B's, is not worth a traceback
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if first_rank():  # what took long, such as compiling

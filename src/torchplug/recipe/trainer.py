@@ -76,9 +76,9 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
-    _refuse_no_time(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing else was asked for
         trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
+    _refuse_no_time(trainer)
     return trainer
 
 
