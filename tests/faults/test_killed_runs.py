@@ -1,13 +1,15 @@
 """Runs that are killed at any moment, and resumed until they end: as if they had not been."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
 import torch
 
 from fault_tries import EVERYTHING, tries
-from recipe_processes import TWO_RANKS, kill, rows, run, run_directories, start, wait_for
+from recipe_processes import TWO_RANKS, finish, kill, rows, run, run_directories, start, wait_for
 
 JOBS = {
     "linear": ("linear_regression", ("--trainer.max_epochs", "300")),
@@ -63,7 +65,7 @@ def cases():
             yield pytest.param(name, seed, marks=pytest.mark.fault(f"kill -9 and resume until done: {name}"))
 
 
-@pytest.mark.parametrize(("name", "seed"), cases())
+@pytest.mark.parametrize(("name", "seed"), list(cases()))
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
     recipe, flags = JOBS[name]
     whole = whole_run(name, tmp_path_factory)
@@ -87,3 +89,36 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, tmp_path_fac
     for file in ("outcome.json", "coefficients.csv"):
         if (whole / file).exists():
             assert (directory / file).read_text() == (whole / file).read_text()
+
+
+def interrupted_cases():
+    for name in JOBS if EVERYTHING else ("mlp as shipped", "two ranks"):
+        for seed in tries(1, 4):
+            yield pytest.param(name, seed, marks=pytest.mark.fault(f"SIGTERM and resume until done: {name}"))
+
+
+@pytest.mark.parametrize(("name", "seed"), list(interrupted_cases()))
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
+    recipe, flags = JOBS[name]
+    whole = whole_run(name, tmp_path_factory)
+    chance = random.Random(f"{name} {seed} SIGTERM")
+    arguments = ["fit", *flags]
+    for _ in range(2):
+        process = start(tmp_path, recipe, *arguments)
+        assert wait_for(process, lambda: list(tmp_path.glob(f"runs/{recipe}/*/metrics.jsonl")))
+        time.sleep(chance.uniform(0, 1.0))
+        os.killpg(process.pid, chance.choice((signal.SIGTERM, signal.SIGINT)))
+        status, printed, errors = finish(process)
+        if status in (0, 3):  # it was done before
+            break
+        assert status == 130, errors
+        assert "Traceback" not in errors
+        assert "interrupted" in printed + errors  # in a resumed run's start-up that is all there is to say
+        arguments = ["fit", "--ckpt_path", "last"]
+    else:
+        status, _, errors = run(tmp_path, recipe, *arguments)
+        assert status in (0, 3), errors
+    (directory,) = run_directories(tmp_path, recipe)
+    assert rows(directory) == rows(whole)
+    for checkpoint in ("last", "best"):
+        assert equal(content(directory, checkpoint), content(whole, checkpoint)), checkpoint

@@ -125,8 +125,6 @@ class StopAtBoundary(Callback):
             return
         if trainer.sanity_checking or trainer.global_step == 0:
             return
-        if trainer.validating:
-            _rewind(trainer.fit_loop.epoch_loop.val_loop.batch_progress)
         trainer.save_checkpoint(self._last)
 
     def _begin(self, trainer: Trainer) -> None:
@@ -142,18 +140,6 @@ class StopAtBoundary(Callback):
             return
         _stop_if(asked_to_stop(trainer))
         interruption.no_longer_defer()
-
-
-def _rewind(progress: Any) -> None:
-    """Make a validation that was broken off look as if its first batch were under way: it is begun anew later.
-
-    What its metrics have summed up so far is in no checkpoint.
-    """
-    before = progress.total.completed - progress.current.completed
-    progress.current.ready = progress.current.started = 1
-    progress.current.processed = progress.current.completed = 0
-    progress.total.ready = progress.total.started = before + 1
-    progress.total.processed = progress.total.completed = before
 
 
 def _nothing(*arguments: Any) -> None:
