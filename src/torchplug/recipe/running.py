@@ -353,11 +353,12 @@ def _write_table(table: polars.DataFrame, output: Path) -> None:
     """
     part = output.with_name(f".{output.name}.part")
     try:
-        if output.suffix == ".csv":
-            table.write_csv(part)
-        else:
-            table.write_parquet(part)
-        part.replace(output)
+        with interruption.postponed():
+            if output.suffix == ".csv":
+                table.write_csv(part)
+            else:
+                table.write_parquet(part)
+            part.replace(output)
     except OSError as error:
         raise ConfigurationError(f"--output {output}: it cannot be written ({error.strerror or error})") from error
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 import polars
 
 from torchplug.errors import ConfigurationError
+from torchplug.interruption import postponed
 from torchplug.tracking.agreement import agree, is_rank_zero
 
 
@@ -89,11 +90,11 @@ class RunDirectory:
             return
         part = self.path / f".{name}.part"
         try:
-            with part.open("w", encoding="utf-8", newline="") as file:
+            with postponed(), part.open("w", encoding="utf-8", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.path / name)
+                part.replace(self.path / name)
         finally:
             part.unlink(missing_ok=True)
 
