@@ -51,7 +51,7 @@ CASES = [(who, sent) for sent in SIGNALS for who in (1, 0, "all")]
 
 
 @pytest.mark.fault("a signal to one of two ranks, or to both")
-@pytest.mark.parametrize("moment", tries(quick=1, everything=5))
+@pytest.mark.parametrize("moment", tries(quick=1, everything=3))
 @pytest.mark.parametrize(("who", "sent"), selected(CASES, quick=1))
 def test_two_ranks_end_together(tmp_path, who, sent, moment):
     process = start(tmp_path, "mlp", "fit", *LONG, *TWO_RANKS)
@@ -68,7 +68,7 @@ def test_two_ranks_end_together(tmp_path, who, sent, moment):
 
 
 @pytest.mark.fault("a signal while two ranks start")
-@pytest.mark.parametrize("seed", tries(quick=0, everything=10))
+@pytest.mark.parametrize("seed", tries(quick=0, everything=8))
 def test_two_ranks_end_while_they_start(tmp_path, seed):
     draw = random.Random(seed)
     process = start(tmp_path, "mlp", "fit", *LONG, *TWO_RANKS)
@@ -110,7 +110,7 @@ def test_a_full_batch_fit_ends_between_iterations(tmp_path, ranks):
 
 
 @pytest.mark.fault("Ctrl-C in the command torchplug")
-@pytest.mark.parametrize("seed", tries(quick=1, everything=10))
+@pytest.mark.parametrize("seed", tries(quick=1, everything=5))
 def test_the_command_line_ends(tmp_path, seed):
     plugin = tmp_path / "slow"
     (plugin / "slow-1.0.dist-info").mkdir(parents=True)
