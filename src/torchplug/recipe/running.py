@@ -31,7 +31,7 @@ from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, out
 from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.trainer import build_trainer, refuse_unlogged
 from torchplug.registry import registry
-from torchplug.tables import describe, read
+from torchplug.tables import describe, enumerate_names, read
 from torchplug.tracking.checkpoints import checkpoint_callbacks
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
@@ -220,9 +220,11 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.id) is not None:
         if column not in frame.columns:
-            raise ConfigurationError(f"--id {column}: the input has no such column, it has {', '.join(frame.columns)}")
+            there = enumerate_names(frame.columns)
+            raise ConfigurationError(f"--id {column}: the input has no such column, it has {there}")
         if column in (taken := [*names.columns, *table.columns]):
-            raise ConfigurationError(f"--id {column}: the output has columns {', '.join(taken)}; repeat another one")
+            there = enumerate_names(taken)
+            raise ConfigurationError(f"--id {column}: the output has columns {there}; repeat another one")
         names = names.with_columns(frame[column])
     _write_table(polars.concat([names, table], how="horizontal"), output)
     print(f"{frame.height} predictions: {output}")
