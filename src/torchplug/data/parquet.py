@@ -13,7 +13,7 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import BLOCK_NUMBERS, intervals, rows_of
-from torchplug.tables import BUNDLED, describe, fingerprint, require_file
+from torchplug.tables import BUNDLED, describe, fingerprint, require_file, shown
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
 from torchplug.tables.text import require_text_memory
@@ -45,14 +45,14 @@ class ParquetTable:
             raise DataError(f"stream reads a Parquet file, and {source} is a bundled set: leave stream out")
         suffix = Path(source).suffix.lower()
         if suffix in (".csv", ".tsv", ".txt"):
-            better = Path(source).with_suffix(".parquet").name
+            better, source = shown(Path(source).with_suffix(".parquet").name, 255), shown(source, 255)
             separator = ', separator="\\t"' if suffix == ".tsv" else ""
             raise DataError(
                 f"stream reads Parquet files, and {source} is CSV: write it once as Parquet, "
-                f"with polars.scan_csv('{Path(source).name}'{separator}).sink_parquet('{better}')"
+                f"with polars.scan_csv('{shown(Path(source).name, 255)}'{separator}).sink_parquet('{better}')"
             )
         if suffix not in (".parquet", ".pq"):
-            raise DataError(f"stream reads Parquet files, and {source} does not end in .parquet")
+            raise DataError(f"stream reads Parquet files, and {shown(source, 255)} does not end in .parquet")
         self._state: tuple[int, int] | None = None
 
     @functools.cached_property

@@ -100,7 +100,7 @@ def _read_csv(path: Path, separator: str) -> pl.DataFrame:
     header = _header(path, content, separator)
     # polars renames repeated and empty names without a word, so the header is checked first
     refuse_repeated(header, str(path))
-    lines = content.count(b"\n") + 1
+    lines = content.count(b"\n")
     cells = min(lines * len(header), lines + content.count(separator.encode()))
     require_memory(
         cells * _NUMBER_BYTES,

@@ -70,7 +70,7 @@ def _slices(series: pl.Series) -> Iterator[pl.Series]:
 
 def _lengths(series: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     if series.dtype in TEXT:
-        return np.array(as_text(series).str.len_bytes().fill_null(len("None")), dtype=np.int64)
+        return as_text(series).str.len_bytes().fill_null(len("None")).cast(pl.Int64).to_numpy()
     return np.array([len(text) for text in _texts(series)], dtype=np.int64)
 
 

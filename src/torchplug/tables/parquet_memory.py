@@ -72,7 +72,7 @@ class ParquetMemory:
         last = int(np.searchsorted(self._starts, stop))
         groups = f"{last - first} row groups" if last - first > 1 else "a row group"
         rows = stop - start
-        remedy = "leave columns out of the file, or read it in pieces with stream"
+        remedy = "leave columns out of the file, or split it by rows"
         if last - first <= 1:
             remedy = "write the file with smaller row groups (row_group_size of polars' write_parquet)"
         require_memory(

@@ -28,7 +28,8 @@ def as_text(series: pl.Series) -> pl.Series:
 def text_bytes(series: pl.Series) -> int:
     """The bytes of a column's text, written out, whatever its values share; 0 for other columns."""
     if series.dtype == pl.String:
-        return int(series.str.len_bytes().sum())
+        # in 64 bits: lengths have 32, and so has their sum
+        return int(series.str.len_bytes().cast(pl.UInt64).sum())
     if series.dtype in (pl.Categorical, pl.Enum):
         return text_bytes(as_text(series))
     return 0
