@@ -43,7 +43,7 @@ from torchplug.recipe.remaining import refuse_nothing_left
 from torchplug.recipe.restoring import refusing_what_cannot_be_restored
 from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
-from torchplug.tables import describe, read
+from torchplug.tables import describe, enumerate_names, read
 from torchplug.terminal import PrintableFormatter, one_line, print_warnings_in_one_line, printable
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
@@ -273,9 +273,11 @@ def _predict(command: Command, module: ComponentModule, data: TabularData) -> in
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.id) is not None:
         if column not in frame.columns:
-            raise ConfigurationError(f"--id {column}: the input has no such column, it has {', '.join(frame.columns)}")
+            there = enumerate_names(frame.columns)
+            raise ConfigurationError(f"--id {column}: the input has no such column, it has {there}")
         if column in (taken := [*names.columns, *table.columns]):
-            raise ConfigurationError(f"--id {column}: the output has columns {', '.join(taken)}; repeat another one")
+            there = enumerate_names(taken)
+            raise ConfigurationError(f"--id {column}: the output has columns {there}; repeat another one")
         names = names.with_columns(frame[column])
     _write_table(polars.concat([names, table], how="horizontal"), output)
     print(f"{frame.height} predictions: {printable(str(output))}")
