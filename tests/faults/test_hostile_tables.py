@@ -279,7 +279,7 @@ def test_bombs_are_refused_by_their_sizes(kind):
 @pytest.fixture
 def memory(monkeypatch):
     """Say how much memory there is."""
-    return lambda count: monkeypatch.setattr("torchplug.tables.memory.available_memory", lambda: count)
+    return lambda count: monkeypatch.setattr("torchplug.memory.available_memory", lambda: count)
 
 
 @pytest.mark.fault("a table beyond memory")

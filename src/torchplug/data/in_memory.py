@@ -20,6 +20,7 @@ from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
 from torchplug.data.table import Table, UsedRows, open_table, span
 from torchplug.errors import DataError
+from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
@@ -27,7 +28,6 @@ from torchplug.preprocessing.features import Column
 from torchplug.preprocessing.features import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import describe, fingerprint_of_columns, shown
-from torchplug.tables.memory import require_memory
 
 
 class InMemoryPart(Part):

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.tables.memory import require_memory
+from torchplug.memory import require_memory
 from torchplug.tables.names import refuse_repeated, shown
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as

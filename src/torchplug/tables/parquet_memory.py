@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.tables.memory import require_memory
+from torchplug.memory import require_memory
 from torchplug.tables.names import refuse_repeated
 from torchplug.tables.parquet_footer import row_groups
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from torchplug.tables.memory import require_memory
+from torchplug.memory import require_memory
 
 TEXT = (pl.String, pl.Categorical, pl.Enum)
 """The types of columns that are text."""
