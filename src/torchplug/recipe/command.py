@@ -34,6 +34,7 @@ from torchplug.recipe.parser import (
     with_subcommand,
 )
 from torchplug.recipe.paths import refuse_impossible_paths
+from torchplug.recipe.ranks import say_notes
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.tracking.checkpoint_content import load_weights
@@ -99,7 +100,7 @@ class Command:
             The exit status: 0, or 130 where training was interrupted and can go on.
         """
         if self.origin is not None:
-            running.say_notes(version_notes(self.origin.file))
+            say_notes(version_notes(self.origin.file))
         return running.run(self, module, data)
 
     def specs(self) -> dict[str, Any]:
