@@ -92,11 +92,26 @@ def test_a_wrong_derivative_is_a_failure(search):
 
 
 @pytest.mark.parametrize("search", [Armijo(), StrongWolfe()])
-def test_nothing_promised_is_nothing_tried(search):
+def test_nothing_promised_is_no_step(search):
     objective, here, _ = along(lambda t: 1.0 + t[0] ** 2, 1e-9, 1.0)
     failure = search.run(here, Line(-here.gradient, -float(here.gradient @ here.gradient)), objective, {}, {})
     assert isinstance(failure, Failure)
-    assert objective.evaluations == 1
+    # armijo's one trial leaves the gradient as large as it was
+    assert objective.evaluations == (2 if isinstance(search, Armijo) else 1)
+
+
+def test_armijo_goes_by_the_gradient_where_rounding_hides_the_decrease():
+    objective, here, _ = along(lambda t: 1.0 + (t[0] - 3.0) ** 2, 3.0 + 1e-9, 1.0)
+    step = Armijo().run(
+        here, Line(-0.5 * here.gradient, -0.5 * float(here.gradient @ here.gradient)), objective, {}, {}
+    )
+    assert step.length == 1.0
+    assert objective.point.item() == pytest.approx(3.0, rel=1e-15)
+
+
+def test_armijo_refuses_a_rise_beyond_rounding_even_with_a_smaller_gradient():
+    objective, here, line = along(lambda t: 1.0 + torch.where(t[0] > 0.0, t[0] ** 2, 1e-9), 1e-9, 1.0, size=2e-9)
+    assert isinstance(Armijo().run(here, line, objective, {}, {}), Failure)
 
 
 def test_strong_wolfe_of_a_line_without_end():

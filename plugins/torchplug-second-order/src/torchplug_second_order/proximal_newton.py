@@ -250,7 +250,7 @@ class ProximalNewton(Solver):
         positive(memory_limit=memory_limit)
         self._penalty = Penalty()
         descent = ProximalDescent(self._penalty, memory_limit)
-        search = Armijo(value=descent.value)
+        search = Armijo(value=descent.value, point=descent.point)
         stopping = Stopping(gradient_tolerance, step_tolerance, loss_tolerance, max_iterations)
         super().__init__(params, WarmStart(descent, search) if warm_start else descent, search, stopping)
 

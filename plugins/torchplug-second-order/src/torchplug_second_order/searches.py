@@ -16,7 +16,7 @@ from torchplug_second_order.damped import Damped
 from torchplug_second_order.descents import Line
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.ranges import between, positive
-from torchplug_second_order.solver import NOTHING_LEFT, Failure, Memory, Point, Search, Step
+from torchplug_second_order.solver import NOTHING_LEFT, ROUNDING, Failure, Memory, Point, Search, Step
 
 _TRIALS = 40
 _REMEDY = "scale features and target, add a penalty l2, or use another optimizer"
@@ -58,28 +58,40 @@ class Armijo(Search[Line]):
     The sequence begins at the line's first α; the next is where a parabola through what is known has its minimum,
     and between a tenth and a half of the one before. Where φ is not finite, it is a tenth.
 
+    Where the decrease that the model expects is below 64ε|F|, with ε = 2⁻⁵², rounding hides it, and ∇F, which is
+    far more accurate there, decides instead:
+
+        φ(α) ≤ φ(0) + 64ε |φ(0)|    and    ‖∇F(θ + αd)‖∞ < ‖∇F(θ)‖∞
+
     Args:
         decrease: c₁ in (0, 1).
-        value: gives φ where the parameters stand; None: F.
+        value: gives φ at the current parameters; None: F.
+        point: gives what takes the place of ∇F at the current parameters; None: ∇F.
 
     Raises:
         ValueError: if decrease is out of range.
 
-    Reference: Armijo (1966), doi:10.2140/pjm.1966.16.1; Nocedal and Wright (2006), algorithm 3.1.
-    Note: where the decrease asked for is below the rounding of F, it is enough that F does not rise.
+    Reference: Armijo (1966), doi:10.2140/pjm.1966.16.1; Nocedal and Wright (2006), algorithm 3.1. Where rounding
+    hides a decrease: Hager and Zhang (2005), doi:10.1137/030601880, section 2.
     """
 
-    def __init__(self, decrease: float = 1e-4, value: Callable[[Objective], float] | None = None) -> None:
+    def __init__(
+        self,
+        decrease: float = 1e-4,
+        value: Callable[[Objective], float] | None = None,
+        point: Callable[[Objective], Point] | None = None,
+    ) -> None:
         between(0.0, 1.0, decrease=decrease)
         self.decrease = decrease
         self.value = value or (lambda objective: objective.value())
+        self.point = point or Point.of
 
     def run(
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
     ) -> Step | Failure:
         """Backtrack until F has decreased enough."""
-        if path.promise <= EPSILON * abs(here.value):
-            return NOTHING_LEFT
+        if path.promise <= ROUNDING * abs(here.value):
+            return self._by_gradient(here, path, objective)
         length = path.first
         shortest = _shortest(here, path)
         for _ in range(_TRIALS):
@@ -95,6 +107,16 @@ class Armijo(Search[Line]):
             if length <= shortest:
                 break
         return _no_step(length)
+
+    def _by_gradient(self, here: Point, path: Line, objective: Objective) -> Step | Failure:
+        """The first α, if it reduces the gradient and F does not rise beyond rounding."""
+        displacement = path.first * path.direction
+        objective.move(here.position + displacement)
+        there = self.point(objective)
+        rises = there.value > here.value + ROUNDING * abs(here.value)
+        if rises or not there.is_finite or there.steepest >= here.steepest:
+            return NOTHING_LEFT
+        return Step(displacement, path.first, None, whole=True)
 
 
 def _shortening(before: float, promised: float, value: float) -> float:

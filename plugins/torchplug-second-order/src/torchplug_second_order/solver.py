@@ -19,10 +19,13 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from torchplug import Iteration, Objective, Outcome
+from torchplug_second_order.linear_solvers import EPSILON
 
 Memory = dict[str, Any]
 """What a method keeps between steps: Python numbers, tensors, lists of tensors."""
 
+ROUNDING = 64 * EPSILON
+"""Of F, relative: what sums over many rows in another order differ by."""
 _HOPELESS = 1e-10
 """A search that fails where the model promises less than this share of F has met rounding, not trouble."""
 
@@ -168,7 +171,8 @@ class Stopping:
         F − F⁺ ≤ loss_tolerance · |F|,  and so is what the model promised
         |Δθⱼ| ≤ step_tolerance · (|θⱼ| + step_tolerance) for all j,  if the search did not shorten the step
 
-    F₀ is the loss at the start: with √F₀ the rule says the same whatever the unit of a small target.
+    F₀ is the loss at the start: with √F₀ the rule says the same whatever the unit of a small target. Where the model
+    promised less than the rounding of F, steps go on as long as each halves ‖∇F‖∞.
 
     Args:
         gradient_tolerance: ≥ 0, dimensionless for standardized features and target.
@@ -201,7 +205,9 @@ class Stopping:
     def after(self, before: Point, there: Point, path: Path, step: Step) -> Outcome | None:
         """Test a step from one point to another."""
         scale = self.loss_tolerance * abs(before.value)
-        if before.value - there.value <= scale and path.promise <= scale:
+        hidden = path.promise <= ROUNDING * abs(before.value)
+        useful = hidden and there.steepest <= 0.5 * before.steepest
+        if before.value - there.value <= scale and path.promise <= scale and not useful:
             return Outcome(
                 "converged", f"the loss decreased by {before.value - there.value:.2g}, and no more is expected"
             )
