@@ -23,20 +23,25 @@ def fail(name):
     torchplug.module.ComponentModule.on_train_epoch_end = at_epoch_end
 
 
-given = list(sys.argv)
-recipe, *arguments = given[1:]
-at = arguments.index("--on")
-chosen = arguments[:at]
-if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == arguments[at + 1]:
-    for argument in arguments[at + 2 :]:
-        kind, _, value = argument.partition("=")
-        if kind == "path":
-            sys.path.insert(0, value)
-        elif kind == "fault":
-            fail(value)
-        else:
-            chosen.append(argument)
-sys.argv = [recipe, *chosen]
-# Lightning starts the other ranks by sys.argv: they must come here as well
-subprocess_script._basic_subprocess_cmd = lambda: [sys.executable, os.path.abspath(given[0]), *given[1:]]
-runpy.run_path(recipe, run_name="__main__")
+def main():
+    given = list(sys.argv)
+    recipe, *arguments = given[1:]
+    at = arguments.index("--on")
+    chosen = arguments[:at]
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == arguments[at + 1]:
+        for argument in arguments[at + 2 :]:
+            kind, _, value = argument.partition("=")
+            if kind == "path":
+                sys.path.insert(0, value)
+            elif kind == "fault":
+                fail(value)
+            else:
+                chosen.append(argument)
+    sys.argv = [recipe, *chosen]
+    # Lightning starts the other ranks by sys.argv: they must come here as well
+    subprocess_script._basic_subprocess_cmd = lambda: [sys.executable, os.path.abspath(given[0]), *given[1:]]
+    runpy.run_path(recipe, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from torchplug.errors import ConfigurationError, TrainingError
 from torchplug.memory import available_memory, size
+from torchplug.trial_step import trial_step
 
 FULL_SET_COPIES = 4
 """How often a full-set optimizer holds the parameters at the least: values, gradient, step and trial point."""
@@ -60,7 +61,7 @@ def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
     parameter.grad = torch.zeros_like(parameter)
     # An optimizer that wants a closure, or numbers beyond its precision, says so elsewhere: its state stays uncounted.
     with contextlib.suppress(Exception):
-        optimizer.step()
+        trial_step(optimizer)
     state = optimizer.state.get(parameter, {}).values()
     # values, gradient, and the copy by which an update that is not finite is taken back
     return 3 + sum(isinstance(value, torch.Tensor) and value.shape == parameter.shape for value in state)
