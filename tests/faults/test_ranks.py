@@ -132,7 +132,7 @@ def test_a_rank_that_fails_is_named(tmp_path, fault):
 def test_a_rank_of_torchrun_that_fails_is_named(tmp_path, fault):
     status, _, errors, _ = differing(tmp_path, f"fault={fault}", launcher="torchrun")
     (line,) = spoken(errors)
-    assert line.startswith("linear_regression.py: error: rank 1 ")
+    assert line.startswith("linear_regression.py: error: rank 1")
     assert status != 0
     assert errors.count("gloo") == 0
 
