@@ -10,6 +10,8 @@ import sys
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 import torchplug.module
+from torchplug.errors import TrainingError
+from torchplug.recipe import reports_errors  # noqa: F401 - names this script as a recipe: signals are handled as in one
 
 
 def fail(name):
@@ -17,6 +19,8 @@ def fail(name):
         if module.current_epoch == 2:
             if name == "defect":
                 raise ZeroDivisionError("a defect of a plugin")
+            if name == "stopped":
+                raise TrainingError("it cannot go on")
             os._exit(int(name))
         return before(module)
 

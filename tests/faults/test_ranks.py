@@ -110,6 +110,7 @@ def test_two_versions_of_a_plugin_and_a_path_that_differs(tmp_path):
 FAULTS = {
     "7": ("rank 1 ended early, with exit status 7; go on with: python ", 3),
     "0": ("rank 1 ended early, with exit status 0; go on with: python ", 3),
+    "stopped": ("rank 1: it cannot go on", 3),
     "defect": ("rank 1 failed, and its traceback says why: ZeroDivisionError: a defect of a plugin; go on with: ", 1),
 }
 
@@ -131,7 +132,7 @@ def test_a_rank_that_fails_is_named(tmp_path, fault):
 def test_a_rank_of_torchrun_that_fails_is_named(tmp_path, fault):
     status, _, errors, _ = differing(tmp_path, f"fault={fault}", launcher="torchrun")
     (line,) = spoken(errors)
-    assert line.startswith("linear_regression.py: error: rank 1 ")
+    assert line.startswith("linear_regression.py: error: rank 1")
     assert status != 0
     assert errors.count("gloo") == 0
 

@@ -24,20 +24,35 @@ def asked_to_stop(trainer: Trainer) -> bool:
     return bool(flag.item())
 
 
-def stop_if_asked(trainer: Trainer, steps: int, every: int) -> None:
-    """Stop training after a step that is not Lightning's, if a signal has asked for it.
+class StepBoundaries:
+    """The boundaries between steps that are not Lightning's.
 
     Args:
         trainer: of the fit.
-        steps: how many optimizer steps have been made.
-        every: on several ranks, at multiples of this number they ask each other; all of them call it alike.
-
-    Raises:
-        Interrupted: on every rank, after the same step.
+        every: on several ranks, at multiples of this number of steps they ask each other.
     """
-    alone = trainer.world_size == 1
-    if interruption.requested() if alone else steps % every == 0 and interruption.is_handled():
-        _stop_if(asked_to_stop(trainer))
+
+    def __init__(self, trainer: Trainer, every: int) -> None:
+        self._trainer = trainer
+        self._every = every
+        self._alone = trainer.world_size == 1
+        self._step = 0
+
+    def begin(self) -> None:
+        """Count from the trainer's number of steps."""
+        self._step = self._trainer.global_step
+
+    def pass_one(self, steps: int = 1) -> None:
+        """Stop training after so many more steps, if a signal has asked for it.
+
+        Raises:
+            Interrupted: on every rank, after the same step.
+        """
+        self._step += steps
+        if self._alone:
+            _stop_if(interruption.requested())
+        elif self._step % self._every == 0 and interruption.is_handled():
+            _stop_if(asked_to_stop(self._trainer))
 
 
 def _stop_if(asked: bool) -> None:

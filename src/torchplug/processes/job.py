@@ -51,6 +51,7 @@ class RankEndedError(TorchplugError):
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.text)
+        self.verdict = verdict
         self.exit_status = verdict.status
 
 
@@ -224,7 +225,8 @@ class Job:
                 verdict = self.cause() or Verdict(_STOPPED, "")
                 self._end_children(0.0)
                 spoken = verdict.text if self.is_speaker() else ""
-                interruption.exit_now(verdict.status, interruption.message(spoken, error=True) if spoken else "")
+                is_error = verdict.status != interruption.INTERRUPTED
+                interruption.exit_now(verdict.status, interruption.message(spoken, is_error) if spoken else "")
 
     # ------------------------------------------------------------------ this rank ends
 
@@ -337,6 +339,8 @@ def _judged(rank: int, end: Mapping[str, Any]) -> Verdict:
     kind, status = end["kind"], end["status"]
     if kind == "failed":
         return Verdict(status, f"rank {rank} failed, and its traceback says why: {end['text']}")
+    if kind == "interrupted":
+        return Verdict(status, "interrupted")
     if kind != "died":
         return Verdict(status, "")
     if status is None:

@@ -50,7 +50,7 @@ def _status(run: Callable[[], int], name: str) -> int:
         with naming_lack_of_memory():
             return run()
     except jobs.RankEndedError as error:
-        return _end_with(error, jobs.Verdict(error.exit_status, str(error)))
+        return _end_with(error, error.verdict)
     except TorchplugError as error:
         return _refused(error, name)
     except (KeyboardInterrupt, Interrupted):
@@ -88,7 +88,7 @@ def _end_with(error: BaseException, verdict: jobs.Verdict | None) -> int:
     if shows_tracebacks():
         traceback.print_exception(error)
     if verdict is None and interruption.requested():
-        verdict = jobs.Verdict(INTERRUPTED, "")
+        verdict = jobs.Verdict(INTERRUPTED, "interrupted")
     if verdict is None:
         lines = str(error).splitlines() or [type(error).__name__]
         verdict = jobs.Verdict(3, f"the ranks have lost each other ({lines[0]}); {TRACEBACKS}=1 prints tracebacks")
@@ -96,7 +96,8 @@ def _end_with(error: BaseException, verdict: jobs.Verdict | None) -> int:
     job.part()
     job.tell_end("lost", verdict.status)
     if verdict.text and job.is_speaker():
-        print(interruption.message(verdict.text, error=True), file=sys.stderr, flush=True)
+        is_error = verdict.status != INTERRUPTED
+        print(interruption.message(verdict.text, is_error), file=sys.stderr, flush=True)
     return verdict.status
 
 
