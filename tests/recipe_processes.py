@@ -50,6 +50,29 @@ def kill(process):
     process.communicate()
 
 
+def processes_in(folder):
+    """The processes but this one that work in a folder: command line and environment by number (Linux)."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(entry.name) != os.getpid() and Path(os.readlink(entry / "cwd")) == Path(folder).resolve():
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+                pairs = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+                found[int(entry.name)] = (command, dict(pair.partition("=")[::2] for pair in pairs))
+        except OSError:
+            continue
+    return found
+
+
+def ranks_in(folder, recipe):
+    """The process numbers of a recipe's ranks that work in a folder, by rank."""
+    return {
+        int(environment.get("RANK", environment.get("LOCAL_RANK", "0"))): number
+        for number, (command, environment) in processes_in(folder).items()
+        if any(part.endswith(f"{recipe}.py") for part in command) and "torch.distributed.run" not in command
+    }
+
+
 def wait_for(process, found, timeout=120):
     """Wait until `found()` is true, or the recipe has ended; returns the last answer."""
     deadline = time.monotonic() + timeout

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from torchplug.interruption import begin_program
+
+begin_program()  # before anything that takes time is imported
+
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
-from torchplug import __version__
+from torchplug import __version__, interruption
 from torchplug.component import Family
 from torchplug.description import describe, summarize
 from torchplug.errors import ConfigurationError, TorchplugError, TrainingError
@@ -28,8 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 where the input was refused; 3 where the output could not be written (0 if its reader
-        left).
+        left); 130 after Ctrl-C.
     """
+    with interruption.handled("torchplug", lambda: True):
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            return interruption.INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     protect_streams()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], str] = options.command

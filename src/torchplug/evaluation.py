@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+import polars
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +15,11 @@ from torchplug.contracts import Loss
 from torchplug.metrics import Evaluation
 from torchplug.objective import check_shapes, pure
 from torchplug.preprocessing import Preprocessing
+from torchplug.preprocessing.blocks import intervals, rows_of, worded_for_all_rows
 
-_PREDICTION_ROWS = 65536
+_PREDICTION_ROWS = 2**16
+_PREDICTION_NUMBERS = 2**24
+"""How many rows, and how many numbers of them, are predicted from at once."""
 
 
 class PartEvaluations:
@@ -83,9 +88,19 @@ def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | No
     return preprocessing.original_units(values.double())
 
 
-def predicted(network: nn.Module, loss: Loss, features: Tensor) -> Tensor:
-    """Predictions for features (n, d), the link applied, in float64 on the CPU, many rows at a time."""
+def predicted(
+    network: nn.Module, loss: Loss, preprocessing: Preprocessing, frame: polars.DataFrame, where: str
+) -> Tensor:
+    """Predictions for the rows of a table, the link applied, in float64 on the CPU; encoded some rows at a time.
+
+    Raises:
+        DataError: for rows that cannot be encoded.
+    """
     parameter = next(network.parameters(), torch.zeros(()))
-    with torch.no_grad(), pure(network):
-        chunks = torch.split(features.to(parameter), _PREDICTION_ROWS)
-        return torch.cat([loss.link(network(chunk).double()).cpu() for chunk in chunks])
+    size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, len(preprocessing.center)))
+    found = []
+    with torch.no_grad(), pure(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
+        for start, stop in intervals(frame.height, size):
+            features = preprocessing.features(frame[start:stop], where, np.arange(start, stop))
+            found.append(loss.link(network(features.to(parameter)).double()).cpu())
+    return torch.cat(found)

@@ -28,7 +28,7 @@ from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
-from torchplug.tables import as_frame
+from torchplug.tables import as_frame, enumerate_names
 
 
 class ComponentModule(lightning.LightningModule):
@@ -144,7 +144,7 @@ class ComponentModule(lightning.LightningModule):
             outputs = self.loss.outputs(preprocessing.info)
             data.check_target(self.loss)
         except ValueError as error:
-            raise DataError(f"target {', '.join(preprocessing.info.columns)}: {name} {error}") from error
+            raise DataError(f"target {enumerate_names(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
         self._evaluations.compare_with(data.target_scale)
         inputs = len(preprocessing.feature_names)
@@ -265,6 +265,16 @@ class ComponentModule(lightning.LightningModule):
         """Asked by the loader for each batch: train on those before it; returns on how many."""
         return self.execution.run_ahead(loader, position)
 
+    def is_boundary(self) -> bool:
+        """Whether training may stop after the last step, to go on from a checkpoint later."""
+        return self.execution.is_boundary()
+
+    def boundary_batches(self) -> int:
+        """After how many batches of an evaluation ranks ask each other whether to stop."""
+        loader: Any = getattr(self.trainer, "datamodule", None)
+        rows = getattr(loader, "batch_size", 1)
+        return self.execution.boundary_steps(self._built(), rows if isinstance(rows, int) else 1)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Guard the reduced gradient, and measure it where a row is due."""
         self.execution.before_update()
@@ -370,8 +380,8 @@ class ComponentModule(lightning.LightningModule):
         """
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
-        features = self.preprocessing.features(as_frame(source), name)
-        return self.decode(self._original(predicted(self._built(), self.loss, features)))
+        predictions = predicted(self._built(), self.loss, self.preprocessing, as_frame(source), name)
+        return self.decode(self._original(predictions))
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
         """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""

@@ -6,15 +6,15 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.errors import ConfigurationError, TrainingError
+from torchplug.memory import available_memory, size
+from torchplug.trial_step import trial_step
 
-_GIB = 2**30
 FULL_SET_COPIES = 4
 """How often a full-set optimizer holds the parameters at the least: values, gradient, step and trial point."""
 
@@ -44,10 +44,10 @@ def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies:
     numbers = sum(parameter.numel() for parameter in network.parameters())
     needed = copies * sum(parameter.nbytes for parameter in network.parameters())
     there = available_memory()
-    if there is not None and needed > there:
+    if needed > there:
         raise ConfigurationError(
             f"the network has {numbers:.3g} parameters, which with gradients and the state of {optimizer} take "
-            f"{needed / _GIB:.3g} GiB of memory, and {there / _GIB:.3g} GiB are available: choose smaller layers"
+            f"{size(needed)} of memory, and {size(there)} are free: choose smaller layers"
         )
 
 
@@ -61,7 +61,7 @@ def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
     parameter.grad = torch.zeros_like(parameter)
     # An optimizer that wants a closure, or numbers beyond its precision, says so elsewhere: its state stays uncounted.
     with contextlib.suppress(Exception):
-        optimizer.step()
+        trial_step(optimizer)
     state = optimizer.state.get(parameter, {}).values()
     # values, gradient, and the copy by which an update that is not finite is taken back
     return 3 + sum(isinstance(value, torch.Tensor) and value.shape == parameter.shape for value in state)
@@ -82,25 +82,5 @@ def naming_lack_of_memory() -> Iterator[None]:
             raise
         asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", text)
         wanted = f" for {asked[1]}" if asked else ""
-        there = available_memory()
-        left = "" if there is None or "CUDA" in text else f", and {there / _GIB:.3g} GiB are available"
+        left = "" if "CUDA" in text else f", and {size(available_memory())} are free"
         raise TrainingError(f"there is not enough memory{wanted}{left}: choose smaller sizes or batches") from error
-
-
-def available_memory() -> int | None:
-    """Return how many bytes this process can still allocate, swap and control groups included; None if unknown."""
-    bounds = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
-        bounds.append(sizes["MemAvailable"] + sizes["SwapFree"])
-    for limit, used in _CONTROL_GROUPS:
-        with contextlib.suppress(OSError, ValueError):  # no such group, or `max` for no limit
-            bounds.append(int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")))
-    return min(bounds, default=None)
-
-
-_CONTROL_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args, get_origin
@@ -12,6 +13,7 @@ from jsonargparse import _typehints as typehints
 
 _LEAVES = (bool, int, float, str)
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable)
+_INT = re.compile(r"[+-]?\d{1,18}")
 _LARGEST_EXACT = 2.0**53
 """From here on a float is no longer one whole number but several."""
 
@@ -47,6 +49,8 @@ def lenient_values(none_is_null: bool = False) -> Iterator[None]:
                 return items
         if members:
             takes_float = float in members
+            if takes_float and int in members and (number := _as_int(val)) is not None:
+                return number
         try:
             if typehint is float and isinstance(val, int):
                 float(val)
@@ -61,6 +65,16 @@ def lenient_values(none_is_null: bool = False) -> Iterator[None]:
         yield
     finally:
         typehints.adapt_typehints = original
+
+
+def _as_int(value: Any) -> int | None:
+    """An int, or the text of one, where a float is accepted as well: the order of a union's members is not reliable.
+
+    Python caches unions, and takes one that names the same types in another order for the same.
+    """
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, str) and _INT.fullmatch(value) else None
 
 
 def _whole(value: Any) -> Any:

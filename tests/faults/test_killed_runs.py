@@ -1,13 +1,15 @@
 """Runs that are killed at any moment, and resumed until they end: as if they had not been."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
 import torch
 
 from fault_tries import EVERYTHING, tries
-from recipe_processes import TWO_RANKS, kill, rows, run, run_directories, start, wait_for
+from recipe_processes import TWO_RANKS, finish, kill, rows, run, run_directories, start, wait_for
 
 JOBS = {
     "linear": ("linear_regression", ("--trainer.max_epochs", "300")),
@@ -57,33 +59,72 @@ def equal(first, second):
     return first == second
 
 
-def cases():
-    for name in JOBS if EVERYTHING else ("linear", "mlp as shipped"):
-        for seed in tries(1, 6):
-            yield pytest.param(name, seed, marks=pytest.mark.fault(f"kill -9 and resume until done: {name}"))
-
-
-@pytest.mark.parametrize(("name", "seed"), cases())
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
-    recipe, flags = JOBS[name]
-    whole = whole_run(name, tmp_path_factory)
-    chance = random.Random(f"{name} {seed}")
+def resume_until_done(folder, recipe, flags, stop, times):
+    """Start a run, `stop` it so often, resuming it in between, and let it end; returns its directory."""
     arguments = ["fit", *flags]
-    for _ in range(chance.randint(1, 3)):
-        process = start(tmp_path, recipe, *arguments)
-        last = lambda: list(tmp_path.glob(f"runs/{recipe}/*/checkpoints/last.ckpt"))  # noqa: E731
-        assert wait_for(process, last), process.communicate()
-        time.sleep(chance.uniform(0, 1.0))
-        kill(process)
+    for _ in range(times):
+        process = start(folder, recipe, *arguments)
+        if stop(process, folder / "runs" / recipe):
+            break
         arguments = ["fit", "--ckpt_path", "last"]
-    (directory,) = run_directories(tmp_path, recipe)
+    (directory,) = run_directories(folder, recipe)
     if not (directory / "outcome.json").exists():
-        status, _, errors = run(tmp_path, recipe, *arguments)
+        status, _, errors = run(folder, recipe, *arguments)
         assert status in (0, 3), errors
-    (directory,) = run_directories(tmp_path, recipe)
+    (directory,) = run_directories(folder, recipe)
+    return directory
+
+
+def assert_as_if_uninterrupted(directory, whole):
     assert rows(directory) == rows(whole)
     for checkpoint in ("last", "best"):
         assert equal(content(directory, checkpoint), content(whole, checkpoint)), checkpoint
     for file in ("outcome.json", "coefficients.csv"):
         if (whole / file).exists():
             assert (directory / file).read_text() == (whole / file).read_text()
+
+
+def cases(kind, quick, everything):
+    """Some jobs, or all of them in `make faults`, each with several seeds."""
+    names = JOBS if EVERYTHING else quick
+    return [
+        pytest.param(name, seed, marks=pytest.mark.fault(f"{kind} and resume until done: {name}"))
+        for name in names
+        for seed in tries(1, everything)
+    ]
+
+
+@pytest.mark.parametrize(("name", "seed"), cases("kill -9", ("linear", "mlp as shipped"), 3))
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
+    recipe, flags = JOBS[name]
+    whole = whole_run(name, tmp_path_factory)
+    chance = random.Random(f"{name} {seed}")
+
+    def stop(process, runs):
+        assert wait_for(process, lambda: list(runs.glob("*/checkpoints/last.ckpt")))
+        time.sleep(chance.uniform(0, 1.0))
+        kill(process)
+
+    directory = resume_until_done(tmp_path, recipe, flags, stop, chance.randint(1, 3))
+    assert_as_if_uninterrupted(directory, whole)
+
+
+@pytest.mark.parametrize(("name", "seed"), cases("Ctrl-C or SIGTERM", ("two ranks",), 2))
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path, tmp_path_factory, name, seed):
+    recipe, flags = JOBS[name]
+    whole = whole_run(name, tmp_path_factory)
+    chance = random.Random(f"{name} {seed} interrupted")
+
+    def stop(process, runs):
+        assert wait_for(process, lambda: list(runs.glob("*/metrics.jsonl")))
+        time.sleep(chance.uniform(0, 1.0))
+        os.killpg(process.pid, chance.choice((signal.SIGTERM, signal.SIGINT)))
+        status, printed, errors = finish(process)
+        if status in (0, 3):  # it was done before
+            return True
+        assert status == 130, errors
+        assert "Traceback" not in errors
+        assert "interrupted" in printed + errors
+        return False
+
+    assert_as_if_uninterrupted(resume_until_done(tmp_path, recipe, flags, stop, 2), whole)

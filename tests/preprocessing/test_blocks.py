@@ -135,7 +135,7 @@ def test_block_sizes_are_powers_of_two():
     assert list(blocks.intervals(0, 4)) == []
 
 
-def test_blocks_are_as_small_as_many_levels_ask_for(monkeypatch):
+def test_many_levels_cost_the_fit_no_small_blocks_and_no_second_pass(monkeypatch):
     sizes = []
 
     class Watched(TrainingColumns):
@@ -152,4 +152,4 @@ def test_blocks_are_as_small_as_many_levels_ask_for(monkeypatch):
         Watched(UsedRows(MemoryTable(frame), "t"), ["code"], np.arange(N), complete=True), coding
     )
     assert len(fitted.feature_names) == 100
-    assert sizes == [8, 8]
+    assert sizes == [512]

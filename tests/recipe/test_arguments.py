@@ -1,4 +1,5 @@
 import json
+import typing
 
 import pytest
 import yaml
@@ -29,6 +30,8 @@ def test_whole_floats_serve_as_whole_numbers(resolved, run):
 
 
 def test_shares_stay_shares(resolved):
+    # from now on Python takes it for the Trainer's `Optional[int | float]`
+    typing.Optional[float | int]  # noqa: UP045
     for text, value in {"1.0": 1.0, "1": 1}.items():
         limit = resolved(f"--trainer.limit_train_batches={text}")["trainer"]["limit_train_batches"]
         assert (limit, type(limit)) == (value, type(value))

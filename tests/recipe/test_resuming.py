@@ -250,16 +250,16 @@ class Stop(Callback):
 
 
 def test_a_run_that_a_callback_stopped_within_an_epoch_continues_exactly(run, table, tmp_path, monkeypatch):
-    from torchplug.recipe import running
+    from torchplug.recipe import fitting
 
-    attach = running._attach
+    attach = fitting._attach
 
     def attach_with_stop(trainer, *arguments):
         trainer.callbacks.append(Stop())
         attach(trainer, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(running, "_attach", attach_with_stop)
+        patched.setattr(fitting, "_attach", attach_with_stop)
         assert run(["fit", *table, "--trainer.max_epochs", "4"])[0] == 0
     stopped = the_run(tmp_path)
     assert json.loads((stopped / "outcome.json").read_text())["steps"] == Stop.step

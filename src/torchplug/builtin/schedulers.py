@@ -276,6 +276,7 @@ class OneCycle(Rule):
         if not 0 < pct_start < 1:
             raise ValueError(f"pct_start must be in (0, 1), got {pct_start}")
         at_least(1, div_factor=div_factor, final_div_factor=final_div_factor)
+        positive(div_factor=div_factor, final_div_factor=final_div_factor)
         one_of("cos", "linear", anneal_strategy=anneal_strategy)
         self.end = _planned(total_steps) - 1
         self.peak = pct_start * (self.end + 1) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,9 @@ import polars as pl
 from torchplug.data.parts import compact
 from torchplug.data.table import Table, UsedRows
 from torchplug.errors import DataError
-from torchplug.preprocessing import check_columns, read_column
+from torchplug.preprocessing import check_columns
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
-from torchplug.preprocessing.features import Rows
+from torchplug.preprocessing.features import Rows, raw_column, read_block
 from torchplug.tables import default_target, describe, enumerate_names, require_columns
 
 
@@ -39,7 +40,7 @@ class Columns:
     def __post_init__(self) -> None:
         """Refuse a column that is named twice."""
         for name, columns in (("target", self.target), ("features", self.features or ())):
-            repeated = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
+            repeated = [column for column, count in Counter(columns).items() if count > 1]
             if repeated:
                 raise DataError(f"{name} names {enumerate_names(repeated)} more than once")
 
@@ -66,11 +67,13 @@ class Columns:
         roles = [*self.dividing, *([self.weights] if self.weights else [])]
         require_columns(frame, [*target, *self.exclude, *roles, *(self.features or [])], where)
         if self.features is None:
-            columns = [column for column in frame.columns if column not in {*target, *roles}]
+            taken = {*target, *roles, *self.exclude}
+            columns = [column for column in frame.columns if column not in taken]
         else:
-            columns = list(self.features)
-        columns = [column for column in columns if column not in self.exclude]
-        both = [column for column in columns if column in target]
+            excluded = set(self.exclude)
+            columns = [column for column in self.features if column not in excluded]
+        targets = set(target)
+        both = [column for column in columns if column in targets]
         if both:
             raise DataError(f"{enumerate_names(both)} is given both as target and as feature")
         if not columns:
@@ -87,11 +90,16 @@ def complete_rows(table: Table, features: Sequence[str], target: Sequence[str], 
     found = []
     used = UsedRows(table, where)
     # a column without any value is a better reason than rows without some
-    with worded_for_all_rows(lambda: check_columns(map(used.column, features), where)):
+    with worded_for_all_rows(lambda: check_columns(used.columns(features), where)):
         for frame, start, places in used.blocks([*features, *target], block_rows(len(features))):
-            columns = [read_column(frame[name], where, places) for name in features]
-            columns += [s.fill_nan(None) if s.dtype.is_float() else s for s in frame[target]]
-            found.append(start + np.flatnonzero(~np.any([s.is_null().to_numpy() for s in columns], axis=0)))
+            read = frame.select(features).get_columns()
+            columns = list(read_block(map(raw_column, read), read, where, places))
+            columns += [s.fill_nan(None) if s.dtype.is_float() else s for s in frame.select(target)]
+            incomplete = np.zeros(frame.height, dtype=np.bool_)
+            for series in columns:
+                if series.null_count():
+                    incomplete |= series.is_null().to_numpy()
+            found.append(start + np.flatnonzero(~incomplete))
         rows = np.concatenate(found)
         if not len(rows):
             raise DataError(f"{where}: every row has a missing value, so impute: drop leaves none")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import Moments, RunningMoments
 from torchplug.errors import DataError
 from torchplug.preprocessing import Preprocessing
+from torchplug.preprocessing.blocks import intervals
 
 _AS_GIVEN = torch.ones(1, dtype=torch.float64)
 
@@ -107,6 +109,12 @@ class RowEncoder:
         """The target alone."""
         return self.preprocessing.target(piece.frame, piece.where, piece.rows)
 
+    def goal(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        """Target and weight, after a look at the columns that features are made from."""
+        weight, target = self._settings.weights(piece.frame, piece.where, piece.rows), self.target(piece)
+        self.preprocessing.refuse(piece.frame, piece.where, piece.rows)
+        return target, torch.ones(len(target), dtype=torch.float64) if weight is None else weight
+
 
 class Survey:
     """What must be known of a part before its rows are read: how many each piece holds, and what they weigh.
@@ -125,9 +133,9 @@ class Survey:
         self._class_weights = torch.zeros_like(self._class_rows)
         self._moments = RunningMoments()
 
-    def add(self, target: Tensor, weight: Tensor) -> None:
-        """Look at the part's rows of the next piece."""
-        self.pieces.append(len(weight))
+    def add(self, target: Tensor, weight: Tensor, pieces: Sequence[int]) -> None:
+        """Look at the part's rows of the next pieces, of which each has this many."""
+        self.pieces += pieces
         self._weights.append(float(weight.sum()))
         if self._labelled:
             classes = target.reshape(-1).long()
@@ -169,10 +177,17 @@ def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> l
         DataError: for a row that cannot be encoded, or if no row is left.
     """
     surveys = [Survey(encoder.preprocessing) for _ in parts]
-    for piece in selection.pieces(encoder.size, encoder.columns):
-        rows = encoder.rows(piece)
+    # several pieces at once: many features make pieces small, and here no features are made
+    at_once = encoder.size * max(1, chunk_rows(len(encoder.columns)) // encoder.size)
+    starts = intervals(selection.table.height, at_once)
+    for (start, stop), piece in zip(starts, selection.pieces(at_once, encoder.columns), strict=True):
+        goal = encoder.goal(piece)
+        position, count = (piece.rows - start) // encoder.size, -(-(stop - start) // encoder.size)
         for part, found in zip(parts, surveys, strict=True):
-            found.add(*(torch.from_numpy(t.numpy()[piece.parts == part]) for t in (rows.target, rows.weight)))
+            mask = piece.parts == part
+            pieces = np.bincount(position[mask], minlength=count).tolist()
+            target, weight = (torch.from_numpy(values.numpy()[mask]) for values in goal)
+            found.add(target, weight, pieces)
     if not any(sum(found.pieces) for found in surveys):
         raise DataError(f"{selection.table.path}: every row has a missing value, so impute: drop leaves none")
     return surveys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,14 @@ from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
 from torchplug.data.table import Table, UsedRows, open_table, span
 from torchplug.errors import DataError
+from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
+from torchplug.preprocessing.features import Column
 from torchplug.preprocessing.features import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import describe, fingerprint_of_columns
+from torchplug.tables import describe, fingerprint_of_columns, shown
 
 
 class InMemoryPart(Part):
@@ -165,7 +167,13 @@ class InMemoryTables:
         target = settings.columns.target_of(source, head)
         features = carried.columns if carried else settings.columns.features_of(head, target, describe(source))
         used = {key: self._used(key, features, target, notes) for key in self._sources}
-        preprocessing, divided = self._divide_and_fit(request, used["source"], features, target)
+
+        def admit(columns: Sequence[Column]) -> None:
+            require_feature_memory(columns, list(used.values()), dtype)
+
+        if carried:
+            admit(carried.encoders)
+        preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
         made: dict[str, Part] = {}
         for key, rows in used.items():
             drawn = divided if key == "source" else {key: None}
@@ -182,6 +190,7 @@ class InMemoryTables:
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
         """All rows of the source, with their features alone."""
         used = UsedRows(self._table("source"), describe(self._sources["source"]))
+        require_feature_memory(preprocessing.encoders, [used], dtype)
         part = InMemoryPart(used, None, torch.empty(len(used), 0, dtype=torch.float64), None, preprocessing)
         part.keep(*encoded(preprocessing, used, [None], dtype))
         return part
@@ -203,7 +212,12 @@ class InMemoryTables:
         return UsedRows(table, where, places)
 
     def _divide_and_fit(
-        self, request: DataRequest, used: UsedRows, features: Sequence[str], target: Sequence[str]
+        self,
+        request: DataRequest,
+        used: UsedRows,
+        features: Sequence[str],
+        target: Sequence[str],
+        admit: Callable[[Sequence[Column]], None],
     ) -> tuple[Preprocessing, dict[str, RowNumbers | None]]:
         """What the training part teaches, and which of the source's rows belong to each part that is drawn from it."""
         settings, carried = self._settings, request.preprocessing
@@ -213,7 +227,7 @@ class InMemoryTables:
         labels = frame[target[0]] if reading.labels else None
         parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where), strict=True)
         divided = {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
-        preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"])
+        preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"], admit)
         return preprocessing, dict(divided)
 
     def _read_target(
@@ -233,6 +247,7 @@ class InMemoryTables:
         used: UsedRows,
         features: Sequence[str],
         train: RowNumbers,
+        admit: Callable[[Sequence[Column]], None],
     ) -> Preprocessing:
         settings = self._settings
         scaled = settings.scales_target(request)
@@ -245,6 +260,7 @@ class InMemoryTables:
             reference=settings.uses_reference(request),
             pool=settings.unseen == "other",
             impute=settings.impute,
+            admit=admit,
         )
 
     def _parts(
@@ -272,7 +288,34 @@ class InMemoryTables:
         return weight if weight is None or not len(weight) else weight / weight.mean()
 
 
+def require_feature_memory(columns: Sequence[Column], tables: Sequence[UsedRows], dtype: torch.dtype) -> None:
+    """Refuse features that do not fit into memory, before any are made.
+
+    Args:
+        columns: the feature columns.
+        tables: the rows that will be encoded.
+        dtype: of the features.
+
+    Raises:
+        DataError: naming the column with most features, what they would take, and the remedy.
+    """
+    rows, features = sum(map(len, tables)), sum(column.features for column in columns)
+    largest = max(columns, key=lambda column: column.features)
+    remedy = "read a Parquet file in pieces with stream, or leave columns out with exclude"
+    widest = ""
+    if largest.features > 1:
+        widest = f", {largest.features} of them the categories of column '{shown(largest.name)}',"
+        remedy = (
+            "exclude that column, group its categories into fewer (unseen: other shares one feature among those that "
+            "occur once), or read a Parquet file in pieces with stream"
+        )
+    require_memory(
+        rows * features * dtype.itemsize,
+        f"{tables[0].where}: {rows} rows of {features} features{widest} in {dtype.itemsize * 8} bits each",
+        remedy,
+    )
+
+
 def _columns(table: Table) -> Iterator[pl.Series]:
     """All columns of a table, one at a time."""
-    for name in table.head.columns:
-        yield table.read(0, table.height, [name])[name]
+    yield from table.columns(table.head.columns)

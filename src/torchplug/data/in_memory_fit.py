@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from torchplug.data.table import Block, UsedRows, span
-from torchplug.preprocessing import check_columns, read_column, read_columns
+from torchplug.preprocessing import check_columns, read_columns
 from torchplug.preprocessing.blocks import worded_for_all_rows
-from torchplug.preprocessing.features import IMPUTE_REMEDY, Rows, refuse_missing
+from torchplug.preprocessing.features import IMPUTE_REMEDY, Rows, raw_column, read_block, refuse_missing
 
 
 class TrainingColumns:
@@ -33,12 +33,13 @@ class TrainingColumns:
     @functools.cached_property
     def head(self) -> pl.DataFrame:
         """The columns' names and types, without rows."""
-        return pl.DataFrame([read_column(series, self._used.where) for series in self._used.table.head[self._features]])
+        head = self._used.table.head.select(self._features).get_columns()
+        return pl.DataFrame(list(read_block(map(raw_column, head), head, self._used.where)))
 
-    def column(self, name: str) -> pl.Series:
-        """One column whole."""
-        (series,) = read_columns([self._used.column(name)], self._used.where, self._used.places)
-        return series[self._train]
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some columns whole, one at a time."""
+        for series in read_columns(self._used.columns(names), self._used.where, self._used.places):
+            yield series[self._train]
 
     def blocks(self, size: int) -> Iterator[tuple[int, Iterator[pl.Series]]]:
         """All columns, at most `size` rows at a time: how many, and the columns of these rows."""
@@ -50,22 +51,22 @@ class TrainingColumns:
                 deque(columns, maxlen=0)
                 continue
             if high - low < block.frame.height:
-                # converted once for all columns
                 index = pl.Series(self._train[low:high] - block.first, dtype=pl.UInt32)
-                columns = (series.gather(index) for series in columns)
+                # all at once: polars takes longer to begin than to gather the rows of a wide table's column
+                columns = iter(pl.DataFrame(list(columns))[index])
             yield high - low, columns
 
     def _read(self, block: Block) -> Iterator[pl.Series]:
         """The columns of some rows, each checked when its turn comes."""
         where, places = self._used.where, block.places
-        for series in block.frame:
-            with worded_for_all_rows(self._check):
-                values = read_column(series, where, places)
+        raw = block.frame.get_columns()
+        with worded_for_all_rows(self._check):
+            for values in read_block(map(raw_column, raw), raw, where, places):
                 if self._complete:
                     refuse_missing([values], where, IMPUTE_REMEDY, places)
-            yield values
+                yield values
 
     def _check(self) -> None:
         """Refuse what is wrong with the columns as a whole: messages count over all rows."""
-        columns = (self._used.column(name) for name in self._features)
+        columns = self._used.columns(self._features)
         check_columns(columns, self._used.where, self._used.places, complete=self._complete)

@@ -12,8 +12,11 @@ from typing import Any
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.preprocessing.blocks import intervals, rows_of
-from torchplug.tables import BUNDLED, describe, fingerprint
+from torchplug.preprocessing.blocks import BLOCK_NUMBERS, intervals, rows_of
+from torchplug.tables import BUNDLED, describe, fingerprint, require_file, shown
+from torchplug.tables.parquet_memory import ParquetMemory, require_names
+from torchplug.tables.polars_errors import refused_as
+from torchplug.tables.text import require_text_memory
 
 _CHUNK_NUMBERS = 2**21
 """How many numbers a piece holds: 16 MiB in double precision."""
@@ -42,35 +45,42 @@ class ParquetTable:
             raise DataError(f"stream reads a Parquet file, and {source} is a bundled set: leave stream out")
         suffix = Path(source).suffix.lower()
         if suffix in (".csv", ".tsv", ".txt"):
-            better = Path(source).with_suffix(".parquet").name
+            better, source = shown(Path(source).with_suffix(".parquet").name, 255), shown(source, 255)
             separator = ', separator="\\t"' if suffix == ".tsv" else ""
             raise DataError(
                 f"stream reads Parquet files, and {source} is CSV: write it once as Parquet, "
-                f"with polars.scan_csv('{Path(source).name}'{separator}).sink_parquet('{better}')"
+                f"with polars.scan_csv('{shown(Path(source).name, 255)}'{separator}).sink_parquet('{better}')"
             )
         if suffix not in (".parquet", ".pq"):
-            raise DataError(f"stream reads Parquet files, and {source} does not end in .parquet")
+            raise DataError(f"stream reads Parquet files, and {shown(source, 255)} does not end in .parquet")
         self._state: tuple[int, int] | None = None
 
     @functools.cached_property
     def head(self) -> pl.DataFrame:
         """A frame of the file's columns and types, without rows."""
-        if not Path(self.path).is_file():
-            raise DataError(f"no file {self.path}")
-        return self._collect(self._scan().head(0))
+        schema = self._schema
+        require_names(list(schema), self.path)
+        return pl.DataFrame(schema=schema)
 
     @functools.cached_property
     def height(self) -> int:
         """The number of rows, at least 1."""
         columns = self.head.columns
-        rows = int(self._collect(self._scan().select(pl.len())).item()) if columns else 0
+        rows = int(self._collect(self._scan.select(pl.len())).item())
         if rows == 0:
             raise DataError(f"{self.path} has {rows} rows and {len(columns)} columns: nothing to read")
         return rows
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
-        """Rows `start` to `stop`, counted from 0, of some columns."""
-        return self._collect(self._scan().select(columns).slice(start, stop - start))
+        """Rows `start` to `stop`, counted from 0, of some columns.
+
+        Raises:
+            DataError: if they do not fit into memory.
+        """
+        self._memory.require(start, stop, columns)
+        frame = self._collect(self._scan.select(columns).slice(start, stop - start))
+        require_text_memory(frame, self.place(start, stop))
+        return frame
 
     def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """All rows of some columns, `size` at a time: where each block begins, and its rows."""
@@ -80,6 +90,11 @@ class ParquetTable:
             for first, last in intervals(piece.height, size):
                 yield start + first, piece[first:last]
             del piece
+
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some columns with all rows, one at a time; of short ones several are read together."""
+        for first, last in intervals(len(names), max(1, BLOCK_NUMBERS // self.height)):
+            yield from self.read(0, self.height, names[first:last]).get_columns()
 
     def place(self, start: int, stop: int) -> str:
         """How messages name these rows."""
@@ -97,16 +112,26 @@ class ParquetTable:
             digest.update(fingerprint(self.read(start, stop, columns)).encode())
         return digest.hexdigest()
 
+    @functools.cached_property
     def _scan(self) -> pl.LazyFrame:
+        # one for all reads: it keeps what it has read of the file's footer
         return pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
 
+    @functools.cached_property
+    def _schema(self) -> pl.Schema:
+        require_file(Path(self.path))
+        with refused_as(self.path, "Parquet"):
+            self._refuse_change()
+            return self._scan.collect_schema()
+
+    @functools.cached_property
+    def _memory(self) -> ParquetMemory:
+        return ParquetMemory(Path(self.path), self._schema)
+
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        try:
+        with refused_as(self.path, "Parquet"):
             self._refuse_change()
             return rows.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(f"{self.path} cannot be read as Parquet: {reason}") from error
 
     def _refuse_change(self) -> None:
         """Rows that are read again must be those that were read before."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from torchplug.errors import DataError
 from torchplug.preprocessing.features import Array
@@ -47,7 +48,7 @@ class Moments:
         return cls(*(np.array([moments[i] for moments in each], dtype=np.float64) for i in range(5)))
 
     @classmethod
-    def of_indicators(cls, ones: Sequence[int], count: int) -> Moments:
+    def of_indicators(cls, ones: Sequence[int] | NDArray[np.int64], count: int) -> Moments:
         """The moments of 0/1 columns, by how many of their `count` values are 1."""
         share = np.array(ones, dtype=np.float64) / count
         return cls(

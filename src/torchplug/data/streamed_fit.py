@@ -15,7 +15,7 @@ from torchplug.data.selection import Piece, Selection
 from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_column, read_target
+from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.features import (
     IMPUTE_REMEDY,
     Array,
@@ -23,6 +23,9 @@ from torchplug.preprocessing.features import (
     NumericColumn,
     fit_categories,
     is_category,
+    ones,
+    raw_column,
+    read_block,
     refuse_missing,
     refuse_nothing_to_impute,
 )
@@ -57,11 +60,12 @@ def fit(
     goal = _Target(request, target, head)
     for piece in selection.pieces(chunk_rows(len(features) + len(target)), [*features, *target]):
         goal.look(piece)
-        table = pl.DataFrame([read_column(piece.frame[name], piece.where, piece.rows) for name in features])
+        raw = piece.frame.select(features).get_columns()
+        table = pl.DataFrame(list(read_block(map(raw_column, raw), raw, piece.where, piece.rows)))
         if settings.impute is None:
             refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)
         train = Piece(table, piece.rows, piece.parts, piece.where).of(0)
-        for series, trained in zip(table, train.frame, strict=True):
+        for series, trained in zip(table.get_columns(), train.frame.get_columns(), strict=True):
             columns[series.name].look(series, trained, piece.where)
         goal.learn(piece.of(0))
         counts += np.bincount(piece.parts, minlength=len(PARTS))
@@ -162,13 +166,7 @@ class _Categories:
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the 0/1 features, what was filled in included."""
         assert not isinstance(column, NumericColumn), "categories become levels"
-        counts = dict(self._counts.counts)
-        if column.fill is not None:
-            counts[column.fill] = counts[column.fill] + self._missing
-        ones = [counts[level] for level in column.levels]
-        if column.pooled is not None:
-            ones.append(sum(counts[level] for level in column.pooled))
-        return Moments.of_indicators(ones, rows)
+        return Moments.of_indicators(ones(column, self._counts.counts, self._missing), rows)
 
 
 _Feature = _Numbers | _Categories

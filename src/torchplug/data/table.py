@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ import polars as pl
 from torchplug.data.parquet import ParquetTable
 from torchplug.preprocessing.blocks import block_rows, intervals
 from torchplug.preprocessing.features import Rows
-from torchplug.tables import as_series, columns_of, is_parquet, read, require_file
+from torchplug.tables import as_series, columns_of, is_parquet, read
 
 
 class Table(Protocol):
@@ -38,6 +37,10 @@ class Table(Protocol):
         """All rows of some columns, `size` at a time: where each block begins, and its rows."""
         ...
 
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some columns with all rows, one at a time."""
+        ...
+
 
 class MemoryTable:
     """A table in memory, which is left as it is: frames are made of the rows that are read.
@@ -52,17 +55,23 @@ class MemoryTable:
 
     def __init__(self, source: Any) -> None:
         self._columns = columns_of(source)
-        self.head = self.read(0, 0, list(self._columns))
         self.height = len(next(iter(self._columns.values())))
+        self.head = self.read(0, 0, list(self._columns))
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
         """Rows `start` to `stop`, counted from 0, of some columns."""
+        if (start, stop) == (0, self.height):
+            return pl.DataFrame(list(self.columns(columns)))
         return pl.DataFrame([as_series(name, self._columns[name][start:stop]) for name in columns])
 
     def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """All rows of some columns, `size` at a time: where each block begins, and its rows."""
         for start, stop in intervals(self.height, size):
             yield start, self.read(start, stop, columns)
+
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some columns with all rows, one at a time."""
+        return (as_series(name, self._columns[name]) for name in names)
 
 
 def open_table(source: Any) -> Table:
@@ -75,9 +84,7 @@ def open_table(source: Any) -> Table:
         DataError: if there is no such file, if it cannot be read, or if it holds no row.
     """
     if is_parquet(source):
-        path = os.fspath(source)
-        require_file(Path(path))
-        file = ParquetTable(path)
+        file = ParquetTable(os.fspath(source))
         columns = file.head.columns
         return file if file.height > block_rows(len(columns)) else MemoryTable(file.read(0, file.height, columns))
     return MemoryTable(read(source) if isinstance(source, str | os.PathLike) else source)
@@ -120,9 +127,10 @@ class UsedRows:
         frame = self.table.read(0, self.table.height, columns)
         return frame if rows is None else frame[rows]
 
-    def column(self, name: str) -> pl.Series:
-        """One column of all rows."""
-        return self.select([name])[name]
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some columns with all rows, one at a time."""
+        for series in self.table.columns(names):
+            yield series if self.places is None else series[self.places]
 
     def blocks(self, columns: Sequence[str], size: int) -> Iterator[Block]:
         """All rows of some columns, at most `size` at a time."""

@@ -11,9 +11,10 @@ from torchplug.execution.calls import StepsPerCall
 from torchplug.execution.full_set import FullSet
 from torchplug.execution.minibatches import Minibatches
 from torchplug.execution.planning import planned_steps
+from torchplug.execution.stopping import StopAtBoundary
 from torchplug.registry import Resolved
 
-__all__ = ["Engine", "FullSet", "Minibatches", "StepsPerCall", "planned_steps", "strategy_for"]
+__all__ = ["Engine", "FullSet", "Minibatches", "StepsPerCall", "StopAtBoundary", "planned_steps", "strategy_for"]
 
 
 def strategy_for(

@@ -74,8 +74,12 @@ class ParameterAveraging:
 
     def after_step(self, step: int) -> None:
         """Average where the step, counted from 1, is a K-th or is saved."""
-        if any(step % every == 0 for every in self._due):
+        if self.is_due(step):
             self.now()
+
+    def is_due(self, step: int) -> bool:
+        """Whether ranks have the same parameters after this step."""
+        return any(step % every == 0 for every in self._due)
 
     @torch.no_grad()
     def now(self) -> None:

@@ -109,6 +109,14 @@ class FullSet:
         """Every step is Lightning's own."""
         return 0
 
+    def boundary_steps(self, network: nn.Module, rows: int) -> int:
+        """Ranks ask each other after every step whether to stop."""
+        return 1
+
+    def is_boundary(self) -> bool:
+        """Training may stop after every step."""
+        return True
+
     def refuse(self, optimizer: Any, problem: StepObjective, training_set: TrainingSet) -> None:
         """Refuse a model, or a size, that the optimizer cannot train.
 

@@ -7,6 +7,7 @@ import select
 import socket
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ class LocalPair:
     def __init__(self, connection: socket.socket, timeout: float = _TIMEOUT) -> None:
         connection.setblocking(False)
         self._connection = connection
+        weakref.finalize(self, connection.close)  # also where an exception has ended the fit
         self._timeout = timeout
         self._tensor = torch.empty(0)
         self._others = self._tensor

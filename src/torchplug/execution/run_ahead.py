@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from torchplug.batch import Batch, Chunk, Rows
 from torchplug.execution.calls import steps_per_graph, steps_until_a_look
 from torchplug.execution.progress import advance, write_row
+from torchplug.execution.stopping import StepBoundaries
 from torchplug.execution.uninterrupted import uninterrupted
 
 
@@ -67,12 +68,14 @@ class RunAhead:
         trainer: whose fit it is.
         execution: what a step is.
         most: how many steps a call makes where nobody looks, Lightning's own included.
+        boundary: on several ranks, after how many steps they ask each other whether a signal asks for the end.
     """
 
-    def __init__(self, trainer: Trainer, execution: Steps, most: int) -> None:
+    def __init__(self, trainer: Trainer, execution: Steps, most: int, boundary: int = 1) -> None:
         self._trainer = trainer
         self._execution = execution
         self._most = most
+        self._boundaries = StepBoundaries(trainer, boundary)
         self._per_graph = steps_per_graph(trainer, most)
         self._uncounted = 0
         self._update: Callable[[], object]
@@ -86,6 +89,7 @@ class RunAhead:
         if count < 1:
             return 0
         self._uncounted = 0
+        self._boundaries.begin()
         self._update = self._execution.leanest_update()
         between = self._clip is not None or self._scheduled  # something that is no part of a graph
         at_once = self._per_graph if not between and self._execution.makes_several() else 1
@@ -102,12 +106,14 @@ class RunAhead:
             if at_once > 1 and loader.aligned and at_once <= min(stop - position, self._execution.steps_until_row()):
                 if self._all_at_once(loader.several(position, at_once), at_once):
                     position += at_once
+                    self._boundaries.pass_one(at_once)
                     continue
                 at_once = 1
             ahead = stop if at_once == 1 else position + 1
             for chunk in loader.chunks(position, ahead - position, self._place):
                 for batch in chunk.batches:
                     self._step(batch, chunk.uniform)
+                    self._boundaries.pass_one()
             position = ahead
 
     def _all_at_once(self, rows: Rows, count: int) -> bool:

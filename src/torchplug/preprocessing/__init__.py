@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all
 from torchplug.preprocessing.features import (
     Array,
     Column,
+    FittedColumn,
     Impute,
     Rows,
     TrainingRows,
@@ -28,6 +29,7 @@ from torchplug.preprocessing.features import (
     column_from_state,
     column_state,
     fit_columns,
+    read_block,
     read_column,
     read_columns,
     refuse_missing,
@@ -111,6 +113,7 @@ class Preprocessing:
         reference: bool = False,
         pool: bool = False,
         impute: Impute | None = None,
+        admit: Callable[[Sequence[Column]], None] = lambda columns: None,
     ) -> Preprocessing:
         """Learn from the training part, of which no more than a column or a block of rows is held at a time.
 
@@ -122,15 +125,18 @@ class Preprocessing:
             reference: whether one level of each categorical column gets no feature.
             pool: whether unseen categories share an `other` feature with those seen once.
             impute: how missing values are filled in.
+            admit: refuses columns whose features would be too many, before anything of their number is allocated.
 
         Raises:
             DataError: if no feature is left, or a column has nothing to impute from.
         """
-        encoders = fit_columns(table, reference=reference, pool=pool, impute=impute)
-        d = sum(len(encoder.feature_names) for encoder in encoders)
+        fitted = fit_columns(table, reference=reference, pool=pool, impute=impute)
+        encoders = tuple(column.column for column in fitted)
+        d = sum(encoder.features for encoder in encoders)
         if d == 0:
             raise DataError("no feature is left: every column is a category with a single level")
-        statistics = Statistics.of(lambda: _raw_features(encoders, table, d), standardize=standardize)
+        admit(encoders)
+        statistics = _statistics(fitted, table, standardize)
         mean = statistics.mean if center else np.zeros(d)
         silent = statistics.all_equal(mean)
         center_, scale, silent_ = (torch.from_numpy(array) for array in (mean, statistics.spread, silent))
@@ -191,11 +197,23 @@ class Preprocessing:
         Raises:
             DataError: counting what is wrong in these rows alone.
         """
-        _write(self.encoders, self._read(frame, where, rows), out, where, rows)
+        first = 0
+        for encoder, values in zip(self.encoders, self._read(frame, where, rows), strict=True):
+            encoder.write(values, out[:, first : first + encoder.features], where, rows)
+            first += encoder.features
         np.subtract(out, self.center.numpy(), out=out)
         np.divide(out, self.scale.numpy(), out=out)
         if self.silent.any():
             out[:, self.silent.numpy()] = 0.0
+
+    def refuse(self, frame: pl.DataFrame, where: str, rows: Rows) -> None:
+        """Refuse what `encode` refuses in these rows, at no cost that grows with the number of features.
+
+        Raises:
+            DataError: counting what is wrong in these rows alone.
+        """
+        for encoder, values in zip(self.encoders, self._read(frame, where, rows), strict=True):
+            encoder.check(values, where, rows)
 
     def check(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> None:
         """Refuse rows whose columns `features` would refuse, unseen categories aside, a column at a time.
@@ -203,15 +221,15 @@ class Preprocessing:
         Raises:
             DataError: counting what is wrong in all rows.
         """
-        frame = self._select(frame, where)
-        read = (encoder.read(frame[encoder.name], where, rows) for encoder in self.encoders)
+        columns = zip(self.encoders, self._select(frame, where), strict=True)
+        read = (encoder.read(series, where, rows) for encoder, series in columns)
         unfilled = (series for encoder, series in zip(self.encoders, read, strict=True) if encoder.fill is None)
         refuse_missing(unfilled, where, _FILL_IN, rows)
 
     def _read(self, frame: pl.DataFrame, where: str, rows: Rows) -> Iterator[pl.Series]:
         """The columns that are encoded, each when its turn comes."""
-        for encoder, series in zip(self.encoders, self._select(frame, where), strict=True):
-            values = encoder.read(series, where, rows)
+        block = self._select(frame, where).get_columns()
+        for encoder, values in zip(self.encoders, read_block(self.encoders, block, where, rows), strict=True):
             if encoder.fill is None:
                 refuse_missing([values], where, _FILL_IN, rows)
             yield values
@@ -221,15 +239,18 @@ class Preprocessing:
         return self.columns if set(self.columns) <= set(available) else available
 
     def _select(self, frame: pl.DataFrame, where: str) -> pl.DataFrame:
-        named = all(column in frame.columns for column in self.columns)
-        positional = frame.columns == [f"x{j}" for j in range(frame.width)]
-        if positional and not named:
+        available = frame.columns
+        if available == self.columns:
+            return frame
+        named = set(self.columns) <= set(available)
+        positional = not named and available == [f"x{j}" for j in range(frame.width)]
+        if positional:
             if frame.width != len(self.columns):
                 raise DataError(
                     f"{where} has {frame.width} columns, and the model wants {len(self.columns)}: "
                     f"{enumerate_names(self.columns)}"
                 )
-            return frame.rename(dict(zip(frame.columns, self.columns, strict=True)))
+            return frame.rename(dict(zip(available, self.columns, strict=True)))
         require_columns(frame, self.columns, where)
         return frame.select(self.columns)
 
@@ -385,24 +406,29 @@ class Preprocessing:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _write(
-    encoders: Sequence[Column], columns: Iterable[pl.Series], out: Array, where: str, rows: Rows | None = None
-) -> None:
-    """Encode columns that were read, and write their features side by side into an array (n, d)."""
-    first = 0
-    for encoder, values in zip(encoders, columns, strict=True):
-        features = encoder.encode(values, where, rows)
-        out[:, first : first + features.shape[1]] = features
-        first += features.shape[1]
+def _statistics(fitted: Sequence[FittedColumn], table: TrainingRows, standardize: bool) -> Statistics:
+    """Of the raw features: of numbers in passes over the rows, of categories by how often each feature is 1."""
+    is_number = np.concatenate([np.full(f.column.features, f.shares is None) for f in fitted])
+    numbers = Statistics.of(lambda: _raw_numbers(fitted, table), standardize=standardize and bool(is_number.any()))
+    shares = [f.shares for f in fitted if f.shares is not None]
+    if not shares:
+        return numbers
+    return Statistics.placed(is_number, numbers, Statistics.of_shares(np.concatenate(shares), standardize=standardize))
 
 
-def _raw_features(encoders: Sequence[Column], table: TrainingRows, d: int) -> Iterator[Array]:
-    """The training part's features before they are standardized; each block is gone with the next."""
+def _raw_numbers(fitted: Sequence[FittedColumn], table: TrainingRows) -> Iterator[Array]:
+    """The training part's numbers before they are standardized; each block is gone with the next."""
+    d = sum(f.shares is None for f in fitted)
     memory = np.empty((0, d))
-    for rows, columns in table.blocks(block_rows(max(d, len(encoders)))):
+    for rows, columns in table.blocks(block_rows(len(fitted))):
         if len(memory) < rows:
             memory = np.empty((rows, d))
-        _write(encoders, columns, memory[:rows], "the training part")
+        place = 0
+        # a category has nothing to be written, and was checked when its turn came
+        for column, values in zip(fitted, columns, strict=True):
+            if column.shares is None:
+                column.column.write(values, memory[:rows, place : place + 1], "the training part")
+                place += 1
         yield memory[:rows]
 
 

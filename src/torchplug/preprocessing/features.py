@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol, get_args
 
@@ -11,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.tables import enumerate_names
+from torchplug.tables import enumerate_names, shown
+from torchplug.tables.text import TEXT, as_text
 
 Impute = Literal["mean", "median", "most_frequent", "drop"]
 """How missing values are dealt with: filled in from the training part, or their rows dropped."""
@@ -33,6 +35,9 @@ class NumericColumn:
     name: str
     fill: float | None = None
 
+    features = 1
+    """How many features the column has."""
+
     @property
     def feature_names(self) -> list[str]:
         """The column's own name."""
@@ -44,11 +49,11 @@ class NumericColumn:
         Raises:
             DataError: if it holds text, dates or infinite values.
         """
-        if series.dtype in _TEXT:
-            numbers = series.cast(pl.String).cast(pl.Float64, strict=False)
+        if series.dtype in TEXT:
+            numbers = as_text(series).cast(pl.Float64, strict=False)
             bad = numbers.is_null() & series.is_not_null()
             if bad.any():
-                first = f"'{series.filter(bad)[0]}' in row {row_number(bad, rows)}"
+                first = f"'{shown(series.filter(bad)[0])}' in row {row_number(bad, rows)}"
                 raise DataError(f"{where}: column '{self.name}' has text ({first}), and numbers are expected")
         else:
             refuse_type(series, where)
@@ -59,11 +64,13 @@ class NumericColumn:
         refuse_infinite(numbers, where, rows)
         return numbers
 
-    def encode(self, values: pl.Series, where: str, rows: Rows | None = None) -> Array:
-        """What `read` gave, as an array (n, 1)."""
+    def check(self, values: pl.Series, where: str, rows: Rows | None = None) -> None:
+        """Nothing: whatever `read` gives is a feature."""
+
+    def write(self, values: pl.Series, out: Array, where: str, rows: Rows | None = None) -> None:
+        """Write what `read` gave into an array (n, 1)."""
         filled = values if self.fill is None else values.fill_null(self.fill)
-        array: Array = filled.to_numpy().astype(np.float64, copy=False).reshape(-1, 1)
-        return array
+        out[:, 0] = filled.to_numpy()
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ class CategoricalColumn:
     fill: str | None = None
 
     @property
+    def features(self) -> int:
+        """How many features the column has."""
+        return len(self.levels) + (self.pooled is not None)
+
+    @property
     def feature_names(self) -> list[str]:
         """`column=level` for each level, then `column=other` where there is one."""
         names = [f"{self.name}={level}" for level in self.levels]
@@ -98,37 +110,62 @@ class CategoricalColumn:
             DataError: if it holds dates or nested values.
         """
         refuse_type(series, where)
-        return series.fill_nan(None).cast(pl.String) if series.dtype.is_float() else series.cast(pl.String)
+        return series.fill_nan(None).cast(pl.String) if series.dtype.is_float() else as_text(series)
 
-    def encode(self, values: pl.Series, where: str, rows: Rows | None = None) -> Array:
-        """What `read` gave, as 0/1 features (n, levels).
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        """Which feature each known category has; the reference has none, and its place is beyond them."""
+        places = {level: place for place, level in enumerate(self.levels)}
+        return places if self.reference is None else places | {self.reference: self.features}
+
+    def place_of(self, level: str) -> int:
+        """Which feature a category has: the pooled one's place, or −1 without one, if training never saw it."""
+        return self._places.get(level, -1 if self.pooled is None else len(self.levels))
+
+    def check(self, values: pl.Series, where: str, rows: Rows | None = None) -> None:
+        """Refuse what `write` refuses, without writing.
 
         Raises:
             DataError: naming the first category that training never saw, unless these are pooled.
         """
+        self._codes(values, where, rows)
+
+    def write(self, values: pl.Series, out: Array, where: str, rows: Rows | None = None) -> None:
+        """Write what `read` gave as 0/1 features into an array (n, features).
+
+        Raises:
+            DataError: naming the first category that training never saw, unless these are pooled.
+        """
+        codes = self._codes(values, where, rows)
+        out[:] = 0.0
+        (present,) = np.nonzero(codes < out.shape[1])
+        out[present, codes[present]] = 1.0
+
+    def _codes(self, values: pl.Series, where: str, rows: Rows | None) -> NDArray[np.int64]:
+        """Which feature is 1 in each row (n,); beyond the features where none is.
+
+        Time depends on the rows and their different categories, not on how many categories are known.
+        """
         filled = values if self.fill is None else values.fill_null(self.fill)
-        known = list(self.levels) if self.reference is None else [*self.levels, self.reference]
-        codes = filled.replace_strict(known, list(range(len(known))), default=-1, return_dtype=pl.Int64)
+        distinct = filled.unique()
+        places = pl.Series(map(self.place_of, distinct.to_list()), dtype=pl.Int64)
+        codes = filled.replace_strict(distinct, places, return_dtype=pl.Int64)
         unseen = codes == -1
-        if self.pooled is None and unseen.any():
+        if unseen.any():
             raise DataError(
-                f"{where}: column '{self.name}' has the category '{filled.filter(unseen)[0]}' in row "
+                f"{where}: column '{self.name}' has the category '{shown(filled.filter(unseen)[0])}' in row "
                 f"{row_number(unseen, rows)}, which training never saw: correct it, or train with unseen: other"
             )
-        indicators: Array = (codes.to_numpy()[:, None] == np.arange(len(self.levels))).astype(np.float64)
-        if self.pooled is None:
-            return indicators
-        return np.column_stack([indicators, unseen.to_numpy().astype(np.float64)])
+        found: NDArray[np.int64] = codes.to_numpy()
+        return found
 
 
 Column = NumericColumn | CategoricalColumn
 
-_TEXT = (pl.String, pl.Categorical, pl.Enum)
-
 
 def is_category(series: pl.Series) -> bool:
     """Whether a column of this type is read as categories; booleans and numbers are not."""
-    return series.dtype in _TEXT
+    return series.dtype in TEXT
 
 
 def refuse_type(series: pl.Series, where: str) -> None:
@@ -137,7 +174,7 @@ def refuse_type(series: pl.Series, where: str) -> None:
     Raises:
         DataError: naming the column and its type.
     """
-    allowed = series.dtype.is_numeric() or series.dtype in (*_TEXT, pl.Boolean, pl.Null)
+    allowed = series.dtype.is_numeric() or series.dtype in (*TEXT, pl.Boolean, pl.Null)
     if not allowed:
         raise DataError(
             f"{where}: column '{series.name}' has type {series.dtype}, neither number nor category: "
@@ -194,8 +231,38 @@ def read_column(series: pl.Series, where: str, rows: Rows | None = None) -> pl.S
     Raises:
         DataError: for types that are no feature, and for infinite values.
     """
-    column = CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
-    return column.read(series, where, rows)
+    return raw_column(series).read(series, where, rows)
+
+
+def raw_column(series: pl.Series) -> Column:
+    """A feature column as its type says, of which nothing is learned yet."""
+    return CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
+
+
+def read_block(
+    columns: Iterable[Column], block: Sequence[pl.Series], where: str, rows: Rows | None = None
+) -> Iterator[pl.Series]:
+    """Some rows of feature columns, each read by its `Column` when its turn comes.
+
+    Where there are more columns than rows, those that hold nothing but finite numbers are checked together: to check
+    them one by one would take longer than everything else.
+
+    Raises:
+        DataError: for what `Column.read` refuses.
+    """
+    finite = _finite(block) if block and len(block) > len(block[0]) else {}
+    for column, series in zip(columns, block, strict=True):
+        together = isinstance(column, NumericColumn) and series.name in finite
+        yield finite[series.name] if together else column.read(series, where, rows)
+
+
+def _finite(block: Sequence[pl.Series]) -> dict[str, pl.Series]:
+    """Those of the columns that are numbers without gaps and infinities, by name, as float64."""
+    numbers = pl.DataFrame([series for series in block if series.dtype.is_numeric()])
+    if set(numbers.dtypes) - {pl.Float64}:
+        numbers = numbers.cast(pl.Float64)
+    finite = np.isfinite(numbers.to_numpy()).all(axis=0)
+    return {series.name: series for series, whole in zip(numbers.get_columns(), finite, strict=True) if whole}
 
 
 def read_columns(columns: Iterable[pl.Series], where: str, rows: Rows | None = None) -> Iterator[pl.Series]:
@@ -237,8 +304,8 @@ class TrainingRows(Protocol):
         """Their names and types, without rows."""
         ...
 
-    def column(self, name: str) -> pl.Series:
-        """One of them whole."""
+    def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
+        """Some of them whole, one at a time."""
         ...
 
     def blocks(self, size: int) -> Iterator[tuple[int, Iterable[pl.Series]]]:
@@ -246,7 +313,20 @@ class TrainingRows(Protocol):
         ...
 
 
-def fit_columns(table: TrainingRows, *, reference: bool, pool: bool, impute: Impute | None) -> tuple[Column, ...]:
+@dataclass(frozen=True)
+class FittedColumn:
+    """A column with what is known of its features without encoding them.
+
+    Args:
+        column: the column.
+        shares: (features,) the share of rows in which each 0/1 feature of a category is 1; None for a number.
+    """
+
+    column: Column
+    shares: Array | None = None
+
+
+def fit_columns(table: TrainingRows, *, reference: bool, pool: bool, impute: Impute | None) -> list[FittedColumn]:
     """Learn levels and fill values from the training part, a column at a time.
 
     Args:
@@ -257,23 +337,39 @@ def fit_columns(table: TrainingRows, *, reference: bool, pool: bool, impute: Imp
         impute: how missing values are filled in; categories always take their most frequent level.
     """
     filled = impute is not None and impute != "drop"
-    return tuple(
-        _fit_column(table.column(series.name), reference, pool, impute)
-        if filled or series.dtype == pl.String
-        else NumericColumn(series.name)
-        for series in table.head
-    )
+    head = table.head.get_columns()
+    learned = [series.name for series in head if filled or series.dtype == pl.String]
+    fitted = {series.name: _fit_column(series, reference, pool, impute) for series in table.columns(learned)}
+    return [fitted.get(series.name) or FittedColumn(NumericColumn(series.name)) for series in head]
 
 
-def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute | None) -> Column:
+def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute | None) -> FittedColumn:
     present = series.drop_nulls()
     filled = impute is not None and impute != "drop"
     if filled and not len(present):
         refuse_nothing_to_impute(series.name)
     if series.dtype != pl.String:
-        return NumericColumn(series.name, _typical(present, impute) if filled else None)
+        return FittedColumn(NumericColumn(series.name, _typical(present, impute) if filled else None))
     counts = dict(present.value_counts().iter_rows())
-    return fit_categories(series.name, counts, reference=reference, pool=pool, filled=filled)
+    column = fit_categories(series.name, counts, reference=reference, pool=pool, filled=filled)
+    return FittedColumn(column, ones(column, counts, series.null_count()) / len(series))
+
+
+def ones(column: CategoricalColumn, counts: Mapping[str, int], missing: int) -> NDArray[np.int64]:
+    """In how many rows each feature of a category is 1, (features,).
+
+    Args:
+        column: fitted on these rows.
+        counts: category → rows.
+        missing: rows without a value.
+    """
+    found = [counts[level] for level in column.levels]
+    if column.pooled is not None:
+        found.append(sum(counts[level] for level in column.pooled))
+    numbers = np.array(found, dtype=np.int64)
+    if column.fill is not None and (place := column.place_of(column.fill)) < len(numbers):
+        numbers[place] += missing
+    return numbers
 
 
 def fit_categories(
@@ -290,7 +386,7 @@ def fit_categories(
     """
     ordered = sorted(counts)
     pooled = tuple(level for level in ordered if counts[level] == 1) if pool else None
-    levels = tuple(level for level in ordered if level not in (pooled or ()))
+    levels = tuple(level for level in ordered if not pool or counts[level] > 1)
     # ties go to the first in order, so that the choice does not hang on the order of rows
     fill = max(ordered, key=lambda level: counts[level]) if filled else None
     if reference and levels:

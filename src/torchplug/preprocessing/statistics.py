@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchplug.preprocessing.features import Array
 
@@ -55,6 +56,24 @@ class Statistics:
             squares.add(np.square(block, out=block))
         spread = unit * np.sqrt(squares.mean)
         return cls(np.where(constant, first, mean), np.where(constant, 1.0, spread), low, high)
+
+    @classmethod
+    def of_shares(cls, shares: Array, *, standardize: bool = True) -> Statistics:
+        """The statistics of 0/1 columns, by the share (d,) of rows in which each is 1."""
+        constant = (shares == 0.0) | (shares == 1.0)
+        spread = np.where(constant, 1.0, np.sqrt(shares * (1.0 - shares)))
+        mean, spread = (shares, spread) if standardize else (np.zeros_like(shares), np.ones_like(shares))
+        return cls(mean, spread, (shares == 1.0).astype(np.float64), (shares > 0.0).astype(np.float64))
+
+    @classmethod
+    def placed(cls, first: NDArray[np.bool_], left: Statistics, right: Statistics) -> Statistics:
+        """The columns of two tables in one order: those of the left one where `first` (d,) is true."""
+        fields = []
+        for name in cls.__dataclass_fields__:
+            values = np.empty(len(first))
+            values[first], values[~first] = getattr(left, name), getattr(right, name)
+            fields.append(values)
+        return cls(*fields)
 
     def all_equal(self, values: Array) -> Array:
         """(d,) whether a column holds nothing but this value."""

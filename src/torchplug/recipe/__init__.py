@@ -1,10 +1,18 @@
 """What recipes share: a command line, and the way from its settings to a finished run."""
 
+import os
+
+from torchplug.interruption import is_program
 from torchplug.recipe.collector import paused_collector
 from torchplug.recipe.environment import without_malformed
+from torchplug.recipe.tracebacks import shows_tracebacks
+
+if is_program() and not shows_tracebacks():
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # which torch reads when it is imported
 
 with paused_collector(), without_malformed():
-    from torchplug.recipe.command import Command, parse, reports_errors
+    from torchplug.recipe.command import Command, parse
     from torchplug.recipe.parser import Settings
+    from torchplug.recipe.reporting import reports_errors
 
 __all__ = ["Command", "Settings", "parse", "reports_errors"]

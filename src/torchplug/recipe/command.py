@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import inspect
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,8 @@ import jsonargparse
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, TorchplugError
+from torchplug.errors import ConfigurationError
 from torchplug.module import ComponentModule
-from torchplug.network_memory import naming_lack_of_memory
 from torchplug.recipe import environment, running
 from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
@@ -26,7 +22,6 @@ from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
-from torchplug.recipe.output import safe_output
 from torchplug.recipe.parser import (
     HOW_STEPS_ARE_MADE,
     RecipeParser,
@@ -39,15 +34,13 @@ from torchplug.recipe.parser import (
     with_subcommand,
 )
 from torchplug.recipe.paths import refuse_impossible_paths
+from torchplug.recipe.ranks import say_notes
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
-from torchplug.terminal import one_line, shortened
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import offering_another
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.settings import Tracking
-
-_GRACE_SECONDS = 3.0
 
 
 class Command:
@@ -107,7 +100,7 @@ class Command:
             The exit status: 0, or 130 where training was interrupted and can go on.
         """
         if self.origin is not None:
-            running.say_notes(version_notes(self.origin.file))
+            say_notes(version_notes(self.origin.file))
         return running.run(self, module, data)
 
     def specs(self) -> dict[str, Any]:
@@ -196,29 +189,3 @@ def _plain(namespace: jsonargparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = namespace.as_dict()
     values.pop("__path__", None)
     return values
-
-
-def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Make what torchplug raises on purpose one line on stderr and an exit status.
-
-    Other exceptions keep their traceback: they are defects, here or in a plugin.
-    """
-
-    @functools.wraps(main)
-    def reporting(arguments: Sequence[str] | None = None) -> int:
-        name = Path(inspect.getfile(main)).name
-        with safe_output(name):
-            try:
-                with naming_lack_of_memory():
-                    return main(arguments)
-            except TorchplugError as error:
-                if running.first_rank():
-                    print(f"{name}: error: {shortened(one_line(str(error)))}", file=sys.stderr, flush=True)
-                elif error.exit_status == 2:
-                    # torchrun ends all ranks when one has ended: let the first one, refusing the same, speak.
-                    time.sleep(_GRACE_SECONDS)
-                return error.exit_status
-            except KeyboardInterrupt:
-                return running.INTERRUPTED
-
-    return reporting

@@ -66,7 +66,7 @@ def refuse_launch(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _refuse_torch_launch(environment: Mapping[str, str]) -> None:
-    launched_by_lightning = "TORCHPLUG_RUN_DIRECTORY" in environment or "LOCAL_RANK" in environment
+    launched_by_lightning = "LOCAL_RANK" in environment
     if "RANK" in environment:
         rank, world = int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
         if "WORLD_SIZE" not in environment and rank > 0:

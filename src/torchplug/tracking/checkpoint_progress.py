@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchplug.assembly import Assembly
 from torchplug.component import Need
 from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
+from torchplug.trial_step import trial_step
 
 _LIGHTNING = re.compile(r"(\d+)(?:\.\d+){1,2}(?:\.?(?:a|b|rc|post|dev)\d*)*(?:\+[\w.]+)?")
 _OLDEST_LIGHTNING = 2
@@ -111,7 +112,7 @@ def _trial(assembly: Assembly) -> Optimizer:
     parameter.grad = torch.ones(1)
     closure: Any = lambda: torch.ones(())  # noqa: E731 what a loss is, where an optimizer asks for it
     try:
-        optimizer.step(closure)
+        trial_step(optimizer, closure)
     except Exception:
         return assembly.trial_optimizer()
     return optimizer

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import lightning.pytorch.loggers as lightning_loggers
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -26,11 +27,17 @@ from torchplug.tracking.settings import Tracking
 if TYPE_CHECKING:
     from wandb import Run
 
+_T = TypeVar("_T")
+
 STEP = "trainer/global_step"
 """The x axis, under the name that Lightning gives it."""
 
 INIT_SECONDS = 30.0
 """How long the server may take to accept a run; then the run is offline."""
+BEGIN_SECONDS = 60.0
+"""How long a run may take to begin: importing wandb, logging in, and the server's answer."""
+BROKEN_OFF_SECONDS = 4.0
+"""How long the run of a job that was interrupted, or has failed, may take to begin, and again to end."""
 FINISH_SECONDS = 120.0
 """How long the end of a run may wait for uploads; what is left is on disk for `wandb sync`."""
 
@@ -110,17 +117,19 @@ class WandbLogger(lightning_loggers.WandbLogger):
         """The W&B run, or what becomes the run when it is used; an object that does nothing where there is none."""
         if self._experiment is None and not self._failed:
             if self._beginning is None:
-                thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
-                self._beginning = thread.submit(self._begin)
-                thread.shutdown(wait=False)
+                self._beginning = _in_thread(self._begin)
             if not self._beginning.done():
                 return _Beginning(self)
         return self._run() or DummyLogger().experiment
 
-    def _run(self) -> Any:
+    def _run(self, seconds: float = BEGIN_SECONDS) -> Any:
         """The run, waited for where it is still beginning; None where there is none."""
         if self._experiment is None and self._beginning is not None:
-            self._experiment = self._beginning.result()
+            try:
+                self._experiment = self._beginning.result(seconds)
+            except TimeoutError:  # an interrupted import may have left a lock that the thread waits for
+                self._failed, self._beginning = True, None
+                _warn(f"the run has not begun within {seconds:.0f} s; metrics.jsonl has everything")
         elif self._experiment is None and not self._failed:
             self._experiment = self._begin()
         return self._experiment
@@ -175,6 +184,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             exit_code: 0 marks the run as finished, anything else as failed.
         """
         if self._beginning is not None:
+            self._run(BEGIN_SECONDS if exit_code == 0 else BROKEN_OFF_SECONDS)
             self._log_rows()
         run: Any = self._experiment
         self._experiment, self._beginning, self._failed = None, None, True
@@ -184,7 +194,10 @@ class WandbLogger(lightning_loggers.WandbLogger):
         try:
             if self._tracking.log_checkpoint and self._directory.best.is_file():
                 self._send_checkpoint(run)
-            run.finish(exit_code=exit_code)
+            if exit_code == 0:
+                run.finish(exit_code=exit_code)
+            else:
+                _in_thread(lambda: run.finish(exit_code=exit_code)).result(BROKEN_OFF_SECONDS)
         except Exception as error:
             _warn(f"not everything was sent; try again with: wandb sync {folder}", error)
             if not isinstance(error, TimeoutError):
@@ -301,6 +314,20 @@ class _Beginning:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger._run() or DummyLogger().experiment, name)
+
+
+def _in_thread(call: Callable[[], _T]) -> Future[_T]:
+    """Make a call in a thread of its own, which the end of the process does not wait for."""
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="wandb", daemon=True).start()
+    return done
 
 
 def _warn(what: str, error: BaseException | None = None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from torchplug.errors import WriteError
+from torchplug.interruption import postponed
 
 _REMEDIES = {
     errno.ENOSPC: "free space on its disk",
@@ -42,11 +43,12 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     try:
         _remove_abandoned(target)
         try:
-            with part.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
+            with postponed():  # a signal acts afterwards
+                with part.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(target)
         except BaseException:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""The end of training that a signal asked for: at a boundary between steps, the same one on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from torchplug import interruption
+from torchplug.interruption import Interrupted
+
+
+def asked_to_stop(trainer: Trainer) -> bool:
+    """Whether a signal has reached any rank; all of them must call it."""
+    asked = interruption.requested()
+    if trainer.world_size == 1:
+        return asked
+    flag = torch.tensor([asked], dtype=torch.int32, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+class StepBoundaries:
+    """The boundaries between steps that are not Lightning's.
+
+    Args:
+        trainer: of the fit.
+        every: on several ranks, at multiples of this number of steps they ask each other.
+    """
+
+    def __init__(self, trainer: Trainer, every: int) -> None:
+        self._trainer = trainer
+        self._every = every
+        self._alone = trainer.world_size == 1
+        self._step = 0
+
+    def begin(self) -> None:
+        """Count from the trainer's number of steps."""
+        self._step = self._trainer.global_step
+
+    def pass_one(self, steps: int = 1) -> None:
+        """Stop training after so many more steps, if a signal has asked for it.
+
+        Raises:
+            Interrupted: on every rank, after the same step.
+        """
+        self._step += steps
+        if self._alone:
+            _stop_if(interruption.requested())
+        elif self._step % self._every == 0 and interruption.is_handled():
+            _stop_if(asked_to_stop(self._trainer))
+
+
+def _stop_if(asked: bool) -> None:
+    if asked:
+        interruption.reach_boundary()
+        raise Interrupted
+
+
+class StopAtBoundary(Callback):
+    """Stops the trainer where a signal asked for it, and saves a fit's last.ckpt, on all ranks together.
+
+    Boundaries are Lightning's batches, those of validation and test among them, and the steps in between
+    (`RunAhead`). Takes the place of Lightning's own handling of SIGTERM, whose handler broadcasts.
+
+    Args:
+        last: where a fit's checkpoint goes; None: nothing is trained.
+        every: on several ranks, after how many batches of an evaluation they ask each other.
+    """
+
+    def __init__(self, last: Path | None = None, every: Callable[[], int] = lambda: 1) -> None:
+        self._last = last
+        self._every = every
+        self._period = 1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask between Lightning's batches, whatever callbacks there are."""
+        if not interruption.is_handled():
+            return
+        self._period = self._every() if trainer.world_size > 1 else 1
+        connector: Any = trainer._signal_connector
+        connector._sigterm_notifier_fn = _nothing
+        loop: Any = trainer.fit_loop.epoch_loop
+        advance = loop.advance
+
+        def stop_or_advance(fetcher: Any) -> None:
+            asked = asked_to_stop(trainer)
+            module: Any = trainer.lightning_module
+            whole = not loop._should_accumulate() and module.is_boundary()
+            _stop_if(asked and whole)
+            advance(fetcher)
+
+        loop._broadcast_sigterm_tensor = _nothing
+        loop.advance = stop_or_advance
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there are boundaries."""
+        self._begin(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there are boundaries."""
+        self._begin(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there are boundaries."""
+        self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there are boundaries."""
+        self._begin(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
+        """Ask between the batches of an evaluation."""
+        self._look(trainer, trainer._evaluation_loop.batch_progress.current.ready)
+
+    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
+        """Ask between the batches of an evaluation."""
+        self._look(trainer, trainer._evaluation_loop.batch_progress.current.ready)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask once more: behind the last step there is no other boundary."""
+        self._end(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask once more, unless a fit goes on."""
+        if trainer.state.fn != "fit":
+            self._end(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask once more: behind the last batch there is no other boundary."""
+        self._end(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save what a resumed fit goes on from."""
+        if not isinstance(exception, Interrupted) or self._last is None:
+            return
+        if trainer.sanity_checking or trainer.global_step == 0:
+            return
+        trainer.save_checkpoint(self._last)
+
+    def _begin(self, trainer: Trainer) -> None:
+        if interruption.is_handled():
+            interruption.defer(alone=trainer.world_size == 1)
+
+    def _look(self, trainer: Trainer, batches: int) -> None:
+        if batches % self._period == 0 and interruption.is_handled():
+            _stop_if(asked_to_stop(trainer))
+
+    def _end(self, trainer: Trainer) -> None:
+        if not interruption.is_handled():
+            return
+        _stop_if(asked_to_stop(trainer))
+        interruption.no_longer_defer()
+
+
+def _nothing(*arguments: Any) -> None:
+    """Takes the place of what must not happen."""

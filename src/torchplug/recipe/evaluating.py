@@ -1,0 +1,84 @@
+"""The commands `validate` and `test`: a checkpoint's figures on a part of the data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError, WriteError
+from torchplug.execution import StopAtBoundary
+from torchplug.module import ComponentModule
+from torchplug.recipe.checks import refuse_evaluation
+from torchplug.recipe.ranks import first_rank, meet, say_notes
+from torchplug.recipe.trainer import build_trainer
+from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.jsonl import EvaluationLogger
+from torchplug.tracking.summary import print_summary
+from torchplug.tracking.whole_files import append_line
+
+if TYPE_CHECKING:
+    from torchplug.recipe.command import Command
+
+
+def validate(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Print and record the figures of the validation part; returns the exit status."""
+    return _evaluate(command, module, data, "validation")
+
+
+def test(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Print and record the figures of the test part, and that it was opened; returns the exit status."""
+    return _evaluate(command, module, data, "test")
+
+
+def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: Literal["validation", "test"]) -> int:
+    assert command.origin is not None
+    data.prepare(module.data_request())
+    if not data.sizes[part]:
+        raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
+    module.adopt(data)
+    trainer = build_trainer(command.parser, command.settings)
+    refuse_evaluation(trainer, data, part)
+    run = command.origin.run
+    figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
+    trainer.loggers = [] if figures is None else [figures]
+    say_notes(data.notes)
+    trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
+    meet(trainer, command, data)
+    if part == "test":
+        _record_opening(command, data)
+        trainer.test(module, datamodule=data, verbose=False)
+    else:
+        trainer.validate(module, datamodule=data, verbose=False)
+    if first_rank():
+        print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+    if figures is not None and figures.trouble is not None:
+        say_notes([f"these figures are not recorded: {figures.trouble}"])
+    return 0
+
+
+def _record_opening(command: Command, data: TabularData) -> None:
+    """Write down that the test part was opened, and warn if it was before."""
+    if not first_rank():
+        return
+    assert command.origin is not None
+    folder = command.origin.run.path if command.origin.run is not None else command.origin.file.parent
+    record = folder / "test_openings.jsonl"
+    times = len(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else 0
+    if times:
+        print(
+            f"warning: the test part has been opened before ({times} ×): results on it no longer stand for new data",
+            file=sys.stderr,
+        )
+    row = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": str(command.origin.file),
+        "data": data.fingerprint,
+        "rows": data.sizes["test"],
+    }
+    try:
+        append_line(record, json.dumps(row) + "\n")
+    except WriteError as error:
+        say_notes([f"that the test part is opened is not recorded: {error}"])

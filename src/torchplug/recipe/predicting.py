@@ -1,0 +1,70 @@
+"""The command `predict`: a checkpoint's predictions for a table, as a file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError, WriteError
+from torchplug.module import ComponentModule
+from torchplug.recipe.trainer import build_trainer
+from torchplug.tables import describe, enumerate_names, read
+from torchplug.terminal import printable
+from torchplug.tracking.whole_files import whole_file
+
+if TYPE_CHECKING:
+    from torchplug.recipe.command import Command
+
+
+def predict(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Write predictions; returns the exit status.
+
+    Raises:
+        TorchplugError: for input that is refused, or a file that cannot be written.
+    """
+    assert command.origin is not None
+    trainer = build_trainer(command.parser, command.settings)
+    if trainer.world_size > 1:
+        raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
+    folder = command.origin.run.path if command.origin.run is not None else Path()
+    output = Path(command.settings.output or folder / "predictions.csv")
+    if output.suffix not in (".csv", ".parquet"):
+        raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
+    if not output.parent.is_dir():
+        raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
+    frame = read(data.sources["source"])
+    table = module.predict(frame, describe(data.sources["source"]))
+    names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
+    if (column := command.settings.id) is not None:
+        if column not in frame.columns:
+            there = enumerate_names(frame.columns)
+            raise ConfigurationError(f"--id {column}: the input has no such column, it has {there}")
+        if column in (taken := [*names.columns, *table.columns]):
+            there = enumerate_names(taken)
+            raise ConfigurationError(f"--id {column}: the output has columns {there}; repeat another one")
+        names = names.with_columns(frame[column])
+    _write_table(polars.concat([names, table], how="horizontal"), output)
+    print(f"{frame.height} predictions: {printable(str(output))}")
+    return 0
+
+
+def _write_table(table: polars.DataFrame, output: Path) -> None:
+    """Write whole or not at all.
+
+    Raises:
+        ConfigurationError: if the file cannot be written.
+    """
+    written = io.BytesIO()
+    if output.suffix == ".csv":
+        table.write_csv(written)
+    else:
+        table.write_parquet(written)
+    try:
+        with whole_file(output) as file:
+            file.write(written.getbuffer())
+    except WriteError as error:
+        raise ConfigurationError(f"--output {error}; or name a file elsewhere") from error
