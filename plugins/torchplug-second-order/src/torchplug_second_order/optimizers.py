@@ -74,7 +74,8 @@ def newton(
         θ ← θ + αd,    (∇²F + τI) d = −∇F,    τ = 0 wherever ∇²F is positive definite
 
     Large models solve (∇²F) d = −∇F by conjugate gradients on products ∇²F v, which stop at the first direction
-    without positive curvature. Either way d leads downhill, and with a search no step raises F by more than rounding can hide (1e-10 F).
+    without positive curvature. Either way d leads downhill, and with a search
+    no step raises F by more than rounding can hide (1e-10 F).
 
     Where there are many rows, the first step leads to the minimum over a sample of them; the Hessian is formed in
     single precision where the data allow, and kept, corrected by BFGS updates, while the gradient falls fast enough.
