@@ -1,11 +1,14 @@
 """Disks that are full or read-only where a recipe writes."""
 
+import shutil
+
 import pytest
 import torch
 
 from fault_tries import EVERYTHING, selected
 from mounts import fill, read_only, small_disk
 from recipe_processes import TWO_RANKS, finish, kill, rows, run_directories, start, wait_for
+from torchplug.interruption import Interrupted
 
 ENDLESS = ("fit", "--trainer.max_epochs", "1000000", "--data.batch_size", "64")
 FORMS = {"one process": (), "two ranks": TWO_RANKS}
@@ -103,12 +106,12 @@ def test_a_checkpoints_folder_that_gets_read_only(tmp_path, form):
 
 @pytest.mark.fault("Ctrl-C in the first epoch on a full disk")
 def test_an_interrupt_that_cannot_save(run, tmp_path, monkeypatch):
-    (tmp_path / "runs" / "linear_regression").mkdir(parents=True)
-
-    def interrupted(*_):
-        (directory,) = run_directories(tmp_path, "linear_regression")
-        (directory / "checkpoints").write_text("a file in the way")
-        raise KeyboardInterrupt
+    def interrupted(module):
+        if module.trainer.global_step:
+            (directory,) = run_directories(tmp_path, "linear_regression")
+            shutil.rmtree(directory / "checkpoints")
+            (directory / "checkpoints").write_text("a file in the way")
+            raise Interrupted
 
     monkeypatch.setattr("torchplug.module.ComponentModule.on_train_epoch_start", interrupted)
     status, _, errors = run(["fit", "--trainer.max_epochs", "3"])

@@ -17,6 +17,33 @@ from torchplug.execution.resumption import Position, make_up_for, rewrite_loops
 _LOGGER = logging.getLogger(__name__)
 
 
+def check_record(record: Mapping[str, Any]) -> None:
+    """Refuse what `FitProgress.state` cannot have returned, before anything is restored from it.
+
+    Raises:
+        ValueError: naming the part that is malformed.
+    """
+    example = generator_states(torch.device("cpu"))
+    try:
+        Position.from_plain(record["position"])
+        if type(record["steps"]) is not int or record["steps"] < 0 or type(record["validated_in_epoch"]) is not bool:
+            raise ValueError("its steps are no count")
+        if any(type(value) is not float for value in record["metrics"].values()):
+            raise ValueError("its metrics are no numbers")
+        if not record["ranks"]:
+            raise ValueError("it has no ranks")
+        for rank in record["ranks"]:
+            states = rank["generators"]
+            if any(states[name].dtype != state.dtype for name, state in example.items()):
+                raise ValueError("its generators are no states of generators")
+            if any(states[name].shape != example[name].shape for name in ("torch", "numpy", "python")):
+                raise ValueError("its generators are no states of generators")
+            if not isinstance(rank["execution"], Mapping):
+                raise ValueError("its sums are no sums")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{error!r}") from error
+
+
 class Stateful(Protocol):
     """An execution strategy: what it keeps on each rank beside parameters and optimizer."""
 
@@ -100,7 +127,7 @@ class FitProgress:
                 self._validated_at = (position.epoch + 1, total if position.stage == "validated" else -1)
             self._metrics = {name: torch.tensor(v, dtype=torch.float64) for name, v in record["metrics"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint's progress cannot be read ({error!r}): it is damaged") from error
+            raise _damaged(error) from error
         self._resumed = position, record
 
     def restore_metrics(self, trainer: Trainer) -> None:
@@ -116,8 +143,11 @@ class FitProgress:
         ranks = record["ranks"]
         if len(ranks) == trainer.world_size:
             own = ranks[trainer.global_rank]
-            restore_generators(own["generators"], trainer.strategy.root_device)
-            execution.restore(own["execution"])
+            try:
+                restore_generators(own["generators"], trainer.strategy.root_device)
+                execution.restore(own["execution"])
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+                raise _damaged(error) from error
         elif trainer.is_global_zero:
             _LOGGER.info(
                 "the checkpoint is of %d ranks, and now there are %d: random generators and running means begin afresh",
@@ -129,6 +159,10 @@ class FitProgress:
     def _own(self, trainer: Trainer, execution: Stateful) -> dict[str, Any]:
         """What this rank needs to continue with the same bits."""
         return {"generators": generator_states(trainer.strategy.root_device), "execution": execution.state()}
+
+
+def _damaged(error: Exception) -> CheckpointError:
+    return CheckpointError(f"the checkpoint's progress cannot be read ({error!r}): it is damaged")
 
 
 def _batches(trainer: Trainer) -> int:

@@ -100,7 +100,7 @@ class Command:
             The exit status: 0, or 130 where training was interrupted and can go on.
         """
         if self.origin is not None:
-            say_notes(version_notes(self.origin.file))
+            say_notes(version_notes(self.origin.content))
         return running.run(self, module, data)
 
     def specs(self) -> dict[str, Any]:

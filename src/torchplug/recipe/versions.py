@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from torchplug.checkpoint_record import KEY
 from torchplug.component import Family
@@ -15,15 +12,15 @@ from torchplug.errors import TorchplugError
 from torchplug.registry import registry
 
 
-def version_notes(file: Path) -> list[str]:
+def version_notes(content: Mapping[str, Any]) -> list[str]:
     """Return a note for each distribution whose installed version is not the one that made a checkpoint.
 
     Args:
-        file: the checkpoint; its record names torchplug's version, and the components in use with theirs.
+        content: of the checkpoint; its record names torchplug's version, and the components in use with theirs.
     """
-    record = torch.load(file, map_location="cpu", weights_only=True, mmap=True)[KEY]
+    record = content[KEY]
     made_with: dict[str, Any] = {"torchplug": record.get("version")}
-    for component in record.get("components") or ():
+    for component in record["components"]:
         made_with.setdefault(component["distribution"], component["version"])
     return [
         f"the checkpoint was made with {name} {old}, and {new} is installed: results may differ"
@@ -36,7 +33,7 @@ def _installed(distribution: str, record: Mapping[str, Any]) -> str | None:
     """The version that is in use; None where the components are gone, which loading will say."""
     if distribution == "torchplug":
         return version("torchplug")
-    for component in record.get("components") or ():
+    for component in record["components"]:
         if component["distribution"] == distribution:
             try:
                 return registry().find(Family(component["family"]), component["name"]).version

@@ -19,6 +19,9 @@ from torchplug.preprocessing import Preprocessing
 from torchplug.tracking.checkpoint_parts import Parts, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
 
+_RECORDED = ("family", "name", "distribution", "version")
+"""What a checkpoint says of each component."""
+
 
 def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
     """Refuse a checkpoint without what a command uses.
@@ -117,8 +120,8 @@ def _is_spec(value: Any) -> bool:
 
 def _check_record(record: Parts, assembly: Assembly) -> None:
     for component in record.of("components", list, "a list"):
-        if not isinstance(component, Mapping) or not all(isinstance(text, str) for text in component.values()):
-            raise record.malformed("components", "does not hold mappings of text")
+        if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in _RECORDED):
+            raise record.malformed("components", f"does not say of each component {', '.join(_RECORDED)}")
     record.of("version", str, "text")
     if record.of("preprocessing", Mapping | None, "a mapping") is not None:
         with _naming(record.path):

@@ -11,7 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.assembly import Assembly
+from torchplug.checkpoint_record import KEY
 from torchplug.component import Need
+from torchplug.execution.fit_progress import check_record
 from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
 from torchplug.trial_step import trial_step
 
@@ -43,6 +45,12 @@ def check_progress(parts: Parts) -> None:
         for key in state.content:
             if str(key).endswith("_path"):  # where ModelCheckpoint's files lie
                 state.of(key, str, "text")
+    record = parts.inside(KEY)
+    if record.of("fit", Mapping | None, "a mapping") is not None:
+        try:
+            check_record(record.content["fit"])
+        except ValueError as error:
+            raise record.malformed("fit", f"cannot be read ({error})") from error
     fit = parts.inside("loops").inside("fit_loop")
     for name in _COUNTED:
         fit.inside(name)
