@@ -38,7 +38,7 @@ def test_real_tables(make, name):
     train(newton, exact, gradient_tolerance=1e-12)
     optimizer = train(make, objective, 3000)
     assert optimizer.outcome.name == "converged", optimizer.outcome
-    # scores, as the coefficients of all classes may be shifted alike
+    # scores, as the coefficients of all classes may be shifted together
     scores, expected = (o.network(data[0]).detach() for o in (objective, exact))
     scores, expected = (s - s.mean(dim=1, keepdim=True) * (s.shape[1] > 1) for s in (scores, expected))
     torch.testing.assert_close(scores, expected, rtol=1e-6, atol=1e-6)

@@ -65,7 +65,7 @@ class StopAtBoundary(Callback):
     """Stops the trainer where a signal asked for it, and saves a fit's last.ckpt, on all ranks together.
 
     Boundaries are Lightning's batches, those of validation and test among them, and the steps in between
-    (`RunAhead`). Takes the place of Lightning's own handling of SIGTERM, whose handler broadcasts.
+    (`RunAhead`). Replaces Lightning's handling of SIGTERM, whose handler broadcasts.
 
     Args:
         last: where a fit's checkpoint goes; None: nothing is trained.

@@ -358,7 +358,7 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    try:  # a process that nobody has waited for yet has a number still
+    try:  # a process that its parent has not waited for still has a number
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return not Path("/proc/self").exists()

@@ -13,7 +13,7 @@ TEXT = (pl.String, pl.Categorical, pl.Enum)
 def as_text(series: pl.Series) -> pl.Series:
     """A column as text; values that are repeated share their characters.
 
-    A cast of categories would write each value's characters anew, which for few, long ones is many times the memory.
+    A cast of categories would write each value's characters again, which for few, long ones is many times the memory.
     """
     if series.dtype not in (pl.Categorical, pl.Enum):
         return series.cast(pl.String)

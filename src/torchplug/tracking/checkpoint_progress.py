@@ -76,7 +76,7 @@ def _check_counts(counts: Parts) -> None:
 
 
 def check_optimizer(parts: Parts, assembly: Assembly) -> None:
-    """Refuse states from which optimizer or scheduler would silently begin anew, or go on with NaN.
+    """Refuse states from which optimizer or scheduler would silently start from scratch, or go on with NaN.
 
     Raises:
         CheckpointError: naming the part that is missing or malformed.
