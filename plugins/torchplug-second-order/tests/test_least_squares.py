@@ -121,6 +121,24 @@ def test_fewer_rows_than_columns():
     np.testing.assert_allclose(without.coefficients, np.linalg.pinv(X) @ Y, rtol=1e-9, atol=1e-12)
 
 
+def test_many_more_columns_than_rows():
+    X, Y = normal(12, 2000), normal(12, 2, seed=1)
+    solution = solved(X, Y)
+    assert solution.rank == 12
+    np.testing.assert_allclose(solution.coefficients, least_slopes(X, Y), rtol=1e-9, atol=1e-13)
+
+
+@given(power=st.floats(-6, 6), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_column_and_its_multiple_share_the_slope_by_their_units(power, seed):
+    X, y = normal(50, 2, seed=seed), normal(50, 1, seed=seed + 1)
+    multiple = 10.0**power
+    both = solved(np.column_stack([X[:, :1], multiple * X[:, :1], 1e5 * X[:, 1:]]), y).coefficients[1:, 0]
+    one = solved(X, y).coefficients[1:, 0]
+    shares = torch.tensor([1.0, multiple], dtype=torch.float64) / (1.0 + multiple**2)
+    np.testing.assert_allclose(both, torch.cat([shares * one[0], one[1:] / 1e5]), rtol=1e-9)
+
+
 @given(units=st.lists(st.floats(-9, 9), min_size=4, max_size=4), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_units_of_the_features_do_not_change_the_rank(units, seed):

@@ -159,16 +159,19 @@ class OrthogonalAccumulation(Accumulation):
         if self._buffer is None:
             # column by column, as LAPACK wants it: any other order would be copied once more
             self._buffer = self._empty(self.size, self.size + self.block_rows).mT
-        self._buffer[: self.size] = 0.0
+        # R lies directly above the rows that it is to take in; of fewer rows than columns it has as many rows
+        known = 0
         for piece in self._pieces(blocks):
-            rows = self._buffer[: self.size + len(piece[0])]
-            self._fill(rows[self.size :], piece)
-            rows[: self.size] = self._triangle(rows)
-        return self._buffer[: self.size].clone(memory_format=torch.contiguous_format)
+            end = self.size + len(piece[0])
+            self._fill(self._buffer[self.size : end], piece)
+            triangle = self._triangle(self._buffer[self.size - known : end])
+            known = len(triangle)
+            self._buffer[self.size - known : self.size] = triangle
+        return self._square(self._buffer[self.size - known : self.size])
 
     def combine(self, first: Tensor, second: Tensor) -> Tensor:
         """R of [R₁; R₂]."""
-        return self._triangle(torch.cat([first, second]))
+        return self._square(self._triangle(torch.cat([rows[rows.any(dim=1)] for rows in (first, second)])))
 
     def factor(self, summary: Tensor) -> Tensor:
         """R, which the summary is."""
@@ -176,6 +179,11 @@ class OrthogonalAccumulation(Accumulation):
 
     def _triangle(self, rows: Tensor) -> Tensor:
         return torch.geqrf(rows)[0][: self.size].triu()
+
+    def _square(self, triangle: Tensor) -> Tensor:
+        square = self.zero
+        square[: len(triangle)] = triangle
+        return square
 
 
 @final

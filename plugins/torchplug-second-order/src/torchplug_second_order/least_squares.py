@@ -80,15 +80,19 @@ def solve(
 
 def _solve(triangle: Tensor, target: Tensor, intercept: bool, rows: int) -> Solution:
     """Solve triangle · Θ = target, (q, q) and (q, k)."""
-    columns = len(triangle)
+    columns = triangle.shape[1]
     norms = triangle.norm(dim=0)
     norms = torch.where(norms > 0.0, norms, torch.ones_like(norms))
+    # of fewer rows than columns R has as many; without the zeros below, the time is linear in the columns
+    held = triangle.any(dim=1)
+    triangle, target = triangle[held], target[held]
     singular = torch.linalg.svdvals(triangle / norms)
-    rank = int((singular > max(rows, columns) * EPSILON * singular[0]).sum())
-    condition = float(singular[0] / singular[-1]) if float(singular[-1]) > 0.0 else torch.inf
+    rank = int((singular > max(rows, columns) * EPSILON * singular[:1]).sum())
     if rank == columns:
         coefficients = torch.linalg.solve_triangular(triangle, target, upper=True)
-        return Solution(coefficients, rank, (), condition)
+        return Solution(coefficients, rank, (), float(singular[0] / singular[-1]))
+    determined = len(singular) == columns and float(singular[-1]) > 0.0
+    condition = float(singular[0] / singular[-1]) if determined else torch.inf
     first = int(intercept)
     slopes, dependent = _minimum_norm(triangle[first:, first:], target[first:], norms[first:], max(rank - first, 0))
     coefficients = slopes
@@ -99,17 +103,29 @@ def _solve(triangle: Tensor, target: Tensor, intercept: bool, rows: int) -> Solu
 
 
 def _minimum_norm(triangle: Tensor, target: Tensor, norms: Tensor, rank: int) -> tuple[Tensor, list[int]]:
-    """The least of all solutions that use `rank` columns, and the columns that are combinations of the rest."""
-    scaled = triangle / norms
-    orthogonal, pivoted, pivots = (
-        torch.from_numpy(part) for part in scipy.linalg.qr(scaled.numpy(), mode="economic", pivoting=True)
-    )
-    pivots = pivots.long()
+    r"""The least of all solutions that use `rank` columns, and the columns that are combinations of the rest.
+
+    A pivoted factorization gives the basic solution b, in which those columns are zero, and their combinations K:
+    θ₁ + K θ₂ = b. Of its solutions θ = Q T⁻ᵀ b is the least, where QT = [I K]ᵀ.
+    """
+    orthogonal, pivoted, pivots = _pivoted_qr(triangle / norms)
     leading, rest = pivoted[:rank, :rank], pivoted[:rank, rank:]
-    basic, null = torch.zeros_like(target), scaled.new_zeros(len(norms), len(norms) - rank)
-    basic[pivots[:rank]] = torch.linalg.solve_triangular(leading, (orthogonal.mT @ target)[:rank], upper=True)
-    null[pivots[:rank]] = -torch.linalg.solve_triangular(leading, rest, upper=True)
-    null[pivots[rank:]] = torch.eye(len(norms) - rank, dtype=null.dtype)
+    right = torch.cat([rest, (orthogonal.mT @ target)[:rank]], dim=1)
+    combined = torch.linalg.solve_triangular(leading, right, upper=True)
     # in the slopes' own units, in which the norm is to be least
-    basic, free = basic / norms[:, None], torch.linalg.qr(null / norms[:, None])[0]
-    return basic - free @ (free.mT @ basic), sorted(pivots[rank:].tolist())
+    used, unused = norms[pivots[:rank]], norms[pivots[rank:]]
+    combined /= used[:, None]
+    combinations, basic = combined[:, : len(unused)] * unused, combined[:, len(unused) :]
+    system = torch.cat([torch.eye(rank, dtype=basic.dtype), combinations.mT])
+    # rows of very different sizes keep their digits where the largest come first: Higham (2002), section 19.4
+    order = system.norm(dim=1).argsort(descending=True)
+    orthogonal, pivoted, exchanged = _pivoted_qr(system[order])
+    slopes = torch.empty(len(norms), target.shape[1], dtype=basic.dtype)
+    slopes[pivots[order]] = orthogonal @ torch.linalg.solve_triangular(pivoted.mT, basic[exchanged], upper=False)
+    return slopes, sorted(pivots[rank:].tolist())
+
+
+def _pivoted_qr(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, R and the order of the columns."""
+    orthogonal, triangle, pivots = scipy.linalg.qr(matrix.numpy(), mode="economic", pivoting=True)
+    return torch.from_numpy(orthogonal), torch.from_numpy(triangle), torch.from_numpy(pivots).long()
