@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import torch
 
+from preprocessing_fits import fit
 from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.table import MemoryTable, UsedRows
 from torchplug.errors import DataError
@@ -67,15 +68,9 @@ def frame():
     return pl.DataFrame({**numbers, **flat, "town": towns, "y": rng.normal(size=N)})
 
 
-def fit(frame, **options):
-    reading = read_target(frame, ["y"], "regression", "mse", "t")
-    coding = TargetCoding.fit(frame, reading, standardize=True, center=True, where="t")
-    used = UsedRows(MemoryTable(frame), "t")
-    rows = TrainingColumns(used, frame.drop("y").columns, np.arange(N), complete=False)
-    return Preprocessing.fit(rows, coding, **options)
-
-
-@pytest.mark.parametrize("options", [{}, {"center": False}, {"standardize": False}, {"reference": True, "pool": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"center": False}, {"standardize": False}, {"reference": True, "max_categories": 3}]
+)
 @pytest.mark.parametrize("size", [1, 13, 499])
 def test_preprocessing_does_not_depend_on_blocks(frame, size, options, monkeypatch):
     expected = fit(frame, **options)
@@ -94,7 +89,7 @@ def test_numbers_are_standardized_by_the_plain_formula_across_blocks(frame, size
     np.testing.assert_allclose(features, (raw - raw.mean(axis=0)) / raw.std(axis=0), rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("impute", ["mean", "median", "most_frequent"])
+@pytest.mark.parametrize("impute", ["auto", "mean", "median", "most_frequent"])
 def test_gaps_are_filled_alike_in_every_block(frame, impute, monkeypatch):
     row = pl.int_range(N)
     gaps = frame.with_columns(
@@ -111,7 +106,7 @@ def test_gaps_are_filled_alike_in_every_block(frame, impute, monkeypatch):
 
 def test_messages_count_over_all_blocks(frame, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
-    fitted, row = fit(frame), pl.int_range(N)
+    fitted, row = fit(frame, impute="error", handle_unknown="error"), pl.int_range(N)
     gaps = frame.with_columns(
         a=pl.when(row % 100 == 90).then(None).otherwise(pl.col("a")),
         town=pl.when(row == 400).then(None).otherwise(pl.col("town")),
@@ -122,11 +117,11 @@ def test_messages_count_over_all_blocks(frame, monkeypatch):
     infinite = frame.with_columns(c=pl.when(row % 200 == 150).then(float("inf")).otherwise(pl.col("c")))
     with pytest.raises(DataError, match="column 'c' has 2 infinite values, first in row 151"):
         fitted.features(infinite)
-    unseen = frame.with_columns(town=pl.when(row == 321).then(pl.lit("Z")).otherwise(pl.col("town")))
+    unknown = frame.with_columns(town=pl.when(row == 321).then(pl.lit("Z")).otherwise(pl.col("town")))
     with pytest.raises(DataError, match="category 'Z' in row 322"):
-        fitted.features(unseen)
+        fitted.features(unknown)
     with pytest.raises(DataError, match="category 'Z' in row 1322"):
-        fitted.features(unseen, rows=np.arange(N) + 1000)
+        fitted.features(unknown, rows=np.arange(N) + 1000)
 
 
 def test_block_sizes_are_powers_of_two():

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from torchplug.data.identifiers import identifiers
+from torchplug.data.notes import Notes, Topic, left_out_names
 from torchplug.data.parts import compact
-from torchplug.data.table import Table, UsedRows
+from torchplug.data.table import Table, UsedRows, has_value
 from torchplug.errors import DataError
 from torchplug.preprocessing import check_columns
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.features import Rows, raw_column, read_block
 from torchplug.tables import default_target, describe, enumerate_names, require_columns
+
+NO_COMPLETE_ROW = "every row lacks a feature, so --data.impute drop leaves none: set it to auto, or leave columns out"
+
+
+def no_target(target: Sequence[str]) -> str:
+    """What is wrong with a table without any target."""
+    return f"no row has a target ({enumerate_names(target)}): choose another column with --data.target"
 
 
 @dataclass(frozen=True)
@@ -58,17 +67,21 @@ class Columns:
             )
         return columns
 
-    def features_of(self, frame: pl.DataFrame, target: Sequence[str], where: str) -> list[str]:
-        """The feature columns, after a look at every column that a setting names.
+    def features_of(self, table: Table, target: Sequence[str], where: str, notes: Notes) -> list[str]:
+        """The feature columns; every column that a setting names is checked.
 
         Raises:
             DataError: if one does not exist, is target too, or none is left.
         """
+        frame = table.head
         roles = [*self.dividing, *([self.weights] if self.weights else [])]
         require_columns(frame, [*target, *self.exclude, *roles, *(self.features or [])], where)
         if self.features is None:
             taken = {*target, *roles, *self.exclude}
             columns = [column for column in frame.columns if column not in taken]
+            names = identifiers(table, columns)
+            notes.add(Topic.COLUMNS, left_out_names(names))
+            columns = [column for column in columns if column not in names]
         else:
             excluded = set(self.exclude)
             columns = [column for column in self.features if column not in excluded]
@@ -81,26 +94,36 @@ class Columns:
         return columns
 
 
-def complete_rows(table: Table, features: Sequence[str], target: Sequence[str], where: str) -> Rows:
-    """The rows without a missing value in features or target.
+def rows_with_target(table: Table, target: Sequence[str], where: str) -> UsedRows:
+    """The rows of a table that have a value in every target column.
+
+    Raises:
+        DataError: if there is none.
+    """
+    present = np.ones(table.height, dtype=np.bool_)
+    for series in table.columns(target):
+        present &= has_value(series)
+    if not present.any():
+        raise DataError(f"{where}: {no_target(target)}")
+    return UsedRows(table, where, None if present.all() else compact(np.flatnonzero(present), table.height))
+
+
+def complete_rows(used: UsedRows, features: Sequence[str]) -> UsedRows:
+    """Those of the rows that have a value in every feature.
 
     Raises:
         DataError: if there is none, and for features that cannot be used.
     """
-    found = []
-    used = UsedRows(table, where)
-    # a column without any value is a better reason than rows without some
-    with worded_for_all_rows(lambda: check_columns(used.columns(features), where)):
-        for frame, start, places in used.blocks([*features, *target], block_rows(len(features))):
-            read = frame.select(features).get_columns()
-            columns = list(read_block(map(raw_column, read), read, where, places))
-            columns += [s.fill_nan(None) if s.dtype.is_float() else s for s in frame.select(target)]
-            incomplete = np.zeros(frame.height, dtype=np.bool_)
-            for series in columns:
+    found: list[Rows] = []
+    with worded_for_all_rows(lambda: check_columns(used.columns(features), used.where)):
+        for frame, _, places in used.blocks(features, block_rows(len(features))):
+            raw = frame.get_columns()
+            complete = np.ones(frame.height, dtype=np.bool_)
+            for series in read_block(map(raw_column, raw), raw, used.where, places):
                 if series.null_count():
-                    incomplete |= series.is_null().to_numpy()
-            found.append(start + np.flatnonzero(~incomplete))
-        rows = np.concatenate(found)
-        if not len(rows):
-            raise DataError(f"{where}: every row has a missing value, so impute: drop leaves none")
-    return compact(rows, table.height)
+                    complete &= series.is_not_null().to_numpy()
+            found.append(places[complete])
+    rows = np.concatenate(found)
+    if not len(rows):
+        raise DataError(f"{used.where}: {NO_COMPLETE_ROW}")
+    return used if len(rows) == len(used) else replace(used, places=compact(rows.astype(np.int64), used.table.height))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +15,10 @@ from torchplug.batch import Rows
 from torchplug.contracts import CLASS_KINDS
 from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import balanced_factors
-from torchplug.data.selection import Piece, Selection
+from torchplug.data.selection import Piece, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import Moments, RunningMoments
-from torchplug.errors import DataError
-from torchplug.preprocessing import Preprocessing
+from torchplug.preprocessing import Preprocessing, Substitutions
 from torchplug.preprocessing.blocks import intervals
 
 _AS_GIVEN = torch.ones(1, dtype=torch.float64)
@@ -109,10 +109,10 @@ class RowEncoder:
         """The target alone."""
         return self.preprocessing.target(piece.frame, piece.where, piece.rows)
 
-    def goal(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        """Target and weight, after a look at the columns that features are made from."""
+    def goal(self, piece: Piece, substitutions: Substitutions) -> tuple[Tensor, Tensor]:
+        """Target and weight; features are checked, and what is filled in or unknown is counted."""
         weight, target = self._settings.weights(piece.frame, piece.where, piece.rows), self.target(piece)
-        self.preprocessing.refuse(piece.frame, piece.where, piece.rows)
+        self.preprocessing.refuse(piece.frame, piece.where, piece.rows, substitutions)
         return target, torch.ones(len(target), dtype=torch.float64) if weight is None else weight
 
 
@@ -162,7 +162,22 @@ class Survey:
         return factors / ((factors * self._class_weights).sum() / rows)
 
 
-def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> list[Survey]:
+@dataclass
+class FileSurvey:
+    """What is known of a file once all its rows have been seen.
+
+    Args:
+        parts: one survey for each part that its rows may belong to.
+        without_target: rows that are left out for want of a target.
+        substitutions: what was filled in and what is unknown.
+    """
+
+    parts: list[Survey]
+    without_target: int = 0
+    substitutions: Substitutions = field(default_factory=Substitutions)
+
+
+def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> FileSurvey:
     """Look at every row of a file once, as it will be read.
 
     Args:
@@ -170,24 +185,22 @@ def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> l
         encoder: leaves weights as they are given.
         parts: the parts that they may belong to, as indices into `PARTS`.
 
-    Returns:
-        One survey per part.
-
     Raises:
         DataError: for a row that cannot be encoded, or if no row is left.
     """
-    surveys = [Survey(encoder.preprocessing) for _ in parts]
+    found = FileSurvey([Survey(encoder.preprocessing) for _ in parts])
     # several pieces at once: many features make pieces small, and here no features are made
     at_once = encoder.size * max(1, chunk_rows(len(encoder.columns)) // encoder.size)
     starts = intervals(selection.table.height, at_once)
     for (start, stop), piece in zip(starts, selection.pieces(at_once, encoder.columns), strict=True):
-        goal = encoder.goal(piece)
+        found.without_target += piece.without_target
+        goal = encoder.goal(piece, found.substitutions)
         position, count = (piece.rows - start) // encoder.size, -(-(stop - start) // encoder.size)
-        for part, found in zip(parts, surveys, strict=True):
+        for part, surveyed in zip(parts, found.parts, strict=True):
             mask = piece.parts == part
             pieces = np.bincount(position[mask], minlength=count).tolist()
             target, weight = (torch.from_numpy(values.numpy()[mask]) for values in goal)
-            found.add(target, weight, pieces)
-    if not any(sum(found.pieces) for found in surveys):
-        raise DataError(f"{selection.table.path}: every row has a missing value, so impute: drop leaves none")
-    return surveys
+            surveyed.add(target, weight, pieces)
+    if not any(sum(surveyed.pieces) for surveyed in found.parts):
+        refuse_no_row(selection, found.without_target)
+    return found

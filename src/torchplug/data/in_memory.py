@@ -12,9 +12,10 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.contracts import CLASS_KINDS
-from torchplug.data.columns import complete_rows
+from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.loaders import Loader
+from torchplug.data.notes import Notes, Topic, filled_in, left_out_rows, shared_features, unknown_categories
 from torchplug.data.parts import PARTS, balance, compact
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
@@ -22,7 +23,7 @@ from torchplug.data.table import Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
-from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing import DataRequest, Preprocessing, Substitutions, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.features import Column
 from torchplug.preprocessing.features import Rows as RowNumbers
@@ -106,7 +107,11 @@ class InMemoryPart(Part):
 
 
 def encoded(
-    preprocessing: Preprocessing, used: UsedRows, drawn: Sequence[RowNumbers | None], dtype: torch.dtype
+    preprocessing: Preprocessing,
+    used: UsedRows,
+    drawn: Sequence[RowNumbers | None],
+    dtype: torch.dtype,
+    substitutions: Substitutions | None = None,
 ) -> list[Tensor]:
     """The features of parts of a table, which is gone through once, a block at a time.
 
@@ -115,6 +120,7 @@ def encoded(
         used: the table's rows.
         drawn: which of them belong to each part, ascending from 0; None: all.
         dtype: of the features; they are computed in float64.
+        substitutions: counts what was filled in and what is unknown.
 
     Returns:
         (n, d) for each part of n rows.
@@ -130,7 +136,7 @@ def encoded(
     with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
         for frame, first, places in used.blocks(columns, size):
             block = memory[: frame.height]
-            preprocessing.encode(frame, block, used.where, places)
+            preprocessing.encode(frame, block, used.where, places, substitutions)
             converted = torch.from_numpy(block).to(dtype)
             for rows, features in zip(drawn, tensors, strict=True):
                 if rows is None:
@@ -162,10 +168,10 @@ class InMemoryTables:
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
-        settings, carried, notes = self._settings, request.preprocessing, list[str]()
-        source, head = self._sources["source"], self._table("source").head
-        target = settings.columns.target_of(source, head)
-        features = carried.columns if carried else settings.columns.features_of(head, target, describe(source))
+        settings, carried, notes = self._settings, request.preprocessing, Notes()
+        source, table = self._sources["source"], self._table("source")
+        target = settings.columns.target_of(source, table.head)
+        features = carried.columns if carried else settings.columns.features_of(table, target, describe(source), notes)
         used = {key: self._used(key, features, target, notes) for key in self._sources}
 
         def admit(columns: Sequence[Column]) -> None:
@@ -174,6 +180,9 @@ class InMemoryTables:
         if carried:
             admit(carried.encoders)
         preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
+        rules = None if carried else settings.rules(request)
+        if rules is not None:
+            notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Part] = {}
         for key, rows in used.items():
             drawn = divided if key == "source" else {key: None}
@@ -181,11 +190,15 @@ class InMemoryTables:
             if "train" in found:
                 # will be asked for, and now there is still the memory that features need
                 found["train"].target_scale(preprocessing.target_coding)
-            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype)
+            substitutions = Substitutions()
+            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, substitutions)
+            where = settings.own_name(key)
+            notes.add(Topic.MISSING, filled_in(substitutions, preprocessing, where, rules))
+            notes.add(Topic.CATEGORIES, unknown_categories(substitutions, preprocessing, where))
             for part, part_features in zip(found.values(), tensors, strict=True):
                 part.keep(part_features)
             made |= found
-        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes)
+        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes.lines)
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
         """All rows of the source, with their features alone."""
@@ -200,16 +213,16 @@ class InMemoryTables:
             self._tables[key] = open_table(self._sources[key])
         return self._tables[key]
 
-    def _used(self, key: str, features: list[str], target: list[str], notes: list[str]) -> UsedRows:
-        """A table that has all columns, without the rows that `impute: drop` leaves out."""
+    def _used(self, key: str, features: list[str], target: list[str], notes: Notes) -> UsedRows:
+        """A table that has all columns, without the rows that cannot be used."""
         where, table = describe(self._sources[key]), self._table(key)
         self._settings.require(table.head, key, features, target, where)
-        if self._settings.impute != "drop":
-            return UsedRows(table, where)
-        places = complete_rows(table, features, target, where)
-        if len(places) < table.height:
-            notes.append(f"{where}: {table.height - len(places)} of {table.height} rows dropped for missing values")
-        return UsedRows(table, where, places)
+        used = rows = rows_with_target(table, target, where)
+        if self._settings.impute == "drop":
+            used = complete_rows(rows, features)
+        missing, incomplete = table.height - len(rows), len(rows) - len(used)
+        notes.add(Topic.ROWS, left_out_rows(missing, incomplete, table.height, target, self._settings.own_name(key)))
+        return used
 
     def _divide_and_fit(
         self,
@@ -253,13 +266,11 @@ class InMemoryTables:
         scaled = settings.scales_target(request)
         coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=used.where)
         return Preprocessing.fit(
-            TrainingColumns(used, features, train, complete=settings.impute is None),
+            TrainingColumns(used, features, train, complete=settings.impute == "error"),
             coding,
             center=request.center,
             standardize=settings.standardize,
-            reference=settings.uses_reference(request),
-            pool=settings.unseen == "other",
-            impute=settings.impute,
+            rules=settings.rules(request),
             admit=admit,
         )
 
@@ -306,8 +317,8 @@ def require_feature_memory(columns: Sequence[Column], tables: Sequence[UsedRows]
     if largest.features > 1:
         widest = f", {largest.features} of them the categories of column '{shown(largest.name)}',"
         remedy = (
-            "exclude that column, group its categories into fewer (unseen: other shares one feature among those that "
-            "occur once), or read a Parquet file in pieces with stream"
+            "exclude that column, bound its features with --data.max_categories, or read a Parquet file in pieces with "
+            "stream"
         )
     require_memory(
         rows * features * dtype.itemsize,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from torchplug.data.columns import NO_COMPLETE_ROW, no_target
 from torchplug.data.parquet import ParquetTable
 from torchplug.data.parts import Rows, Splitting
+from torchplug.data.table import has_value
+from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import intervals
 
 
@@ -23,12 +27,14 @@ class Piece:
         rows: where they stand in the file, from 0, ascending.
         parts: which part each belongs to, as an index into `PARTS`.
         where: the piece's name, for messages.
+        without_target: how many rows are left out for want of a target.
     """
 
     frame: pl.DataFrame
     rows: Rows
     parts: NDArray[np.int8] | NDArray[np.int64]
     where: str
+    without_target: int = 0
 
     def of(self, part: int) -> Piece:
         """The rows of one part."""
@@ -44,25 +50,29 @@ class Selection:
         table: the file.
         dividing: the source's division, and the parts that come from other files; or the one part, as an index into
             `PARTS`, that all rows belong to.
-        complete: the columns that must have a value, where rows without are dropped.
+        target: the columns without a value in which a row is left out.
+        complete: the features that must have a value, where rows without are dropped.
     """
 
     table: ParquetTable
     dividing: tuple[Splitting, Sequence[str]] | int
+    target: Sequence[str] = ()
     complete: Sequence[str] = ()
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> Piece:
         """Rows `start` to `stop` of the file; the frame has these columns, and perhaps others."""
         splitting, own = self.dividing if isinstance(self.dividing, tuple) else (None, ())
         dividing = [] if splitting is None or splitting.column is None else [splitting.column]
-        frame = self.table.read(start, stop, list(dict.fromkeys([*columns, *self.complete, *dividing])))
+        wanted = [*columns, *self.target, *self.complete, *dividing]
+        frame = self.table.read(start, stop, list(dict.fromkeys(wanted)))
         rows, where = np.arange(start, stop), self.table.place(start, stop)
-        if self.complete:
-            present = ~np.any([_gaps(frame[name]) for name in self.complete], axis=0)
+        present = _complete(frame, self.target)
+        without_target = len(rows) - int(present.sum())
+        present &= _complete(frame, self.complete)
+        if not present.all():
             frame, rows = frame.filter(pl.Series(present)), rows[present]
-        if splitting is None:
-            return Piece(frame, rows, np.full(len(rows), self.dividing), where)
-        return Piece(frame, rows, splitting.part_of(frame, rows, own, where), where)
+        parts = np.full(len(rows), self.dividing) if splitting is None else splitting.part_of(frame, rows, own, where)
+        return Piece(frame, rows, parts, where, without_target)
 
     def pieces(self, size: int, columns: Sequence[str]) -> Iterator[Piece]:
         """All rows, `size` of the file at a time."""
@@ -70,8 +80,23 @@ class Selection:
             yield self.read(start, stop, columns)
 
 
-def _gaps(series: pl.Series) -> NDArray[np.bool_]:
-    """Where a feature or a target has no value."""
-    values = series.fill_nan(None) if series.dtype.is_float() else series
-    gaps: NDArray[np.bool_] = values.is_null().to_numpy()
-    return gaps
+def _complete(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have a value in all these columns."""
+    present = np.ones(frame.height, dtype=np.bool_)
+    for column in columns:
+        present &= has_value(frame[column])
+    return present
+
+
+def refuse_no_row(selection: Selection, without_target: int) -> NoReturn:
+    """Refuse a file of which no row can be used.
+
+    Args:
+        selection: its rows.
+        without_target: how many rows have no target.
+
+    Raises:
+        DataError: always.
+    """
+    reason = no_target(selection.target) if without_target == selection.table.height else NO_COMPLETE_ROW
+    raise DataError(f"{selection.table.path}: {reason}")

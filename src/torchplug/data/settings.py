@@ -13,9 +13,9 @@ from torchplug.batch import Rows
 from torchplug.data.columns import Columns
 from torchplug.data.parts import Splitting, sample_weights
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Impute, Preprocessing, TargetReading
+from torchplug.preprocessing import DataRequest, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
 from torchplug.preprocessing.features import Rows as RowNumbers
-from torchplug.tables import BUNDLED, enumerate_names, require_columns
+from torchplug.tables import BUNDLED, describe, enumerate_names, require_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,8 @@ class TableSettings:
         columns: which columns are what.
         class_weight: whether classes weigh alike in training.
         encode: which levels of a category get a feature.
-        unseen: what becomes of a category that training never saw.
+        handle_unknown: what becomes of a category that the training part lacks.
+        max_categories: the most features of a categorical column; None: no bound.
         impute: how missing values are dealt with.
         standardize: whether features are standardized.
         standardize_target: whether regression targets are.
@@ -39,8 +40,9 @@ class TableSettings:
     columns: Columns
     class_weight: Literal["balanced"] | None
     encode: Literal["auto", "onehot", "reference"]
-    unseen: Literal["error", "other"]
-    impute: Impute | None
+    handle_unknown: HandleUnknown
+    max_categories: int | None
+    impute: Impute
     standardize: bool
     standardize_target: bool | Literal["auto"]
 
@@ -50,8 +52,10 @@ class TableSettings:
             raise DataError(f"no source: give a file, a table, or a bundled name ({', '.join(BUNDLED)})")
         _refuse_choice("class_weight", self.class_weight, ("balanced", None))
         _refuse_choice("encode", self.encode, ("auto", "onehot", "reference"))
-        _refuse_choice("unseen", self.unseen, ("error", "other"))
-        _refuse_choice("impute", self.impute, (*get_args(Impute), None))
+        _refuse_choice("handle_unknown", self.handle_unknown, get_args(HandleUnknown))
+        _refuse_choice("impute", self.impute, get_args(Impute))
+        if self.max_categories is not None and self.max_categories < 2:
+            raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
         _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
         if self.splitting.column is not None and self.own:
             raise DataError("split_column already says which rows validate and test: give no files for these parts")
@@ -61,13 +65,18 @@ class TableSettings:
         """The parts that come from a table of their own."""
         return [key for key in self.sources if key != "source"]
 
+    def own_name(self, key: str) -> str:
+        """How notes name a table beside the source: empty for the source."""
+        return "" if key == "source" else describe(self.sources[key])
+
     def scales_target(self, request: DataRequest) -> bool:
         """Whether a regression target is standardized."""
         return request.standardize_target if self.standardize_target == "auto" else self.standardize_target
 
-    def uses_reference(self, request: DataRequest) -> bool:
-        """Whether one level of each category gets no feature."""
-        return request.reference if self.encode == "auto" else self.encode == "reference"
+    def rules(self, request: DataRequest, *, streamed: bool = False) -> EncodingRules:
+        """How columns become features."""
+        reference = request.reference if self.encode == "auto" else self.encode == "reference"
+        return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, streamed)
 
     def needed_columns(self, key: str, features: Sequence[str], target: Sequence[str]) -> list[str]:
         """The columns that a table must have, each once.

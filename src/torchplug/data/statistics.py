@@ -196,3 +196,32 @@ class DistinctValues:
         enough = 8 * MOST_VALUES
         length = min(self.rows, enough) if self.few else len(self.values)
         return self.values.gather(pl.int_range(length, eager=True) % len(self.values))
+
+
+class DistinctCount:
+    """How many different values a column has: exactly while they are few, else by the spacing of the smallest hashes.
+
+        d ≈ (k − 1) / h_k,    h_k the k-th smallest of the values' hashes, uniform on (0, 1)
+
+    The relative standard error is 1/√k, 0.4 % for the k = `MOST_VALUES` hashes that are kept.
+
+    Attributes:
+        values: how many values there were.
+
+    Reference: Bar-Yossef et al. (2002), doi:10.1007/3-540-45726-7_1.
+    """
+
+    def __init__(self) -> None:
+        self.values = 0
+        self._hashes = pl.Series(dtype=pl.UInt64)
+
+    def add(self, series: pl.Series) -> None:
+        """Count a piece of the column, without missing values."""
+        self.values += len(series)
+        self._hashes = pl.concat([self._hashes, series.hash()]).unique().sort().head(MOST_VALUES)
+
+    @property
+    def distinct(self) -> float:
+        """How many of them differ."""
+        kept = len(self._hashes)
+        return kept if kept < MOST_VALUES else (kept - 1) * 2.0**64 / float(self._hashes[-1])

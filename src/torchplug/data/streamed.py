@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
+from torchplug.data.notes import Notes, Topic, filled_in, left_out_rows, shared_features, unknown_categories
 from torchplug.data.parquet import ParquetTable
 from torchplug.data.parts import PARTS
 from torchplug.data.prepared import Part, Prepared
@@ -23,7 +24,7 @@ from torchplug.data.statistics import Moments
 from torchplug.data.streamed_fit import fit
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing
 from torchplug.preprocessing.blocks import intervals
 from torchplug.preprocessing.target import TargetCoding
 
@@ -119,7 +120,7 @@ class StreamedTables:
                 )
         if settings.impute == "median":
             raise DataError(
-                "impute: median wants every value at once, which stream does not hold: use mean or most_frequent"
+                "impute: median wants every value at once, which stream does not hold: use auto, mean or most_frequent"
             )
 
     @functools.cached_property
@@ -129,44 +130,62 @@ class StreamedTables:
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""
-        settings, carried, notes = self._settings, request.preprocessing, list[str]()
+        settings, carried, notes = self._settings, request.preprocessing, Notes()
         source = self._tables["source"]
         target = settings.columns.target_of(source.path, source.head)
-        features = carried.columns if carried else settings.columns.features_of(source.head, target, source.path)
+        features = carried.columns if carried else settings.columns.features_of(source, target, source.path, notes)
         for key, table in self._tables.items():
             settings.require(table.head, key, features, target, table.path)
-        complete = [*features, *target] if settings.impute == "drop" else []
+        complete = features if settings.impute == "drop" else []
         source_rows = (settings.splitting, settings.own)
-        preprocessing = carried or fit(settings, request, Selection(source, source_rows, complete), features, target)
+        rules = None if carried else settings.rules(request, streamed=True)
+        preprocessing = carried or fit(
+            settings, request, Selection(source, source_rows, target, complete), features, target
+        )
+        if rules is not None:
+            notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         parts: dict[str, Part] = {}
         for key, table in self._tables.items():
-            selection = Selection(table, source_rows if key == "source" else PARTS.index(key), complete)
+            selection = Selection(table, source_rows if key == "source" else PARTS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
-            parts |= self._survey(key, selection, preprocessing, columns, notes)
-        drawn = settings.splitting.column is None and parts["train"].samples < source.height
+            parts |= self._survey(key, selection, preprocessing, rules, columns, notes)
+        shares = [part for name, part in parts.items() if name not in settings.own and part.samples]
+        drawn = settings.splitting.column is None and len(shares) > 1
         if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
-            notes.append("stream draws rows one by one, so each class has nearly, not exactly, its share in every part")
-        return Prepared(preprocessing, {name: parts[name] for name in PARTS}, notes)
+            notes.add(
+                Topic.TRAINING,
+                ["stream draws rows one by one, so each class has nearly, not exactly, its share in every part"],
+            )
+        return Prepared(preprocessing, {name: parts[name] for name in PARTS}, notes.lines)
 
     def _survey(
-        self, key: str, selection: Selection, preprocessing: Preprocessing, columns: Sequence[str], notes: list[str]
+        self,
+        key: str,
+        selection: Selection,
+        preprocessing: Preprocessing,
+        rules: EncodingRules | None,
+        columns: Sequence[str],
+        notes: Notes,
     ) -> dict[str, Part]:
         """The parts that a file holds."""
         settings, table = self._settings, selection.table
         names = [name for name in PARTS if name not in settings.own] if key == "source" else [key]
         plain = RowEncoder(settings, preprocessing, columns)
-        surveys = dict(zip(names, survey(selection, plain, [PARTS.index(name) for name in names]), strict=True))
-        counts = {name: sum(found.pieces) for name, found in surveys.items()}
+        found = survey(selection, plain, [PARTS.index(name) for name in names])
+        surveys = dict(zip(names, found.parts, strict=True))
+        counts = {name: sum(part.pieces) for name, part in surveys.items()}
         if key == "source":
             settings.splitting.refuse_empty([counts.get(name, 0) for name in PARTS], settings.own, table.path)
-        dropped = table.height - sum(counts.values())
-        if dropped:
-            notes.append(f"{table.path}: {dropped} of {table.height} rows dropped for missing values")
+        where, incomplete = settings.own_name(key), table.height - sum(counts.values()) - found.without_target
+        rows = left_out_rows(found.without_target, incomplete, table.height, selection.target, where)
+        notes.add(Topic.ROWS, rows)
+        notes.add(Topic.MISSING, filled_in(found.substitutions, preprocessing, where, rules))
+        notes.add(Topic.CATEGORIES, unknown_categories(found.substitutions, preprocessing, where))
         parts: dict[str, Part] = {}
-        for name, found in surveys.items():
+        for name, part in surveys.items():
             balanced = name == "train" and settings.class_weight is not None
-            encoder = RowEncoder(settings, preprocessing, columns, found.factors(balanced))
-            parts[name] = StreamedPart(selection, PARTS.index(name), encoder, found.pieces, found.moments)
+            encoder = RowEncoder(settings, preprocessing, columns, part.factors(balanced))
+            parts[name] = StreamedPart(selection, PARTS.index(name), encoder, part.pieces, part.moments)
         return parts
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> StreamedPart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,23 +11,24 @@ import torch
 
 from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import PARTS, Rows
-from torchplug.data.selection import Piece, Selection
+from torchplug.data.selection import Piece, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
 from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.features import (
     IMPUTE_REMEDY,
     Array,
     Column,
+    MarkedColumn,
     NumericColumn,
     fit_categories,
     is_category,
+    marked,
     ones,
     raw_column,
     read_block,
     refuse_missing,
-    refuse_nothing_to_impute,
 )
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
 
@@ -56,52 +57,51 @@ def fit(
     """
     path, head = selection.table.path, selection.table.head
     counts = np.zeros(len(PARTS), dtype=np.int64)
-    columns = {name: _feature(head[name], settings) for name in features}
+    rules = settings.rules(request, streamed=True)
+    columns = {name: _feature(head[name], rules) for name in features}
+    without_target = 0
     goal = _Target(request, target, head)
     for piece in selection.pieces(chunk_rows(len(features) + len(target)), [*features, *target]):
+        without_target += piece.without_target
         goal.look(piece)
         raw = piece.frame.select(features).get_columns()
         table = pl.DataFrame(list(read_block(map(raw_column, raw), raw, piece.where, piece.rows)))
-        if settings.impute is None:
+        if not rules.fills:
             refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)
-        train = Piece(table, piece.rows, piece.parts, piece.where).of(0)
-        for series, trained in zip(table.get_columns(), train.frame.get_columns(), strict=True):
-            columns[series.name].look(series, trained, piece.where)
+        for trained in Piece(table, piece.rows, piece.parts, piece.where).of(0).frame:
+            columns[trained.name].look(trained, piece.where)
         goal.learn(piece.of(0))
         counts += np.bincount(piece.parts, minlength=len(PARTS))
-    _refuse_unusable(columns, counts, path)
+    if counts.sum() == 0:
+        refuse_no_row(selection, without_target)
+    if counts.sum() == 1:
+        raise DataError(f"{path} has one row to learn from: training needs at least two")
     reading = goal.reading(path)
     settings.refuse_reading(reading, request, path)
     settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
     coding = goal.coding(reading, settings.scales_target(request), path)
-    return _preprocessing(settings, request, list(columns.values()), coding, int(counts[0]))
-
-
-def _refuse_unusable(columns: Mapping[str, _Feature], counts: Rows, path: str) -> None:
-    """Refuse what only shows when every row has been seen."""
-    empty = next((name for name, column in columns.items() if not column.present), None)
-    if empty is not None:
-        raise DataError(f"{path}: column '{empty}' has no value in any row: leave it out with exclude")
-    if counts.sum() == 0:
-        raise DataError(f"{path}: every row has a missing value, so impute: drop leaves none")
-    if counts.sum() == 1:
-        raise DataError(f"{path} has one row to learn from: training needs at least two")
+    return _preprocessing(settings, rules, request.center, list(columns.values()), coding, int(counts[0]))
 
 
 def _preprocessing(
-    settings: TableSettings, request: DataRequest, columns: Sequence[_Feature], coding: TargetCoding, rows: int
+    settings: TableSettings,
+    rules: EncodingRules,
+    center: bool,
+    columns: Sequence[_Feature],
+    coding: TargetCoding,
+    rows: int,
 ) -> Preprocessing:
-    fitted = [column.fitted(settings, settings.uses_reference(request)) for column in columns]
+    fitted = [column.fitted(rules, rows) for column in columns]
     moments = Moments.joined([column.moments(encoder, rows) for column, encoder in zip(columns, fitted, strict=True)])
     d = len(moments.mean)
     if d == 0:
         raise DataError("no feature is left: every column is a category with a single level")
     mean, spread = moments.mean_and_spread() if settings.standardize else (np.zeros(d), np.ones(d))
-    if not request.center:
+    if not center:
         mean = np.zeros(d)
     silent = moments.all_equal(mean)
-    center, scale = torch.from_numpy(mean), torch.from_numpy(spread)
-    return Preprocessing(tuple(fitted), center, scale, torch.from_numpy(silent), coding)
+    center_, scale, silent_ = (torch.from_numpy(vector) for vector in (mean, spread, silent))
+    return Preprocessing(tuple(fitted), center_, scale, silent_, coding)
 
 
 # ---------------------------------------------------------------------- features
@@ -110,70 +110,63 @@ def _preprocessing(
 class _Numbers:
     """What is learned of a numeric column."""
 
-    def __init__(self, name: str, impute: str | None) -> None:
+    def __init__(self, name: str, rules: EncodingRules) -> None:
         self._name = name
-        self._filled = impute not in (None, "drop")
-        self._counts = ValueCounts(name) if impute == "most_frequent" else None
+        self._counts = ValueCounts(name) if rules.number_fill == "most_frequent" else None
         self._moments = RunningMoments()
         self._missing = 0
-        self.present = False
 
-    def look(self, series: pl.Series, trained: pl.Series, where: str) -> None:
-        self.present |= series.null_count() < len(series)
+    def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
         self._moments.add(Moments.of([trained.drop_nulls().to_numpy()]))
         if self._counts is not None:
-            self._counts.add(trained, where, "set impute to mean, or leave it out with exclude")
+            self._counts.add(trained, where, "set impute to auto or mean, or leave it out with exclude")
 
-    def fitted(self, settings: TableSettings, reference: bool) -> NumericColumn:
-        if not self._filled:
-            return NumericColumn(self._name)
+    def fitted(self, rules: EncodingRules, rows: int) -> Column:
+        return marked(NumericColumn(self._name, self._typical() if rules.fills else None), self._missing, rows, rules)
+
+    def _typical(self) -> float:
         total = self._moments.total()
         if not total.count[0]:
-            refuse_nothing_to_impute(self._name)
-        typical = total.mean_and_spread()[0][0] if self._counts is None else self._counts.most_frequent()
-        return NumericColumn(self._name, float(typical))
+            return 0.0
+        return float(total.mean_and_spread()[0][0]) if self._counts is None else self._counts.most_frequent()
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the encoded column, what was filled in included."""
         total = self._moments.total()
-        if not isinstance(column, NumericColumn) or column.fill is None:
-            return total
-        return total + Moments.of_constants(np.array([column.fill]), np.array([float(self._missing)]))
+        if isinstance(column.fill, float):
+            total += Moments.of_constants(np.array([column.fill]), np.array([float(self._missing)]))
+        return Moments.joined([total, self._mark(rows)]) if isinstance(column, MarkedColumn) else total
+
+    def _mark(self, rows: int) -> Moments:
+        return Moments.of_indicators([self._missing], rows)
 
 
 class _Categories:
     """What is learned of a column of categories."""
 
-    def __init__(self, name: str, impute: str | None) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._filled = impute not in (None, "drop")
         self._counts = ValueCounts(name)
         self._missing = 0
-        self.present = False
 
-    def look(self, series: pl.Series, trained: pl.Series, where: str) -> None:
-        self.present |= series.null_count() < len(series)
+    def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
         self._counts.add(trained, where, "leave it out with exclude")
 
-    def fitted(self, settings: TableSettings, reference: bool) -> Column:
-        if self._filled and not self._counts.counts:
-            refuse_nothing_to_impute(self._name)
-        pool = settings.unseen == "other"
-        return fit_categories(self._name, self._counts.counts, reference=reference, pool=pool, filled=self._filled)
+    def fitted(self, rules: EncodingRules, rows: int) -> Column:
+        return marked(fit_categories(self._name, self._counts.counts, rules), self._missing, rows, rules)
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the 0/1 features, what was filled in included."""
-        assert not isinstance(column, NumericColumn), "categories become levels"
         return Moments.of_indicators(ones(column, self._counts.counts, self._missing), rows)
 
 
 _Feature = _Numbers | _Categories
 
 
-def _feature(series: pl.Series, settings: TableSettings) -> _Feature:
-    return (_Categories if is_category(series) else _Numbers)(series.name, settings.impute)
+def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
+    return _Categories(series.name) if is_category(series) else _Numbers(series.name, rules)
 
 
 # ---------------------------------------------------------------------- the target

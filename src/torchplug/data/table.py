@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from torchplug.data.parquet import ParquetTable
 from torchplug.preprocessing.blocks import block_rows, intervals
@@ -150,3 +151,10 @@ def span(rows: Rows, start: int, stop: int) -> tuple[int, int]:
     # bounds of another type would have all numbers converted
     first, last = np.searchsorted(rows, np.array([start, stop], dtype=rows.dtype))
     return int(first), int(last)
+
+
+def has_value(series: pl.Series) -> NDArray[np.bool_]:
+    """Where a column has a value, (n,)."""
+    values = series.fill_nan(None) if series.dtype.is_float() else series
+    present: NDArray[np.bool_] = values.is_not_null().to_numpy()
+    return present

@@ -22,7 +22,7 @@ from torchplug.data.prepared import Part, Prepared, Tables
 from torchplug.data.settings import TableSettings
 from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, Impute, Preprocessing
+from torchplug.preprocessing import DataRequest, HandleUnknown, Impute, Preprocessing
 from torchplug.tables import enumerate_names
 
 _EVALUATION_ROWS = 1024
@@ -60,10 +60,16 @@ class TabularData(LightningDataModule):
         seed: of split and shuffling, 0 or more.
         encode: "onehot" gives every category a feature, "reference" all but the first; "auto" leaves it to the model
             (reference for a linear one with bias).
-        unseen: "error" refuses a category that training never saw; "other" adds a feature `column=other`, which such
-            categories share with those that training saw once.
-        impute: "mean", "median" or "most_frequent" of the training part for missing numbers (categories: always the
-            most frequent), "drop" for leaving out their rows; none: missing values are refused.
+        handle_unknown: what becomes of categories that the training part lacks. "pool": they share a feature
+            `column=other` with those that it has once (without such ones they have no feature); "ignore": they have no
+            feature; "error": they are refused.
+        max_categories: the most features of a categorical column, at least 2; the rarest categories share
+            `column=other`. None: no bound.
+        impute: what becomes of missing values of features. "auto" fills in the median of the training part (streamed:
+            the mean), or the most frequent category, and adds a 0/1 feature `column=missing` for each column that has
+            gaps in the training part; "mean", "median" and "most_frequent" fill in numbers so, and add nothing; "drop"
+            leaves rows with gaps out of training and evaluation, and predicts for them as "auto" does; "error" refuses
+            them. Rows without target are always left out.
         standardize: whether features are brought to mean 0 and standard deviation 1; the 0/1 features of categories
             too, so that a penalty weighs alike on all coefficients.
         standardize_target: the same for regression targets; "auto" leaves it to the model (on for networks, off for
@@ -99,8 +105,9 @@ class TabularData(LightningDataModule):
         stratify: bool = True,
         seed: int = 0,
         encode: Literal["auto", "onehot", "reference"] = "auto",
-        unseen: Literal["error", "other"] = "error",
-        impute: Impute | None = None,
+        handle_unknown: HandleUnknown = "pool",
+        max_categories: int | None = 100,
+        impute: Impute = "auto",
         standardize: bool = True,
         standardize_target: bool | Literal["auto"] = "auto",
         batch_size: int | Literal["full"] = 32,
@@ -115,6 +122,7 @@ class TabularData(LightningDataModule):
         split = list(check_ratios(split))
         batch_size = _batch_size(batch_size)
         seed = operator.index(seed)
+        max_categories = None if max_categories is None else operator.index(max_categories)
         tables = {"source": source, "validation": validation, "test": test}
         self.save_hyperparameters(ignore=[key for key, s in tables.items() if not isinstance(s, str | None)])
         dividing = [column for column in (split_column, group, time) if column is not None]
@@ -125,7 +133,8 @@ class TabularData(LightningDataModule):
             columns=Columns(named, features, exclude or [], weights, dividing),
             class_weight=class_weight,
             encode=encode,
-            unseen=unseen,
+            handle_unknown=handle_unknown,
+            max_categories=max_categories,
             impute=impute,
             standardize=standardize,
             standardize_target=standardize_target,

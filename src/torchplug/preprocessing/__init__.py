@@ -20,9 +20,10 @@ from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.features import (
     Array,
+    CategoricalColumn,
     Column,
     FittedColumn,
-    Impute,
+    MarkedColumn,
     Rows,
     TrainingRows,
     check_columns,
@@ -34,14 +35,19 @@ from torchplug.preprocessing.features import (
     read_columns,
     refuse_missing,
 )
+from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.statistics import Statistics
+from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
 from torchplug.tables import enumerate_names, require_columns
 
 __all__ = [
     "DataRequest",
+    "EncodingRules",
+    "HandleUnknown",
     "Impute",
     "Preprocessing",
+    "Substitutions",
     "TargetReading",
     "TrainingRows",
     "check_columns",
@@ -50,7 +56,7 @@ __all__ = [
     "read_target",
 ]
 
-_FILL_IN = "the model was trained without impute, so fill them in"
+_FILL_IN = "the model was trained with --data.impute error: fill them in, or train with another choice"
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,7 @@ class Preprocessing:
         *,
         center: bool = True,
         standardize: bool = True,
-        reference: bool = False,
-        pool: bool = False,
-        impute: Impute | None = None,
+        rules: EncodingRules | None = None,
         admit: Callable[[Sequence[Column]], None] = lambda columns: None,
     ) -> Preprocessing:
         """Learn from the training part, of which no more than a column or a block of rows is held at a time.
@@ -122,15 +126,13 @@ class Preprocessing:
             target: fitted on the same rows.
             center: whether features are shifted to mean zero.
             standardize: whether features are scaled (and, by `center`, shifted) at all.
-            reference: whether one level of each categorical column gets no feature.
-            pool: whether unseen categories share an `other` feature with those seen once.
-            impute: how missing values are filled in.
+            rules: how columns become features; None: by the defaults.
             admit: refuses columns whose features would be too many, before anything of their number is allocated.
 
         Raises:
-            DataError: if no feature is left, or a column has nothing to impute from.
+            DataError: if no feature is left.
         """
-        fitted = fit_columns(table, reference=reference, pool=pool, impute=impute)
+        fitted = fit_columns(table, rules or EncodingRules())
         encoders = tuple(column.column for column in fitted)
         d = sum(encoder.features for encoder in encoders)
         if d == 0:
@@ -182,7 +184,8 @@ class Preprocessing:
             (n, d) float64.
 
         Raises:
-            DataError: if columns are missing, hold the wrong type, missing or infinite values, or unseen categories.
+            DataError: if columns are missing, or hold the wrong type, infinite values, or, where these are refused,
+                missing values or unknown categories.
         """
         features = np.empty((frame.height, len(self.center)))
         places = np.arange(frame.height) if rows is None else rows
@@ -191,14 +194,23 @@ class Preprocessing:
                 self.encode(frame[start:stop], features[start:stop], where, places[start:stop])
         return torch.from_numpy(features)
 
-    def encode(self, frame: pl.DataFrame, out: Array, where: str, rows: Rows) -> None:
+    def encode(
+        self, frame: pl.DataFrame, out: Array, where: str, rows: Rows, substitutions: Substitutions | None = None
+    ) -> None:
         """Write the features of these rows into an array (n, d), float64; otherwise as `features`.
+
+        Args:
+            frame: n rows.
+            out: the array.
+            where: the table's name, for messages.
+            rows: where the rows stand in the user's table, from 0.
+            substitutions: counts the values that were filled in, and the categories that the training part lacks.
 
         Raises:
             DataError: counting what is wrong in these rows alone.
         """
         first = 0
-        for encoder, values in zip(self.encoders, self._read(frame, where, rows), strict=True):
+        for encoder, values in zip(self.encoders, self._read(frame, where, rows, substitutions), strict=True):
             encoder.write(values, out[:, first : first + encoder.features], where, rows)
             first += encoder.features
         np.subtract(out, self.center.numpy(), out=out)
@@ -206,17 +218,17 @@ class Preprocessing:
         if self.silent.any():
             out[:, self.silent.numpy()] = 0.0
 
-    def refuse(self, frame: pl.DataFrame, where: str, rows: Rows) -> None:
-        """Refuse what `encode` refuses in these rows, at no cost that grows with the number of features.
+    def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None = None) -> None:
+        """Refuse, and count, what `encode` does in these rows, at no cost that grows with the number of features.
 
         Raises:
             DataError: counting what is wrong in these rows alone.
         """
-        for encoder, values in zip(self.encoders, self._read(frame, where, rows), strict=True):
+        for encoder, values in zip(self.encoders, self._read(frame, where, rows, substitutions), strict=True):
             encoder.check(values, where, rows)
 
     def check(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> None:
-        """Refuse rows whose columns `features` would refuse, unseen categories aside, a column at a time.
+        """Refuse rows whose columns `features` would refuse, unknown categories aside, a column at a time.
 
         Raises:
             DataError: counting what is wrong in all rows.
@@ -226,12 +238,16 @@ class Preprocessing:
         unfilled = (series for encoder, series in zip(self.encoders, read, strict=True) if encoder.fill is None)
         refuse_missing(unfilled, where, _FILL_IN, rows)
 
-    def _read(self, frame: pl.DataFrame, where: str, rows: Rows) -> Iterator[pl.Series]:
+    def _read(
+        self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None
+    ) -> Iterator[pl.Series]:
         """The columns that are encoded, each when its turn comes."""
         block = self._select(frame, where).get_columns()
         for encoder, values in zip(self.encoders, read_block(self.encoders, block, where, rows), strict=True):
             if encoder.fill is None:
                 refuse_missing([values], where, _FILL_IN, rows)
+            if substitutions is not None:
+                substitutions.count(encoder.name, values.null_count(), encoder.unknown(values))
             yield values
 
     def reads(self, available: Sequence[str]) -> Sequence[str]:
@@ -379,7 +395,7 @@ class Preprocessing:
         info, d = self.target_coding.info, len(self.feature_names)
         classes = info.classes or ()
         labels = [
-            *(level for encoder in self.encoders for level in getattr(encoder, "levels", ())),
+            *(level for column in self._categories for level in (*column.levels, *column.pooled)),
             *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
         ]
         k = len(info.columns)
@@ -396,6 +412,11 @@ class Preprocessing:
         )
         if not well_formed:
             raise ValueError("its parts do not go together")
+
+    @property
+    def _categories(self) -> Iterator[CategoricalColumn]:
+        plain = (encoder.column if isinstance(encoder, MarkedColumn) else encoder for encoder in self.encoders)
+        return (column for column in plain if isinstance(column, CategoricalColumn))
 
     def __eq__(self, other: object) -> bool:
         """Whether both encode alike, to the bit."""
@@ -418,17 +439,18 @@ def _statistics(fitted: Sequence[FittedColumn], table: TrainingRows, standardize
 
 def _raw_numbers(fitted: Sequence[FittedColumn], table: TrainingRows) -> Iterator[Array]:
     """The training part's numbers before they are standardized; each block is gone with the next."""
-    d = sum(f.shares is None for f in fitted)
+    numbers = [f.column.features if f.shares is None else 0 for f in fitted]
+    d = sum(numbers)
     memory = np.empty((0, d))
-    for rows, columns in table.blocks(block_rows(len(fitted))):
+    for rows, columns in table.blocks(block_rows(max(d, len(fitted)))):
         if len(memory) < rows:
             memory = np.empty((rows, d))
         place = 0
         # a category has nothing to be written, and was checked when its turn came
-        for column, values in zip(fitted, columns, strict=True):
-            if column.shares is None:
-                column.column.write(values, memory[:rows, place : place + 1], "the training part")
-                place += 1
+        for column, features, values in zip(fitted, numbers, columns, strict=True):
+            if features:
+                column.column.write(values, memory[:rows, place : place + features], "the training part")
+                place += features
         yield memory[:rows]
 
 

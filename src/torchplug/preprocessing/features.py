@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
+from torchplug.preprocessing.rules import EncodingRules, HandleUnknown
 from torchplug.tables import enumerate_names, shown
 from torchplug.tables.text import TEXT, as_text
 
-Impute = Literal["mean", "median", "most_frequent", "drop"]
-"""How missing values are dealt with: filled in from the training part, or their rows dropped."""
-
-IMPUTE_REMEDY = f"fill them in, or set impute to {', '.join(get_args(Impute))}"
+IMPUTE_REMEDY = "fill them in, or let --data.impute auto, mean, median, most_frequent or drop deal with them"
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64] | NDArray[np.int32]
 
@@ -67,6 +65,10 @@ class NumericColumn:
     def check(self, values: pl.Series, where: str, rows: Rows | None = None) -> None:
         """Nothing: whatever `read` gives is a feature."""
 
+    def unknown(self, values: pl.Series) -> int:
+        """0: every number can be a feature's value."""
+        return 0
+
     def write(self, values: pl.Series, out: Array, where: str, rows: Rows | None = None) -> None:
         """Write what `read` gave into an array (n, 1)."""
         filled = values if self.fill is None else values.fill_null(self.fill)
@@ -81,27 +83,29 @@ class CategoricalColumn:
         name: the column.
         levels: the categories with a feature of their own, sorted.
         reference: the category that all-zero features stand for; None: every level has its feature.
-        pooled: the categories that share the feature `column=other`, which unseen ones join too;
-            None: there is no such feature and an unseen category is refused.
+        pooled: the categories that share the feature `column=other`; without any there is no such feature.
+        handle_unknown: "error" refuses a category that the training part lacks; "pool" counts it among the pooled ones,
+            if there are any; otherwise all features are 0 for it.
         fill: what stands in for a missing value; None refuses them.
     """
 
     name: str
     levels: tuple[str, ...]
     reference: str | None = None
-    pooled: tuple[str, ...] | None = None
+    pooled: tuple[str, ...] = ()
+    handle_unknown: HandleUnknown = "error"
     fill: str | None = None
 
     @property
     def features(self) -> int:
         """How many features the column has."""
-        return len(self.levels) + (self.pooled is not None)
+        return len(self.levels) + bool(self.pooled)
 
     @property
     def feature_names(self) -> list[str]:
         """`column=level` for each level, then `column=other` where there is one."""
         names = [f"{self.name}={level}" for level in self.levels]
-        return names if self.pooled is None else [*names, f"{self.name}=other"]
+        return [*names, f"{self.name}=other"] if self.pooled else names
 
     def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
         """The column as text, missing values as null.
@@ -115,18 +119,32 @@ class CategoricalColumn:
     @functools.cached_property
     def _places(self) -> dict[str, int]:
         """Which feature each known category has; the reference has none, and its place is beyond them."""
-        places = {level: place for place, level in enumerate(self.levels)}
+        places = {level: place for place, level in enumerate(self.levels)} | dict.fromkeys(
+            self.pooled, len(self.levels)
+        )
         return places if self.reference is None else places | {self.reference: self.features}
 
     def place_of(self, level: str) -> int:
-        """Which feature a category has: the pooled one's place, or −1 without one, if training never saw it."""
-        return self._places.get(level, -1 if self.pooled is None else len(self.levels))
+        """Which feature a category has: beyond them for none, −1 for a category that is refused."""
+        return self._places.get(level, self._place_of_unknown)
+
+    @property
+    def _place_of_unknown(self) -> int:
+        if self.handle_unknown == "error":
+            return -1
+        return len(self.levels) if self.handle_unknown == "pool" and self.pooled else self.features
+
+    def unknown(self, values: pl.Series) -> int:
+        """How many of the values that `read` gave are categories that the training part lacks."""
+        present = values.drop_nulls()
+        unknown = [level for level in present.unique().to_list() if level not in self._places]
+        return int(present.is_in(unknown).sum()) if unknown else 0
 
     def check(self, values: pl.Series, where: str, rows: Rows | None = None) -> None:
         """Refuse what `write` refuses, without writing.
 
         Raises:
-            DataError: naming the first category that training never saw, unless these are pooled.
+            DataError: naming the first category that training never saw, unless unknown ones are dealt with.
         """
         self._codes(values, where, rows)
 
@@ -134,7 +152,7 @@ class CategoricalColumn:
         """Write what `read` gave as 0/1 features into an array (n, features).
 
         Raises:
-            DataError: naming the first category that training never saw, unless these are pooled.
+            DataError: naming the first category that training never saw, unless unknown ones are dealt with.
         """
         codes = self._codes(values, where, rows)
         out[:] = 0.0
@@ -154,13 +172,62 @@ class CategoricalColumn:
         if unseen.any():
             raise DataError(
                 f"{where}: column '{self.name}' has the category '{shown(filled.filter(unseen)[0])}' in row "
-                f"{row_number(unseen, rows)}, which training never saw: correct it, or train with unseen: other"
+                f"{row_number(unseen, rows)}, which the training part lacks: correct it, or train with "
+                "--data.handle_unknown pool"
             )
         found: NDArray[np.int64] = codes.to_numpy()
         return found
 
 
-Column = NumericColumn | CategoricalColumn
+@dataclass(frozen=True)
+class MarkedColumn:
+    """A column whose missing values are marked by a last feature `column=missing`, 1 where there is none.
+
+    Args:
+        column: the column, with what stands in for a missing value.
+    """
+
+    column: NumericColumn | CategoricalColumn
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self.column.name
+
+    @property
+    def fill(self) -> float | str | None:
+        """What stands in for a missing value."""
+        return self.column.fill
+
+    @property
+    def features(self) -> int:
+        """How many features the column has, with the mark."""
+        return self.column.features + 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The column's features, then `column=missing`."""
+        return [*self.column.feature_names, f"{self.name}=missing"]
+
+    def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
+        """The column's values, missing ones as null."""
+        return self.column.read(series, where, rows)
+
+    def check(self, values: pl.Series, where: str, rows: Rows | None = None) -> None:
+        """Refuse what the column refuses."""
+        self.column.check(values, where, rows)
+
+    def unknown(self, values: pl.Series) -> int:
+        """How many of the values are categories that the training part lacks."""
+        return self.column.unknown(values)
+
+    def write(self, values: pl.Series, out: Array, where: str, rows: Rows | None = None) -> None:
+        """Write what `read` gave into an array (n, features)."""
+        self.column.write(values, out[:, :-1], where, rows)
+        out[:, -1] = values.is_null().to_numpy()
+
+
+Column = NumericColumn | CategoricalColumn | MarkedColumn
 
 
 def is_category(series: pl.Series) -> bool:
@@ -269,13 +336,9 @@ def read_columns(columns: Iterable[pl.Series], where: str, rows: Rows | None = N
     """All rows of the feature columns of a table, each read by `read_column` when its turn comes.
 
     Raises:
-        DataError: for what `read_column` refuses, and for columns without any value.
+        DataError: for what `read_column` refuses.
     """
-    for series in columns:
-        values = read_column(series, where, rows)
-        if values.null_count() == len(values):
-            raise DataError(f"{where}: column '{series.name}' has no value in any row: leave it out with exclude")
-        yield values
+    return (read_column(series, where, rows) for series in columns)
 
 
 def check_columns(
@@ -326,36 +389,39 @@ class FittedColumn:
     shares: Array | None = None
 
 
-def fit_columns(table: TrainingRows, *, reference: bool, pool: bool, impute: Impute | None) -> list[FittedColumn]:
-    """Learn levels and fill values from the training part, a column at a time.
-
-    Args:
-        table: the training part.
-        reference: whether the first level of each categorical column gets no feature.
-        pool: whether unseen categories share a feature with the levels that these rows hold only once: of what
-            training knows, a category seen once is nearest to one never seen.
-        impute: how missing values are filled in; categories always take their most frequent level.
-    """
-    filled = impute is not None and impute != "drop"
+def fit_columns(table: TrainingRows, rules: EncodingRules) -> list[FittedColumn]:
+    """Learn levels and fill values from the training part, a column at a time."""
     head = table.head.get_columns()
-    learned = [series.name for series in head if filled or series.dtype == pl.String]
-    fitted = {series.name: _fit_column(series, reference, pool, impute) for series in table.columns(learned)}
+    learned = [series.name for series in head if rules.fills or series.dtype == pl.String]
+    fitted = {series.name: _fit_column(series, rules) for series in table.columns(learned)}
     return [fitted.get(series.name) or FittedColumn(NumericColumn(series.name)) for series in head]
 
 
-def _fit_column(series: pl.Series, reference: bool, pool: bool, impute: Impute | None) -> FittedColumn:
-    present = series.drop_nulls()
-    filled = impute is not None and impute != "drop"
-    if filled and not len(present):
-        refuse_nothing_to_impute(series.name)
+def _fit_column(series: pl.Series, rules: EncodingRules) -> FittedColumn:
+    missing, present = series.null_count(), series.drop_nulls()
     if series.dtype != pl.String:
-        return FittedColumn(NumericColumn(series.name, _typical(present, impute) if filled else None))
+        number = NumericColumn(series.name, _typical(present, rules) if rules.fills else None)
+        return FittedColumn(marked(number, missing, len(series), rules))
     counts = dict(present.value_counts().iter_rows())
-    column = fit_categories(series.name, counts, reference=reference, pool=pool, filled=filled)
-    return FittedColumn(column, ones(column, counts, series.null_count()) / len(series))
+    column = marked(fit_categories(series.name, counts, rules), missing, len(series), rules)
+    return FittedColumn(column, ones(column, counts, missing) / len(series))
 
 
-def ones(column: CategoricalColumn, counts: Mapping[str, int], missing: int) -> NDArray[np.int64]:
+def marked(
+    column: NumericColumn | CategoricalColumn, missing: int, rows: int, rules: EncodingRules
+) -> NumericColumn | CategoricalColumn | MarkedColumn:
+    """A fitted column, with a feature for missing values where the rules want one.
+
+    Args:
+        column: fitted on the training part.
+        missing: how many rows of the training part have no value.
+        rows: how many rows the training part has.
+        rules: the user's choices.
+    """
+    return MarkedColumn(column) if rules.indicates and 0 < missing < rows else column
+
+
+def ones(column: Column, counts: Mapping[str, int], missing: int) -> NDArray[np.int64]:
     """In how many rows each feature of a category is 1, (features,).
 
     Args:
@@ -363,8 +429,11 @@ def ones(column: CategoricalColumn, counts: Mapping[str, int], missing: int) -> 
         counts: category → rows.
         missing: rows without a value.
     """
+    if isinstance(column, MarkedColumn):
+        return np.append(ones(column.column, counts, missing), missing)
+    assert isinstance(column, CategoricalColumn), "numbers have no counts"
     found = [counts[level] for level in column.levels]
-    if column.pooled is not None:
+    if column.pooled:
         found.append(sum(counts[level] for level in column.pooled))
     numbers = np.array(found, dtype=np.int64)
     if column.fill is not None and (place := column.place_of(column.fill)) < len(numbers):
@@ -372,60 +441,71 @@ def ones(column: CategoricalColumn, counts: Mapping[str, int], missing: int) -> 
     return numbers
 
 
-def fit_categories(
-    name: str, counts: Mapping[str, int], *, reference: bool, pool: bool, filled: bool
-) -> CategoricalColumn:
+def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules) -> CategoricalColumn:
     """A column of categories from how often the training part holds each.
 
     Args:
         name: the column.
         counts: category → rows.
-        reference: whether the first level gets no feature.
-        pool: whether unseen categories share a feature with the levels that occur once.
-        filled: whether the most frequent level stands in for missing values.
+        rules: the user's choices.
     """
+    if not counts and rules.fills:
+        # what is missing stands for all-zero features, of which there are none
+        return CategoricalColumn(name, (), "", (), rules.handle_unknown, "")
     ordered = sorted(counts)
-    pooled = tuple(level for level in ordered if counts[level] == 1) if pool else None
-    levels = tuple(level for level in ordered if not pool or counts[level] > 1)
-    # ties go to the first in order, so that the choice does not hang on the order of rows
-    fill = max(ordered, key=lambda level: counts[level]) if filled else None
-    if reference and levels:
-        return CategoricalColumn(name, levels[1:], levels[0], pooled, fill)
-    return CategoricalColumn(name, levels, None, pooled, fill)
+    shared = rules.pooled(counts)
+    levels = tuple(level for level in ordered if level not in shared)
+    # ties go to the first in order, so that the choice does not depend on the order of rows
+    fill = max(ordered, key=lambda level: counts[level]) if rules.fills else None
+    reference = levels[0] if rules.reference and levels else None
+    return CategoricalColumn(
+        name,
+        levels if reference is None else levels[1:],
+        reference,
+        tuple(level for level in ordered if level in shared),
+        rules.handle_unknown,
+        fill,
+    )
 
 
-def refuse_nothing_to_impute(name: str) -> NoReturn:
-    """Refuse to fill in a column of which the training part has no value.
-
-    Raises:
-        DataError: always.
-    """
-    raise DataError(f"column '{name}' has no value in the training part, so nothing to impute: exclude it")
-
-
-def _typical(present: pl.Series, impute: Impute | None) -> float:
-    if impute == "most_frequent":
+def _typical(present: pl.Series, rules: EncodingRules) -> float:
+    """What stands in for a missing number; 0 where the training part has none, as any number would have no effect."""
+    if not len(present):
+        return 0.0
+    if rules.number_fill == "most_frequent":
         return float(present.mode().sort()[0])
     values = present.to_numpy()
-    return float(np.median(values) if impute == "median" else values.mean())
+    return float(np.median(values) if rules.number_fill == "median" else values.mean())
 
 
 def column_state(column: Column) -> dict[str, Any]:
     """A fitted column as plain data."""
+    if isinstance(column, MarkedColumn):
+        return column_state(column.column) | {"marked": True}
     if isinstance(column, NumericColumn):
         return {"name": column.name, "fill": column.fill}
     return {
         "name": column.name,
         "levels": list(column.levels),
         "reference": column.reference,
-        "pooled": None if column.pooled is None else list(column.pooled),
+        "pooled": list(column.pooled),
+        "handle_unknown": column.handle_unknown,
         "fill": column.fill,
     }
 
 
 def column_from_state(state: Mapping[str, Any]) -> Column:
     """The column that `column_state` described."""
-    if "levels" not in state:
-        return NumericColumn(state["name"], state["fill"])
-    pooled = None if state["pooled"] is None else tuple(state["pooled"])
-    return CategoricalColumn(state["name"], tuple(state["levels"]), state["reference"], pooled, state["fill"])
+    column: NumericColumn | CategoricalColumn
+    if "levels" in state:
+        column = CategoricalColumn(
+            state["name"],
+            tuple(state["levels"]),
+            state["reference"],
+            tuple(state["pooled"]),
+            state["handle_unknown"],
+            state["fill"],
+        )
+    else:
+        column = NumericColumn(state["name"], state["fill"])
+    return MarkedColumn(column) if "marked" in state else column

@@ -1,0 +1,139 @@
+"""What the user should know of a table and did not ask, in the order in which it is read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+
+from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
+from torchplug.preprocessing.features import CategoricalColumn, Column, MarkedColumn
+from torchplug.tables import enumerate_names
+
+_FEW = 6
+"""How many columns a note names at most."""
+
+
+class Topic(IntEnum):
+    """What a note is about; notes are ordered by it."""
+
+    READING = 0
+    COLUMNS = 1
+    ROWS = 2
+    MISSING = 3
+    TYPES = 4
+    CATEGORIES = 5
+    TRAINING = 6
+
+
+class Notes:
+    """Notes by topic."""
+
+    def __init__(self) -> None:
+        self._texts: defaultdict[Topic, list[str]] = defaultdict(list)
+
+    def add(self, topic: Topic, texts: Iterable[str]) -> None:
+        """Add notes of a topic, each a line."""
+        self._texts[topic] += texts
+
+    @property
+    def lines(self) -> list[str]:
+        """All notes in order."""
+        return [text for topic in Topic for text in self._texts[topic]]
+
+
+def left_out_names(columns: Sequence[str]) -> list[str]:
+    """A note on columns of text that identify rows."""
+    if not columns:
+        return []
+    names = enumerate_names(columns, _FEW)
+    return [f"left out: {names}, text that differs in nearly every row; --data.features keeps a column that it names"]
+
+
+def left_out_rows(without_target: int, incomplete: int, rows: int, target: Sequence[str], where: str) -> list[str]:
+    """Notes on rows that are not used.
+
+    Args:
+        without_target: rows without target.
+        incomplete: rows with a target and without some feature, where these are dropped.
+        rows: how many rows the table has.
+        target: the target columns.
+        where: the table's name; empty for the source.
+    """
+    notes = []
+    if without_target:
+        names = enumerate_names(target, _FEW)
+        notes.append(f"{_of(where)}left out: {without_target} of {rows} rows, which have no target ({names})")
+    if incomplete:
+        notes.append(
+            f"{_of(where)}left out: {incomplete} of {rows} rows, which have missing values (--data.impute drop)"
+        )
+    return notes
+
+
+def filled_in(
+    substitutions: Substitutions, preprocessing: Preprocessing, where: str, rules: EncodingRules | None = None
+) -> list[str]:
+    """A note on missing values, with their number by column.
+
+    Args:
+        substitutions: of a whole table.
+        preprocessing: which filled them in.
+        where: the table's name; empty for the source.
+        rules: by which it was fitted; None for one that a checkpoint carries.
+    """
+    filled = [column for column in preprocessing.encoders if column.name in substitutions.missing]
+    if not filled:
+        return []
+    with_what = "" if rules is None else f" by the {_typical_value(filled, rules)}"
+    marks = [column.feature_names[-1] for column in filled if isinstance(column, MarkedColumn)]
+    marked = (
+        f", marked by {'a feature' if len(marks) == 1 else 'features'} {enumerate_names(marks, 2)}" if marks else ""
+    )
+    counts = _counted(substitutions.missing, preprocessing.columns)
+    return [f"{_of(where)}missing values filled in{with_what}{marked}: {counts} (--data.impute)"]
+
+
+def _typical_value(columns: Sequence[Column], rules: EncodingRules) -> str:
+    categories = [isinstance(column.fill, str) for column in columns]
+    number = rules.number_fill.replace("_", " ")
+    number = f"{number} number" if rules.number_fill == "most_frequent" else number
+    return " or the ".join(
+        [*([] if all(categories) else [number]), *(["most frequent category"] if any(categories) else [])]
+    )
+
+
+def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:
+    """Notes on categories that share a feature."""
+    rare, many = dict[str, int](), dict[str, int]()
+    for encoder in preprocessing.encoders:
+        column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
+        if isinstance(column, CategoricalColumn) and column.pooled:
+            kept = len(column.levels) + (column.reference is not None)
+            (many if kept + 1 == rules.max_categories else rare)[f"{column.name}=other"] = len(column.pooled)
+    notes = []
+    if rare:
+        counts = _counted(rare, rare)
+        notes.append(f"categories that the training part has once share a feature: {counts} (--data.handle_unknown)")
+    if many:
+        notes.append(
+            f"all but the {(rules.max_categories or 0) - 1} most frequent categories share a feature: "
+            f"{_counted(many, many)} (--data.max_categories)"
+        )
+    return notes
+
+
+def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessing, where: str) -> list[str]:
+    """A note on values that the training part lacks, with their number by column."""
+    if not substitutions.unknown:
+        return []
+    counts = _counted(substitutions.unknown, preprocessing.columns)
+    return [f"{_of(where)}categories that the training part lacks: {counts} (--data.handle_unknown)"]
+
+
+def _of(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _counted(counts: Mapping[str, int], order: Iterable[str]) -> str:
+    return enumerate_names([f"{name} {counts[name]}" for name in order if name in counts], _FEW)
