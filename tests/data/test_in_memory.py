@@ -113,27 +113,14 @@ def test_messages_count_over_all_blocks(monkeypatch):
     gaps[[40, 100, 150], 1] = np.nan
     gaps[7, 2] = np.nan
     with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*impute"):
-        prepared((gaps, Y))
-    carried = DataRequest("regression", preprocessing=prepared((X, Y)).preprocessing)
-    with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*without impute"):
+        prepared((gaps, Y), impute="error")
+    carried = DataRequest("regression", preprocessing=prepared((X, Y), impute="error").preprocessing)
+    with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*--data.impute error"):
         prepared((gaps, Y), carried)
     infinite = np.where(np.isnan(gaps), np.inf, gaps)
-    for impute in (None, "mean", "drop"):
+    for impute in ("auto", "error", "mean", "drop"):
         with pytest.raises(DataError, match="column 'x1' has 3 infinite values, first in row 41"):
             prepared((infinite, Y), impute=impute)
-
-
-def test_a_column_without_values_is_told_before_rows_without_some(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
-    empty = X.copy()
-    empty[:, 1] = np.nan
-    for impute in (None, "mean", "drop"):
-        with pytest.raises(DataError, match="column 'x1' has no value in any row"):
-            prepared((empty, Y), impute=impute)
-    empty[100, 1] = 1.0
-    empty[100, 2] = np.nan
-    with pytest.raises(DataError, match="every row has a missing value"):
-        prepared((empty, Y), impute="drop")
 
 
 # ---------------------------------------------------------------------- tables

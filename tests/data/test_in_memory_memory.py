@@ -37,7 +37,7 @@ MEASURE = """
         return (array[:, 1:], array[:, 0]), {}
 
     def prepare(table, options):
-        data = TabularData(table, batch_size=8192, impute="mean" if request == "impute" else None, **options)
+        data = TabularData(table, batch_size=8192, impute="error" if request == "complete" else "auto", **options)
         full_set = request == "full_set"
         data.prepare(DataRequest("regression", "mse", standardize_target=True, full_set=full_set))
         if not full_set:
@@ -62,7 +62,7 @@ PER_ROW = ROWS * (4 + 4 + 8 + 4)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
 @pytest.mark.parametrize(
     ("kind", "request_"),
-    [("polars", "plain"), ("polars", "full_set"), ("numpy", "plain"), ("numpy", "impute"), ("parquet", "plain")],
+    [("polars", "plain"), ("polars", "full_set"), ("numpy", "plain"), ("numpy", "complete"), ("parquet", "plain")],
 )
 def test_no_second_copy_of_the_table_is_made(tmp_path, kind, request_):
     small = 10_000

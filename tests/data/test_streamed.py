@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import StandardScaler
 
 from streamed_files import (
     BINARY,
@@ -49,6 +51,10 @@ def with_gaps(table):
         a=pl.when(pl.col("id") % 7 == 3).then(float("nan")).otherwise(pl.col("a")),
         b=pl.when(pl.col("id") % 11 == 0).then(None).otherwise(pl.col("b")),
         town=pl.when(pl.col("id") % 13 == 5).then(None).otherwise(pl.col("town")),
+        **{
+            target: pl.when(pl.col("id") % (17 + j) == 6).then(None).otherwise(pl.col(target))
+            for j, target in enumerate(["y", "z", "label", "digit", "yes", "p", "n"])
+        },
     )
 
 
@@ -59,7 +65,7 @@ def with_gaps(table):
         (SCALED, {"target": "y", "weights": "w"}),
         (UNCENTERED, {"target": ["y", "z"], "weights": "w"}),
         (REGRESSION, {"target": "y", "standardize": False, "encode": "reference"}),
-        (DataRequest(full_set=True), {"target": "y", "unseen": "other"}),
+        (DataRequest(full_set=True), {"target": "y", "max_categories": 3}),
         (DataRequest(full_set=True), {"target": "label"}),
         (CLASSES, {"target": "label", "weights": "w", "class_weight": "balanced"}),
         (CLASSES, {"target": "digit", "class_weight": "balanced"}),
@@ -70,16 +76,17 @@ def with_gaps(table):
         (REGRESSION, {"target": "y", "features": None, "exclude": ["label"], "weights": "w"}),
     ],
 )
-@pytest.mark.parametrize("impute", [None, "mean", "most_frequent", "drop"])
+@pytest.mark.parametrize("impute", ["error", "mean", "most_frequent", "drop"])
 def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, options, impute):
-    source = written(with_gaps(table) if impute else table, tmp_path)
+    source = written(table if impute == "error" else with_gaps(table), tmp_path)
     options = {"split_column": "part", "impute": impute, **options}
     expected = prepared(source, request_, **options)
     data = prepared(source, request_, stream=True, **options)
     fitted, reference = data.preprocessing, expected.preprocessing
     for mine, other in zip(fitted.encoders, reference.encoders, strict=True):
         number = isinstance(other.fill, float)
-        assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if number else other.fill)
+        if impute != "drop" or not number:  # where nothing is missing later values are filled in by another number
+            assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if number else other.fill)
         assert dataclasses.replace(mine, fill=None) == dataclasses.replace(other, fill=None)
     for mine, other in [
         (fitted.center, reference.center),
@@ -101,6 +108,25 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
     else:
         for left, right in zip(data.target_scale, expected.target_scale, strict=True):
             torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
+
+
+def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
+    gaps = with_gaps(table)
+    data = prepared(
+        written(gaps, tmp_path), REGRESSION, target="y", stream=True, split_column="part", features=["a", "b"]
+    )
+    used = gaps.drop_nulls("y")
+    train, test = (used.filter(part=p).select(pl.col("a", "b").cast(float)).to_numpy() for p in ("train", "test"))
+    imputer = SimpleImputer(strategy="mean", add_indicator=True).fit(train)
+    scaler = StandardScaler().fit(imputer.transform(train))
+    expected = scaler.transform(imputer.transform(test))[:, [0, 2, 1, 3]]
+    np.testing.assert_allclose(whole(data._part("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
+    assert data.preprocessing.feature_names == ["a", "a=missing", "b", "b=missing"]
+    assert data.notes[:2] == [
+        f"left out: {len(gaps) - len(used)} of {N} rows, which have no target (y)",
+        "missing values filled in by the mean, marked by a=missing, b=missing: "
+        f"a {used['a'].is_nan().sum()}, b {used['b'].null_count()} (--data.impute)",
+    ]
 
 
 def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):

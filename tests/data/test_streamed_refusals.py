@@ -32,7 +32,7 @@ def table():
         ("x.parquet", {"validation": "v.csv"}, "v.csv is CSV"),
         ("x.parquet", {"group": "g"}, "group wants to see every row at once.*split_column"),
         ("x.parquet", {"time": "t"}, "time wants to see every row at once"),
-        ("x.parquet", {"impute": "median"}, "median wants every value at once.*mean or most_frequent"),
+        ("x.parquet", {"impute": "median"}, "median wants every value at once.*auto, mean or most_frequent"),
     ],
 )
 def test_settings_that_cannot_be_streamed(source, options, message):
@@ -73,15 +73,15 @@ def same(table):
         (lambda t: t.with_columns(label=pl.lit("u")), CLASSES, {"target": "label"}, r"one class \(u\)"),
         (lambda t: t.head(1), REGRESSION, {"split": [1]}, "has one row"),
         (lambda t: t.head(0), REGRESSION, {}, "has 0 rows and 17 columns"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "mean"}, "'a' has no value in any row"),
-        (lambda t: t.with_columns(a=pl.lit(None)), REGRESSION, {"impute": "drop"}, "'a' has no value in any row"),
+        (lambda t: t.with_columns(y=pl.lit(None, pl.Float64)), REGRESSION, {}, r"no row has a target \(y\)"),
+        (lambda t: t.with_columns(a=pl.when(t["b"] > 1).then("a"), b=pl.when(t["b"] < 2).then("b")), REGRESSION,
+         {"impute": "drop"}, "every row lacks a feature, so --data.impute drop leaves none"),
         (lambda t: t.with_columns(a=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'a' has type Date"),
-        (broken("a", 300, float("nan")), REGRESSION, {}, r"rows .* to .*: missing values in a \(1, first in row 300\)"),
+        (broken("a", 300, float("nan")), REGRESSION, {"impute": "error"},
+         r"rows .* to .*: missing values in a \(1, first in row 300\)"),
         (broken("a", 300, float("inf")), REGRESSION, {"impute": "mean"}, "infinite value, first in row 300"),
-        (broken("y", 300, None), REGRESSION, {"impute": "mean"}, r"missing values in y \(1, first in row 300\)"),
-        (broken("label", 300, None), CLASSES, {"target": "label"}, r"missing values in label \(1, first in row 300\)"),
         (broken("label", 300, "x"), CLASSES, {"target": "label", "seed": 0}, "label 'x' in row 300"),
-        (broken("town", 300, "Z"), REGRESSION, {"seed": 0}, "category 'Z' in row 300"),
+        (broken("town", 300, "Z"), REGRESSION, {"seed": 0, "handle_unknown": "error"}, "category 'Z' in row 300"),
         (broken("w", 300, -1.0), REGRESSION, {"weights": "w"}, "weights column 'w' has -1 in row 300"),
     ],
 )  # fmt: skip
@@ -105,7 +105,7 @@ def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
     monkeypatch.setattr(statistics, "MOST_VALUES", 50)
     with pytest.raises(DataError, match="column 'name' has more than 50 different values: leave it out with exclude"):
         prepared(source, REGRESSION, target="y", features=["name"], stream=True)
-    with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to mean"):
+    with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to auto or mean"):
         prepared(source, REGRESSION, target="y", impute="most_frequent", stream=True)
     with pytest.raises(DataError, match="target 'name' has more than 50 labels"):
         prepared(source, CLASSES, target="name", stream=True)

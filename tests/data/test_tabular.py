@@ -194,7 +194,11 @@ def test_rows_with_gaps_can_be_dropped(table):
     )
     data = prepared(gaps, target="y", impute="drop")
     assert sorted(itertools.chain(*ids(data))) == [i for i in range(60) if i not in (3, 5)]
-    assert any("2 of 60 rows dropped" in note for note in data.notes)
+    assert data.notes[:2] == [
+        "left out: 1 of 60 rows, which have no target (y)",
+        "left out: 1 of 60 rows, which have missing values (--data.impute drop)",
+    ]
+    assert data.preprocessing.features(gaps).isfinite().all(), "the model predicts all rows, also those left out"
 
 
 def test_messages_count_rows_of_the_file_also_after_dropping(table):

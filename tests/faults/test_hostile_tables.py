@@ -388,7 +388,10 @@ def test_a_hundred_thousand_categories_take_no_time(memory):
     frame = pl.DataFrame({"k": [f"person{i % 100_000}" for i in range(200_000)], "y": np.arange(200_000.0)})
     memory(10**10)
     with pytest.raises(DataError, match="200000 rows of 100000 features"):
-        TabularData(frame, "y", split=[1, 0, 0]).prepare(REQUEST)
+        TabularData(frame, "y", split=[1, 0, 0], max_categories=None).prepare(REQUEST)
+    bounded = TabularData(frame, "y", split=[1, 0, 0])
+    bounded.prepare(REQUEST)
+    assert len(bounded.preprocessing.feature_names) == 100
     frame.with_columns(k=pl.col("k").str.strip_suffix("0")).write_parquet("t.parquet")
     data = TabularData("t.parquet", "y", stream=True)
     with pytest.raises(DataError, match="more than 65536 different values"):
@@ -399,7 +402,7 @@ def test_a_hundred_thousand_categories_take_no_time(memory):
 def test_many_categories_are_streamed_without_their_features():
     frame = pl.DataFrame({"k": [f"person{i % 40_000}" for i in range(160_000)], "y": np.arange(160_000.0)})
     frame.write_parquet("t.parquet")
-    data = TabularData("t.parquet", "y", stream=True, unseen="other", standardize=False)
+    data = TabularData("t.parquet", "y", stream=True, standardize=False, max_categories=None)
     data.prepare(REQUEST)
     assert len(data.preprocessing.feature_names) > 30_000
     np.testing.assert_array_equal(data.preprocessing.features(frame[:5]).sum(1), np.ones(5))

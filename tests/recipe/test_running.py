@@ -33,6 +33,7 @@ def test_fit_leaves_a_run_directory(run, tmp_path):
         "coefficients.csv",
         "config.yaml",
         "metrics.jsonl",
+        "notes.txt",
         "outcome.json",
         "provenance.json",
     ]
@@ -141,7 +142,7 @@ def test_what_the_data_module_noticed_is_said_once(run, tmp_path):
     data = ["--data.source", "gap.csv", "--data.target", "target", "--data.impute", "drop"]
     _, printed, errors = run([*SHORT, *data])
     assert errors == ""
-    assert printed.count("note: gap.csv: 1 of 442 rows dropped for missing values") == 1
+    assert printed.count("note: left out: 1 of 442 rows, which have missing values (--data.impute drop)") == 1
     assert printed.count("note: constant in the training part, so without effect: flat") == 1
 
 

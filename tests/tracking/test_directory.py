@@ -94,6 +94,11 @@ def test_an_outcome_is_plain_json(tmp_path):
     assert "‖∇F‖" in written
 
 
+def test_notes_are_lines(tmp_path):
+    RunDirectory(tmp_path).write_notes(["d is a date", "ünnamed"])
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "d is a date\nünnamed\n"
+
+
 def test_other_ranks_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     run = RunDirectory(tmp_path)

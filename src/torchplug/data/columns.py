@@ -73,7 +73,7 @@ class Columns:
         Raises:
             DataError: if one does not exist, is target too, or none is left.
         """
-        frame = table.head
+        frame, names = table.head, list[str]()
         roles = [*self.dividing, *([self.weights] if self.weights else [])]
         require_columns(frame, [*target, *self.exclude, *roles, *(self.features or [])], where)
         if self.features is None:
@@ -90,7 +90,9 @@ class Columns:
         if both:
             raise DataError(f"{enumerate_names(both)} is given both as target and as feature")
         if not columns:
-            raise DataError(f"{where}: no column is left to predict from")
+            why = f": {enumerate_names(names)} is text that differs in nearly every row" if names else ""
+            remedy = "; --data.features keeps a column that it names" if names else ""
+            raise DataError(f"{where}: no column is left to predict from{why}{remedy}")
         return columns
 
 

@@ -72,7 +72,7 @@ def left_out_rows(without_target: int, incomplete: int, rows: int, target: Seque
 
 
 def filled_in(
-    substitutions: Substitutions, preprocessing: Preprocessing, where: str, rules: EncodingRules | None = None
+    substitutions: Substitutions, preprocessing: Preprocessing, where: str = "", rules: EncodingRules | None = None
 ) -> list[str]:
     """A note on missing values, with their number by column.
 
@@ -87,20 +87,16 @@ def filled_in(
         return []
     with_what = "" if rules is None else f" by the {_typical_value(filled, rules)}"
     marks = [column.feature_names[-1] for column in filled if isinstance(column, MarkedColumn)]
-    marked = (
-        f", marked by {'a feature' if len(marks) == 1 else 'features'} {enumerate_names(marks, 2)}" if marks else ""
-    )
+    marked = f", marked by {enumerate_names(marks, 2)}" if marks else ""
     counts = _counted(substitutions.missing, preprocessing.columns)
     return [f"{_of(where)}missing values filled in{with_what}{marked}: {counts} (--data.impute)"]
 
 
 def _typical_value(columns: Sequence[Column], rules: EncodingRules) -> str:
     categories = [isinstance(column.fill, str) for column in columns]
-    number = rules.number_fill.replace("_", " ")
-    number = f"{number} number" if rules.number_fill == "most_frequent" else number
-    return " or the ".join(
-        [*([] if all(categories) else [number]), *(["most frequent category"] if any(categories) else [])]
-    )
+    number = "most frequent number" if rules.number_fill == "most_frequent" else rules.number_fill
+    values = {number: not all(categories), "most frequent category": any(categories)}
+    return " or the ".join(value for value, occurs in values.items() if occurs)
 
 
 def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:
@@ -123,7 +119,7 @@ def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[
     return notes
 
 
-def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessing, where: str) -> list[str]:
+def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessing, where: str = "") -> list[str]:
     """A note on values that the training part lacks, with their number by column."""
     if not substitutions.unknown:
         return []

@@ -70,7 +70,9 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     with directory.locked():
         wandb = _record(command, module, data, directory)
         _attach(trainer, module, data, directory, wandb)
-        say_notes([*data.notes, *module.notes(trainer, data.batch_size)])
+        notes = [one_line(note) for note in (*data.notes, *module.notes(trainer, data.batch_size))]
+        directory.write_notes(notes)
+        say_notes(notes)
         interruption.explain(lambda: _how_to_go_on(command, directory))
         try:
             with attributed():

@@ -6,11 +6,15 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars
 
+from torchplug.data.notes import filled_in, unknown_categories
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
 from torchplug.module import ComponentModule
+from torchplug.preprocessing import Substitutions
+from torchplug.recipe.ranks import say_notes
 from torchplug.recipe.trainer import build_trainer
 from torchplug.tables import describe, enumerate_names, read
 from torchplug.terminal import printable
@@ -37,7 +41,9 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
     frame = read(data.sources["source"])
-    table = module.predict(frame, describe(data.sources["source"]))
+    where = describe(data.sources["source"])
+    table = module.predict(frame, where)
+    say_notes(_notes(module, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.id) is not None:
         if column not in frame.columns:
@@ -50,6 +56,14 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     _write_table(polars.concat([names, table], how="horizontal"), output)
     print(f"{frame.height} predictions: {printable(str(output))}")
     return 0
+
+
+def _notes(module: ComponentModule, frame: polars.DataFrame, where: str) -> list[str]:
+    """Which values of a table were encoded as others."""
+    assert module.preprocessing is not None, "a model that predicts has preprocessing"
+    found = Substitutions()
+    module.preprocessing.refuse(frame, where, np.arange(frame.height), found)
+    return [*filled_in(found, module.preprocessing), *unknown_categories(found, module.preprocessing)]
 
 
 def _write_table(table: polars.DataFrame, output: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torchplug.tracking.whole_files import whole_file, write_error
 class RunDirectory:
     """`<root>/<recipe>/<time>-<id>/`, with everything that one run leaves behind.
 
-        config.yaml  provenance.json  metrics.jsonl  coefficients.csv  outcome.json
+        config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
         checkpoints/best.ckpt  checkpoints/last.ckpt
 
     Names sort by time (UTC, to the millisecond). Files appear whole or not at all: they are written
@@ -86,6 +86,10 @@ class RunDirectory:
             first = json.loads(path.read_text(encoding="utf-8"))
             record = {**first, "resumed": [*first.get("resumed", []), record]}
         self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def write_notes(self, notes: Sequence[str]) -> None:
+        """Write what was noticed in table and settings, a note a line."""
+        self._write("notes.txt", "".join(f"{note}\n" for note in notes))
 
     def write_outcome(self, record: Mapping[str, Any]) -> None:
         """Write how training ended: the last file of a finished run."""
