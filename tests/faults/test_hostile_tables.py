@@ -290,7 +290,13 @@ def test_one_hot_features_beyond_memory_are_refused_before_they_are_made(memory)
     with pytest.raises(DataError) as caught:
         TabularData(frame.with_columns(y=pl.col("age") * 2), "y", split=[1, 0, 0], max_categories=None).prepare(REQUEST)
     _one_line(caught)
-    for part in ("60000 rows of 20001 features", "categories of column 'person'", "4.8 GB", "2 GB are free", "max_categories"):
+    for part in (
+        "60000 rows of 20001 features",
+        "categories of column 'person'",
+        "4.8 GB",
+        "2 GB are free",
+        "max_categories",
+    ):
         assert part in str(caught.value)
 
 

@@ -184,6 +184,15 @@ def test_a_column_without_values_has_no_effect():
     assert fitted.features(new).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+def test_categories_called_other_and_missing_have_features_of_their_own():
+    kinds = ["other"] * 3 + ["missing"] * 3 + ["a"] * 3 + ["b", None]
+    fitted = fit(pl.DataFrame({"kind": kinds, "y": np.arange(11.0)}), standardize=False)
+    assert fitted.feature_names == ["kind=a", "kind=missing", "kind=other", "kind=(other)", "kind=(missing)"]
+    coded = fitted.features(pl.DataFrame({"kind": ["other", "b", "z", "missing", None]}))
+    # of equally frequent categories the first in order stands in for a missing one
+    assert coded.tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 1]]
+
+
 def test_what_is_replaced_is_counted(gaps, later):
     fitted, found = fit(gaps), Substitutions()
     fitted.encode(later, np.empty((4, len(fitted.center))), "t", np.arange(4), found)

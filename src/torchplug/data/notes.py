@@ -106,7 +106,7 @@ def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[
         column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
         if isinstance(column, CategoricalColumn) and column.pooled:
             kept = len(column.levels) + (column.reference is not None)
-            (many if kept + 1 == rules.max_categories else rare)[f"{column.name}=other"] = len(column.pooled)
+            (many if kept + 1 == rules.max_categories else rare)[column.feature_names[-1]] = len(column.pooled)
     notes = []
     if rare:
         counts = _counted(rare, rare)

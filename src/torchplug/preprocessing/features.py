@@ -41,6 +41,10 @@ class NumericColumn:
         """The column's own name."""
         return [self.name]
 
+    def feature_name(self, meaning: str) -> str:
+        """The name of a further feature."""
+        return f"{self.name}={meaning}"
+
     def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
         """The column as float64, missing values as null.
 
@@ -104,9 +108,15 @@ class CategoricalColumn:
 
     @property
     def feature_names(self) -> list[str]:
-        """`column=level` for each level, then `column=other` where there is one."""
+        """`column=level` for each level, then, where categories are pooled, `column=other`, or `column=(other)` where
+        other is a category.
+        """
         names = [f"{self.name}={level}" for level in self.levels]
-        return [*names, f"{self.name}=other"] if self.pooled else names
+        return [*names, self.feature_name("other")] if self.pooled else names
+
+    def feature_name(self, meaning: str) -> str:
+        """The name of a feature that stands for no category of its own, in parentheses if one is called so."""
+        return f"{self.name}=({meaning})" if meaning in (*self.levels, self.reference) else f"{self.name}={meaning}"
 
     def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
         """The column as text, missing values as null.
@@ -207,8 +217,8 @@ class MarkedColumn:
 
     @property
     def feature_names(self) -> list[str]:
-        """The column's features, then `column=missing`."""
-        return [*self.column.feature_names, f"{self.name}=missing"]
+        """The column's features, then `column=missing`: `column=(missing)` where missing is a category."""
+        return [*self.column.feature_names, self.column.feature_name("missing")]
 
     def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
         """The column's values, missing ones as null."""
