@@ -39,7 +39,7 @@ from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
-from torchplug.tables import enumerate_names, require_columns
+from torchplug.tables import Types, enumerate_names, require_columns
 
 __all__ = [
     "DataRequest",
@@ -148,6 +148,11 @@ class Preprocessing:
     def columns(self) -> list[str]:
         """The raw feature columns, in order."""
         return [encoder.name for encoder in self.encoders]
+
+    @property
+    def types(self) -> Types:
+        """The types by which a new table's columns are read: those of the features and of the target."""
+        return {encoder.name: encoder.type for encoder in self.encoders} | self.target_coding.types
 
     @property
     def feature_names(self) -> list[str]:

@@ -21,7 +21,7 @@ from torchplug.preprocessing.features import (
     row_number,
 )
 from torchplug.preprocessing.statistics import mean_and_spread
-from torchplug.tables import enumerate_names
+from torchplug.tables import Types, enumerate_names
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows, or set impute to drop"
 
@@ -141,6 +141,14 @@ class TargetCoding:
     def labels(self) -> bool:
         """Whether the target is one column of class labels."""
         return self.info.classes is not None and len(self.info.columns) == 1
+
+    @property
+    def types(self) -> Types:
+        """The types by which a new table's target columns are read."""
+        classes = self.info.classes or ()
+        if self.labels and not all(isinstance(label, int) for label in classes):
+            return dict.fromkeys(self.info.columns, pl.String)
+        return dict.fromkeys(self.info.columns, pl.Boolean if self.labels and isinstance(classes[0], bool) else pl.Float64)
 
     def encode(self, frame: pl.DataFrame, where: str, rows: Rows | None = None) -> Tensor:
         """The target of these rows as the loss wants it.
