@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
 from torchplug.preprocessing.features import CategoricalColumn, Column, MarkedColumn
+from torchplug.preprocessing.rules import MOST_CATEGORIES
 from torchplug.tables import enumerate_names
 
 _FEW = 6
@@ -101,12 +102,13 @@ def _typical_value(columns: Sequence[Column], rules: EncodingRules) -> str:
 
 def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:
     """Notes on categories that share a feature."""
-    rare, many = dict[str, int](), dict[str, int]()
+    rare, many = dict[str, object](), dict[str, object]()
     for encoder in preprocessing.encoders:
         column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
-        if isinstance(column, CategoricalColumn) and column.pooled:
+        if isinstance(column, CategoricalColumn) and column.has_other:
             kept = len(column.levels) + (column.reference is not None)
-            (many if kept + 1 == rules.max_categories else rare)[column.feature_names[-1]] = len(column.pooled)
+            count = f"more than {MOST_CATEGORIES}" if column.pools_all else len(column.pooled)
+            (many if kept + 1 == rules.max_categories else rare)[column.feature_names[-1]] = count
     notes = []
     if rare:
         counts = _counted(rare, rare)
@@ -133,5 +135,5 @@ def _of(where: str) -> str:
     return f"{where}: " if where else ""
 
 
-def _counted(counts: Mapping[str, int], order: Iterable[str]) -> str:
+def _counted(counts: Mapping[str, object], order: Iterable[str]) -> str:
     return enumerate_names([f"{name} {counts[name]}" for name in order if name in counts], _FEW)

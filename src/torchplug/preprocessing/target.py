@@ -23,7 +23,7 @@ from torchplug.preprocessing.features import (
 from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.tables import enumerate_names
 
-_MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows, or set impute to drop"
+_MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
 
 # Whole numbers are class labels up to this many different ones, or if each occurs this often on average; beyond, as
 # with the diabetes set's 214 scores in 442 rows, they are measurements.
