@@ -129,6 +129,29 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("impute", ["auto", "mean", "most_frequent"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_columns_without_a_value_in_the_training_part_have_no_effect(table, tmp_path, stream, impute):
+    elsewhere = pl.col("part") != "train"
+    gaps = table.with_columns(b=pl.when(elsewhere).then("b"), town=pl.when(elsewhere).then("town"), flat=pl.lit(None))
+    options = {"split_column": "part", "features": ["a", "b", "town", "flat"], "impute": impute, "stream": stream}
+    data = prepared(written(gaps, tmp_path), REGRESSION, target="y", **options)
+    assert data.preprocessing.feature_names == ["a", "b", "flat"]
+    for part in PARTS:
+        assert not whole(data._part(part), 29).features[:, 1:].any()
+    assert "constant in the training part, so without effect: b, flat" in data.notes
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_without_one_of_several_targets_are_left_out(table, tmp_path, stream):
+    gaps = with_gaps(table)
+    options = {"split_column": "part", "features": ["a"], "impute": "mean", "stream": stream}
+    data = prepared(written(gaps, tmp_path), REGRESSION, target=["y", "z"], **options)
+    used = gaps.drop_nulls(["y", "z"])
+    assert list(data.sizes.values()) == [used.filter(part=part).height for part in PARTS]
+    assert data.notes[0] == f"left out: {N - used.height} of {N} rows, which lack one of the targets y, z"
+
+
 @pytest.mark.parametrize("reference", [False, True])
 def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monkeypatch, reference):
     rng = np.random.default_rng(4)

@@ -64,7 +64,8 @@ def left_out_rows(without_target: int, incomplete: int, rows: int, target: Seque
     notes = []
     if without_target:
         names = enumerate_names(target, _FEW)
-        notes.append(f"{_of(where)}left out: {without_target} of {rows} rows, which have no target ({names})")
+        lacking = f"have no target ({names})" if len(target) == 1 else f"lack one of the targets {names}"
+        notes.append(f"{_of(where)}left out: {without_target} of {rows} rows, which {lacking}")
     if incomplete:
         notes.append(
             f"{_of(where)}left out: {incomplete} of {rows} rows, which have missing values (--data.impute drop)"
