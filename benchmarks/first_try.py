@@ -5,7 +5,8 @@
 The tables are drawn from those with 30 to 20,000 rows and 3 columns or more, and written as CSV. The target is drawn
 from the columns that can be one: numbers with more than 20 different values or with fractions, for the linear recipe,
 and other columns with 2 to 20 different values, each in 5 rows or more, for the logistic one. Every fit has the
-recipe's defaults but for the optimizer (closed_form, or newton for classes), and the model predicts its own file afterwards.
+recipe's defaults but for the optimizer (closed_form, or newton for classes), and the model predicts its own file
+afterwards.
 
 Prints Markdown: outcomes, what was noted, and each table that was not fitted, with the reason.
 """
