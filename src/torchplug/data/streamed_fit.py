@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,13 @@ from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import PARTS, Rows
 from torchplug.data.selection import Piece, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
-from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
+from torchplug.data.statistics import (
+    DistinctValues,
+    FrequentValues,
+    Moments,
+    RunningMoments,
+    ValueCounts,
+)
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.dates import DateColumn
@@ -30,6 +36,7 @@ from torchplug.preprocessing.features import (
     ones,
     raw_column,
     read_block,
+    read_column,
     refuse_missing,
 )
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
@@ -81,6 +88,7 @@ def fit(
     reading = goal.reading(path)
     settings.refuse_reading(reading, request, path)
     settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
+    _count_exactly(columns.values(), selection)
     coding = goal.coding(reading, settings.scales_target(request), path)
     return _preprocessing(settings, rules, request.center, list(columns.values()), coding, int(counts[0]))
 
@@ -156,21 +164,41 @@ class _Numbers:
 class _Categories:
     """What is learned of a column of categories."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._counts = ValueCounts(name)
+    def __init__(self, name: str, rules: EncodingRules) -> None:
+        self.name = name
+        self._bounded = rules.pools_unknown
+        self.values = FrequentValues()
         self._missing = 0
 
     def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
-        self._counts.add(trained, where, "leave it out with exclude")
+        self.values.add(trained)
+        if not self.values.complete and not self._bounded:
+            raise DataError(
+                f"{where}: column '{self.name}' has more than {self.values.most} different values: leave it out with "
+                "exclude, or let --data.max_categories and --data.handle_unknown pool them"
+            )
+
+    @property
+    def _others(self) -> int:
+        return self.values.rows - self.values.counts.total()
 
     def fitted(self, rules: EncodingRules, rows: int) -> Column:
-        return marked(fit_categories(self._name, self._counts.counts, rules), self._missing, rows, rules)
+        column = fit_categories(self.name, self.values.counts, rules, self._others)
+        return marked(column, self._missing, rows, rules)
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the 0/1 features, what was filled in included."""
-        return Moments.of_indicators(ones(column, self._counts.counts, self._missing), rows)
+        return Moments.of_indicators(ones(column, self.values.counts, self._missing, self._others), rows)
+
+
+def _count_exactly(columns: Iterable[_Feature], selection: Selection) -> None:
+    """Go through the training part again for columns of too many categories to be counted at once."""
+    for column in columns:
+        if isinstance(column, _Categories) and not column.values.complete:
+            pieces = selection.pieces(chunk_rows(1), [column.name])
+            frames = ((piece.of(0).frame, piece.where) for piece in pieces)
+            column.values.exactly(read_column(frame[column.name], where) for frame, where in frames)
 
 
 _Feature = _Numbers | _Categories
@@ -178,7 +206,7 @@ _Feature = _Numbers | _Categories
 
 def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
     raw = raw_column(series)
-    return _Categories(series.name) if isinstance(raw, CategoricalColumn) else _Numbers(raw, rules)
+    return _Categories(series.name, rules) if isinstance(raw, CategoricalColumn) else _Numbers(raw, rules)
 
 
 # ---------------------------------------------------------------------- the target

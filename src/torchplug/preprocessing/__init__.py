@@ -24,7 +24,6 @@ from torchplug.preprocessing.features import (
     Column,
     FittedColumn,
     MarkedColumn,
-    Rows,
     TrainingRows,
     check_columns,
     column_from_state,
@@ -35,6 +34,7 @@ from torchplug.preprocessing.features import (
     read_columns,
     refuse_missing,
 )
+from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
@@ -152,7 +152,7 @@ class Preprocessing:
     @property
     def types(self) -> Types:
         """The types by which a new table's columns are read: those of the features and of the target."""
-        return {encoder.name: encoder.type for encoder in self.encoders} | self.target_coding.types
+        return {**{encoder.name: encoder.dtype for encoder in self.encoders}, **self.target_coding.types}
 
     @property
     def feature_names(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -20,6 +21,10 @@ from torchplug.tables.text import TEXT, as_text
 Dates = Literal["number", "cyclic"]
 """How dates become features: the time that has passed, or where in the year, the week and the day they are."""
 
+Kind = Literal["date", "datetime", "time"]
+PolarsType = pl.DataType | type[pl.DataType]
+
+_TYPES: Mapping[Kind, PolarsType] = {"date": pl.Date, "datetime": pl.Datetime, "time": pl.Time}
 _DAY_SECONDS = 86400.0
 _DAYS_OF_A_YEAR = 365.2425
 _CYCLES = {
@@ -47,7 +52,7 @@ class DateColumn:
     """
 
     name: str
-    kind: Literal["date", "datetime", "time"]
+    kind: Kind
     cyclic: bool = False
     origin: float = 0.0
     fill: float | None = None
@@ -55,7 +60,9 @@ class DateColumn:
     @classmethod
     def of(cls, series: pl.Series) -> DateColumn:
         """A column as its type says, of which nothing is learned yet."""
-        return cls(series.name, "time" if series.dtype == pl.Time else "date" if series.dtype == pl.Date else "datetime")
+        return cls(
+            series.name, "time" if series.dtype == pl.Time else "date" if series.dtype == pl.Date else "datetime"
+        )
 
     @property
     def type(self) -> type[pl.DataType]:

@@ -12,9 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.preprocessing.dates import DateColumn
+from torchplug.preprocessing.dates import DateColumn, PolarsType
 from torchplug.preprocessing.rows import Rows, row_number
-from torchplug.preprocessing.rules import EncodingRules, HandleUnknown
+from torchplug.preprocessing.rules import MOST_CATEGORIES, EncodingRules, HandleUnknown
 from torchplug.tables import enumerate_names, shown
 from torchplug.tables.column_types import as_type
 from torchplug.tables.text import TEXT, as_text
@@ -37,7 +37,7 @@ class NumericColumn:
 
     features = 1
     """How many features the column has."""
-    type = pl.Float64
+    dtype = pl.Float64
     """The polars type of its values."""
 
     @property
@@ -96,6 +96,8 @@ class CategoricalColumn:
         handle_unknown: "error" refuses a category that the training part lacks; "pool" counts it among the pooled ones,
             if there are any; otherwise all features are 0 for it.
         fill: what stands in for a missing value; None refuses them.
+        pools_all: whether every category without a feature of its own is pooled, because those of the training part are
+            too many to be listed.
     """
 
     name: str
@@ -104,14 +106,20 @@ class CategoricalColumn:
     pooled: tuple[str, ...] = ()
     handle_unknown: HandleUnknown = "error"
     fill: str | None = None
+    pools_all: bool = False
 
-    type = pl.String
+    @property
+    def has_other(self) -> bool:
+        """Whether there is a feature that categories share."""
+        return bool(self.pooled) or self.pools_all
+
+    dtype = pl.String
     """The polars type of its values."""
 
     @property
     def features(self) -> int:
         """How many features the column has."""
-        return len(self.levels) + bool(self.pooled)
+        return len(self.levels) + self.has_other
 
     @property
     def feature_names(self) -> list[str]:
@@ -119,7 +127,7 @@ class CategoricalColumn:
         other is a category.
         """
         names = [f"{self.name}={level}" for level in self.levels]
-        return [*names, self.feature_name("other")] if self.pooled else names
+        return [*names, self.feature_name("other")] if self.has_other else names
 
     def feature_name(self, meaning: str) -> str:
         """The name of a feature that stands for no category of its own, in parentheses if one is called so."""
@@ -150,10 +158,14 @@ class CategoricalColumn:
     def _place_of_unknown(self) -> int:
         if self.handle_unknown == "error":
             return -1
-        return len(self.levels) if self.handle_unknown == "pool" and self.pooled else self.features
+        return len(self.levels) if self.handle_unknown == "pool" and self.has_other else self.features
 
     def unknown(self, values: pl.Series) -> int:
-        """How many of the values that `read` gave are categories that the training part lacks."""
+        """How many of the values that `read` gave are categories that the training part lacks, as far as its own are
+        listed.
+        """
+        if self.pools_all:
+            return 0
         present = values.drop_nulls() if values.null_count() else values
         unknown = [level for level in present.unique().to_list() if level not in self._places]
         return int(present.is_in(unknown).sum()) if unknown else 0
@@ -216,9 +228,9 @@ class MarkedColumn:
         return self.column.name
 
     @property
-    def type(self) -> type[pl.DataType]:
+    def dtype(self) -> PolarsType:
         """The polars type of its values."""
-        return self.column.type
+        return self.column.dtype
 
     @property
     def fill(self) -> float | str | None:
@@ -437,9 +449,7 @@ def fit_number(
     return replace(raw, fill=fill, origin=origin, cyclic=rules.dates == "cyclic")
 
 
-def marked(
-    column: PlainColumn, missing: int, rows: int, rules: EncodingRules
-) -> Column:
+def marked(column: PlainColumn, missing: int, rows: int, rules: EncodingRules) -> Column:
     """A fitted column, with a feature for missing values where the rules want one.
 
     Args:
@@ -451,50 +461,55 @@ def marked(
     return MarkedColumn(column) if rules.indicates and 0 < missing < rows else column
 
 
-def ones(column: Column, counts: Mapping[str, int], missing: int) -> NDArray[np.int64]:
+def ones(column: Column, counts: Mapping[str, int], missing: int, others: int = 0) -> NDArray[np.int64]:
     """In how many rows each feature of a category is 1, (features,).
 
     Args:
         column: fitted on these rows.
         counts: category → rows.
         missing: rows without a value.
+        others: rows of further categories.
     """
     if isinstance(column, MarkedColumn):
-        return np.append(ones(column.column, counts, missing), missing)
+        return np.append(ones(column.column, counts, missing, others), missing)
     assert isinstance(column, CategoricalColumn), "numbers have no counts"
     found = [counts[level] for level in column.levels]
-    if column.pooled:
-        found.append(sum(counts[level] for level in column.pooled))
+    if column.has_other:
+        own = sum(found) + (0 if column.reference is None else counts[column.reference])
+        found.append(sum(counts.values()) + others - own)
     numbers = np.array(found, dtype=np.int64)
     if column.fill is not None and (place := column.place_of(column.fill)) < len(numbers):
         numbers[place] += missing
     return numbers
 
 
-def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules) -> CategoricalColumn:
+def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules, others: int = 0) -> CategoricalColumn:
     """A column of categories from how often the training part holds each.
 
     Args:
         name: the column.
         counts: category → rows.
         rules: the user's choices.
+        others: rows of further, rarer categories, which are too many to be listed.
     """
     if not counts and rules.fills:
         # what is missing stands for all-zero features, of which there are none
         return CategoricalColumn(name, (), "", (), rules.handle_unknown, "")
     ordered = sorted(counts)
-    shared = rules.pooled(counts)
+    shared = rules.pooled(counts, others)
     levels = tuple(level for level in ordered if level not in shared)
     # ties go to the first in order, so that the choice does not depend on the order of rows
     fill = max(ordered, key=lambda level: counts[level]) if rules.fills else None
     reference = levels[0] if rules.reference and levels else None
+    pools_all = rules.pools_unknown and (others > 0 or len(shared) > MOST_CATEGORIES)
     return CategoricalColumn(
         name,
         levels if reference is None else levels[1:],
         reference,
-        tuple(level for level in ordered if level in shared),
+        () if pools_all else tuple(level for level in ordered if level in shared),
         rules.handle_unknown,
         fill,
+        pools_all,
     )
 
 
@@ -523,6 +538,7 @@ def column_state(column: Column) -> dict[str, Any]:
         "pooled": list(column.pooled),
         "handle_unknown": column.handle_unknown,
         "fill": column.fill,
+        "pools_all": column.pools_all,
     }
 
 
@@ -539,6 +555,7 @@ def column_from_state(state: Mapping[str, Any]) -> Column:
             tuple(state["pooled"]),
             state["handle_unknown"],
             state["fill"],
+            state["pools_all"],
         )
     else:
         column = NumericColumn(state["name"], state["fill"])
