@@ -60,14 +60,13 @@ class DateColumn:
     @classmethod
     def of(cls, series: pl.Series) -> DateColumn:
         """A column as its type says, of which nothing is learned yet."""
-        return cls(
-            series.name, "time" if series.dtype == pl.Time else "date" if series.dtype == pl.Date else "datetime"
-        )
+        kind: Kind = "time" if series.dtype == pl.Time else "date" if series.dtype == pl.Date else "datetime"
+        return cls(series.name, kind)
 
     @property
-    def type(self) -> type[pl.DataType]:
+    def dtype(self) -> PolarsType:
         """The polars type of its values."""
-        return {"date": pl.Date, "datetime": pl.Datetime, "time": pl.Time}[self.kind]
+        return _TYPES[self.kind]
 
     @property
     def features(self) -> int:
