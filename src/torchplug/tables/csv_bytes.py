@@ -142,7 +142,8 @@ def _western(content: bytes, where: str) -> str:
 def _as_utf8(content: bytes, encoding: str, where: str) -> bytes:
     try:
         if codecs.lookup(encoding).name == "utf-8":
-            content.isascii() or content.decode()
+            if not content.isascii():
+                content.decode()
             return content.removeprefix(codecs.BOM_UTF8)
         text = content.decode(encoding)
     except (LookupError, ValueError) as error:

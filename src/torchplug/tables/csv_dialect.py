@@ -96,7 +96,7 @@ def dialect_of(content: bytes, where: str, separator: str | None, usual: str) ->
 
 
 def checked_separator(separator: str) -> str:
-    """A separator as the user gives it, `\\t` for a tab.
+    r"""A separator as the user gives it, `\t` for a tab.
 
     Raises:
         DataError: if it is no single character that can separate.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from torchplug.memory import require_memory
 from torchplug.tables.csv_bytes import csv_bytes
 from torchplug.tables.csv_dialect import Dialect, checked_separator, dialect_of
 from torchplug.tables.names import refuse_repeated
+from torchplug.tables.numbers import Decimal
 from torchplug.tables.polars_errors import refused_as
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": ","}
@@ -40,12 +41,14 @@ class CsvFormat:
         decimal: the mark before the decimals; None: found from the file.
         encoding: of the characters, by Python's name; None: found from the file.
         missing: words that stand for a missing value, beside the usual ones.
+        dayfirst: whether 3/4/2020 is in April; None: refused where no value decides.
     """
 
     separator: str | None = None
-    decimal: Literal[".", ","] | None = None
+    decimal: Decimal | None = None
     encoding: str | None = None
     missing: tuple[str, ...] = ()
+    dayfirst: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class CsvText:
     """
 
     frame: pl.DataFrame
-    decimal: Literal[".", ","] = "."
+    decimal: Decimal = "."
     notes: tuple[str, ...] = ()
 
 
@@ -84,6 +87,7 @@ def read_csv_text(path: Path, form: CsvFormat) -> CsvText:
     dialect = dialect_of(content, where, separator, SEPARATORS[csv_suffix(path)])
     if not any(dialect.header):
         raise DataError(f"{where} cannot be read as CSV: it has no header")
+    refuse_repeated([name for name in dialect.header if name], where)
     if not dialect.width:
         raise DataError(f"{where} has a header and no rows")
     header, width = dialect.header, len(dialect.header)
@@ -109,8 +113,7 @@ def _named(fields: pl.DataFrame, header: list[str], where: str) -> tuple[pl.Data
         keep, note = keep[1:], f"{where}: the first column has no name and tells the rows apart: left out as an index"
     empty = {j for j in keep if not header[j] and fields[:, j].null_count() == fields.height}
     keep = [j for j in keep if j not in empty]
-    names = [header[j] for j in keep]
-    refuse_repeated(names, where)
+    refuse_repeated([header[j] for j in keep], where)
     return pl.DataFrame([fields[:, j].alias(header[j]) for j in keep]), note
 
 
@@ -132,27 +135,18 @@ def _fields(content: bytes, dialect: Dialect, width: int, where: str) -> pl.Data
     )
     body = _without_blank_lines(body)
     if body is not None and _count_fields(body, dialect.separator) == body.count(b"\n") * width:
-        found = _parsed(body, dialect.separator, width)
-        if found is not None:
-            return found
+        with contextlib.suppress(DataError):
+            return _parsed(body, dialect.separator, width, where)
     # slower, and all of it: quotes that polars does not take, lines within values, and lines with too many fields
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(_records(content, dialect, width, where))
-    body = stream.getvalue().encode()
+    return _parsed(stream.getvalue().encode(), ",", width, where)
+
+
+def _parsed(body: bytes, separator: str, width: int, where: str) -> pl.DataFrame:
+    schema = {str(j): pl.String for j in range(width)}
     with refused_as(where, "CSV"):
-        return pl.read_csv(body, separator=",", **_options(width))
-
-
-def _options(width: int) -> dict[str, object]:
-    return {"has_header": False, "schema": {str(j): pl.String for j in range(width)}, "null_values": ""}
-
-
-def _parsed(body: bytes, separator: str, width: int) -> pl.DataFrame | None:
-    try:
-        with refused_as("", "CSV"):
-            return pl.read_csv(body, separator=separator, **_options(width))
-    except DataError:
-        return None
+        return pl.read_csv(body, has_header=False, schema=schema, separator=separator, null_values="")
 
 
 def _without_blank_lines(body: bytes) -> bytes | None:
@@ -194,7 +188,8 @@ def _records(content: bytes, dialect: Dialect, width: int, where: str) -> Iterat
         DataError: naming the first line that has another number of fields.
     """
     stream = io.TextIOWrapper(io.BytesIO(content[dialect.start :]), newline="", encoding="utf-8")
-    reader = csv.reader(stream, delimiter=dialect.separator, skipinitialspace=dialect.separator != " ")
+    spaces = dialect.separator != " "
+    reader = csv.reader(stream, delimiter=dialect.separator, skipinitialspace=spaces, strict=True)
     try:
         for record in reader:
             if not record or (len(record) == 1 < width and not record[0].strip()):
@@ -209,13 +204,13 @@ def _records(content: bytes, dialect: Dialect, width: int, where: str) -> Iterat
             yield record
     except csv.Error as error:
         line = dialect.lines + reader.line_num
-        raise DataError(f"{where} cannot be read as CSV: line {line}: {error}") from error
+        raise DataError(f"{where} cannot be read as CSV: {error}, in the record that ends in line {line}") from error
 
 
 # ---------------------------------------------------------------------- decimals
 
 
-def _decimal(frame: pl.DataFrame, separator: str, where: str) -> Literal[".", ","]:
+def _decimal(frame: pl.DataFrame, separator: str, where: str) -> Decimal:
     """The decimal mark: a comma where values have one and none has a point, and commas cannot be between thousands."""
     if separator == ",":
         return "."
