@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
+from torchplug.tables.column_types import Types, as_type
+from torchplug.tables.csv_text import CsvFormat
 from torchplug.tables.files import BUNDLED, is_parquet, read_bundled, read_file, require_file
 from torchplug.tables.fingerprints import fingerprint, fingerprint_of_columns
 from torchplug.tables.names import enumerate_names, refuse_repeated, require_columns, shown
@@ -23,6 +25,8 @@ from torchplug.tables.names import enumerate_names, refuse_repeated, require_col
 __all__ = [
     "BUNDLED",
     "Column",
+    "CsvFormat",
+    "Types",
     "as_frame",
     "as_series",
     "columns_of",
@@ -33,9 +37,11 @@ __all__ = [
     "fingerprint_of_columns",
     "is_parquet",
     "read",
+    "read_file",
     "require_columns",
     "require_file",
     "shown",
+    "with_types",
 ]
 
 Column = pl.Series | NDArray[Any]
@@ -45,11 +51,13 @@ _NUMBERS = "biufM"
 """The kinds of NumPy's types whose columns are numbers or dates."""
 
 
-def read(source: Any) -> pl.DataFrame:
+def read(source: Any, form: CsvFormat | None = None, types: Types | None = None) -> pl.DataFrame:
     """A source as a frame: a bundled name, a CSV or Parquet file, or a table in memory.
 
     Args:
         source: a name of `BUNDLED`; a path ending in .csv, .tsv, .txt or .parquet; or what `as_frame` takes.
+        form: of a CSV file; None: found from the file.
+        types: of columns whose type is decided already, as that of a model's features is.
 
     Raises:
         DataError: if there is no such file, if it cannot be read, or if it holds no row.
@@ -57,8 +65,13 @@ def read(source: Any) -> pl.DataFrame:
     if isinstance(source, str) and source in BUNDLED:
         return read_bundled(source)
     if isinstance(source, str | os.PathLike):
-        return read_file(Path(source))
-    return as_frame(source)
+        return read_file(Path(source), form or CsvFormat(), types)[0]
+    return with_types(as_frame(source), types)
+
+
+def with_types(frame: pl.DataFrame, types: Types | None) -> pl.DataFrame:
+    """A frame whose columns are of the types that are decided already."""
+    return frame.with_columns(as_type(frame[name], known) for name, known in (types or {}).items() if name in frame)
 
 
 def describe(source: Any) -> str:

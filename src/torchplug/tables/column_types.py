@@ -1,0 +1,159 @@
+"""Types of columns of text: numbers, truth values, dates, times or categories, decided on all values of a column."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import polars as pl
+
+from torchplug.errors import DataError
+from torchplug.tables.dates import as_dates
+from torchplug.tables.names import shown
+from torchplug.tables.numbers import MISSING_NUMBERS, Decimal, read_numbers
+
+MISSING = (
+    *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "N.A.", "n.a.", "NaN", "nan", "-NaN", "-nan"),
+    *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "null", "Null", "NULL", "None", "?"),
+)
+"""Words that stand for a missing value in any column of a CSV file: those of pandas, and a few more."""
+
+Types = Mapping[str, pl.DataType | type[pl.DataType]]
+"""The types of columns that are decided: String for categories, Float64, Boolean, Datetime, Time."""
+
+_LEADING_ZERO = r"^[+-]?0[0-9]+$"
+
+
+@dataclass
+class TypedColumns:
+    """Columns of text with their types.
+
+    Args:
+        columns: numbers, booleans, dates, times, text, or of type Null where there is no value at all.
+        notes: what was made of values that are written in an unusual way, each a line.
+    """
+
+    columns: list[pl.Series] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def typed_columns(
+    texts: Iterable[pl.Series],
+    where: str,
+    *,
+    decimal: Decimal = ".",
+    missing: Collection[str] = (),
+    types: Types | None = None,
+    dayfirst: bool | None = None,
+) -> TypedColumns:
+    """Columns of text by what they hold.
+
+    A column whose values are all numbers is one of numbers, unless some are written with leading zeros: these are codes.
+    A currency or percent sign that all values have, and separators of thousands, are left out. Columns whose values are
+    all dates or times of one format become these; everything else is text.
+
+    Args:
+        texts: the columns.
+        where: the file's name, for messages.
+        decimal: the mark before the decimals.
+        missing: words that stand for a missing value, beside the usual ones.
+        types: of columns whose type is decided already, on other rows or by the user; their values must be of it.
+        dayfirst: whether 3/4/2020 is in April; None: refused where no value decides.
+
+    Raises:
+        DataError: for a value that is not of its column's type, and for dates that can be read in two ways.
+    """
+    words = [*MISSING, *missing]
+    found = TypedColumns()
+    for text in texts:
+        stripped = text.str.strip_chars()
+        column = _Column(stripped.set(stripped.is_in(words), None), where, decimal, dayfirst)
+        known = (types or {}).get(text.name)
+        found.columns.append(column.infer() if known is None else column.cast(known))
+        found.notes += column.notes
+    return found
+
+
+class _Column:
+    """A column of text without spaces around its values, missing ones null."""
+
+    def __init__(self, text: pl.Series, where: str, decimal: Decimal, dayfirst: bool | None) -> None:
+        self._text = text
+        self._where = where
+        self._decimal = decimal
+        self._dayfirst = dayfirst
+        self.notes: list[str] = []
+
+    def infer(self) -> pl.Series:
+        """The values by what they all are."""
+        text = self._text
+        if not text.count():
+            return text.cast(pl.Null)
+        numbers = read_numbers(text, self._decimal)
+        if numbers.uniform:
+            if text.str.contains(_LEADING_ZERO).any():
+                self.notes.append(f"{text.name}: categories, as some values have leading zeros")
+                return text
+            if left_out := [*numbers.sign.drop_nulls().unique(), *["separators of thousands"] * numbers.grouped]:
+                self.notes.append(f"{text.name}: numbers; {' and '.join(left_out)} left out")
+            return _whole(numbers.values)
+        if _says_truth(text):
+            return text == "true"
+        dates = self._dates()
+        return text if dates is None else dates
+
+    def cast(self, known: pl.DataType | type[pl.DataType]) -> pl.Series:
+        """The values by a type that is decided already."""
+        text = self._text
+        if known == pl.String or not text.count():
+            return text.cast(known)
+        if known.is_temporal():
+            dates = self._dates()
+            if dates is None or (dates.dtype == pl.Time) != (known == pl.Time):
+                self._refuse(text, "times" if known == pl.Time else "dates")
+            return dates
+        if _says_truth(text):
+            return text == "true"
+        numbers = read_numbers(text, self._decimal)
+        if numbers.words.count():
+            self._refuse(numbers.words, "numbers")
+        return numbers.values
+
+    def _dates(self) -> pl.Series | None:
+        dated = self._text.set(self._text.is_in(list(MISSING_NUMBERS)), None)
+        return as_dates(dated, self._where, self._dayfirst)
+
+    def _refuse(self, wrong: pl.Series, expected: str) -> NoReturn:
+        row = int(wrong.is_not_null().arg_true()[0])
+        raise DataError(
+            f"{self._where}: column '{self._text.name}' has '{shown(wrong[row])}' in row {row + 1}, and the training data "
+            f"have {expected} there: correct it, or name it in --data.missing if it stands for a missing value"
+        )
+
+
+def _says_truth(text: pl.Series) -> bool:
+    return bool(text.drop_nulls().is_in(["true", "false"]).all())
+
+
+def _whole(numbers: pl.Series) -> pl.Series:
+    """Numbers as integers, if they all are."""
+    present = numbers.drop_nulls()
+    if not present.is_finite().all() or not (present == present.floor()).all() or float(present.abs().max()) >= 2**53:  # type: ignore[arg-type]
+        return numbers
+    return numbers.cast(pl.Int64)
+
+
+def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType]) -> pl.Series:
+    """A column that has a type of its own, by a type that is decided already: as text where that is text.
+
+    Whole numbers are written without decimals, whatever type stores them.
+    """
+    if known != pl.String or series.dtype == pl.String or not series.dtype.is_numeric():
+        return series
+    if not series.dtype.is_float():
+        return series.cast(pl.String)
+    numbers = series.fill_nan(None)
+    whole = (numbers == numbers.floor()) & (numbers.abs() < 2**53)
+    integers = numbers.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
+    return integers.zip_with(integers.is_not_null(), numbers.cast(pl.String))
