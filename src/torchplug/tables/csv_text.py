@@ -133,10 +133,10 @@ def _fields(content: bytes, dialect: Dialect, width: int, where: str) -> pl.Data
         f"{where}: up to {lines} rows of {width} columns",
         "write it as Parquet, and choose columns with features, or read it in pieces with stream",
     )
-    body = _without_blank_lines(body)
-    if body is not None and _count_fields(body, dialect.separator) == body.count(b"\n") * width:
+    plain = _without_blank_lines(body)
+    if plain is not None and _count_fields(plain, dialect.separator) == plain.count(b"\n") * width:
         with contextlib.suppress(DataError):
-            return _parsed(body, dialect.separator, width, where)
+            return _parsed(plain, dialect.separator, width, where)
     # slower, and all of it: quotes that polars does not take, lines within values, and lines with too many fields
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(_records(content, dialect, width, where))
