@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -12,6 +12,7 @@ from torchplug.errors import DataError
 from torchplug.tables.dates import as_dates
 from torchplug.tables.names import shown
 from torchplug.tables.numbers import MISSING_NUMBERS, Decimal, read_numbers
+from torchplug.tables.plain_numbers import LARGEST_WHOLE, plain_numbers
 
 MISSING = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "N.A.", "n.a.", "NaN", "nan", "-NaN", "-nan"),
@@ -39,7 +40,7 @@ class TypedColumns:
 
 
 def typed_columns(
-    texts: Iterable[pl.Series],
+    texts: pl.DataFrame,
     where: str,
     *,
     decimal: Decimal = ".",
@@ -66,7 +67,13 @@ def typed_columns(
     """
     words = [*MISSING, *missing]
     found = TypedColumns()
+    # a word that is a number is missing, and must be looked for in each column
+    together = decimal == "." and pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False).count() == 0
+    plain = plain_numbers(texts, _LEADING_ZERO) if together else {}
     for text in texts:
+        if text.name in plain and (types or {}).get(text.name, pl.Float64).is_numeric():
+            found.columns.append(plain[text.name])
+            continue
         stripped = text.str.strip_chars()
         column = _Column(stripped.set(stripped.is_in(words), None), where, decimal, dayfirst)
         known = (types or {}).get(text.name)
@@ -139,7 +146,8 @@ def _says_truth(text: pl.Series) -> bool:
 def _whole(numbers: pl.Series) -> pl.Series:
     """Numbers as integers, if they all are."""
     present = numbers.drop_nulls()
-    if not present.is_finite().all() or not (present == present.floor()).all() or float(present.abs().max()) >= 2**53:  # type: ignore[arg-type]
+    whole = present.is_finite() & (present == present.floor()) & (present.abs() < LARGEST_WHOLE)
+    if not whole.all():
         return numbers
     return numbers.cast(pl.Int64)
 
@@ -154,6 +162,6 @@ def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType]) -> pl.Ser
     if not series.dtype.is_float():
         return series.cast(pl.String)
     numbers = series.fill_nan(None)
-    whole = (numbers == numbers.floor()) & (numbers.abs() < 2**53)
+    whole = (numbers == numbers.floor()) & (numbers.abs() < LARGEST_WHOLE)
     integers = numbers.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
     return integers.zip_with(integers.is_not_null(), numbers.cast(pl.String))
