@@ -18,7 +18,8 @@ def table(tmp_path):
     def written(content, form=None, name="t.csv"):
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return read_file(path, form or CsvFormat())
+        found = read_file(path, form or CsvFormat(), {})
+        return found.frame, tuple(found.form_notes)
 
     return written
 

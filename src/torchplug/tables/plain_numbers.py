@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import polars as pl
 
-LARGEST_WHOLE = 2**53
-"""From here on, float64 does not have every whole number."""
+from torchplug.tables.numbers import LEADING_ZERO
+
+EXACT = 2**53
+"""Whole numbers below have a float of their own."""
 
 
-def plain_numbers(texts: pl.DataFrame, leading_zero: str) -> dict[str, pl.Series]:
+def plain_numbers(texts: pl.DataFrame) -> dict[str, pl.Series]:
     """Those columns of which each value is a finite number, or null, as whole numbers if all of them are.
 
     A wide table's columns would take longest one by one.
 
     Args:
-        texts: columns of text.
-        leading_zero: a pattern; columns with a value that has it are no numbers.
+        texts: columns of text; one with leading zeros holds codes.
     """
     numbers = texts.select(pl.all().cast(pl.Float64, strict=False))
-    whole = (pl.all() == pl.all().floor()).all() & (pl.all().abs().max() < LARGEST_WHOLE)
+    whole = (pl.all() == pl.all().floor()).all() & (pl.all().abs().max() < EXACT)
     facts = zip(
         texts.columns,
         texts.null_count().row(0),
         numbers.null_count().row(0),
         numbers.select(pl.all().is_finite().all()).row(0),
         numbers.select(whole).row(0),
-        texts.select(pl.all().str.contains(leading_zero).any()).row(0),
+        texts.select(pl.all().str.contains(LEADING_ZERO).any()).row(0),
         strict=True,
     )
     found = dict[str, pl.Series]()
