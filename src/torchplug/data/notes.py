@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 
 from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
+from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import CategoricalColumn, Column, MarkedColumn
 from torchplug.preprocessing.rules import MOST_CATEGORIES
 from torchplug.tables import enumerate_names
@@ -43,12 +44,24 @@ class Notes:
         return [text for topic in Topic for text in self._texts[topic]]
 
 
-def left_out_names(columns: Sequence[str]) -> list[str]:
-    """A note on columns of text that identify rows."""
-    if not columns:
-        return []
-    names = enumerate_names(columns, _FEW)
-    return [f"left out: {names}, text that differs in nearly every row; --data.features keeps a column that it names"]
+def left_out_columns(names: Sequence[str], indices: Sequence[str], empty: Sequence[str]) -> list[str]:
+    """A note on columns that are no features.
+
+    Args:
+        names: columns of text that identify rows.
+        indices: columns that number the rows.
+        empty: columns without any value.
+    """
+    parts = [
+        f"{enumerate_names(columns, _FEW)} ({reason})"
+        for columns, reason in (
+            (names, "text that differs in nearly every row"),
+            (indices, "numbers the rows"),
+            (empty, "no value in any row"),
+        )
+        if columns
+    ]
+    return [f"left out: {'; '.join(parts)}; --data.features keeps a column that it names"] if parts else []
 
 
 def left_out_rows(without_target: int, incomplete: int, rows: int, target: Sequence[str], where: str) -> list[str]:
@@ -99,6 +112,15 @@ def _typical_value(columns: Sequence[Column], rules: EncodingRules) -> str:
     number = "most frequent number" if rules.number_fill == "most_frequent" else rules.number_fill
     values = {number: not all(categories), "most frequent category": any(categories)}
     return " or the ".join(value for value, occurs in values.items() if occurs)
+
+
+def counted_times(preprocessing: Preprocessing) -> list[str]:
+    """Notes on the units of dates and times of the day."""
+    columns = [encoder.column if isinstance(encoder, MarkedColumn) else encoder for encoder in preprocessing.encoders]
+    dates = [column for column in columns if isinstance(column, DateColumn)]
+    notes = [f"{column.name}: {column.unit} (--data.dates)" for column in dates if not column.cyclic]
+    cyclic = [column.name for column in dates if column.cyclic]
+    return [*notes, *([f"as cycles: {enumerate_names(cyclic, _FEW)} (--data.dates)"] if cyclic else [])]
 
 
 def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:

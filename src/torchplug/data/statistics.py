@@ -87,6 +87,12 @@ class Moments:
             np.maximum(self.high, other.high),
         )
 
+    def shifted(self, by: float) -> Moments:
+        """The moments of the same values plus a number."""
+        return Moments(
+            self.count, np.where(self.count > 0, self.mean + by, 0.0), self.deviation, self.low + by, self.high + by
+        )
+
     def mean_and_spread(self) -> tuple[Array, Array]:
         """Mean and population standard deviation, (d,) each; a constant column has spread 1."""
         constant = self.low == self.high

@@ -22,14 +22,16 @@ from torchplug.data.statistics import (
 )
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import (
     IMPUTE_REMEDY,
     Array,
+    CategoricalColumn,
     Column,
     MarkedColumn,
     NumericColumn,
     fit_categories,
-    is_category,
+    fit_number,
     marked,
     ones,
     raw_column,
@@ -116,38 +118,47 @@ def _preprocessing(
 
 
 class _Numbers:
-    """What is learned of a numeric column."""
+    """What is learned of a column of numbers or dates."""
 
-    def __init__(self, name: str, rules: EncodingRules) -> None:
-        self._name = name
-        self._counts = ValueCounts(name) if rules.number_fill == "most_frequent" else None
-        self._moments = RunningMoments()
+    def __init__(self, raw: NumericColumn | DateColumn, rules: EncodingRules) -> None:
+        self._raw = raw
+        self._cyclic = isinstance(raw, DateColumn) and rules.dates == "cyclic"
+        self._counts = ValueCounts(raw.name) if rules.number_fill == "most_frequent" else None
+        self._values = RunningMoments()
+        self._cycles = RunningMoments()
         self._missing = 0
 
     def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
-        self._moments.add(Moments.of([trained.drop_nulls().to_numpy()]))
+        values = trained.drop_nulls().to_numpy()
+        self._values.add(Moments.of([values]))
+        if isinstance(self._raw, DateColumn) and self._cyclic:
+            self._cycles.add(Moments.of([*replace(self._raw, cyclic=True).parts(values).T]))
         if self._counts is not None:
             self._counts.add(trained, where, "set impute to auto or mean, or leave it out with exclude")
 
     def fitted(self, rules: EncodingRules, rows: int) -> Column:
-        return marked(NumericColumn(self._name, self._typical() if rules.fills else None), self._missing, rows, rules)
+        total = self._values.total()
+        first = float(total.low[0]) if total.count[0] else 0.0
+        column = fit_number(self._raw, self._typical(total) if rules.fills else None, first, rules)
+        return marked(column, self._missing, rows, rules)
 
-    def _typical(self) -> float:
-        total = self._moments.total()
+    def _typical(self, total: Moments) -> float:
         if not total.count[0]:
             return 0.0
         return float(total.mean_and_spread()[0][0]) if self._counts is None else self._counts.most_frequent()
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the encoded column, what was filled in included."""
-        total = self._moments.total()
-        if isinstance(column.fill, float):
-            total += Moments.of_constants(np.array([column.fill]), np.array([float(self._missing)]))
-        return Moments.joined([total, self._mark(rows)]) if isinstance(column, MarkedColumn) else total
-
-    def _mark(self, rows: int) -> Moments:
-        return Moments.of_indicators([self._missing], rows)
+        plain = column.column if isinstance(column, MarkedColumn) else column
+        total = self._cycles.total() if self._cyclic else self._values.total()
+        fill = None if plain.fill is None else np.array([plain.fill], dtype=np.float64)
+        if isinstance(plain, DateColumn):
+            total = total if self._cyclic else total.shifted(-plain.origin)
+            fill = None if fill is None else plain.parts(fill)[0]
+        if fill is not None:
+            total += Moments.of_constants(fill, np.full(len(fill), float(self._missing)))
+        return total if plain is column else Moments.joined([total, Moments.of_indicators([self._missing], rows)])
 
 
 class _Categories:
@@ -194,7 +205,8 @@ _Feature = _Numbers | _Categories
 
 
 def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
-    return _Categories(series.name, rules) if is_category(series) else _Numbers(series.name, rules)
+    raw = raw_column(series)
+    return _Categories(series.name, rules) if isinstance(raw, CategoricalColumn) else _Numbers(raw, rules)
 
 
 # ---------------------------------------------------------------------- the target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +12,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
+from torchplug.preprocessing.dates import DateColumn, PolarsType
+from torchplug.preprocessing.rows import Rows, row_number
 from torchplug.preprocessing.rules import MOST_CATEGORIES, EncodingRules, HandleUnknown
 from torchplug.tables import enumerate_names, shown
+from torchplug.tables.column_types import as_type
 from torchplug.tables.text import TEXT, as_text
 
 IMPUTE_REMEDY = "fill them in, or let --data.impute auto, mean, median, most_frequent or drop deal with them"
 Array = NDArray[np.float64]
-Rows = NDArray[np.int64] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class NumericColumn:
 
     features = 1
     """How many features the column has."""
+    dtype = pl.Float64
+    """The polars type of its values."""
 
     @property
     def feature_names(self) -> list[str]:
@@ -109,6 +113,9 @@ class CategoricalColumn:
         """Whether there is a feature that categories share."""
         return bool(self.pooled) or self.pools_all
 
+    dtype = pl.String
+    """The polars type of its values."""
+
     @property
     def features(self) -> int:
         """How many features the column has."""
@@ -133,7 +140,7 @@ class CategoricalColumn:
             DataError: if it holds dates or nested values.
         """
         refuse_type(series, where)
-        return series.fill_nan(None).cast(pl.String) if series.dtype.is_float() else as_text(series)
+        return as_type(series, pl.String) if series.dtype.is_numeric() else as_text(series)
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -202,6 +209,9 @@ class CategoricalColumn:
         return found
 
 
+PlainColumn = NumericColumn | CategoricalColumn | DateColumn
+
+
 @dataclass(frozen=True)
 class MarkedColumn:
     """A column whose missing values are marked by a last feature `column=missing`, 1 where there is none.
@@ -210,12 +220,17 @@ class MarkedColumn:
         column: the column, with what stands in for a missing value.
     """
 
-    column: NumericColumn | CategoricalColumn
+    column: PlainColumn
 
     @property
     def name(self) -> str:
         """The column's name."""
         return self.column.name
+
+    @property
+    def dtype(self) -> PolarsType:
+        """The polars type of its values."""
+        return self.column.dtype
 
     @property
     def fill(self) -> float | str | None:
@@ -250,12 +265,7 @@ class MarkedColumn:
         out[:, -1] = values.is_null().to_numpy()
 
 
-Column = NumericColumn | CategoricalColumn | MarkedColumn
-
-
-def is_category(series: pl.Series) -> bool:
-    """Whether a column of this type is read as categories; booleans and numbers are not."""
-    return series.dtype in TEXT
+Column = PlainColumn | MarkedColumn
 
 
 def refuse_type(series: pl.Series, where: str) -> None:
@@ -270,17 +280,6 @@ def refuse_type(series: pl.Series, where: str) -> None:
             f"{where}: column '{series.name}' has type {series.dtype}, neither number nor category: "
             "convert it, or leave it out with exclude"
         )
-
-
-def row_number(mask: pl.Series, rows: Rows | None) -> int:
-    """The first row that a mask marks, counted from 1 in the table that the user gave.
-
-    Args:
-        mask: booleans (n,), at least one of them true.
-        rows: where in that table the n rows stand, from 0; None: they are the whole of it.
-    """
-    first = int(mask.arg_true()[0])
-    return 1 + (first if rows is None else int(rows[first]))
 
 
 def refuse_missing(columns: Iterable[pl.Series], where: str, remedy: str, rows: Rows | None = None) -> None:
@@ -324,9 +323,11 @@ def read_column(series: pl.Series, where: str, rows: Rows | None = None) -> pl.S
     return raw_column(series).read(series, where, rows)
 
 
-def raw_column(series: pl.Series) -> Column:
+def raw_column(series: pl.Series) -> PlainColumn:
     """A feature column as its type says, of which nothing is learned yet."""
-    return CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
+    if series.dtype.is_temporal() and series.dtype != pl.Duration:
+        return DateColumn.of(series)
+    return CategoricalColumn(series.name, ()) if series.dtype in TEXT else NumericColumn(series.name)
 
 
 def read_block(
@@ -386,8 +387,8 @@ class TrainingRows(Protocol):
     """The feature columns of the training part, as `read_column` gives them."""
 
     @property
-    def head(self) -> pl.DataFrame:
-        """Their names and types, without rows."""
+    def raw(self) -> Sequence[PlainColumn]:
+        """What each is, before anything is learned."""
         ...
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
@@ -414,25 +415,41 @@ class FittedColumn:
 
 def fit_columns(table: TrainingRows, rules: EncodingRules) -> list[FittedColumn]:
     """Learn levels and fill values from the training part, a column at a time."""
-    head = table.head.get_columns()
-    learned = [series.name for series in head if rules.fills or series.dtype == pl.String]
-    fitted = {series.name: _fit_column(series, rules) for series in table.columns(learned)}
-    return [fitted.get(series.name) or FittedColumn(NumericColumn(series.name)) for series in head]
+    raw = {column.name: column for column in table.raw}
+    learned = [name for name, column in raw.items() if rules.fills or not isinstance(column, NumericColumn)]
+    fitted = {series.name: _fit_column(raw[series.name], series, rules) for series in table.columns(learned)}
+    return [fitted.get(name) or FittedColumn(column) for name, column in raw.items()]
 
 
-def _fit_column(series: pl.Series, rules: EncodingRules) -> FittedColumn:
+def _fit_column(raw: PlainColumn, series: pl.Series, rules: EncodingRules) -> FittedColumn:
     missing, present = series.null_count(), series.drop_nulls()
-    if series.dtype != pl.String:
-        number = NumericColumn(series.name, _typical(present, rules) if rules.fills else None)
+    if not isinstance(raw, CategoricalColumn):
+        fill = _typical(present, rules) if rules.fills else None
+        number = fit_number(raw, fill, float(present.min()) if len(present) else 0.0, rules)  # type: ignore[arg-type]
         return FittedColumn(marked(number, missing, len(series), rules))
     counts = dict(present.value_counts().iter_rows())
     column = marked(fit_categories(series.name, counts, rules), missing, len(series), rules)
     return FittedColumn(column, ones(column, counts, missing) / len(series))
 
 
-def marked(
-    column: NumericColumn | CategoricalColumn, missing: int, rows: int, rules: EncodingRules
-) -> NumericColumn | CategoricalColumn | MarkedColumn:
+def fit_number(
+    raw: NumericColumn | DateColumn, fill: float | None, first: float, rules: EncodingRules
+) -> NumericColumn | DateColumn:
+    """A column of numbers or dates.
+
+    Args:
+        raw: what it is.
+        fill: what stands in for a missing value.
+        first: the smallest value of the training part.
+        rules: the user's choices.
+    """
+    if isinstance(raw, NumericColumn):
+        return replace(raw, fill=fill)
+    origin = 0.0 if raw.kind == "time" else float(np.floor(first))
+    return replace(raw, fill=fill, origin=origin, cyclic=rules.dates == "cyclic")
+
+
+def marked(column: PlainColumn, missing: int, rows: int, rules: EncodingRules) -> Column:
     """A fitted column, with a feature for missing values where the rules want one.
 
     Args:
@@ -512,6 +529,8 @@ def column_state(column: Column) -> dict[str, Any]:
         return column_state(column.column) | {"marked": True}
     if isinstance(column, NumericColumn):
         return {"name": column.name, "fill": column.fill}
+    if isinstance(column, DateColumn):
+        return column.state()
     return {
         "name": column.name,
         "levels": list(column.levels),
@@ -525,8 +544,10 @@ def column_state(column: Column) -> dict[str, Any]:
 
 def column_from_state(state: Mapping[str, Any]) -> Column:
     """The column that `column_state` described."""
-    column: NumericColumn | CategoricalColumn
-    if "levels" in state:
+    column: PlainColumn
+    if "dates" in state:
+        column = DateColumn(state["name"], state["dates"], state["cyclic"], state["origin"], state["fill"])
+    elif "levels" in state:
         column = CategoricalColumn(
             state["name"],
             tuple(state["levels"]),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from torchplug.preprocessing.dates import Dates
+
 Impute = Literal["auto", "mean", "median", "most_frequent", "drop", "error"]
 """How missing values of features are dealt with."""
 
@@ -29,6 +31,7 @@ class EncodingRules:
         max_categories: the most features of a categorical column, at least 2, the shared one among them: the rarest
             categories share it; None: no bound.
         reference: whether the first level of each categorical column gets no feature.
+        dates: number makes dates one feature each, the time since the first; cyclic two for each of year, week and day.
         streamed: whether rows are read a piece at a time, where the mean takes the place of auto's median.
     """
 
@@ -36,6 +39,7 @@ class EncodingRules:
     handle_unknown: HandleUnknown = "pool"
     max_categories: int | None = 100
     reference: bool = False
+    dates: Dates = "number"
     streamed: bool = False
 
     @property

@@ -6,8 +6,9 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torchplug.errors import DataError
 
@@ -20,6 +21,7 @@ _HEADER_BYTES = 2**26
 """The longest first line of a CSV file that is taken for a header: 64 MiB, some millions of names."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d+)*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
+_BLANK = re.compile(rb"([ \r]*\n)*")
 _EXCEL = re.compile(rb'"?sep=(.)"?[ ;,\t]*\n')
 
 
@@ -58,15 +60,14 @@ def dialect_of(content: bytes, where: str, separator: str | None, usual: str) ->
         DataError: where the content can be read in several ways, and for a header that cannot be read.
     """
     notes = list[str]()
-    before = re.match(rb"\s*", content[:_HEADER_BYTES])
-    start = 0 if before is None else content.rfind(b"\n", 0, before.end()) + 1
+    start = _after_blank_lines(content, 0)
     if excel := _EXCEL.match(content, start):
         start, separator = excel.end(), separator or excel[1].decode("utf-8", "replace")
     comments = list[bytes]()
     while content.startswith(b"#", start):
         end = content.find(b"\n", start) + 1
         comments.append(content[start:end])
-        start = end
+        start = _after_blank_lines(content, end)
     if content.find(b"\n", start, start + _HEADER_BYTES) < 0 and len(content) > start + _HEADER_BYTES:
         raise DataError(f"{where}: its first line has more than {_HEADER_BYTES // 2**20} MiB, which is no header")
     said = separator is not None
@@ -74,12 +75,12 @@ def dialect_of(content: bytes, where: str, separator: str | None, usual: str) ->
     if not said and separator != usual:
         notes.append(f"{where}: read with separator {separator!r} (--data.separator)")
     if comments and _is_header(comments[-1], content, start, separator, where):
-        start -= len(comments.pop())
+        start = content.rfind(comments.pop(), 0, start)
     if comments:
         lines = "a line that starts" if len(comments) == 1 else f"{len(comments)} lines that start"
         notes.append(f"{where}: {lines} with # above the header left out")
     try:
-        records = csv.reader(_lines(content, start), delimiter=separator)
+        records = reader(_lines(content, start), separator)
         header = [name.strip() for name in next(records, [])]
         lines_of_header = records.line_num
         width = len(next((record for record in records if record), []))
@@ -105,6 +106,23 @@ def checked_separator(separator: str) -> str:
     if len(found) != 1 or not found.isascii() or found in '"\r\n\0':
         raise DataError(f"separator must be one character such as ',', ';' or \\t, not {separator!r}")
     return found
+
+
+def reader(lines: Iterable[str], separator: str, *, strict: bool = False) -> Any:
+    """Python's reader of CSV; spaces after a separator, which may come before a quote, are no part of a value.
+
+    Args:
+        lines: with their ends.
+        separator: between fields.
+        strict: whether a quote that is never closed is refused.
+    """
+    return csv.reader(lines, delimiter=separator, skipinitialspace=separator != " ", strict=strict)
+
+
+def _after_blank_lines(content: bytes, start: int) -> int:
+    """Where the first line begins that is not blank."""
+    found = _BLANK.match(content, start)
+    return start if found is None else found.end()
 
 
 def _lines(content: bytes, start: int) -> Iterator[str]:
@@ -156,15 +174,15 @@ def _separator(content: bytes, start: int, where: str, usual: str) -> str:
 
 def _counts(lines: Sequence[str], separator: str) -> list[int]:
     try:
-        return [len(record) for record in csv.reader(lines, delimiter=separator) if record]
+        return [len(record) for record in reader(lines, separator) if record]
     except csv.Error:
         return []
 
 
 def _is_header(comment: bytes, content: bytes, start: int, separator: str, where: str) -> bool:
     """Whether a line that starts with # is the header, with as many fields as the numbers below it."""
-    names = next(csv.reader([comment.decode("utf-8", "replace")], delimiter=separator), [])
-    below = next(csv.reader(_lines(content, start), delimiter=separator), [])
+    names: list[str] = next(reader([comment.decode("utf-8", "replace")], separator), [])
+    below: list[str] = next(reader(_lines(content, start), separator), [])
     if len(names) < 2 or len(names) != len(below):
         return False
     if not any(_NUMBER.fullmatch(field) for field in below):

@@ -15,7 +15,7 @@ import polars as pl
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.tables.csv_bytes import csv_bytes
-from torchplug.tables.csv_dialect import Dialect, checked_separator, dialect_of
+from torchplug.tables.csv_dialect import Dialect, checked_separator, dialect_of, reader
 from torchplug.tables.names import refuse_repeated
 from torchplug.tables.numbers import Decimal
 from torchplug.tables.polars_errors import refused_as
@@ -133,10 +133,10 @@ def _fields(content: bytes, dialect: Dialect, width: int, where: str) -> pl.Data
         f"{where}: up to {lines} rows of {width} columns",
         "write it as Parquet, and choose columns with features, or read it in pieces with stream",
     )
-    body = _without_blank_lines(body)
-    if body is not None and _count_fields(body, dialect.separator) == body.count(b"\n") * width:
+    plain = _without_blank_lines(body)
+    if plain is not None and _count_fields(plain, dialect.separator) == plain.count(b"\n") * width:
         with contextlib.suppress(DataError):
-            return _parsed(body, dialect.separator, width, where)
+            return _parsed(plain, dialect.separator, width, where)
     # slower, and all of it: quotes that polars does not take, lines within values, and lines with too many fields
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(_records(content, dialect, width, where))
@@ -188,14 +188,13 @@ def _records(content: bytes, dialect: Dialect, width: int, where: str) -> Iterat
         DataError: naming the first line that has another number of fields.
     """
     stream = io.TextIOWrapper(io.BytesIO(content[dialect.start :]), newline="", encoding="utf-8")
-    spaces = dialect.separator != " "
-    reader = csv.reader(stream, delimiter=dialect.separator, skipinitialspace=spaces, strict=True)
+    records = reader(stream, dialect.separator, strict=True)
     try:
-        for record in reader:
+        for record in records:
             if not record or (len(record) == 1 < width and not record[0].strip()):
                 continue
             if len(record) != width:
-                line = dialect.lines + reader.line_num
+                line = dialect.lines + records.line_num
                 number = "1 field" if len(record) == 1 else f"{len(record)} fields"
                 raise DataError(
                     f"{where}: line {line} has {number}, and the header {len(dialect.header)}: correct the line, or "
@@ -203,7 +202,7 @@ def _records(content: bytes, dialect: Dialect, width: int, where: str) -> Iterat
                 )
             yield record
     except csv.Error as error:
-        line = dialect.lines + reader.line_num
+        line = dialect.lines + records.line_num
         raise DataError(f"{where} cannot be read as CSV: {error}, in the record that ends in line {line}") from error
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.tables.column_types import Types, as_type, typed_columns
+from torchplug.tables.column_types import Types, typed_columns, with_types
 from torchplug.tables.csv_text import SEPARATORS, CsvFormat, csv_suffix, read_csv_text
 from torchplug.tables.names import shown
+from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
 from torchplug.tables.text import require_text_memory
@@ -35,8 +37,22 @@ def read_bundled(name: str) -> pl.DataFrame:
     return pl.read_parquet(Path(__file__).parents[1] / "bundled" / f"{name}.parquet")
 
 
-def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table in a CSV or Parquet file, and notes on how a CSV file was read.
+class FileTable(NamedTuple):
+    """A file's table.
+
+    Args:
+        frame: its rows.
+        form_notes: how a CSV file is written, where that is not what its name says, each a line.
+        type_notes: what was made of its columns, each a line.
+    """
+
+    frame: pl.DataFrame
+    form_notes: Sequence[str] = ()
+    type_notes: Sequence[str] = ()
+
+
+def read_file(path: Path, form: CsvFormat, types: Types) -> FileTable:
+    """The table in a CSV or Parquet file.
 
     Args:
         path: of the file.
@@ -48,12 +64,8 @@ def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[
             into memory.
     """
     require_file(path)
-    notes: tuple[str, ...] = ()
     if is_parquet(path):
-        frame = _read_parquet(path)
-        frame = frame.with_columns(
-            as_type(frame[name], known) for name, known in (types or {}).items() if name in frame
-        )
+        table = FileTable(with_types(_read_parquet(path), {**dictionaries(path), **types}))
     else:
         text = read_csv_text(path, form)
         typed = typed_columns(
@@ -64,10 +76,10 @@ def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[
             types=types,
             dayfirst=form.dayfirst,
         )
-        frame, notes = pl.DataFrame(typed.columns), (*text.notes, *typed.notes)
-    if frame.height == 0:
+        table = FileTable(pl.DataFrame(typed.columns), text.notes, typed.notes)
+    if table.frame.height == 0:
         raise DataError(f"{path} has a header and no rows")
-    return frame, notes
+    return table
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
