@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -12,6 +12,7 @@ from torchplug.errors import DataError
 from torchplug.tables.dates import as_dates
 from torchplug.tables.names import shown
 from torchplug.tables.numbers import LEADING_ZERO, MISSING_NUMBERS, Decimal, read_numbers
+from torchplug.tables.plain_numbers import EXACT, plain_numbers
 from torchplug.tables.text import TEXT
 
 MISSING = (
@@ -22,9 +23,6 @@ MISSING = (
 
 Types = Mapping[str, pl.DataType | type[pl.DataType]]
 """The types of columns that are decided: String for categories, Float64, Boolean, Datetime, Time."""
-
-_EXACT = 2**53
-"""Whole numbers below have a float of their own."""
 
 
 @dataclass
@@ -41,7 +39,7 @@ class TypedColumns:
 
 
 def typed_columns(
-    texts: Iterable[pl.Series],
+    texts: pl.DataFrame,
     where: str,
     *,
     decimal: Decimal = ".",
@@ -68,7 +66,13 @@ def typed_columns(
     """
     words = [*MISSING, *missing]
     found = TypedColumns()
+    # a word that is a number is missing, and must be looked for in each column
+    together = decimal == "." and pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False).count() == 0
+    plain = plain_numbers(texts) if together else {}
     for text in texts:
+        if text.name in plain and (types or {}).get(text.name, pl.Float64) == pl.Float64:
+            found.columns.append(plain[text.name])
+            continue
         stripped = text.str.strip_chars()
         column = _Column(stripped.set(stripped.is_in(words), None), where, decimal, dayfirst)
         known = (types or {}).get(text.name)
@@ -141,7 +145,7 @@ def _says_truth(text: pl.Series) -> bool:
 def _whole(numbers: pl.Series) -> pl.Series:
     """Numbers as integers, if they all are."""
     present = numbers.drop_nulls()
-    whole = (present == present.floor()) & (present.abs() < _EXACT)
+    whole = (present == present.floor()) & (present.abs() < EXACT)
     return numbers.cast(pl.Int64) if whole.all() else numbers
 
 
@@ -155,7 +159,7 @@ def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType] | None) ->
     if not series.dtype.is_float():
         return series.cast(pl.String)
     numbers = series.fill_nan(None)
-    whole = (numbers == numbers.floor()) & (numbers.abs() < _EXACT)
+    whole = (numbers == numbers.floor()) & (numbers.abs() < EXACT)
     integers = numbers.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
     return integers.zip_with(integers.is_not_null(), numbers.cast(pl.String))
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.tables.column_types import Types, typed_columns, with_types
-from torchplug.tables.csv_text import SEPARATORS, CsvFormat, read_csv_text
+from torchplug.tables.csv_text import SEPARATORS, CsvFormat, csv_suffix, read_csv_text
 from torchplug.tables.names import shown
 from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
@@ -107,8 +107,10 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is a directory, not a table")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is a pipe or a device, not a file: save what comes from it, and give that file")
-    if path.suffix.lower() not in (*SEPARATORS, *_PARQUET):
-        raise DataError(f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt or .parquet")
+    if csv_suffix(path) not in SEPARATORS and not is_parquet(path):
+        raise DataError(
+            f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt (also with .gz) or .parquet"
+        )
     if status.st_size == 0:
         raise DataError(f"{path} is empty")
 
