@@ -56,7 +56,7 @@ def prepared(request, tmp_path, monkeypatch):
 def test_text_is_left_out_if_more_than_95_percent_of_its_values_differ(prepared, frame, kept):
     found, notes = prepared(frame, split=[1, 0, 0])
     assert found == (["name", "a"] if kept else ["a"])
-    note = "left out: name, text that differs in nearly every row; --data.features keeps a column that it names"
+    note = "left out: name (text that differs in nearly every row); --data.features keeps a column that it names"
     assert (note in notes) != kept
 
 
@@ -71,7 +71,7 @@ def test_a_column_that_is_named_is_kept(prepared):
 
 
 def test_a_table_of_names_is_refused_with_the_remedy(prepared):
-    with pytest.raises(DataError, match=r"no column is left.*name is text that differs.*--data\.features keeps"):
+    with pytest.raises(DataError, match=r"no column is left.*name \(text that differs.*--data\.features keeps"):
         prepared(table(N).select("name", "y"))
 
 
