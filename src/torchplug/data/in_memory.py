@@ -168,11 +168,18 @@ class InMemoryTables:
         self._sources = settings.sources
         self._tables: dict[str, tuple[Types, Table]] = {}
 
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each table's content, as hexadecimal text."""
+        return {key: fingerprint_of_columns((table.height, _columns(table))) for key, table in self._opened().items()}
+
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the tables' content, as hexadecimal text."""
-        tables = [self._tables[key][1] if key in self._tables else self._table(key, {}) for key in self._sources]
-        return fingerprint_of_columns(*((table.height, _columns(table)) for table in tables))
+    def heights(self) -> dict[str, int]:
+        """How many rows each table has, those included that are not used."""
+        return {key: table.height for key, table in self._opened().items()}
+
+    def _opened(self) -> dict[str, Table]:
+        """The tables as they were read last."""
+        return {key: self._tables[key][1] if key in self._tables else self._table(key, {}) for key in self._sources}
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -132,10 +130,14 @@ class StreamedTables:
                 "impute: median wants every value at once, which stream does not hold: use auto, mean or most_frequent"
             )
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the files' content, as hexadecimal text; not that of the same tables in memory."""
-        return hashlib.sha256("".join(table.fingerprint for table in self._tables.values()).encode()).hexdigest()
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each file's content, as hexadecimal text; not that of the same table in memory."""
+        return {key: table.fingerprint for key, table in self._tables.items()}
+
+    @property
+    def heights(self) -> dict[str, int]:
+        """How many rows each file has, those included that are not used."""
+        return {key: table.height for key, table in self._tables.items()}
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""

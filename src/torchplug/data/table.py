@@ -69,12 +69,12 @@ class MemoryTable:
     """
 
     def __init__(
-        self, source: Any, types: Types, form_notes: Sequence[str] = (), type_notes: Sequence[str] = ()
+        self, source: Any, types: Types | None = None, form_notes: Sequence[str] = (), type_notes: Sequence[str] = ()
     ) -> None:
         self.form_notes = form_notes
         self.type_notes = type_notes
         self._columns = columns_of(source)
-        for name in self._columns.keys() & {name for name, known in types.items() if known == pl.String}:
+        for name in self._columns.keys() & {name for name, known in (types or {}).items() if known == pl.String}:
             self._columns[name] = as_type(as_series(name, self._columns[name]), pl.String)
         self.height = len(next(iter(self._columns.values())))
         self.head = self.read(0, 0, list(self._columns))
@@ -110,10 +110,10 @@ def open_table(source: Any, form: CsvFormat | None = None, types: Types | None =
     if is_parquet(source):
         file = ParquetTable(os.fspath(source)).typed(types)
         columns = file.head.columns
-        return file if file.height > block_rows(len(columns)) else MemoryTable(file.read(0, file.height, columns), {})
+        return file if file.height > block_rows(len(columns)) else MemoryTable(file.read(0, file.height, columns))
     if isinstance(source, str | os.PathLike) and source not in BUNDLED:
         table = read_file(Path(source), form or CsvFormat(), types)
-        return MemoryTable(table.frame, {}, table.form_notes, table.type_notes)
+        return MemoryTable(table.frame, None, table.form_notes, table.type_notes)
     return MemoryTable(read(source) if isinstance(source, str) else source, types)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import operator
 import os
 from typing import Any, Literal
@@ -173,10 +175,25 @@ class TabularData(LightningDataModule):
 
     # ------------------------------------------------------------------ what is known after prepare
 
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each table's content, as hexadecimal text: of `source`, and of `validation` and `test` where these
+        are tables of their own. Streamed tables have others than those in memory.
+        """
+        return self._tables.fingerprints()
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the tables' content, as hexadecimal text; streamed ones have another than those in memory."""
-        return self._tables.fingerprint
+        """SHA-256 of the content of all tables, as hexadecimal text; of a single one, its own."""
+        first, *others = self.fingerprints.values()
+        return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which tables these are: a checkpoint carries it, so that later ones can be compared with them."""
+        return {"fingerprints": self.fingerprints, "heights": self._tables.heights, "streamed": self.stream}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the tables are given, and recipes compare them."""
 
     @property
     def sizes(self) -> dict[str, int]:
