@@ -1,6 +1,7 @@
 """Forms in which CSV files come: what separates fields, decimal marks, encodings, headers, row indices, blank lines."""
 
 import gzip
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
