@@ -1,6 +1,7 @@
 """Forms in which CSV files come: what separates fields, decimal marks, encodings, headers, row indices, blank lines."""
 
 import gzip
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
@@ -224,3 +225,10 @@ def test_separators_at_the_end_of_lines_make_no_column(table, header):
     frame, notes = table(f"{header}\n1,2,\n1,4,\n")
     assert frame.to_dict(as_series=False) == {"a": [1, 1], "b": [2, 4]}
     assert notes == ()
+
+
+def test_years_of_two_digits_are_of_our_time(tmp_path):
+    (tmp_path / "t.csv").write_text("seen,left\n8/6/20 18:57,7/31/20\n3/14/21 10:28,8/1/20\n")
+    frame = read(tmp_path / "t.csv")
+    assert frame["seen"].to_list() == [datetime(2020, 8, 6, 18, 57), datetime(2021, 3, 14, 10, 28)]
+    assert frame["left"].to_list() == [date(2020, 7, 31), date(2020, 8, 1)]
