@@ -45,6 +45,17 @@ def test_the_separator_can_be_said(table):
             table("a,b\n1,2\n", CsvFormat(separator=wrong))
 
 
+def test_single_spaces_separate_as_r_writes_them(table):
+    frame, notes = table('"a" "town"\n"1" 2.5 "Bad Ems"\n"2" 3.5 "Köln"\n', name="t.txt")
+    assert frame.to_dict(as_series=False) == {"a": [2.5, 3.5], "town": ["Bad Ems", "Köln"]}
+    assert "separator ' '" in notes[0]
+    frame, notes = table("home town\nNew York\nBad Ems\n")
+    assert frame.to_dict(as_series=False) == {"home town": ["New York", "Bad Ems"]}
+    assert notes == ()
+    with pytest.raises(DataError, match="separated by several spaces"):
+        table("a   b\n1   2\n10  3\n")
+
+
 def test_two_possible_separators_are_refused(table):
     with pytest.raises(DataError, match=r"separator ';' or '\|': say which with --data.separator"):
         table("a;b|c\n1;2|3\n4;5|6\n")

@@ -169,7 +169,37 @@ def _separator(content: bytes, start: int, where: str, usual: str) -> str:
             )
         if found:
             return found[0]
-    return usual
+    return " " if _between_spaces(sample, where) else usual
+
+
+def _between_spaces(lines: Sequence[str], where: str) -> bool:
+    """Whether lines without any other separator have several columns, one of them of numbers, with single spaces
+    between them, as R's write.table writes.
+
+    Raises:
+        DataError: if there are several spaces between columns.
+    """
+    if any(candidate in line for line in lines for candidate in _CANDIDATES):
+        return False
+    try:
+        single = [record for record in reader(lines, " ") if record]
+    except csv.Error:
+        return False
+    if _is_table(single):
+        return True
+    if _is_table([line.split() for line in lines if line.strip()]):
+        raise DataError(
+            f"{where}: its columns are separated by several spaces, and a separator is one character: write it with "
+            r"commas, for instance by pandas.read_csv(…, sep=r'\s+').to_csv(…, index=False)"
+        )
+    return False
+
+
+def _is_table(records: Sequence[Sequence[str]]) -> bool:
+    widths = {len(record) for record in records[1:]}
+    if len(widths) != 1 or not widths <= {len(records[0]), len(records[0]) + 1} or widths == {1}:
+        return False
+    return any(all(_NUMBER.fullmatch(value) for value in column) for column in zip(*records[1:], strict=True))
 
 
 def _counts(lines: Sequence[str], separator: str) -> list[int]:
