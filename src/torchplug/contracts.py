@@ -56,6 +56,15 @@ class Loss(nn.Module):
     kind: Kind
     smooth: bool = True
 
+    @property
+    def likelihood(self) -> bool:
+        """Whether ℓ is the negative logarithm of a likelihood, up to a constant; a class attribute may say so as well.
+
+        Standard errors then follow from the second derivatives of Σ wᵢ ℓᵢ. A subclass with another `forward` says it
+        anew, as for every optional part: see `offers`.
+        """
+        return False
+
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The per-sample values (n,)."""
         raise TypeError(f"{type(self).__name__} does not define forward(scores, target)")

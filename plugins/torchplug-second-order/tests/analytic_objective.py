@@ -22,6 +22,7 @@ class AnalyticObjective:
         self.size = self.parameter.numel()
         self.samples = 1
         self.loss = MSE()
+        self.is_penalized = True  # what the penalties are is not known, so there are no standard errors
         self.hessian_cost = 2.0 * self.size
         self.evaluations = 0
         self.values = []

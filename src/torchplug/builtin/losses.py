@@ -125,6 +125,11 @@ class BCE(Loss):
         positive(positive_weight=positive_weight)
         self.positive_weight = positive_weight
 
+    @property
+    def likelihood(self) -> bool:
+        """Whether the second class has weight 1."""
+        return self.positive_weight == 1.0
+
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The weighted negative log-likelihood of each sample."""
         # Two terms of one sign: nothing cancels, however sure the prediction.
@@ -172,6 +177,11 @@ class CrossEntropy(Loss):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         self.label_smoothing = label_smoothing
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the targets are as they were given, without smoothing."""
+        return self.label_smoothing == 0.0
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The negative log-likelihood of each sample."""

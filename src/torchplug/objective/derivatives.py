@@ -19,6 +19,7 @@ from torchplug.batch import Rows
 from torchplug.chain import Chain
 from torchplug.contracts import Loss, offers
 from torchplug.objective.autograd import flat_gradient, vector_products
+from torchplug.objective.design import LinearMap
 
 _GRAM_SPEED = 50
 """About how many times more operations a second a product of matrices makes than one with a vector."""
@@ -45,15 +46,11 @@ class LeastSquares(NamedTuple):
     """A single linear map with a squared loss: residuals c([1 x] Θ − y).
 
     Args:
-        features: d.
-        outputs: k.
-        intercept: whether the map has a bias.
+        map: its sizes.
         slope: c.
     """
 
-    features: int
-    outputs: int
-    intercept: bool
+    map: LinearMap
     slope: float
 
 
@@ -101,6 +98,11 @@ class Derivatives(ABC):
 
         `dtype` is that of the products it is summed from, where there is a choice.
         """
+
+    @property
+    def linear_map(self) -> LinearMap | None:
+        """The network as a single linear map, all of which is trained; None if it is no such map."""
+        return None
 
     @property
     def least_squares(self) -> LeastSquares | None:
@@ -259,13 +261,21 @@ class ByHand(Derivatives):
         return 1.0 + self.size / _GRAM_SPEED if self._linear else super().hessian_cost
 
     @property
-    def least_squares(self) -> LeastSquares | None:
-        """The problem as one of linear least squares, if it is one."""
-        if not self._is_one_map or not offers(self.loss, "residuals"):
+    def linear_map(self) -> LinearMap | None:
+        """The network as a single linear map, all of which is trained; None if it is no such map."""
+        if not self._is_one_map:
             return None
         outputs, features = self.parameters[0].shape
-        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, outputs))
-        return None if slope is None else LeastSquares(features, outputs, len(self.parameters) == 2, slope)
+        return LinearMap(len(self.parameters) == 2, features, outputs)
+
+    @property
+    def least_squares(self) -> LeastSquares | None:
+        """The problem as one of linear least squares, if it is one."""
+        linear_map = self.linear_map
+        if linear_map is None or not offers(self.loss, "residuals"):
+            return None
+        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, linear_map.outputs))
+        return None if slope is None else LeastSquares(linear_map, slope)
 
     @property
     def _linear(self) -> bool:

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows, TrainingSet
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, Regularizer
+from torchplug.contracts import Loss, Regularizer, offers
 from torchplug.errors import ConfigurationError
 from torchplug.objective.derivatives import ByAutograd, ByHand, Derivatives
-from torchplug.objective.design import Accumulation, Block, Design, Method, accumulation
+from torchplug.objective.design import Accumulation, Block, Design, LinearMap, Method, accumulation
 from torchplug.objective.penalties import FlatPenalties, penalized
 from torchplug.objective.ranks import Ranks, cut, tree_sum
 from torchplug.objective.sample import Sample
@@ -98,6 +98,21 @@ class Objective:
             ranks=self._ranks,
             block_rows=self._block_rows,
         )
+
+    @property
+    def is_penalized(self) -> bool:
+        """Whether any penalty acts on the parameters, proximal ones included."""
+        return bool(self._regularizers)
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the loss is a sum of squared residuals."""
+        return offers(self.loss, "residuals")
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the loss is the negative logarithm of a likelihood."""
+        return offers(self.loss, "likelihood") and self.loss.likelihood
 
     # ------------------------------------------------------------------ where
 
@@ -269,6 +284,11 @@ class Objective:
         self._known["value and gradient"] = (float(last @ last), 2.0 * (factor[:, :p].mT @ last))
         return factor
 
+    @property
+    def linear_map(self) -> LinearMap | None:
+        """Where the coefficients lie in θ, if the network is one linear map and all of it is trained; else None."""
+        return self._derivatives.linear_map
+
     def design(self, method: Method = "qr") -> Design | None:
         """The rows of a single linear map with a squared loss, factorized in one pass; None for anything else.
 
@@ -281,12 +301,13 @@ class Objective:
             problem = self._derivatives.least_squares
             if problem is None:
                 return None
-            sums = accumulation(method, problem.features, problem.outputs, problem.intercept, self.parameters[0].device)
+            shape = problem.map
+            sums = accumulation(method, shape.features, shape.outputs, shape.intercept, self.parameters[0].device)
             factor = self._accumulated(sums, lambda start, stop: self._rows_in_blocks(start, stop, sums.block_rows))
             names = getattr(self.training_set, "feature_names", None)
             scale = self.scale * problem.slope**2
-            shape = (problem.intercept, problem.features, problem.outputs, self.samples, scale)
-            self._design = (method, Design(factor, *shape, names=names))
+            size = (shape.intercept, shape.features, shape.outputs)
+            self._design = (method, Design(*size, factor, self.samples, scale, names))
         return self._design[1]
 
     def _accumulated(self, sums: Accumulation, blocks: Callable[[int, int], Iterable[Block]]) -> Tensor:

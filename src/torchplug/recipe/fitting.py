@@ -18,7 +18,6 @@ from torchplug.errors import TorchplugError
 from torchplug.execution import StopAtBoundary
 from torchplug.execution.ending import trainer_outcome
 from torchplug.interruption import INTERRUPTED, Interrupted
-from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.processes.job import attributed
 from torchplug.recipe.best_checkpoint import BestCheckpoint
@@ -170,7 +169,7 @@ def _train(
 
 def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: RunDirectory) -> None:
     """Write and print what training came to; the outcome last: a run that has one is finished."""
-    if isinstance(module.network, Linear):
+    if module.has_coefficients:
         directory.write_coefficients(module.coefficient_table())
     outcome = module.outcome or trainer_outcome(trainer)
     reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}

@@ -205,6 +205,7 @@ class PoissonNLL(Loss):
     """
 
     kind = "count"
+    likelihood = True
 
     def __init__(self, full: bool = False) -> None:
         super().__init__()

@@ -20,6 +20,8 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from torchplug import Iteration, Objective, Outcome
 from torchplug_second_order.linear_solvers import EPSILON
+from torchplug_second_order.parameter_table import ParameterTable, keep_table, kept_table, parameter_table
+from torchplug_second_order.regression_table import RegressionTable
 from torchplug_second_order.separation import separation
 
 Memory = dict[str, Any]
@@ -325,6 +327,8 @@ class Solver(Optimizer):
     Attributes:
         outcome: how it ended; None while it goes on. A finished solver takes no further step.
         iteration: the last step that was made; None before the first.
+        statistics: standard errors of the parameters as they were trained; None before the solver has converged, and
+            where they have no meaning: see `parameter_table`.
 
     Raises:
         ValueError: if there are more parameters than the descent can handle.
@@ -356,6 +360,11 @@ class Solver(Optimizer):
         return Iteration(**saved) if saved else None
 
     @property
+    def statistics(self) -> RegressionTable | ParameterTable | None:
+        """Standard errors of the parameters as they were trained, where there are any: see `parameter_table`."""
+        return kept_table(self)
+
+    @property
     def _memory(self) -> Memory:
         memory: Memory = self.state[self.param_groups[0]["params"][0]]
         return memory
@@ -385,6 +394,8 @@ class Solver(Optimizer):
             outcome = self._advance(objective, evaluated)
             if outcome is not None:
                 self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
+                if outcome.name == "converged":
+                    keep_table(self, parameter_table(objective))
         return loss
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
