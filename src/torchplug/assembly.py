@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchplug.component import Family, Need, Spec
-from torchplug.contracts import KINDS, Loss, Regularizer, offers
+from torchplug.contracts import KINDS, Loss, Regularizer, is_piecewise_linear, offers
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, penalized, pure
@@ -174,9 +174,32 @@ class Assembly:
             built.append(regularizer)
         return built
 
+    def _refuse_kinks(self, loss: Loss) -> None:
+        """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
+        optimizer, name = self.optimizer.name, self.loss.name
+        linear = is_piecewise_linear(loss)
+        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
+            if not linear:
+                raise ConfigurationError(
+                    f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
+                    "use another optimizer such as newton or lbfgs"
+                )
+        elif self.sees_full_set and not loss.smooth:
+            remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
+            if linear:
+                remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
+            raise ConfigurationError(f"{optimizer} needs a loss without kinks, and {name} has them: {remedy}")
+
     def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
         """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
         if not self.sees_full_set or regularizer.proximal:
+            return
+        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
+            if not (offers(regularizer, "residuals") and offers(regularizer, "curvature")):
+                raise ConfigurationError(
+                    f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
+                    f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
+                )
             return
         if not regularizer.smooth:
             raise ConfigurationError(
@@ -258,11 +281,7 @@ class Assembly:
                 f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
                 "use the loss mse, or another optimizer such as newton or lbfgs"
             )
-        if self.sees_full_set and not loss.smooth:
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs a loss without kinks, and {self.loss.name} has them: use a smooth one, "
-                "such as huber for l1, or an optimizer for minibatches such as adam"
-            )
+        self._refuse_kinks(loss)
         self.build_regularizers()
         if self.takes_learning_rate:
             self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)

@@ -67,7 +67,8 @@ def coefficient_table(
 
 def _series(columns: Mapping[str, Tensor]) -> list[polars.Series]:
     """Columns of tensors (m,), or (m, k) output after output; NaN as null."""
-    return [polars.Series(name, value.movedim(-1, 0).reshape(-1).numpy()).fill_nan(None) for name, value in columns.items()]
+    flat = {name: value.movedim(-1, 0).reshape(-1) for name, value in columns.items()}
+    return [polars.Series(name, value.numpy()).fill_nan(None) for name, value in flat.items()]
 
 
 def _element_names(parameters: Iterable[tuple[str, Tensor]]) -> list[str]:

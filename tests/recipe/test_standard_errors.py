@@ -47,7 +47,8 @@ def assert_as(rows, params, peer_columns):
 
 
 def peer(model, y, table):
-    return model(y, add_constant(table["a", "b", "c"].to_numpy())).fit(method="newton", maxiter=30, disp=0, warn_convergence=False)
+    X = add_constant(table["a", "b", "c"].to_numpy())
+    return model(y, X).fit(method="newton", maxiter=30, disp=0, warn_convergence=False)
 
 
 def test_logistic(run, table, tmp_path):

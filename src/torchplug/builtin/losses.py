@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.builtin.ranges import one_of, positive
-from torchplug.contracts import Loss
+from torchplug.contracts import Loss, Pieces
 
 PerOutput = Literal["sum", "mean"]
 
@@ -53,6 +53,11 @@ class L1(Loss):
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The signs of the errors (n, k), divided by k for `mean`."""
         return torch.sign(scores - target) * _share(self.per_output, scores)
+
+    def pieces(self, target: Tensor) -> Pieces:
+        """Slopes −1 and 1, divided by k for `mean`, with the knot y."""
+        slope = torch.full_like(target, _share(self.per_output, target))
+        return Pieces(target.unsqueeze(2), torch.stack([-slope, slope], dim=2))
 
 
 class MSE(Loss):

@@ -120,6 +120,12 @@ class Derivatives(ABC):
             scores: Tensor = self.network(rows.features)
         return scores
 
+    def score_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """∂z/∂θ (m·k, p) and z (m·k,); of the network's parameters alone."""
+        with pure(self.network):
+            jacobian, scores = _per_row(self.network, (rows.features,))
+        return jacobian.flatten(0, 1), scores.flatten()
+
 
 class ByAutograd(Derivatives):
     """For any network and loss."""
@@ -140,19 +146,10 @@ class ByAutograd(Derivatives):
     def residual_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """J and r, a row's derivatives at a time."""
         pair = _Residuals(self.network, self.loss)
-        plain = {name: p.detach() for name, p in pair.named_parameters() if p.requires_grad}
-
-        def residuals(values: dict[str, Tensor], features: Any, target: Tensor) -> tuple[Tensor, Tensor]:
-            one = tree_map(lambda leaf: leaf.unsqueeze(0), (features, target))
-            row: Tensor = torch.func.functional_call(pair, values, one)[0]
-            return row, row
-
         with pure(self.network):
-            per_row = torch.func.vmap(torch.func.jacrev(residuals, has_aux=True), (None, 0, 0))
-            jacobian, r = per_row(plain, rows.features, rows.target)
+            jacobian, r = _per_row(pair, (rows.features, rows.target))
         root = rows.weight.sqrt()[:, None]
-        blocks = [block.reshape(*r.shape, -1) for block in jacobian.values()]
-        return (torch.cat(blocks, dim=2) * root[:, :, None]).flatten(0, 1), (r * root).flatten()
+        return (jacobian * root[:, :, None]).flatten(0, 1), (r * root).flatten()
 
     def hvp(self, rows: Rows, vector: Tensor) -> Tensor:
         """∇²(Σ wℓ) v, by differentiating the gradient once more."""
@@ -288,6 +285,19 @@ class ByHand(Derivatives):
 
     def _back(self, tape: Any, derivative: Tensor) -> Tensor:
         return torch.cat([g.reshape(-1) for g in self.chain.backward(tape, derivative)])
+
+
+def _per_row(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """The derivatives (m, q, p) of a module's outputs by its trainable parameters, and the outputs (m, q)."""
+    plain = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+    def outputs(values: dict[str, Tensor], row: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        one = tree_map(lambda leaf: leaf.unsqueeze(0), row)
+        given: Tensor = torch.func.functional_call(module, values, one)[0]
+        return given, given
+
+    blocks, values = torch.func.vmap(torch.func.jacrev(outputs, has_aux=True), (None, 0))(plain, inputs)
+    return torch.cat([block.reshape(*values.shape, -1) for block in blocks.values()], dim=2), values
 
 
 class _Residuals(nn.Module):

@@ -224,18 +224,46 @@ class Objective:
 
     def has_linear_residuals(self) -> bool:
         """Whether r(θ + δ) = r(θ) + J δ, tried on the first rows with a δ of the size of 1."""
+        return self._is_linear(self._derivatives.residual_jacobian)
+
+    def has_linear_scores(self) -> bool:
+        """Whether the scores are z(θ + δ) = z(θ) + J δ, and the loss has no parameters; tried as for residuals."""
+        if any(True for _ in self.loss.parameters()):
+            return False
+        return self.linear_map is not None or self._is_linear(self._derivatives.score_jacobian)
+
+    def _is_linear(self, function: Callable[[Rows], tuple[Tensor, Tensor]]) -> bool:
+        """Whether a function that gives a Jacobian and values is linear in θ."""
         rows = self._read(0, min(self.samples, 64))
         generator = torch.Generator().manual_seed(0)
         shift = torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._zeros(0))
         start = self.point
-        jacobian, residuals = self._derivatives.residual_jacobian(rows)
-        expected = residuals + jacobian @ shift
+        jacobian, values = function(rows)
+        expected = values + jacobian @ shift
         try:
             self.move(start + shift)
-            _, shifted = self._derivatives.residual_jacobian(rows)
+            _, shifted = function(rows)
         finally:
             self.move(start)
-        return bool((shifted - expected).norm() <= 1e-9 * (residuals.norm() + (jacobian @ shift).norm()))
+        return bool((shifted - expected).norm() <= 1e-9 * (values.norm() + (jacobian @ shift).norm()))
+
+    def all_rows(self) -> Rows:
+        """The whole training set, on every rank, where the parameters are: for what fits into memory."""
+        return self._read(0, self.samples)
+
+    def score_jacobian(self) -> Tensor:
+        """∂z/∂θ (n·k, p) of all scores, the first row's k first, on every rank."""
+        blocks = self._blocks(0, self.samples, self.size)
+        return torch.cat([self._derivatives.score_jacobian(rows)[0] for rows in blocks])
+
+    @property
+    def scores_per_row(self) -> int:
+        """The network's outputs k."""
+        return self._derivatives.scores(self._read(0, 1)).shape[1]
+
+    def scores(self) -> Tensor:
+        """The scores z (n, k) of all rows, on every rank."""
+        return torch.cat([self._derivatives.scores(rows) for rows in self._blocks(0, self.samples, 1)])
 
     def gram(self) -> tuple[Tensor, Tensor]:
         """JᵀJ (p, p) and Jᵀr (p,), the penalties' rows included; F and ∇F follow from the same pass."""
