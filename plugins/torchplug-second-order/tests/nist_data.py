@@ -46,8 +46,8 @@ def nist(name):
     return Problem(X, table[:, 0], certified, deviation, r_squared)
 
 
-def nonlinear(name):
-    """Table, second start, certified parameters and their deviations; skipped where NIST's files are not."""
+def nonlinear(name, start=2):
+    """Table, first or second start, certified parameters and their deviations; skipped where NIST's files are not."""
     path = FOLDER / f"{name}.dat"
     if not path.exists():
         pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
@@ -56,7 +56,8 @@ def nonlinear(name):
     found = re.findall(r"^\s*b\d+\s*=\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", head, re.M)
     parameters = np.array(found, dtype=np.float64)
     y, x = np.array([line.split() for line in data if line.strip()], dtype=np.float64).T
-    return torch.from_numpy(x[:, None].copy()), torch.from_numpy(y[:, None].copy()), *parameters[:, 1:].T
+    x, y = (torch.from_numpy(part[:, None].copy()) for part in (x, y))
+    return x, y, parameters[:, start - 1], *parameters[:, 2:].T
 
 
 def wampler(number):

@@ -65,6 +65,8 @@ class Derivatives(ABC):
 
     width: int
     """The most numbers that a row turns into on the way through the network."""
+    is_chain: bool
+    """Whether the network is a chain of linear maps and activations."""
 
     def __init__(self, network: nn.Module, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         self.network = network
@@ -126,11 +128,21 @@ class Derivatives(ABC):
             jacobian, scores = _per_row(self.network, (rows.features,))
         return jacobian.flatten(0, 1), scores.flatten()
 
+    def score_moments(self, rows: Rows) -> Tensor:
+        """Σ w Jᵀs, Σ w J² and Σ w s² (2p + 1,), with J = ∂z/∂θ and s = ∂ℓ/∂z."""
+        jacobian, scores = self.score_jacobian(rows)
+        slope = _score_derivative(self.loss, scores.view(len(rows.weight), -1), rows.target)
+        weight = rows.weight[:, None].expand_as(slope).reshape(-1)
+        s = slope.reshape(-1)
+        sums = [(weight * s) @ jacobian, weight @ jacobian.square(), (weight @ s.square()).reshape(1)]
+        return torch.cat(sums)
+
 
 class ByAutograd(Derivatives):
     """For any network and loss."""
 
     width = 256
+    is_chain = False
 
     def value(self, rows: Rows) -> Tensor:
         """Σ wℓ."""
@@ -186,6 +198,8 @@ class ByAutograd(Derivatives):
 
 class ByHand(Derivatives):
     """For chains of linear maps and activations, and losses without parameters of their own."""
+
+    is_chain = True
 
     def __init__(self, chain: Chain, network: nn.Module, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(network, loss, parameters)

@@ -105,6 +105,11 @@ class Objective:
         return bool(self._regularizers)
 
     @property
+    def is_chain(self) -> bool:
+        """Whether the network is a chain of linear maps and activations, as a perceptron is."""
+        return self._derivatives.is_chain
+
+    @property
     def has_residuals(self) -> bool:
         """Whether the loss is a sum of squared residuals."""
         return offers(self.loss, "residuals")
@@ -255,6 +260,15 @@ class Objective:
         """∂z/∂θ (n·k, p) of all scores, the first row's k first, on every rank."""
         blocks = self._blocks(0, self.samples, self.size)
         return torch.cat([self._derivatives.score_jacobian(rows)[0] for rows in blocks])
+
+    def score_cosines(self) -> Tensor:
+        """|Jⱼᵀs| / (‖Jⱼ‖ ‖s‖) (p,) with J = ∂z/∂θ and s = ∂ℓ/∂z, both weighted; NaN where Jⱼ is zero.
+
+        Zero at a minimum without penalties, in any units of the target and of a parameter.
+        """
+        packed = self._sum(self._derivatives.score_moments, (2 * self.size + 1,), per_row=self.size)
+        products, squares, total = packed[: self.size], packed[self.size : -1], packed[-1]
+        return products.abs() / (squares * total).sqrt()
 
     @property
     def scores_per_row(self) -> int:

@@ -22,16 +22,10 @@ from torchplug import Objective
 from torchplug_second_order.least_squares import solve
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.regression_table import RegressionTable, inference, regression_table
-from torchplug_second_order.sizes import seconds
+from torchplug_second_order.sizes import can_examine
 
-_MOST_PARAMETERS = 2000
-"""Above that the p² numbers of S would be much of a checkpoint."""
-_LONGEST = 60.0
-"""Seconds that the curvature may take."""
 _INDEPENDENT = 1e-11
 """The least share of a diagonal element of ∇²F that the elements before do not explain, for five digits of S."""
-_BACKWARD = 6
-"""Operations per parameter and row of a pass that gives a column of ∇²F."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +108,7 @@ def parameter_table(objective: Objective) -> RegressionTable | ParameterTable | 
     Note: weights are multiplied so that their mean is 1. Residuals of several outputs are taken to have one variance
     unless the network is a linear map, where each output has its own.
     """
-    p = objective.size
-    if objective.is_penalized or p > _MOST_PARAMETERS:
-        return None
-    operations = _BACKWARD * objective.samples * p * objective.hessian_cost + p**3
-    if seconds(operations, objective.point.device) > _LONGEST:
+    if objective.is_penalized or not can_examine(objective):
         return None
     if objective.has_residuals:
         return _of_residuals(objective)

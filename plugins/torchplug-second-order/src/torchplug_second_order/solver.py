@@ -21,8 +21,9 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from torchplug import Iteration, Objective, Outcome
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.parameter_table import ParameterTable, keep_table, kept_table, parameter_table
+from torchplug_second_order.plateau import plateau
 from torchplug_second_order.regression_table import RegressionTable
-from torchplug_second_order.separation import separation
+from torchplug_second_order.separation import quasi_separation, separation
 
 Memory = dict[str, Any]
 """What a method keeps between steps: Python numbers, tensors, lists of tensors."""
@@ -393,10 +394,18 @@ class Solver(Optimizer):
         if not finished:
             outcome = self._advance(objective, evaluated)
             if outcome is not None:
+                outcome = self._examined(outcome, objective)
                 self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
-                if outcome.name == "converged":
-                    keep_table(self, parameter_table(objective))
         return loss
+
+    def _examined(self, outcome: Outcome, objective: Objective) -> Outcome:
+        """The outcome, or another where a claimed minimum is none; at a minimum, standard errors are kept."""
+        if outcome.name != "converged":
+            return outcome
+        doubt = plateau(objective, objective.value(), self._memory["initial_loss"]) or quasi_separation(objective)
+        if doubt is None:
+            keep_table(self, parameter_table(objective))
+        return doubt or outcome
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory
