@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -89,6 +90,25 @@ class Assembly:
         layers = network.modules() if network is not None else ()
         if self.sees_full_set and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
             notes.append(f"{self.optimizer.name} minimizes a fixed function, so dropout is off")
+        return [*notes, *self._repeated_penalties(network)]
+
+    def _repeated_penalties(self, network: nn.Module | None) -> list[str]:
+        """A note for each kind of penalty that acts more than once on a parameter."""
+        notes = []
+        for name in dict.fromkeys(component.name for component in self.regularizers):
+            built = [component.build() for component in self.regularizers if component.name == name]
+            if len(built) < 2 or network is None:
+                continue
+            acted_on = [set(penalized(network, regularizer.only)) for regularizer in built]
+            shared = set.union(*(a & b for a, b in combinations(acted_on, 2)))
+            if shared:
+                values = " and ".join(f"{regularizer.coefficient:g}" for regularizer in built)
+                notes.append(
+                    f"{name} acts {len(built)} times on {min(shared)}, with coefficients {values}, which add up: "
+                    f"--model.regularizers+={name} adds to those of the recipe; to replace them give the whole list, "
+                    f"--model.regularizers '[{{class_path: {name}, init_args: {{coefficient: "
+                    f"{built[-1].coefficient:g}}}}}]'"
+                )
         return notes
 
     def plain(self) -> dict[str, Any]:

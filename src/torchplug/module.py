@@ -24,7 +24,7 @@ from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, st
 from torchplug.execution.fit_progress import FitProgress
 from torchplug.execution.watching import NEVER, step_watching_schedulers
 from torchplug.metrics import epoch_metrics
-from torchplug.models import MLP, Linear
+from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
@@ -411,10 +411,8 @@ class ComponentModule(lightning.LightningModule):
 
     @property
     def has_coefficients(self) -> bool:
-        """Whether the parameters have a meaning by themselves, as those of a perceptron have not."""
-        if isinstance(self.network, Linear):
-            return True
-        return self.execution.statistics is not None and not isinstance(self.network, MLP)
+        """Whether `coefficient_table` has rows: for a linear model, or one for which there are standard errors."""
+        return isinstance(self.network, Linear) or self.execution.statistics is not None
 
     # ------------------------------------------------------------------ checkpoints
 

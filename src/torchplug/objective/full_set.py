@@ -252,9 +252,9 @@ class Objective:
             self.move(start)
         return bool((shifted - expected).norm() <= 1e-9 * (values.norm() + (jacobian @ shift).norm()))
 
-    def all_rows(self) -> Rows:
-        """The whole training set, on every rank, where the parameters are: for what fits into memory."""
-        return self._read(0, self.samples)
+    def first_rows(self, most: int | None = None) -> Rows:
+        """The first rows of the training set, None: all, on every rank, on the device of the parameters."""
+        return self._read(0, self.samples if most is None else min(most, self.samples))
 
     def score_jacobian(self) -> Tensor:
         """∂z/∂θ (n·k, p) of all scores, the first row's k first, on every rank."""

@@ -97,8 +97,8 @@ def kept_table(optimizer: Optimizer) -> RegressionTable | ParameterTable | None:
 def parameter_table(objective: Objective) -> RegressionTable | ParameterTable | None:
     """The table at a minimum of F; None where standard errors have no meaning or would take too long.
 
-    That is with penalties, for losses that are neither likelihoods nor sums of squares, where the parameters are not
-    determined by the data, and with more than 2,000 parameters.
+    That is with penalties, for losses that are neither likelihoods nor sums of squares, for perceptrons, where the data
+    do not determine the parameters, and with more than 2,000 parameters.
 
     Args:
         objective: F, at a minimum.
@@ -108,7 +108,8 @@ def parameter_table(objective: Objective) -> RegressionTable | ParameterTable | 
     Note: weights are multiplied so that their mean is 1. Residuals of several outputs are taken to have one variance
     unless the network is a linear map, where each output has its own.
     """
-    if objective.is_penalized or not can_examine(objective):
+    is_perceptron = objective.is_chain and objective.linear_map is None
+    if objective.is_penalized or is_perceptron or not can_examine(objective):
         return None
     if objective.has_residuals:
         return _of_residuals(objective)

@@ -21,17 +21,19 @@ from torchplug_second_order.linear_solvers import EPSILON
 
 _ROWS = 2**16
 """Rows of A that are multiplied at once."""
+_TRIED = 1000
+"""Rows on which a loss shows whether it is convex."""
 _SINGULAR = 1e-13
 """A pivot of the scaled matrix below which its eigenvalues decide."""
 
 
 def refuse_concave(objective: Objective) -> None:
-    """Refuse a loss whose slopes decrease.
+    """Refuse a loss whose slopes decrease, tried on some rows.
 
     Raises:
         ValueError: saying so.
     """
-    pieces = objective.loss.pieces(objective.all_rows().target)
+    pieces = objective.loss.pieces(objective.first_rows(_TRIED).target)
     if pieces is not None and bool((pieces.slopes.diff(dim=2) < 0.0).any()):
         raise ValueError("the loss is not convex: its slopes decrease at a knot; use an optimizer such as adam")
 
@@ -74,7 +76,7 @@ class Program:
     @classmethod
     def build(cls, objective: Objective) -> Program:
         """The program of an objective where its parameters stand."""
-        rows, shape = objective.all_rows(), objective.linear_map
+        rows, shape = objective.first_rows(), objective.linear_map
         pieces = objective.loss.pieces(rows.target)
         assert pieces is not None, "the loss is piecewise linear"
         scores = objective.scores()

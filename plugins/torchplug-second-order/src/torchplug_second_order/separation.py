@@ -75,7 +75,7 @@ def quasi_separation(objective: Objective) -> Outcome | None:
         change = objective.scores()
     finally:
         objective.move(point)
-    target = objective.all_rows().target
+    target = objective.first_rows().target
     with torch.enable_grad():
         leaf = scores.requires_grad_()
         (slope,) = torch.autograd.grad(objective.loss(leaf, target).sum(), leaf)
