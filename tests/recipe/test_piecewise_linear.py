@@ -66,3 +66,27 @@ def test_what_cannot_be_solved_is_refused_in_one_line(run, table, tmp_path, flag
     assert words in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_limited_fit_is_continued_exactly(run, table, tmp_path):
+    line = ["fit", *TABLE, "--model.loss", "quantile", *INTERIOR]
+    assert run([*line, "--trainer.max_epochs", "4"])[0] == 0
+    cut = the_run(tmp_path)
+    assert run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "200"])[0] == 0
+    continued = (cut / "coefficients.csv").read_bytes()
+    assert run(line)[0] == 0
+    (whole,) = (path for path in (tmp_path / "runs" / "linear_regression").iterdir() if path != cut)
+    assert (whole / "coefficients.csv").read_bytes() == continued
+    assert json.loads((cut / "outcome.json").read_text())["name"] == "converged"
+
+
+def test_a_streamed_table(run, table, tmp_path):
+    table.write_parquet(tmp_path / "t.parquet")
+    flags = ["--data.target", "y", "--data.split", "[1.0]", "--model.loss", "l1", *INTERIOR]
+    streamed = ["--data.source", "t.parquet", "--data.stream", "true"]
+    found = []
+    for source in (["--data.source", "t.csv"], streamed):
+        assert run(["fit", *source, *flags])[0] == 0
+        newest = max((tmp_path / "runs" / "linear_regression").iterdir())
+        found.append(json.loads((newest / "outcome.json").read_text())["last_iteration"]["loss"])
+    assert found[1] == pytest.approx(found[0], rel=1e-9)
