@@ -109,7 +109,7 @@ class TabularData(LightningDataModule):
         separator: str | None = None,
         decimal: Literal[".", ","] | None = None,
         encoding: str | None = None,
-        missing: list[str] | None = None,
+        missing: list[str | int | float] | None = None,
         dayfirst: bool | None = None,
         dates: Dates = "number",
         weights: str | None = None,
@@ -148,7 +148,7 @@ class TabularData(LightningDataModule):
         settings = TableSettings(
             sources={key: s for key, s in tables.items() if s is not None},
             splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
-            form=CsvFormat(separator, decimal, encoding, tuple(missing or ()), dayfirst),
+            form=CsvFormat(separator, decimal, encoding, tuple(map(str, missing or ())), dayfirst),
             dates=dates,
             columns=Columns(named, features, exclude or [], weights, dividing, categories or []),
             class_weight=class_weight,
