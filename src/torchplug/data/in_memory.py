@@ -13,6 +13,7 @@ from torch import Tensor
 from torchplug.batch import Rows
 from torchplug.contracts import CLASS_KINDS
 from torchplug.data.columns import complete_rows, rows_with_target
+from torchplug.data.far_values import FarValues
 from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import (
@@ -204,7 +205,9 @@ class InMemoryTables:
         preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
         rules = None if carried else settings.rules(request)
         if rules is not None:
-            notes.add(Topic.TYPES, counted_times(preprocessing))
+            far = FarValues()
+            far.look(used["source"].columns(features), used["source"].places)
+            notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Part] = {}
         for key, rows in used.items():
