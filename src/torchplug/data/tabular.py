@@ -19,7 +19,6 @@ from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullSetLoader
-from torchplug.data.notes import swamped
 from torchplug.data.parts import Splitting, check_ratios
 from torchplug.data.prepared import Part, Prepared, Tables
 from torchplug.data.settings import TableSettings
@@ -310,7 +309,6 @@ class TabularData(LightningDataModule):
         flat = [n for n, silent in zip(preprocessing.feature_names, preprocessing.silent, strict=True) if silent]
         if flat:
             remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
-        remarks += swamped(preprocessing, self.sizes["train"])
         if not self.sizes["validation"]:
             remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
         if self._request.full_set and self.batch_size != "full":
