@@ -46,3 +46,8 @@ def test_ordinary_columns_are_not_noted(tmp_path, values, stream):
         }
     )
     assert notes_of(frame, tmp_path, stream) == []
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300])
+def test_units_are_no_reason_for_a_note(tmp_path, values, factor):
+    assert notes_of(pl.DataFrame({"x": values * factor, "y": values}), tmp_path, stream=False) == []

@@ -26,6 +26,7 @@ from torchplug.data.notes import (
     unknown_categories,
 )
 from torchplug.data.parts import PARTS, balance, compact
+from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
 from torchplug.data.table import Table, UsedRows, open_table, span
@@ -96,8 +97,7 @@ class InMemoryPart(Part):
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
         """Batches of tensors that are converted once."""
         features, target, weight = self._in_precision(dtype), self._target, self._weight
-        if features.numel() and not torch.isfinite(torch.stack(features.aminmax())).all():
-            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
+        refuse_infinite(features)
         target = target.to(dtype) if target.is_floating_point() else target
         return Loader(features, target, None if weight is None else weight.to(dtype), **options)
 
