@@ -115,13 +115,13 @@ class InteriorPoint(Optimizer):
             outcome = self._advance(objective, evaluated)
             if outcome is not None:
                 self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
+                for name in ("interior", "offset", "linear"):  # as long as the table, and of no more use
+                    self._memory.pop(name, None)
         return loss
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory
         program = self._of(objective)
-        if not bool(program.design.isfinite().all()):
-            return Outcome("stalled", "the scores are not finite", "check the data and the initial weights")
         initial = memory.setdefault("initial_loss", objective.value())
         number = self.iteration.number if self.iteration else 0
         if self.max_iterations is not None and number >= self.max_iterations:
@@ -150,19 +150,31 @@ class InteriorPoint(Optimizer):
         norm = float(slope.norm())
         memory["iteration"] = dict(vars(Iteration(number + 1, value, norm, primal, None, evaluations)))
         memory["short"] = memory.get("short", 0) + 1 if max(primal, dual) < _SHORT else 0
-        gap = interior.gap(program.excess(theta))
-        residual = float((slope.abs() / program.slope_size().clamp(min=torch.finfo(slope.dtype).tiny)).max())
-        gap, residual = objective.agree(torch.tensor([gap, residual], dtype=theta.dtype, device=theta.device)).tolist()
-        if residual <= _SLOPE and gap <= self.gap_tolerance * abs(value) + _VANISHED * abs(initial):
+        relative = slope.abs() / program.slope_size().clamp(min=torch.finfo(slope.dtype).tiny)
+        distances = torch.stack([interior.gap(program.excess(theta)), relative.max()])
+        gap, left = objective.agree(distances).tolist()
+        return self._judge(value, initial, gap, left, number + 1)
+
+    def _judge(self, value: float, initial: float, gap: float, left: float, number: int) -> Outcome | None:
+        """How it ends after a step, if it does.
+
+        Args:
+            value: F.
+            initial: F at the start.
+            gap: F minus the dual function.
+            left: the gradient of the conditions, relative to its terms.
+            number: steps that were made.
+        """
+        if left <= _SLOPE and gap <= self.gap_tolerance * abs(value) + _VANISHED * abs(initial):
             return Outcome("converged", f"the loss is within {gap:.2g} of its minimum, by the duality gap")
-        if memory["short"] >= _PATIENCE:
+        if self._memory["short"] >= _PATIENCE:
             return Outcome(
                 "stalled",
                 f"rounding leaves no step, with the loss within {gap:.2g} of its minimum by the duality gap",
                 "raise gap_tolerance, scale the features, or add a penalty l2",
             )
-        if self.max_iterations is not None and number + 1 >= self.max_iterations:
-            return _limit(number + 1)
+        if self.max_iterations is not None and number >= self.max_iterations:
+            return _limit(number)
         return None
 
     def _of(self, objective: Objective) -> Program:
@@ -231,9 +243,9 @@ class _Interior:
         """Put them where a checkpoint finds them."""
         memory["interior"] = torch.stack([self.share, self.rest, self.above, self.below])
 
-    def gap(self, excess: Tensor) -> float:
+    def gap(self, excess: Tensor) -> Tensor:
         """F(θ) minus the dual function at x, for a gradient of zero."""
-        return float((self.rest * excess.clamp(min=0.0) + self.share * (-excess).clamp(min=0.0)).sum())
+        return (self.rest * excess.clamp(min=0.0) + self.share * (-excess).clamp(min=0.0)).sum()
 
     def moved(self, step: _Step, primal: float, dual: float) -> _Interior:
         """The variables after a step."""
