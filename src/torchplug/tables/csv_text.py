@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from torchplug.errors import DataError
-from torchplug.memory import require_memory
-from torchplug.tables.names import refuse_repeated
+from torchplug.tables.csv_bytes import csv_bytes
+from torchplug.tables.csv_decimal import find_decimal
+from torchplug.tables.csv_dialect import find_dialect, promised_separator, require_separator
+from torchplug.tables.csv_encoding import as_utf8
+from torchplug.tables.csv_rows import read_rows
 from torchplug.tables.numbers import Decimal
-from torchplug.tables.polars_errors import refused_as
-
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": ","}
-"""The separator that a file's name promises."""
-
-_HEADER_BYTES = 2**26
-"""The longest first line of a CSV file that is taken for a header: 64 MiB, some millions of names."""
-
-_NUMBER_BYTES = 8
-"""What polars keeps for a number."""
 
 
 @dataclass(frozen=True)
@@ -62,58 +52,20 @@ class CsvText:
 def read_csv_text(path: Path, form: CsvFormat) -> CsvText:
     """The content of a CSV file.
 
+    Blank lines are skipped, as pandas and R do.
+
     Raises:
         DataError: if it cannot be read, holds no row, or does not fit into memory.
     """
-    separator = form.separator or SEPARATORS[path.suffix.lower()]
-    content = _content(path)
-    header = _header(path, content, separator)
-    # polars renames repeated and empty names without a word, so the header is checked first
-    refuse_repeated(header, str(path))
-    lines = content.count(b"\n")
-    cells = min(lines * len(header), lines + content.count(separator.encode()))
-    require_memory(
-        cells * _NUMBER_BYTES,
-        f"{path}: up to {lines - 1} rows of {len(header)} columns",
-        "write it as Parquet, and choose columns with features, or read it in pieces with stream",
-    )
-    with refused_as(str(path), "CSV"):
-        frame = pl.read_csv(content, separator=separator, infer_schema=False, null_values="")
-    return CsvText(frame)
-
-
-def _content(path: Path) -> bytes:
-    """A file's bytes, lines ended by a line feed, and without blank lines at the end, which are no rows."""
-    length = path.stat().st_size
-    require_memory(
-        2 * length,
-        f"{path}: reading a CSV file of {length} bytes",
-        "write it as Parquet (polars.scan_csv(…).sink_parquet(…)), and read it in pieces with stream",
-    )
-    with refused_as(str(path), "CSV"):
-        content = path.read_bytes()
-    if (position := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, position) + 1
-        raise DataError(f"{path} has a NUL byte in line {line}, so it is no UTF-8 text: it is damaged, or in UTF-16")
-    if b"\r" in content and b'"' not in content:
-        # within quotes a carriage return is a value's
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not content.endswith(b"\n") or content.endswith((b"\n\n", b"\n\r\n")):
-        content = content.rstrip(b"\r\n") + b"\n"
-    return content
-
-
-def _header(path: Path, content: bytes, separator: str) -> list[str]:
-    if content.find(b"\n", 0, _HEADER_BYTES) < 0 and len(content) > _HEADER_BYTES:
-        raise DataError(f"{path}: its first line has more than {_HEADER_BYTES // 2**20} MiB, which is no header")
-    lines = io.TextIOWrapper(io.BytesIO(content), newline="", encoding="utf-8-sig")
-    try:
-        return next(csv.reader(lines, delimiter=separator), [])
-    except csv.Error as error:
-        limit = csv.field_size_limit()
-        raise DataError(
-            f"{path} cannot be read as CSV: its header has a quote that is never closed, or a name of more than "
-            f"{limit} characters"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    where = str(path)
+    given = None if form.separator is None else require_separator(form.separator)
+    content, encoding_notes = as_utf8(csv_bytes(path), form.encoding, where)
+    dialect = find_dialect(content, given, promised_separator(path) or ",", where)
+    frame = read_rows(content, dialect, where)
+    notes = (*encoding_notes, *dialect.notes)
+    if form.decimal is not None:
+        return CsvText(frame, form.decimal, notes)
+    if dialect.separator == "," or b"," not in content:
+        return CsvText(frame, ".", notes)
+    decimal, decimal_notes = find_decimal(frame, where)
+    return CsvText(frame, decimal, (*notes, *decimal_notes))

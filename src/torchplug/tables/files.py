@@ -12,7 +12,8 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.tables.column_types import Types, as_type, typed_columns
-from torchplug.tables.csv_text import SEPARATORS, CsvFormat, read_csv_text
+from torchplug.tables.csv_dialect import promised_separator
+from torchplug.tables.csv_text import CsvFormat, read_csv_text
 from torchplug.tables.names import shown
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
@@ -94,8 +95,10 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is a directory, not a table")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is a pipe or a device, not a file: save what comes from it, and give that file")
-    if path.suffix.lower() not in (*SEPARATORS, *_PARQUET):
-        raise DataError(f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt or .parquet")
+    if promised_separator(path) is None and path.suffix.lower() not in _PARQUET:
+        raise DataError(
+            f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt (these also with .gz) or .parquet"
+        )
     if status.st_size == 0:
         raise DataError(f"{path} is empty")
 

@@ -1,0 +1,252 @@
+"""How a CSV file is written: its separator, the lines above its header, and the names of its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from torchplug.errors import DataError
+from torchplug.tables.csv_records import Record, lines_of, records, unclosed
+from torchplug.tables.names import enumerate_names, refuse_repeated, shown
+
+_PROMISED = {".csv": ",", ".tsv": "\t", ".txt": ","}
+_CANDIDATES = (",", ";", "\t", "|")
+
+_ROWNAMES = "rownames"
+"""The name of a first column that has none: row names of R, or the index of pandas."""
+
+_SAMPLE_RECORDS = 100
+_SAMPLE_BYTES = 2**20
+_HEADER_BYTES = 2**26
+"""The longest first line of a CSV file that is taken for a header: 64 MiB, some millions of names."""
+
+_NAME_LENGTH = 2**17
+_NEARLY = 0.9
+"""The share of records of the header's number of fields that a separator is taken by, if none suits all of them."""
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+"""The first line by which Excel is told the separator."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written.
+
+    Args:
+        separator: one character.
+        header: the fields of the header.
+        names: of the columns of its rows; "" for one without a name, which may hold no value.
+        lines: those above the first row.
+        notes: what is not as the file's name promises, each a line.
+    """
+
+    separator: str
+    header: tuple[str, ...]
+    names: tuple[str, ...]
+    lines: int
+    notes: tuple[str, ...] = ()
+
+    def suits(self, fields: Sequence[str]) -> bool:
+        """Whether a row has these columns: a field for each up to the last one with a name, and beyond them no value.
+
+        pandas and R's read.csv fill shorter rows with missing values. They are refused here, since a row that was cut
+        off, or that lacks a field in the middle, would be read as another one.
+        """
+        return len(fields) >= self._named and not any(field.strip() for field in fields[len(self.names) :])
+
+    @cached_property
+    def _named(self) -> int:
+        return max((j + 1 for j, name in enumerate(self.names) if name), default=0)
+
+
+def promised_separator(path: Path) -> str | None:
+    """The separator that a file's name promises; None if it is not the name of a CSV file."""
+    name = path.name.lower().removesuffix(".gz")
+    return _PROMISED.get(Path(name).suffix)
+
+
+def require_separator(separator: str) -> str:
+    r"""A separator as the user writes it: one character, `\t` or `tab`.
+
+    Raises:
+        DataError: if it is none of these.
+    """
+    separator = {"\\t": "\t", "tab": "\t"}.get(separator, separator)
+    if len(separator) != 1 or separator in '"\r\n\0':
+        raise DataError(
+            f"--data.separator {shown(repr(separator))} is not one character: give what separates fields, such as "
+            "',', ';', '|' or tab"
+        )
+    return separator
+
+
+def find_dialect(content: bytes, separator: str | None, promised: str, where: str) -> Dialect:
+    """How a file is written, by its first records.
+
+    Args:
+        content: of the file, in UTF-8.
+        separator: as the user says it; None: found.
+        promised: the separator that the file's name promises.
+        where: the file's name, for messages.
+
+    Raises:
+        DataError: if the header cannot be read, repeats a name, or if fields are separated by several spaces.
+    """
+    sample = _Sample(content, where)
+    notes = []
+    above = sample.leading(0, lambda line: not line.strip())
+    told = _SEPARATOR_LINE.fullmatch(sample.lines[above])
+    if told:
+        above += 1
+        if separator is None:
+            separator = told[1]
+            notes.append(f"read with separator {separator!r}, as line {above} says (--data.separator)")
+    shape, others = _choose(sample, above, separator, promised)
+    comments = sample.leading(above, lambda line: not line.strip() or line.startswith("#"))
+    if comments > above and not (shape.rectangular and len(shape.header.fields) > 1):
+        count = sum(line.startswith("#") for line in sample.lines[above:comments])
+        shape, others = _choose(sample, comments, separator, promised)
+        if not shape.rectangular:
+            raise DataError(
+                f"{where}: line {above + 1} begins with #, and the lines below the comment are no table: remove those "
+                "that are none"
+            )
+        notes.append(f"{count} {'line' if count == 1 else 'lines'} above the header left out, which begin with #")
+    if separator is None and (shape.separator != promised or others):
+        also = f"; {enumerate_names(map(repr, others))} would do as well" if others else ""
+        notes.append(f"read with separator {shape.separator!r}{also} (--data.separator)")
+    _require_names(shape, where)
+    return replace(shape.dialect, notes=tuple(notes))
+
+
+class _Sample:
+    """The first lines of a file."""
+
+    def __init__(self, content: bytes, where: str) -> None:
+        length, lines = _SAMPLE_BYTES, [""]
+        while True:
+            text = lines_of(content[:length] if length >= len(content) else _whole_characters(content[:length]))
+            lines = [*text]
+            if length >= len(content) or len(lines) > 3:
+                break
+            if length >= _HEADER_BYTES:
+                raise DataError(
+                    f"{where}: its first line has more than {_HEADER_BYTES // 2**20} MiB, which is no header"
+                )
+            length *= 8
+        self.complete = length >= len(content)
+        self.lines = lines if self.complete else lines[:-1]
+        self.where = where
+        if not any(line.strip() for line in self.lines):
+            raise DataError(f"{where} cannot be read as CSV: its lines are blank")
+
+    def leading(self, start: int, belongs: Callable[[str], bool]) -> int:
+        """The first line from `start` that does not belong to those above the header."""
+        return next((i for i in range(start, len(self.lines)) if not belongs(self.lines[i])), len(self.lines))
+
+    def shape(self, separator: str, above: int) -> _Shape:
+        """The first records below some lines, without one that is cut off."""
+        header, *rows = islice(records(self.lines[above:], separator, above), _SAMPLE_RECORDS)
+        if rows and not self.complete and not rows[-1].closed:
+            rows.pop()
+        return _Shape(separator, header, rows)
+
+
+def _whole_characters(content: bytes) -> bytes:
+    """A piece of UTF-8 without what is left of a character at its end."""
+    return content.decode(errors="ignore").encode()
+
+
+class _Shape:
+    """The first records of a file as one separator parts them."""
+
+    def __init__(self, separator: str, header: Record, rows: Sequence[Record]) -> None:
+        self.separator = separator
+        self.header = header
+        self.rows = rows
+        written = tuple(name.strip() for name in header.fields)
+        self.dialect = Dialect(separator, written, self._names(written), header.last)
+
+    @cached_property
+    def rectangular(self) -> bool:
+        """Whether all rows have the header's columns."""
+        return self.share == 1
+
+    @cached_property
+    def share(self) -> float:
+        """The share of rows that have the header's columns."""
+        return sum(self.dialect.suits(row.fields) for row in self.rows) / max(1, len(self.rows))
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one column only."""
+        return len(self.header.fields) == 1
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether a column has numbers in all rows."""
+        columns = zip(*(row.fields for row in self.rows), strict=False)
+        return any(all(_NUMBER.fullmatch(value.strip()) for value in column) for column in columns)
+
+    def _names(self, written: tuple[str, ...]) -> tuple[str, ...]:
+        longer = bool(self.rows) and all(len(row.fields) == len(written) + 1 for row in self.rows)
+        if longer and not any(row.fields[-1].strip() for row in self.rows):
+            return (*written, "")
+        # R's write.table leaves the header of the row names out, which all differ; one row could be a ragged one
+        if longer and 1 < len(self.rows) == len({row.fields[0] for row in self.rows}):
+            return (_ROWNAMES, *written)
+        return (_ROWNAMES, *written[1:]) if not written[0] and any(written) else written
+
+
+def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -> tuple[_Shape, list[str]]:
+    """The records below some lines by the separator that suits them, and the other separators that do as well.
+
+    It is the one by which all records have the header's columns, and more than one. Where several do, or none, it is
+    what the file's name promises.
+    """
+    if separator is not None:
+        return sample.shape(separator, above), []
+    shapes = {candidate: sample.shape(candidate, above) for candidate in (promised, *_CANDIDATES)}
+    several = [shape for shape in shapes.values() if not shape.single]
+    if not several:
+        return _single(sample, above, shapes[promised]), []
+    suitable = [shape for shape in several if shape.rectangular]
+    if not suitable and shapes[promised].single:
+        suitable = [shape for shape in several if shape.share >= _NEARLY]
+    chosen = suitable[0] if len(suitable) == 1 else shapes[promised]
+    return chosen, [shape.separator for shape in suitable if shape is not chosen]
+
+
+def _single(sample: _Sample, above: int, shape: _Shape) -> _Shape:
+    """One column, or several with single spaces between them, as R's write.table has them.
+
+    Raises:
+        DataError: if there are several spaces between columns.
+    """
+    spaced = sample.shape(" ", above)
+    if not spaced.single and spaced.rows and spaced.rectangular and spaced.has_numbers:
+        return spaced
+    header, *rows = (replace(record, fields=record.fields[0].split()) for record in (shape.header, *shape.rows))
+    spaced = _Shape(" ", header, rows)
+    if not spaced.single and rows and spaced.rectangular and spaced.has_numbers:
+        raise DataError(
+            f"{sample.where}: its columns are separated by several spaces, and --data.separator is one character: "
+            r"write it with commas, for instance by pandas.read_csv(…, sep=r'\s+').to_csv(…, index=False)"
+        )
+    return shape
+
+
+def _require_names(shape: _Shape, where: str) -> None:
+    """Refuse a header that cannot be one."""
+    header, names = shape.header, shape.dialect.names
+    if not header.closed:
+        raise unclosed(header, where)
+    if any(len(name) > _NAME_LENGTH for name in names):
+        raise DataError(f"{where} cannot be read as CSV: its header has a name of more than {_NAME_LENGTH} characters")
+    refuse_repeated([name for name in names if name] or names, where)
