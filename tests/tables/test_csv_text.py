@@ -9,7 +9,7 @@ import zipfile
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from torchplug.errors import DataError
@@ -213,9 +213,7 @@ def test_other_bytes_are_read_as_those_of_western_windows_with_a_note(text):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1250", "utf-8", "shift_jis", "utf-7", "koi8-r", "utf-16"])
 def test_a_given_encoding_is_used(text, encoding):
-    table = (
-        {"a": ["ア", "イ"]} if encoding == "shift_jis" else {"a": ["д"]} if encoding == "koi8-r" else {"a": ["ä", "ö"]}
-    )
+    table = {"a": {"shift_jis": ["ア", "イ"], "koi8-r": ["д"]}.get(encoding, ["ä", "ö"])}
     found = text(written(columns=table).encode(encoding), encoding=encoding)
     assert found.frame.to_dict(as_series=False) == table
     assert found.notes == ()
@@ -454,7 +452,7 @@ def test_repeated_names_are_refused(refused):
 def test_comments_above_the_header_are_left_out_with_a_note(text):
     found = text("# by hand, 2020\n\n# it's \"in mm\nx,y\n1,2\n3,4\n")
     assert stripped(found.frame) == {"x": ["1", "3"], "y": ["2", "4"]}
-    assert found.notes == ("2 lines above the header left out, which begin with #",)
+    assert found.notes == ("2 lines above the header are left out: they begin with #",)
     assert text("# one column\nx\n1\n2\n").frame.to_dict(as_series=False) == {"x": ["1", "2"]}
 
 
@@ -464,9 +462,9 @@ def test_a_header_may_begin_with_a_hash(text):
     assert found.notes == ()
 
 
-def test_comments_above_what_is_no_table_are_refused(refused):
-    assert "line 1 begins with #" in refused("# by hand\nx,y\n1,2,3\n1\n")
-    assert "line 2 begins with #" in refused("\n# by hand\nx,y\n1,2,3\n1\n")
+@pytest.mark.parametrize("content", ["#", "#\n", "# a\n\n#b\n", "sep=;", "sep=;\n\n"])
+def test_nothing_but_lines_above_a_header_is_a_header(text, content):
+    assert text(content).frame.columns == [content.split("\n")[0]]
 
 
 def test_names_have_no_spaces_around_them(text):
@@ -495,18 +493,22 @@ def _files(draw):
         file,
         delimiter=separator,
         lineterminator=end,
-        quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        # with line feeds as line ends, this writer puts no quotes around carriage returns
+        quoting=csv.QUOTE_ALL
+        if any("\r" in value for row in rows for value in row) or draw(st.booleans())
+        else csv.QUOTE_MINIMAL,
     )
     for row in [[f"c{j}" for j in range(width)], *rows]:
         writer.writerow(row)
         file.write(end * draw(st.integers(0, 2)))
     encoding = draw(st.sampled_from(["utf-8", "latin-1", "utf-16", "utf-8-sig"]))
-    return file.getvalue().encode(encoding), separator, encoding, end
+    return file.getvalue().encode(encoding), separator, encoding
 
 
+@settings(deadline=None)
 @given(_files())
 def test_pandas_reads_the_same(tmp_path_factory, case):
-    content, separator, encoding, _ = case
+    content, separator, encoding = case
     path = tmp_path_factory.mktemp("same") / "t.csv"
     path.write_bytes(content)
     read_by_pandas = pd.read_csv(
@@ -517,6 +519,7 @@ def test_pandas_reads_the_same(tmp_path_factory, case):
     assert stripped(ours) == theirs
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from('ab1 ,;\t"\n\r'), min_size=1, max_size=40), st.sampled_from([",", ";", "\t", " "]))
 @example('a,b\n"",""\n', ",")
 @example("a\n\n", ",")
@@ -533,12 +536,15 @@ def test_the_fast_way_and_the_slow_one_read_the_same(content, separator):
         assert stripped(fast) == stripped(slow)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text('a1,;#"\n\r \t\0é=', max_size=40).map(str.encode))
 def test_anything_is_read_or_refused_in_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("anything") / "t.csv"
     path.write_bytes(content)
+    message = str(path)
     try:
         read_csv_text(path, CsvFormat())
     except DataError as error:
-        assert len(str(error).splitlines()) == 1
-        assert str(path) in str(error)
+        message = str(error)
+    assert len(message.splitlines()) == 1
+    assert str(path) in message

@@ -100,24 +100,24 @@ def find_dialect(content: bytes, separator: str | None, promised: str, where: st
     """
     sample = _Sample(content, where)
     notes = []
-    above = sample.leading(0, lambda line: not line.strip())
+    above = sample.leading(0, _is_blank)
     told = _SEPARATOR_LINE.fullmatch(sample.lines[above])
-    if told:
+    if told and sample.leading(above + 1, _is_blank) < len(sample.lines):
         above += 1
         if separator is None:
             separator = told[1]
             notes.append(f"read with separator {separator!r}, as line {above} says (--data.separator)")
     shape, others = _choose(sample, above, separator, promised)
-    comments = sample.leading(above, lambda line: not line.strip() or line.startswith("#"))
-    if comments > above and not (shape.rectangular and len(shape.header.fields) > 1):
-        count = sum(line.startswith("#") for line in sample.lines[above:comments])
-        shape, others = _choose(sample, comments, separator, promised)
-        if not shape.rectangular:
-            raise DataError(
-                f"{where}: line {above + 1} begins with #, and the lines below the comment are no table: remove those "
-                "that are none"
-            )
-        notes.append(f"{count} {'line' if count == 1 else 'lines'} above the header left out, which begin with #")
+    header = sample.leading(above, lambda line: _is_blank(line) or line.startswith("#"))
+    if above < header < len(sample.lines) and (shape.single or not shape.rectangular):
+        count = sum(line.startswith("#") for line in sample.lines[above:header])
+        lines = (
+            "1 line above the header is left out: it begins"
+            if count == 1
+            else (f"{count} lines above the header are left out: they begin")
+        )
+        notes.append(f"{lines} with #")
+        shape, others = _choose(sample, header, separator, promised)
     if separator is None and (shape.separator != promised or others):
         also = f"; {enumerate_names(map(repr, others))} would do as well" if others else ""
         notes.append(f"read with separator {shape.separator!r}{also} (--data.separator)")
@@ -143,7 +143,7 @@ class _Sample:
         self.complete = length >= len(content)
         self.lines = lines if self.complete else lines[:-1]
         self.where = where
-        if not any(line.strip() for line in self.lines):
+        if all(map(_is_blank, self.lines)):
             raise DataError(f"{where} cannot be read as CSV: its lines are blank")
 
     def leading(self, start: int, belongs: Callable[[str], bool]) -> int:
@@ -156,6 +156,10 @@ class _Sample:
         if rows and not self.complete and not rows[-1].closed:
             rows.pop()
         return _Shape(separator, header, rows)
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip()
 
 
 def _whole_characters(content: bytes) -> bytes:
@@ -186,7 +190,7 @@ class _Shape:
     @property
     def single(self) -> bool:
         """Whether there is one column only."""
-        return len(self.header.fields) == 1
+        return len(self.header.fields) <= 1
 
     @property
     def has_numbers(self) -> bool:
@@ -198,10 +202,11 @@ class _Shape:
         longer = bool(self.rows) and all(len(row.fields) == len(written) + 1 for row in self.rows)
         if longer and not any(row.fields[-1].strip() for row in self.rows):
             return (*written, "")
-        # R's write.table leaves the header of the row names out, which all differ; one row could be a ragged one
-        if longer and 1 < len(self.rows) == len({row.fields[0] for row in self.rows}):
+        # R's write.table leaves the header of the row names out, which all differ; one row could be a ragged one, and
+        # one name a title
+        if longer and len(written) > 1 and 1 < len(self.rows) == len({row.fields[0] for row in self.rows}):
             return (_ROWNAMES, *written)
-        return (_ROWNAMES, *written[1:]) if not written[0] and any(written) else written
+        return (_ROWNAMES, *written[1:]) if any(written) and not written[0] else written
 
 
 def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -> tuple[_Shape, list[str]]:
