@@ -57,8 +57,8 @@ def test_paths_are_refused_in_one_line(kind, stream):
 
 BROKEN_CSV = {
     "NUL bytes": (b"a,y\n1,2\n\0,3\n", "NUL byte in line 3"),
-    "UTF-16": ("a,y\n1,2\n".encode("utf-16"), "UTF-16"),
-    "Latin-1": ("a,y\né,2\n".encode("latin-1"), "codec can't decode"),
+    "UTF-16 that is cut off": ("a,y\n1,2\n".encode("utf-16")[:-1], "line 2 .* utf-16-le"),
+    "no characters of any encoding": (b"a,y\n\x81,2\n", "line 2 .* --data.encoding"),
     "a quote never closed in the header": (b'a,"y\n' + b"1,2\n" * 100_000, "a quote that is never closed"),
     "a quote never closed in a row": (b'a,y\n1,2\n"3,4\n' + b"1,2\n" * 1000, "cannot be read as CSV"),
     "a quote never closed in the last row": (b'a,y\n1,2\n3,"4\n', "cannot be read as CSV"),
@@ -83,7 +83,8 @@ def test_broken_csv_is_refused_in_one_line(kind):
 
 
 def test_a_first_line_beyond_all_bounds_is_no_header(monkeypatch):
-    monkeypatch.setattr("torchplug.tables.files._HEADER_BYTES", 2**10)
+    monkeypatch.setattr("torchplug.tables.csv_dialect._SAMPLE_BYTES", 2**10)
+    monkeypatch.setattr("torchplug.tables.csv_dialect._HEADER_BYTES", 2**10)
     with open("t.csv", "wb") as file:
         file.write(b"x" * 2**11)
     with pytest.raises(DataError, match="its first line has more than"):

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.memory import available_memory, require_memory
+from torchplug.memory import require_memory
 from torchplug.tables.csv_dialect import Dialect
-from torchplug.tables.csv_records import Record, lines_of, records
+from torchplug.tables.csv_records import Record, lines_of, records, unclosed
 from torchplug.tables.polars_errors import refused_as
 
 _VIEW_BYTES = 16
@@ -44,9 +44,10 @@ def read_rows(content: bytes, dialect: Dialect, where: str) -> pl.DataFrame:
 
 def _require_cells(content: bytes, dialect: Dialect, where: str) -> None:
     """Refuse a table whose cells do not fit into memory: a short line can have thousands of missing values."""
-    lines = (content.count(b"\n") or content.count(b"\r")) + 1
+    lines = (content.count(b"\n") or content.count(b"\r")) + (not content.endswith((b"\n", b"\r")))
     cells = lines * len(dialect.names)
-    if cells * _VIEW_BYTES > available_memory():
+    if cells > len(content):
+        # most rows are shorter than the header
         cells = min(cells, lines + content.count(dialect.separator.encode()))
     require_memory(
         cells * _VIEW_BYTES,
@@ -155,9 +156,7 @@ def _read_rewritten(content: bytes, dialect: Dialect, where: str) -> pl.DataFram
         next(lines)
     for record in records(lines, dialect.separator, dialect.lines):
         if not record.closed:
-            raise DataError(
-                f"{where} cannot be read as CSV: line {record.open_line} opens a quote that is never closed"
-            )
+            raise unclosed(record, where)
         if not dialect.suits(record.fields):
             _refuse_ragged(record, dialect, where)
         writer.writerow([*record.fields, *[""] * (width - len(record.fields))][:width])
