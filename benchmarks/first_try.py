@@ -3,9 +3,10 @@
     python benchmarks/first_try.py [--tables 400] [--seed 0] [--optimizer default] [--notes]
 
 The tables are drawn from those with 30 to 20,000 rows and 3 columns or more, and written as CSV. The target is drawn
-from the columns that can be one: numbers with more than 20 different values, for the linear recipe, and columns with 2
-to 20 different values of which each occurs in 5 rows or more, for the logistic one. Every fit has the recipe's defaults
-but for the optimizer (closed_form, or newton for classes), and the model predicts its own file afterwards.
+from the columns that can be one: numbers with more than 20 different values or with fractions, for the linear recipe,
+and other columns with 2 to 20 different values, each in 5 rows or more, for the logistic one. Every fit has the
+recipe's defaults but for the optimizer (closed_form, or newton for classes), and the model predicts its own file
+afterwards.
 
 Prints Markdown: outcomes, what was noted, and each table that was not fitted, with the reason.
 """
@@ -86,9 +87,10 @@ def drawn_target(frame: pd.DataFrame, random: np.random.Generator) -> tuple[str,
         values = frame[name].dropna()
         counts = values.value_counts()
         number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        if name != "rownames" and number and len(counts) > CLASSES[1] and np.isfinite(values).all():
+        measured = number and (len(counts) > CLASSES[1] or (values % 1 != 0).any())
+        if measured and name != "rownames" and np.isfinite(values).all():
             usable.append((name, 0))
-        elif CLASSES[0] <= len(counts) <= CLASSES[1] and counts.min() >= CLASS_ROWS:
+        elif not measured and CLASSES[0] <= len(counts) <= CLASSES[1] and counts.min() >= CLASS_ROWS:
             usable.append((name, len(counts)))
     return usable[random.integers(len(usable))] if usable else None
 

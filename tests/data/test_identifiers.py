@@ -56,7 +56,7 @@ def prepared(request, tmp_path, monkeypatch):
 def test_text_is_left_out_if_more_than_95_percent_of_its_values_differ(prepared, frame, kept):
     found, notes = prepared(frame, split=[1, 0, 0])
     assert found == (["name", "a"] if kept else ["a"])
-    note = "left out: name, text that differs in nearly every row; --data.features keeps a column that it names"
+    note = "left out: name (text that differs in nearly every row); --data.features keeps a column that it names"
     assert (note in notes) != kept
 
 

@@ -25,7 +25,7 @@ from streamed_files import (
 )
 from torchplug.batch import Rows
 from torchplug.contracts import Loss
-from torchplug.data import parquet
+from torchplug.data import parquet, statistics
 from torchplug.data.tabular import TabularData
 from torchplug.preprocessing import DataRequest
 
@@ -127,6 +127,55 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
         "missing values filled in by the mean, marked by a=missing, b=missing: "
         f"a {used['a'].is_nan().sum()}, b {used['b'].null_count()} (--data.impute)",
     ]
+
+
+@pytest.mark.parametrize("impute", ["auto", "mean", "most_frequent"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_columns_without_a_value_in_the_training_part_have_no_effect(table, tmp_path, stream, impute):
+    elsewhere = pl.col("part") != "train"
+    gaps = table.with_columns(b=pl.when(elsewhere).then("b"), town=pl.when(elsewhere).then("town"), flat=pl.lit(None))
+    options = {"split_column": "part", "features": ["a", "b", "town", "flat"], "impute": impute, "stream": stream}
+    data = prepared(written(gaps, tmp_path), REGRESSION, target="y", **options)
+    assert data.preprocessing.feature_names == ["a", "b", "flat"]
+    for part in PARTS:
+        assert not whole(data._part(part), 29).features[:, 1:].any()
+    assert "constant in the training part, so without effect: b, flat" in data.notes
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_without_one_of_several_targets_are_left_out(table, tmp_path, stream):
+    gaps = with_gaps(table)
+    options = {"split_column": "part", "features": ["a"], "impute": "mean", "stream": stream}
+    data = prepared(written(gaps, tmp_path), REGRESSION, target=["y", "z"], **options)
+    used = gaps.drop_nulls(["y", "z"])
+    assert list(data.sizes.values()) == [used.filter(part=part).height for part in PARTS]
+    assert data.notes[0] == f"left out: {N - used.height} of {N} rows, which lack one of the targets y, z"
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monkeypatch, reference):
+    rng = np.random.default_rng(4)
+    shares = 1.0 / np.arange(1, 301) ** 1.3
+    person = rng.choice([f"p{i:03d}" for i in range(300)], 2000, p=shares / shares.sum())
+    table = pl.DataFrame(
+        {"id": np.arange(2000), "person": person, "a": rng.normal(size=2000), "y": rng.normal(size=2000)}
+    )
+    table = table.with_columns(part=pl.Series(rng.choice(PARTS, 2000)))
+    source, request = written(table, tmp_path), dataclasses.replace(REGRESSION, reference=reference)
+    options = {"target": "y", "split_column": "part", "features": ["person", "a"], "max_categories": 6}
+    expected = prepared(source, request, **options)
+    monkeypatch.setattr(statistics, "MOST_VALUES", 100)
+    data = prepared(source, request, stream=True, **options)
+    assert data.preprocessing.feature_names == expected.preprocessing.feature_names
+    assert "person=other" in data.preprocessing.feature_names
+    for part in PARTS:
+        mine, other = whole(data._part(part), 29), whole(expected._part(part), 2000)
+        torch.testing.assert_close(mine.features, other.features, rtol=1e-9, atol=1e-9)
+    note = (
+        "all but the 5 most frequent categories share a feature: person=other more than 65536 (--data.max_categories)"
+    )
+    assert note in data.notes
+    assert not any("lacks" in note for note in data.notes)
 
 
 def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):

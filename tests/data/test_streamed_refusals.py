@@ -104,7 +104,7 @@ def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
     source = written(table.with_columns(name="k" + pl.col("id").cast(pl.String)), tmp_path)
     monkeypatch.setattr(statistics, "MOST_VALUES", 50)
     with pytest.raises(DataError, match="column 'name' has more than 50 different values: leave it out with exclude"):
-        prepared(source, REGRESSION, target="y", features=["name"], stream=True)
+        prepared(source, REGRESSION, target="y", features=["name"], stream=True, handle_unknown="error")
     with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to auto or mean"):
         prepared(source, REGRESSION, target="y", impute="most_frequent", stream=True)
     with pytest.raises(DataError, match="target 'name' has more than 50 labels"):

@@ -10,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from preprocessing_fits import fit
 from torchplug.errors import DataError
-from torchplug.preprocessing import Preprocessing, Substitutions
+from torchplug.preprocessing import Preprocessing, Substitutions, features
 
 N = 300
 
@@ -182,6 +182,17 @@ def test_a_column_without_values_has_no_effect():
     assert fitted.feature_names == ["a", "b"]
     new = pl.DataFrame({"a": [2.0, None], "b": [7.0, None], "town": ["A", None]})
     assert fitted.features(new).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_categories_too_many_to_be_listed_are_pooled(monkeypatch, later):
+    monkeypatch.setattr(features, "MOST_CATEGORIES", 2)
+    towns = pl.DataFrame({"town": list("aaabbcdef"), "y": np.arange(9.0)})
+    fitted = fit(towns, standardize=False)
+    assert fitted.encoders[0].pooled == ()
+    assert Preprocessing.from_state(fitted.state()) == fitted
+    assert fitted.feature_names == ["town=a", "town=b", "town=other"]
+    assert fitted.features(pl.DataFrame({"town": ["a", "c", "z"]})).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    assert fit(towns, handle_unknown="ignore", max_categories=3).encoders[0].pooled == ("c", "d", "e", "f")
 
 
 def test_categories_called_other_and_missing_have_features_of_their_own():

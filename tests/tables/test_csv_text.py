@@ -452,19 +452,23 @@ def test_repeated_names_are_refused(refused):
 def test_comments_above_the_header_are_left_out_with_a_note(text):
     found = text("# by hand, 2020\n\n# it's \"in mm\nx,y\n1,2\n3,4\n")
     assert stripped(found.frame) == {"x": ["1", "3"], "y": ["2", "4"]}
-    assert found.notes == ("2 lines above the header are left out: they begin with #",)
+    assert found.notes == ("2 lines that begin with # above the header left out",)
     assert text("# one column\nx\n1\n2\n").frame.to_dict(as_series=False) == {"x": ["1", "2"]}
 
 
-def test_a_header_may_begin_with_a_hash(text):
+def test_a_header_may_begin_with_a_hash(text, refused):
     found = text("#id,x\n1,2\n3,4\n")
     assert found.frame.columns == ["#id", "x"]
     assert found.notes == ()
+    found = text("# by hand\n#id,x\nu,2\nv,4\n")
+    assert found.frame.columns == ["#id", "x"]
+    assert found.notes == ("1 line that begins with # above the header left out",)
+    assert "line 1 begins with # and may be header or comment" in refused("# in mm, by hand\nx,y\n1,2\n3,4\n")
 
 
-@pytest.mark.parametrize("content", ["#", "#\n", "# a\n\n#b\n", "sep=;", "sep=;\n\n"])
+@pytest.mark.parametrize("content", ["#", "#\n", "\n# a", "sep=;", "sep=;\n\n"])
 def test_nothing_but_lines_above_a_header_is_a_header(text, content):
-    assert text(content).frame.columns == [content.split("\n")[0]]
+    assert text(content).frame.columns == [content.strip()]
 
 
 def test_names_have_no_spaces_around_them(text):

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from torchplug.data.identifiers import identifiers
-from torchplug.data.notes import Notes, Topic, left_out_names
+from torchplug.data.indices import numbers_rows
+from torchplug.data.notes import Notes, Topic, left_out_columns
 from torchplug.data.parts import compact
 from torchplug.data.table import Table, UsedRows, has_value
+from torchplug.data.text_columns import text_columns
 from torchplug.errors import DataError
 from torchplug.preprocessing import check_columns
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
-from torchplug.preprocessing.features import Rows, raw_column, read_block
+from torchplug.preprocessing.features import raw_column, read_block
+from torchplug.preprocessing.rows import Rows
 from torchplug.tables import default_target, describe, enumerate_names, require_columns
 
 NO_COMPLETE_ROW = "every row lacks a feature, so --data.impute drop leaves none: set it to auto, or leave columns out"
@@ -38,6 +40,7 @@ class Columns:
         exclude: what is no feature.
         weights: the column of sample weights.
         dividing: columns that say how to split.
+        categories: what holds categories, whatever its values are.
     """
 
     target: Sequence[str]
@@ -45,6 +48,7 @@ class Columns:
     exclude: Sequence[str]
     weights: str | None
     dividing: Sequence[str]
+    categories: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse a column that is named twice."""
@@ -73,26 +77,31 @@ class Columns:
         Raises:
             DataError: if one does not exist, is target too, or none is left.
         """
-        frame, names = table.head, list[str]()
+        frame = table.head
         roles = [*self.dividing, *([self.weights] if self.weights else [])]
-        require_columns(frame, [*target, *self.exclude, *roles, *(self.features or [])], where)
+        named = [*target, *self.exclude, *roles, *(self.features or []), *self.categories]
+        require_columns(frame, named, where)
+        unwanted = {*self.exclude} if self.features else {*target, *roles, *self.exclude}
+        columns = [column for column in self.features or frame.columns if column not in unwanted]
+        texts = text_columns(table, list(dict.fromkeys([*columns, *target])), declared=self.categories)
+        left_out: list[str] = []
         if self.features is None:
-            taken = {*target, *roles, *self.exclude}
-            columns = [column for column in frame.columns if column not in taken]
-            names = identifiers(table, columns)
-            notes.add(Topic.COLUMNS, left_out_names(names))
-            columns = [column for column in columns if column not in names]
-        else:
-            excluded = set(self.exclude)
-            columns = [column for column in self.features if column not in excluded]
+            identifiers = [column for column in columns if column in texts and texts[column].identifies]
+            empty = [series.name for series in frame.select(columns) if series.dtype == pl.Null]
+            indices = [column for column in columns if numbers_rows(table, column)]
+            left_out = left_out_columns(identifiers, indices, empty)
+            notes.add(Topic.COLUMNS, left_out)
+            unwanted = {*identifiers, *empty, *indices}
+            columns = [column for column in columns if column not in unwanted]
+        for column in [*columns, *target]:
+            if column in texts:
+                texts[column].refuse_nearly_numeric(where)
         targets = set(target)
         both = [column for column in columns if column in targets]
         if both:
             raise DataError(f"{enumerate_names(both)} is given both as target and as feature")
         if not columns:
-            why = f": {enumerate_names(names)} is text that differs in nearly every row" if names else ""
-            remedy = "; --data.features keeps a column that it names" if names else ""
-            raise DataError(f"{where}: no column is left to predict from{why}{remedy}")
+            raise DataError(f"{where}: no column is left to predict from{''.join(f'; {note}' for note in left_out)}")
         return columns
 
 

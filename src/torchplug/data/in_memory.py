@@ -15,7 +15,15 @@ from torchplug.contracts import CLASS_KINDS
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.loaders import Loader
-from torchplug.data.notes import Notes, Topic, filled_in, left_out_rows, shared_features, unknown_categories
+from torchplug.data.notes import (
+    Notes,
+    Topic,
+    counted_times,
+    filled_in,
+    left_out_rows,
+    shared_features,
+    unknown_categories,
+)
 from torchplug.data.parts import PARTS, balance, compact
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
@@ -26,9 +34,9 @@ from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequest, Preprocessing, Substitutions, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.features import Column
-from torchplug.preprocessing.features import Rows as RowNumbers
+from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import describe, fingerprint_of_columns, shown
+from torchplug.tables import Types, describe, fingerprint_of_columns, shown, types_of
 
 
 class InMemoryPart(Part):
@@ -158,21 +166,35 @@ class InMemoryTables:
     def __init__(self, settings: TableSettings) -> None:
         self._settings = settings
         self._sources = settings.sources
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, tuple[Types, Table]] = {}
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each table's content, as hexadecimal text."""
+        return {key: fingerprint_of_columns((table.height, _columns(table))) for key, table in self._opened().items()}
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the tables' content, as hexadecimal text."""
-        tables = [self._table(key) for key in self._sources]
-        return fingerprint_of_columns(*((table.height, _columns(table)) for table in tables))
+    def heights(self) -> dict[str, int]:
+        """How many rows each table has, those included that are not used."""
+        return {key: table.height for key, table in self._opened().items()}
+
+    def _opened(self) -> dict[str, Table]:
+        """The tables as they were read last."""
+        return {key: self._tables[key][1] if key in self._tables else self._table(key, {}) for key in self._sources}
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
-        source, table = self._sources["source"], self._table("source")
+        source, table = self._sources["source"], self._table("source", carried.types if carried else {})
         target = settings.columns.target_of(source, table.head)
         features = carried.columns if carried else settings.columns.features_of(table, target, describe(source), notes)
-        used = {key: self._used(key, features, target, notes) for key in self._sources}
+        if not carried:
+            notes.add(Topic.READING, table.form_notes)
+            notes.add(Topic.TYPES, table.type_notes)
+        types = carried.types if carried else types_of(table.head)
+        own = {key: self._table(key, types) for key in settings.own}
+        used = {
+            key: self._used(key, opened, features, target, notes) for key, opened in {"source": table, **own}.items()
+        }
 
         def admit(columns: Sequence[Column]) -> None:
             require_feature_memory(columns, list(used.values()), dtype)
@@ -182,6 +204,7 @@ class InMemoryTables:
         preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
         rules = None if carried else settings.rules(request)
         if rules is not None:
+            notes.add(Topic.TYPES, counted_times(preprocessing))
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Part] = {}
         for key, rows in used.items():
@@ -202,20 +225,22 @@ class InMemoryTables:
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
         """All rows of the source, with their features alone."""
-        used = UsedRows(self._table("source"), describe(self._sources["source"]))
+        used = UsedRows(self._table("source", preprocessing.types), describe(self._sources["source"]))
         require_feature_memory(preprocessing.encoders, [used], dtype)
         part = InMemoryPart(used, None, torch.empty(len(used), 0, dtype=torch.float64), None, preprocessing)
         part.keep(*encoded(preprocessing, used, [None], dtype))
         return part
 
-    def _table(self, key: str) -> Table:
-        if key not in self._tables:
-            self._tables[key] = open_table(self._sources[key])
-        return self._tables[key]
+    def _table(self, key: str, known: Types) -> Table:
+        """A table by the types that are known."""
+        types = self._settings.types(known)
+        if key not in self._tables or self._tables[key][0] != types:
+            self._tables[key] = types, open_table(self._sources[key], self._settings.form, types)
+        return self._tables[key][1]
 
-    def _used(self, key: str, features: list[str], target: list[str], notes: Notes) -> UsedRows:
+    def _used(self, key: str, table: Table, features: list[str], target: list[str], notes: Notes) -> UsedRows:
         """A table that has all columns, without the rows that cannot be used."""
-        where, table = describe(self._sources[key]), self._table(key)
+        where = describe(self._sources[key])
         self._settings.require(table.head, key, features, target, where)
         used = rows = rows_with_target(table, target, where)
         if self._settings.impute == "drop":

@@ -11,7 +11,8 @@ import polars as pl
 from torchplug.data.table import Block, UsedRows, span
 from torchplug.preprocessing import check_columns, read_columns
 from torchplug.preprocessing.blocks import worded_for_all_rows
-from torchplug.preprocessing.features import IMPUTE_REMEDY, Rows, raw_column, read_block, refuse_missing
+from torchplug.preprocessing.features import IMPUTE_REMEDY, PlainColumn, raw_column, read_block, refuse_missing
+from torchplug.preprocessing.rows import Rows
 
 
 class TrainingColumns:
@@ -31,10 +32,9 @@ class TrainingColumns:
         self._complete = complete
 
     @functools.cached_property
-    def head(self) -> pl.DataFrame:
-        """The columns' names and types, without rows."""
-        head = self._used.table.head.select(self._features).get_columns()
-        return pl.DataFrame(list(read_block(map(raw_column, head), head, self._used.where)))
+    def raw(self) -> Sequence[PlainColumn]:
+        """What the columns are, before anything is learned."""
+        return [raw_column(series) for series in self._used.table.head.select(self._features)]
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
         """Some columns whole, one at a time."""

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 
 from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
+from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import CategoricalColumn, Column, MarkedColumn
+from torchplug.preprocessing.rules import MOST_CATEGORIES
 from torchplug.tables import enumerate_names
 
 _FEW = 6
@@ -42,12 +44,24 @@ class Notes:
         return [text for topic in Topic for text in self._texts[topic]]
 
 
-def left_out_names(columns: Sequence[str]) -> list[str]:
-    """A note on columns of text that identify rows."""
-    if not columns:
-        return []
-    names = enumerate_names(columns, _FEW)
-    return [f"left out: {names}, text that differs in nearly every row; --data.features keeps a column that it names"]
+def left_out_columns(names: Sequence[str], indices: Sequence[str], empty: Sequence[str]) -> list[str]:
+    """A note on columns that are no features.
+
+    Args:
+        names: columns of text that identify rows.
+        indices: columns that number the rows.
+        empty: columns without any value.
+    """
+    parts = [
+        f"{enumerate_names(columns, _FEW)} ({reason})"
+        for columns, reason in (
+            (names, "text that differs in nearly every row"),
+            (indices, "numbers the rows"),
+            (empty, "no value in any row"),
+        )
+        if columns
+    ]
+    return [f"left out: {'; '.join(parts)}; --data.features keeps a column that it names"] if parts else []
 
 
 def left_out_rows(without_target: int, incomplete: int, rows: int, target: Sequence[str], where: str) -> list[str]:
@@ -63,7 +77,8 @@ def left_out_rows(without_target: int, incomplete: int, rows: int, target: Seque
     notes = []
     if without_target:
         names = enumerate_names(target, _FEW)
-        notes.append(f"{_of(where)}left out: {without_target} of {rows} rows, which have no target ({names})")
+        lacking = f"have no target ({names})" if len(target) == 1 else f"lack one of the targets {names}"
+        notes.append(f"{_of(where)}left out: {without_target} of {rows} rows, which {lacking}")
     if incomplete:
         notes.append(
             f"{_of(where)}left out: {incomplete} of {rows} rows, which have missing values (--data.impute drop)"
@@ -99,14 +114,24 @@ def _typical_value(columns: Sequence[Column], rules: EncodingRules) -> str:
     return " or the ".join(value for value, occurs in values.items() if occurs)
 
 
+def counted_times(preprocessing: Preprocessing) -> list[str]:
+    """Notes on the units of dates and times of the day."""
+    columns = [encoder.column if isinstance(encoder, MarkedColumn) else encoder for encoder in preprocessing.encoders]
+    dates = [column for column in columns if isinstance(column, DateColumn)]
+    notes = [f"{column.name}: {column.unit} (--data.dates)" for column in dates if not column.cyclic]
+    cyclic = [column.name for column in dates if column.cyclic]
+    return [*notes, *([f"as cycles: {enumerate_names(cyclic, _FEW)} (--data.dates)"] if cyclic else [])]
+
+
 def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:
     """Notes on categories that share a feature."""
-    rare, many = dict[str, int](), dict[str, int]()
+    rare, many = dict[str, object](), dict[str, object]()
     for encoder in preprocessing.encoders:
         column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
-        if isinstance(column, CategoricalColumn) and column.pooled:
+        if isinstance(column, CategoricalColumn) and column.has_other:
             kept = len(column.levels) + (column.reference is not None)
-            (many if kept + 1 == rules.max_categories else rare)[column.feature_names[-1]] = len(column.pooled)
+            count = f"more than {MOST_CATEGORIES}" if column.pools_all else len(column.pooled)
+            (many if kept + 1 == rules.max_categories else rare)[column.feature_names[-1]] = count
     notes = []
     if rare:
         counts = _counted(rare, rare)
@@ -133,5 +158,5 @@ def _of(where: str) -> str:
     return f"{where}: " if where else ""
 
 
-def _counted(counts: Mapping[str, int], order: Iterable[str]) -> str:
+def _counted(counts: Mapping[str, object], order: Iterable[str]) -> str:
     return enumerate_names([f"{name} {counts[name]}" for name in order if name in counts], _FEW)

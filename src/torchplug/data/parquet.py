@@ -13,7 +13,8 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import BLOCK_NUMBERS, intervals, rows_of
-from torchplug.tables import BUNDLED, describe, fingerprint, require_file, shown
+from torchplug.tables import BUNDLED, Types, describe, fingerprint, require_file, shown, with_types
+from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
 from torchplug.tables.text import require_text_memory
@@ -54,13 +55,31 @@ class ParquetTable:
         if suffix not in (".parquet", ".pq"):
             raise DataError(f"stream reads Parquet files, and {shown(source, 255)} does not end in .parquet")
         self._state: tuple[int, int] | None = None
+        self._types: Types = {}
+
+    form_notes = type_notes = ()
+    """Nothing: the file itself says what its columns are."""
+
+    def typed(self, types: Types) -> ParquetTable:
+        """The same file, by the types of columns that are decided already."""
+        table = ParquetTable(self.path)
+        table._types = types
+        return table
 
     @functools.cached_property
     def head(self) -> pl.DataFrame:
         """A frame of the file's columns and types, without rows."""
         schema = self._schema
         require_names(list(schema), self.path)
-        return pl.DataFrame(schema=schema)
+        return self._as_said(pl.DataFrame(schema=schema))
+
+    def _as_said(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows with the types that the file or the user says."""
+        return with_types(frame, {**self._dictionaries, **self._types})
+
+    @functools.cached_property
+    def _dictionaries(self) -> Types:
+        return dictionaries(Path(self.path))
 
     @functools.cached_property
     def height(self) -> int:
@@ -80,7 +99,7 @@ class ParquetTable:
         self._memory.require(start, stop, columns)
         frame = self._collect(self._scan.select(columns).slice(start, stop - start))
         require_text_memory(frame, self.place(start, stop))
-        return frame
+        return self._as_said(frame)
 
     def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """All rows of some columns, `size` at a time: where each block begins, and its rows."""

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from torchplug.data import splits
 from torchplug.errors import DataError
-from torchplug.preprocessing import features
-from torchplug.preprocessing.features import refuse_infinite, refuse_missing, row_number
+from torchplug.preprocessing.features import refuse_infinite, refuse_missing
+from torchplug.preprocessing.rows import Rows as RowNumbers
+from torchplug.preprocessing.rows import row_number
 from torchplug.tables import enumerate_names
 
 PARTS = ("train", "validation", "test")
@@ -147,7 +148,7 @@ def check_ratios(split: Sequence[float]) -> tuple[float, float, float]:
     return padded[0], padded[1], padded[2]
 
 
-def sample_weights(series: pl.Series, where: str, rows: features.Rows | None = None) -> Tensor:
+def sample_weights(series: pl.Series, where: str, rows: RowNumbers | None = None) -> Tensor:
     """A column of sample weights as given, (n,) float64.
 
     Raises:
@@ -187,7 +188,7 @@ def balanced_factors(rows: Tensor) -> Tensor:
     return torch.where(rows > 0, rows.sum() / (len(rows) * rows), 0.0)
 
 
-def compact(rows: Rows, height: int) -> features.Rows:
+def compact(rows: Rows, height: int) -> RowNumbers:
     """Numbers of a table's rows, in half the memory where so many rows can be counted so."""
     return rows.astype(np.int32) if height < 2**31 else rows
 

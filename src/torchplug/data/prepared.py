@@ -75,9 +75,13 @@ class Prepared:
 class Tables(Protocol):
     """The user's tables, in memory or streamed."""
 
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of each table's content, as hexadecimal text, by what the table is for."""
+        ...
+
     @property
-    def fingerprint(self) -> str:
-        """A hash of their content, as hexadecimal text."""
+    def heights(self) -> dict[str, int]:
+        """How many rows each table has, those included that are not used."""
         ...
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:

@@ -14,8 +14,9 @@ from torchplug.data.columns import Columns
 from torchplug.data.parts import Splitting, sample_weights
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
-from torchplug.preprocessing.features import Rows as RowNumbers
-from torchplug.tables import BUNDLED, describe, enumerate_names, require_columns
+from torchplug.preprocessing.dates import Dates
+from torchplug.preprocessing.rows import Rows as RowNumbers
+from torchplug.tables import BUNDLED, CsvFormat, Types, describe, enumerate_names, require_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class TableSettings:
 
     Args:
         sources: the tables by what they are for: `source`, and `validation` and `test` where these have their own.
+        form: how CSV files are written, as far as the user has said it.
+        dates: how dates become features.
         splitting: how the source's rows are dealt out.
         columns: which columns are what.
         class_weight: whether classes weigh alike in training.
@@ -36,6 +39,8 @@ class TableSettings:
     """
 
     sources: dict[str, Any]
+    form: CsvFormat
+    dates: Dates
     splitting: Splitting
     columns: Columns
     class_weight: Literal["balanced"] | None
@@ -53,6 +58,7 @@ class TableSettings:
         _refuse_choice("class_weight", self.class_weight, ("balanced", None))
         _refuse_choice("encode", self.encode, ("auto", "onehot", "reference"))
         _refuse_choice("handle_unknown", self.handle_unknown, get_args(HandleUnknown))
+        _refuse_choice("dates", self.dates, get_args(Dates))
         _refuse_choice("impute", self.impute, get_args(Impute))
         if self.max_categories is not None and self.max_categories < 2:
             raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
@@ -65,6 +71,10 @@ class TableSettings:
         """The parts that come from a table of their own."""
         return [key for key in self.sources if key != "source"]
 
+    def types(self, known: Types) -> Types:
+        """The types of columns that are decided: `known` ones, and the categories that the user names."""
+        return {**known, **dict.fromkeys(self.columns.categories, pl.String)}
+
     def own_name(self, key: str) -> str:
         """How notes name a table beside the source: empty for the source."""
         return "" if key == "source" else describe(self.sources[key])
@@ -76,7 +86,7 @@ class TableSettings:
     def rules(self, request: DataRequest, *, streamed: bool = False) -> EncodingRules:
         """How columns become features."""
         reference = request.reference if self.encode == "auto" else self.encode == "reference"
-        return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, streamed)
+        return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed)
 
     def needed_columns(self, key: str, features: Sequence[str], target: Sequence[str]) -> list[str]:
         """The columns that a table must have, each once.

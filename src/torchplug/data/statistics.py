@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,12 @@ class Moments:
             np.maximum(self.high, other.high),
         )
 
+    def shifted(self, by: float) -> Moments:
+        """The moments of the same values plus a number."""
+        return Moments(
+            self.count, np.where(self.count > 0, self.mean + by, 0.0), self.deviation, self.low + by, self.high + by
+        )
+
     def mean_and_spread(self) -> tuple[Array, Array]:
         """Mean and population standard deviation, (d,) each; a constant column has spread 1."""
         constant = self.low == self.high
@@ -156,6 +162,44 @@ class ValueCounts:
     def most_frequent(self) -> float:
         """The number that occurs most often, the smallest of equally frequent ones."""
         return float(min(self.counts, key=lambda value: (-self.counts[value], value)))
+
+
+class FrequentValues:
+    """How often the more frequent values of a column occur; of too many different ones the rarest so far are dropped.
+
+    What is held is then counted too low where a value had been dropped before: `exactly` counts anew.
+
+    Attributes:
+        counts: value → occurrences.
+        rows: how many values there were.
+        complete: whether no value was dropped.
+        most: how many are held at most.
+    """
+
+    def __init__(self) -> None:
+        self.most = MOST_VALUES
+        self.counts: Counter[str] = Counter()
+        self.rows = 0
+        self.complete = True
+
+    def add(self, series: pl.Series) -> None:
+        """Count a piece of the column, without its missing values."""
+        self._count(series.drop_nulls(), None)
+        if len(self.counts) > self.most:
+            self.complete = False
+            self.counts = Counter(dict(self.counts.most_common(self.most // 2)))
+
+    def exactly(self, pieces: Iterable[pl.Series]) -> None:
+        """Count the values that are held in all pieces of the column again."""
+        held, self.counts, self.rows = set(self.counts), Counter(), 0
+        for series in pieces:
+            self._count(series.drop_nulls(), held)
+
+    def _count(self, present: pl.Series, wanted: Container[str] | None) -> None:
+        self.rows += len(present)
+        values, counts = present.value_counts()
+        found = zip(values.to_list(), counts.to_list(), strict=True)
+        self.counts.update({value: count for value, count in found if wanted is None or value in wanted})
 
 
 class DistinctValues:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +12,15 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
-from torchplug.data.notes import Notes, Topic, filled_in, left_out_rows, shared_features, unknown_categories
+from torchplug.data.notes import (
+    Notes,
+    Topic,
+    counted_times,
+    filled_in,
+    left_out_rows,
+    shared_features,
+    unknown_categories,
+)
 from torchplug.data.parquet import ParquetTable
 from torchplug.data.parts import PARTS
 from torchplug.data.prepared import Part, Prepared
@@ -27,6 +33,7 @@ from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing
 from torchplug.preprocessing.blocks import intervals
 from torchplug.preprocessing.target import TargetCoding
+from torchplug.tables import types_of
 
 
 class StreamedPart(Part):
@@ -123,18 +130,24 @@ class StreamedTables:
                 "impute: median wants every value at once, which stream does not hold: use auto, mean or most_frequent"
             )
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the files' content, as hexadecimal text; not that of the same tables in memory."""
-        return hashlib.sha256("".join(table.fingerprint for table in self._tables.values()).encode()).hexdigest()
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each file's content, as hexadecimal text; not that of the same table in memory."""
+        return {key: table.fingerprint for key, table in self._tables.items()}
+
+    @property
+    def heights(self) -> dict[str, int]:
+        """How many rows each file has, those included that are not used."""
+        return {key: table.height for key, table in self._tables.items()}
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
-        source = self._tables["source"]
+        source = self._tables["source"].typed(settings.types(carried.types if carried else {}))
         target = settings.columns.target_of(source.path, source.head)
         features = carried.columns if carried else settings.columns.features_of(source, target, source.path, notes)
-        for key, table in self._tables.items():
+        types = settings.types(carried.types if carried else types_of(source.head))
+        tables = {key: source if key == "source" else table.typed(types) for key, table in self._tables.items()}
+        for key, table in tables.items():
             settings.require(table.head, key, features, target, table.path)
         complete = features if settings.impute == "drop" else []
         source_rows = (settings.splitting, settings.own)
@@ -143,9 +156,10 @@ class StreamedTables:
             settings, request, Selection(source, source_rows, target, complete), features, target
         )
         if rules is not None:
+            notes.add(Topic.TYPES, counted_times(preprocessing))
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         parts: dict[str, Part] = {}
-        for key, table in self._tables.items():
+        for key, table in tables.items():
             selection = Selection(table, source_rows if key == "source" else PARTS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
             parts |= self._survey(key, selection, preprocessing, rules, columns, notes)
@@ -190,7 +204,7 @@ class StreamedTables:
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> StreamedPart:
         """All rows of the source, with their features alone."""
-        table = self._tables["source"]
+        table = self._tables["source"].typed(preprocessing.types)
         encoder = FeatureEncoder(preprocessing, table.head.columns)
         pieces = [stop - start for start, stop in intervals(table.height, encoder.size)]
         return StreamedPart(Selection(table, 0), 0, encoder, pieces)

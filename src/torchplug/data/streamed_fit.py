@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,21 +13,30 @@ from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import PARTS, Rows
 from torchplug.data.selection import Piece, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
-from torchplug.data.statistics import DistinctValues, Moments, RunningMoments, ValueCounts
+from torchplug.data.statistics import (
+    DistinctValues,
+    FrequentValues,
+    Moments,
+    RunningMoments,
+    ValueCounts,
+)
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import (
     IMPUTE_REMEDY,
     Array,
+    CategoricalColumn,
     Column,
     MarkedColumn,
     NumericColumn,
     fit_categories,
-    is_category,
+    fit_number,
     marked,
     ones,
     raw_column,
     read_block,
+    read_column,
     refuse_missing,
 )
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
@@ -79,6 +88,7 @@ def fit(
     reading = goal.reading(path)
     settings.refuse_reading(reading, request, path)
     settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
+    _count_exactly(columns.values(), selection)
     coding = goal.coding(reading, settings.scales_target(request), path)
     return _preprocessing(settings, rules, request.center, list(columns.values()), coding, int(counts[0]))
 
@@ -108,65 +118,95 @@ def _preprocessing(
 
 
 class _Numbers:
-    """What is learned of a numeric column."""
+    """What is learned of a column of numbers or dates."""
 
-    def __init__(self, name: str, rules: EncodingRules) -> None:
-        self._name = name
-        self._counts = ValueCounts(name) if rules.number_fill == "most_frequent" else None
-        self._moments = RunningMoments()
+    def __init__(self, raw: NumericColumn | DateColumn, rules: EncodingRules) -> None:
+        self._raw = raw
+        self._cyclic = isinstance(raw, DateColumn) and rules.dates == "cyclic"
+        self._counts = ValueCounts(raw.name) if rules.number_fill == "most_frequent" else None
+        self._values = RunningMoments()
+        self._cycles = RunningMoments()
         self._missing = 0
 
     def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
-        self._moments.add(Moments.of([trained.drop_nulls().to_numpy()]))
+        values = trained.drop_nulls().to_numpy()
+        self._values.add(Moments.of([values]))
+        if isinstance(self._raw, DateColumn) and self._cyclic:
+            self._cycles.add(Moments.of([*replace(self._raw, cyclic=True).parts(values).T]))
         if self._counts is not None:
             self._counts.add(trained, where, "set impute to auto or mean, or leave it out with exclude")
 
     def fitted(self, rules: EncodingRules, rows: int) -> Column:
-        return marked(NumericColumn(self._name, self._typical() if rules.fills else None), self._missing, rows, rules)
+        total = self._values.total()
+        first = float(total.low[0]) if total.count[0] else 0.0
+        column = fit_number(self._raw, self._typical(total) if rules.fills else None, first, rules)
+        return marked(column, self._missing, rows, rules)
 
-    def _typical(self) -> float:
-        total = self._moments.total()
+    def _typical(self, total: Moments) -> float:
         if not total.count[0]:
             return 0.0
         return float(total.mean_and_spread()[0][0]) if self._counts is None else self._counts.most_frequent()
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the encoded column, what was filled in included."""
-        total = self._moments.total()
-        if isinstance(column.fill, float):
-            total += Moments.of_constants(np.array([column.fill]), np.array([float(self._missing)]))
-        return Moments.joined([total, self._mark(rows)]) if isinstance(column, MarkedColumn) else total
-
-    def _mark(self, rows: int) -> Moments:
-        return Moments.of_indicators([self._missing], rows)
+        plain = column.column if isinstance(column, MarkedColumn) else column
+        total = self._cycles.total() if self._cyclic else self._values.total()
+        fill = None if plain.fill is None else np.array([plain.fill], dtype=np.float64)
+        if isinstance(plain, DateColumn):
+            total = total if self._cyclic else total.shifted(-plain.origin)
+            fill = None if fill is None else plain.parts(fill)[0]
+        if fill is not None:
+            total += Moments.of_constants(fill, np.full(len(fill), float(self._missing)))
+        return total if plain is column else Moments.joined([total, Moments.of_indicators([self._missing], rows)])
 
 
 class _Categories:
     """What is learned of a column of categories."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._counts = ValueCounts(name)
+    def __init__(self, name: str, rules: EncodingRules) -> None:
+        self.name = name
+        self._bounded = rules.pools_unknown
+        self.values = FrequentValues()
         self._missing = 0
 
     def look(self, trained: pl.Series, where: str) -> None:
         self._missing += trained.null_count()
-        self._counts.add(trained, where, "leave it out with exclude")
+        self.values.add(trained)
+        if not self.values.complete and not self._bounded:
+            raise DataError(
+                f"{where}: column '{self.name}' has more than {self.values.most} different values: leave it out with "
+                "exclude, or let --data.max_categories and --data.handle_unknown pool them"
+            )
+
+    @property
+    def _others(self) -> int:
+        return self.values.rows - self.values.counts.total()
 
     def fitted(self, rules: EncodingRules, rows: int) -> Column:
-        return marked(fit_categories(self._name, self._counts.counts, rules), self._missing, rows, rules)
+        column = fit_categories(self.name, self.values.counts, rules, self._others)
+        return marked(column, self._missing, rows, rules)
 
     def moments(self, column: Column, rows: int) -> Moments:
         """Of the 0/1 features, what was filled in included."""
-        return Moments.of_indicators(ones(column, self._counts.counts, self._missing), rows)
+        return Moments.of_indicators(ones(column, self.values.counts, self._missing, self._others), rows)
+
+
+def _count_exactly(columns: Iterable[_Feature], selection: Selection) -> None:
+    """Go through the training part again for columns of too many categories to be counted at once."""
+    for column in columns:
+        if isinstance(column, _Categories) and not column.values.complete:
+            pieces = selection.pieces(chunk_rows(1), [column.name])
+            frames = ((piece.of(0).frame, piece.where) for piece in pieces)
+            column.values.exactly(read_column(frame[column.name], where) for frame, where in frames)
 
 
 _Feature = _Numbers | _Categories
 
 
 def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
-    return _Categories(series.name) if is_category(series) else _Numbers(series.name, rules)
+    raw = raw_column(series)
+    return _Categories(series.name, rules) if isinstance(raw, CategoricalColumn) else _Numbers(raw, rules)
 
 
 # ---------------------------------------------------------------------- the target

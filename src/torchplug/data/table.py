@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from torchplug.data.parquet import ParquetTable
 from torchplug.preprocessing.blocks import block_rows, intervals
-from torchplug.preprocessing.features import Rows
-from torchplug.tables import as_series, columns_of, is_parquet, read
+from torchplug.preprocessing.rows import Rows
+from torchplug.tables import BUNDLED, CsvFormat, Types, as_series, as_type, columns_of, is_parquet, read, read_file
 
 
 class Table(Protocol):
@@ -28,6 +29,16 @@ class Table(Protocol):
     @property
     def height(self) -> int:
         """The number of rows."""
+        ...
+
+    @property
+    def form_notes(self) -> Sequence[str]:
+        """How a file is written, where that is not what its name says, each a line."""
+        ...
+
+    @property
+    def type_notes(self) -> Sequence[str]:
+        """What was made of a file's columns, each a line."""
         ...
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
@@ -48,14 +59,23 @@ class MemoryTable:
 
     Args:
         source: what `columns_of` takes.
+        types: of columns whose type is decided already.
+        form_notes: how a file is written, where that is not what its name says.
+        type_notes: what was made of a file's columns.
 
     Attributes:
         head: the columns and their types, without rows.
         height: the number of rows.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(
+        self, source: Any, types: Types | None = None, form_notes: Sequence[str] = (), type_notes: Sequence[str] = ()
+    ) -> None:
+        self.form_notes = form_notes
+        self.type_notes = type_notes
         self._columns = columns_of(source)
+        for name in self._columns.keys() & {name for name, known in (types or {}).items() if known == pl.String}:
+            self._columns[name] = as_type(as_series(name, self._columns[name]), pl.String)
         self.height = len(next(iter(self._columns.values())))
         self.head = self.read(0, 0, list(self._columns))
 
@@ -75,20 +95,26 @@ class MemoryTable:
         return (as_series(name, self._columns[name]) for name in names)
 
 
-def open_table(source: Any) -> Table:
+def open_table(source: Any, form: CsvFormat | None = None, types: Types | None = None) -> Table:
     """A source as a table. A Parquet file of more than a block stays where it is; other files are read.
 
     Args:
         source: what `torchplug.tables.read` takes.
+        form: of a CSV file, as far as the user has said it.
+        types: of columns whose type is decided already.
 
     Raises:
         DataError: if there is no such file, if it cannot be read, or if it holds no row.
     """
+    types = types or {}
     if is_parquet(source):
-        file = ParquetTable(os.fspath(source))
+        file = ParquetTable(os.fspath(source)).typed(types)
         columns = file.head.columns
         return file if file.height > block_rows(len(columns)) else MemoryTable(file.read(0, file.height, columns))
-    return MemoryTable(read(source) if isinstance(source, str | os.PathLike) else source)
+    if isinstance(source, str | os.PathLike) and source not in BUNDLED:
+        table = read_file(Path(source), form or CsvFormat(), types)
+        return MemoryTable(table.frame, None, table.form_notes, table.type_notes)
+    return MemoryTable(read(source) if isinstance(source, str) else source, types)
 
 
 class Block(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import operator
 import os
 from typing import Any, Literal
@@ -23,7 +25,8 @@ from torchplug.data.settings import TableSettings
 from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, HandleUnknown, Impute, Preprocessing
-from torchplug.tables import enumerate_names
+from torchplug.preprocessing.dates import Dates
+from torchplug.tables import CsvFormat, enumerate_names
 
 _EVALUATION_ROWS = 1024
 """Evaluation has no step whose size matters: its batches are at least this large."""
@@ -45,6 +48,14 @@ class TabularData(LightningDataModule):
         target: the column to predict, or several; bundled sets and pairs know theirs.
         features: the columns to predict from; none given: all that have no other role.
         exclude: columns to leave out of the features.
+        categories: columns that hold categories, whatever their values are.
+        separator: one character between the fields of CSV files; none: found from the file.
+        decimal: "." or ",", the mark before the decimals in CSV files; none: found from the file.
+        encoding: of CSV files, by Python's name for it; none: found from the file.
+        missing: words in CSV files that stand for a missing value, beside the usual ones (NA, n/a, ?, None and so on).
+        dayfirst: whether 3/4/2020 in a CSV file is in April; none: refused where no date of the column decides.
+        dates: "number" makes a date one feature, the days since the first of the training part (times of the day: the
+            hours since midnight); "cyclic" a sine and a cosine each for its place in the year, the week and the day.
         weights: a column of positive sample weights; they are scaled to mean 1 on each part.
         class_weight: "balanced" multiplies training weights by n/(c·n_c), c classes of n_c rows each, and scales them
             to mean 1 again; evaluation keeps the plain weights.
@@ -94,6 +105,13 @@ class TabularData(LightningDataModule):
         *,
         features: list[str] | None = None,
         exclude: list[str] | None = None,
+        categories: list[str] | None = None,
+        separator: str | None = None,
+        decimal: Literal[".", ","] | None = None,
+        encoding: str | None = None,
+        missing: list[str] | None = None,
+        dayfirst: bool | None = None,
+        dates: Dates = "number",
         weights: str | None = None,
         class_weight: Literal["balanced"] | None = None,
         validation: Any = None,
@@ -130,7 +148,9 @@ class TabularData(LightningDataModule):
         settings = TableSettings(
             sources={key: s for key, s in tables.items() if s is not None},
             splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
-            columns=Columns(named, features, exclude or [], weights, dividing),
+            form=CsvFormat(separator, decimal, encoding, tuple(missing or ()), dayfirst),
+            dates=dates,
+            columns=Columns(named, features, exclude or [], weights, dividing, categories or []),
             class_weight=class_weight,
             encode=encode,
             handle_unknown=handle_unknown,
@@ -140,6 +160,7 @@ class TabularData(LightningDataModule):
             standardize_target=standardize_target,
         )
         self.sources = settings.sources
+        self.form = settings.form
         self.seed = seed
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -154,10 +175,25 @@ class TabularData(LightningDataModule):
 
     # ------------------------------------------------------------------ what is known after prepare
 
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each table's content, as hexadecimal text: of `source`, and of `validation` and `test` where these
+        are tables of their own. Streamed tables have others than those in memory.
+        """
+        return self._tables.fingerprints()
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the tables' content, as hexadecimal text; streamed ones have another than those in memory."""
-        return self._tables.fingerprint
+        """SHA-256 of the content of all tables, as hexadecimal text; of a single one, its own."""
+        first, *others = self.fingerprints.values()
+        return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which tables these are: a checkpoint carries it, so that later ones can be compared with them."""
+        return {"fingerprints": self.fingerprints, "heights": self._tables.heights, "streamed": self.stream}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the tables are given, and recipes compare them."""
 
     @property
     def sizes(self) -> dict[str, int]:

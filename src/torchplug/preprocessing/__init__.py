@@ -24,7 +24,6 @@ from torchplug.preprocessing.features import (
     Column,
     FittedColumn,
     MarkedColumn,
-    Rows,
     TrainingRows,
     check_columns,
     column_from_state,
@@ -35,11 +34,12 @@ from torchplug.preprocessing.features import (
     read_columns,
     refuse_missing,
 )
+from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
-from torchplug.tables import enumerate_names, require_columns
+from torchplug.tables import Types, enumerate_names, require_columns
 
 __all__ = [
     "DataRequest",
@@ -148,6 +148,11 @@ class Preprocessing:
     def columns(self) -> list[str]:
         """The raw feature columns, in order."""
         return [encoder.name for encoder in self.encoders]
+
+    @property
+    def types(self) -> Types:
+        """The types by which a new table's columns are read: those of the features and of the target."""
+        return {**{encoder.name: encoder.dtype for encoder in self.encoders}, **self.target_coding.types}
 
     @property
     def feature_names(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +12,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.preprocessing.rules import EncodingRules, HandleUnknown
+from torchplug.preprocessing.dates import DateColumn, PolarsType
+from torchplug.preprocessing.rows import Rows, row_number
+from torchplug.preprocessing.rules import MOST_CATEGORIES, EncodingRules, HandleUnknown
 from torchplug.tables import enumerate_names, shown
+from torchplug.tables.column_types import as_type
 from torchplug.tables.text import TEXT, as_text
 
 IMPUTE_REMEDY = "fill them in, or let --data.impute auto, mean, median, most_frequent or drop deal with them"
 Array = NDArray[np.float64]
-Rows = NDArray[np.int64] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class NumericColumn:
 
     features = 1
     """How many features the column has."""
+    dtype = pl.Float64
+    """The polars type of its values."""
 
     @property
     def feature_names(self) -> list[str]:
@@ -92,6 +96,8 @@ class CategoricalColumn:
         handle_unknown: "error" refuses a category that the training part lacks; "pool" counts it among the pooled ones,
             if there are any; otherwise all features are 0 for it.
         fill: what stands in for a missing value; None refuses them.
+        pools_all: whether every category without a feature of its own is pooled, because those of the training part are
+            too many to be listed.
     """
 
     name: str
@@ -100,11 +106,20 @@ class CategoricalColumn:
     pooled: tuple[str, ...] = ()
     handle_unknown: HandleUnknown = "error"
     fill: str | None = None
+    pools_all: bool = False
+
+    @property
+    def has_other(self) -> bool:
+        """Whether there is a feature that categories share."""
+        return bool(self.pooled) or self.pools_all
+
+    dtype = pl.String
+    """The polars type of its values."""
 
     @property
     def features(self) -> int:
         """How many features the column has."""
-        return len(self.levels) + bool(self.pooled)
+        return len(self.levels) + self.has_other
 
     @property
     def feature_names(self) -> list[str]:
@@ -112,7 +127,7 @@ class CategoricalColumn:
         other is a category.
         """
         names = [f"{self.name}={level}" for level in self.levels]
-        return [*names, self.feature_name("other")] if self.pooled else names
+        return [*names, self.feature_name("other")] if self.has_other else names
 
     def feature_name(self, meaning: str) -> str:
         """The name of a feature that stands for no category of its own, in parentheses if one is called so."""
@@ -125,7 +140,7 @@ class CategoricalColumn:
             DataError: if it holds dates or nested values.
         """
         refuse_type(series, where)
-        return series.fill_nan(None).cast(pl.String) if series.dtype.is_float() else as_text(series)
+        return as_type(series, pl.String) if series.dtype.is_numeric() else as_text(series)
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -143,10 +158,14 @@ class CategoricalColumn:
     def _place_of_unknown(self) -> int:
         if self.handle_unknown == "error":
             return -1
-        return len(self.levels) if self.handle_unknown == "pool" and self.pooled else self.features
+        return len(self.levels) if self.handle_unknown == "pool" and self.has_other else self.features
 
     def unknown(self, values: pl.Series) -> int:
-        """How many of the values that `read` gave are categories that the training part lacks."""
+        """How many of the values that `read` gave are categories that the training part lacks, as far as its own are
+        listed.
+        """
+        if self.pools_all:
+            return 0
         present = values.drop_nulls() if values.null_count() else values
         unknown = [level for level in present.unique().to_list() if level not in self._places]
         return int(present.is_in(unknown).sum()) if unknown else 0
@@ -190,6 +209,9 @@ class CategoricalColumn:
         return found
 
 
+PlainColumn = NumericColumn | CategoricalColumn | DateColumn
+
+
 @dataclass(frozen=True)
 class MarkedColumn:
     """A column whose missing values are marked by a last feature `column=missing`, 1 where there is none.
@@ -198,12 +220,17 @@ class MarkedColumn:
         column: the column, with what stands in for a missing value.
     """
 
-    column: NumericColumn | CategoricalColumn
+    column: PlainColumn
 
     @property
     def name(self) -> str:
         """The column's name."""
         return self.column.name
+
+    @property
+    def dtype(self) -> PolarsType:
+        """The polars type of its values."""
+        return self.column.dtype
 
     @property
     def fill(self) -> float | str | None:
@@ -238,12 +265,7 @@ class MarkedColumn:
         out[:, -1] = values.is_null().to_numpy()
 
 
-Column = NumericColumn | CategoricalColumn | MarkedColumn
-
-
-def is_category(series: pl.Series) -> bool:
-    """Whether a column of this type is read as categories; booleans and numbers are not."""
-    return series.dtype in TEXT
+Column = PlainColumn | MarkedColumn
 
 
 def refuse_type(series: pl.Series, where: str) -> None:
@@ -258,17 +280,6 @@ def refuse_type(series: pl.Series, where: str) -> None:
             f"{where}: column '{series.name}' has type {series.dtype}, neither number nor category: "
             "convert it, or leave it out with exclude"
         )
-
-
-def row_number(mask: pl.Series, rows: Rows | None) -> int:
-    """The first row that a mask marks, counted from 1 in the table that the user gave.
-
-    Args:
-        mask: booleans (n,), at least one of them true.
-        rows: where in that table the n rows stand, from 0; None: they are the whole of it.
-    """
-    first = int(mask.arg_true()[0])
-    return 1 + (first if rows is None else int(rows[first]))
 
 
 def refuse_missing(columns: Iterable[pl.Series], where: str, remedy: str, rows: Rows | None = None) -> None:
@@ -312,9 +323,11 @@ def read_column(series: pl.Series, where: str, rows: Rows | None = None) -> pl.S
     return raw_column(series).read(series, where, rows)
 
 
-def raw_column(series: pl.Series) -> Column:
+def raw_column(series: pl.Series) -> PlainColumn:
     """A feature column as its type says, of which nothing is learned yet."""
-    return CategoricalColumn(series.name, ()) if is_category(series) else NumericColumn(series.name)
+    if series.dtype.is_temporal() and series.dtype != pl.Duration:
+        return DateColumn.of(series)
+    return CategoricalColumn(series.name, ()) if series.dtype in TEXT else NumericColumn(series.name)
 
 
 def read_block(
@@ -374,8 +387,8 @@ class TrainingRows(Protocol):
     """The feature columns of the training part, as `read_column` gives them."""
 
     @property
-    def head(self) -> pl.DataFrame:
-        """Their names and types, without rows."""
+    def raw(self) -> Sequence[PlainColumn]:
+        """What each is, before anything is learned."""
         ...
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
@@ -402,25 +415,41 @@ class FittedColumn:
 
 def fit_columns(table: TrainingRows, rules: EncodingRules) -> list[FittedColumn]:
     """Learn levels and fill values from the training part, a column at a time."""
-    head = table.head.get_columns()
-    learned = [series.name for series in head if rules.fills or series.dtype == pl.String]
-    fitted = {series.name: _fit_column(series, rules) for series in table.columns(learned)}
-    return [fitted.get(series.name) or FittedColumn(NumericColumn(series.name)) for series in head]
+    raw = {column.name: column for column in table.raw}
+    learned = [name for name, column in raw.items() if rules.fills or not isinstance(column, NumericColumn)]
+    fitted = {series.name: _fit_column(raw[series.name], series, rules) for series in table.columns(learned)}
+    return [fitted.get(name) or FittedColumn(column) for name, column in raw.items()]
 
 
-def _fit_column(series: pl.Series, rules: EncodingRules) -> FittedColumn:
+def _fit_column(raw: PlainColumn, series: pl.Series, rules: EncodingRules) -> FittedColumn:
     missing, present = series.null_count(), series.drop_nulls()
-    if series.dtype != pl.String:
-        number = NumericColumn(series.name, _typical(present, rules) if rules.fills else None)
+    if not isinstance(raw, CategoricalColumn):
+        fill = _typical(present, rules) if rules.fills else None
+        number = fit_number(raw, fill, float(present.min()) if len(present) else 0.0, rules)  # type: ignore[arg-type]
         return FittedColumn(marked(number, missing, len(series), rules))
     counts = dict(present.value_counts().iter_rows())
     column = marked(fit_categories(series.name, counts, rules), missing, len(series), rules)
     return FittedColumn(column, ones(column, counts, missing) / len(series))
 
 
-def marked(
-    column: NumericColumn | CategoricalColumn, missing: int, rows: int, rules: EncodingRules
-) -> NumericColumn | CategoricalColumn | MarkedColumn:
+def fit_number(
+    raw: NumericColumn | DateColumn, fill: float | None, first: float, rules: EncodingRules
+) -> NumericColumn | DateColumn:
+    """A column of numbers or dates.
+
+    Args:
+        raw: what it is.
+        fill: what stands in for a missing value.
+        first: the smallest value of the training part.
+        rules: the user's choices.
+    """
+    if isinstance(raw, NumericColumn):
+        return replace(raw, fill=fill)
+    origin = 0.0 if raw.kind == "time" else float(np.floor(first))
+    return replace(raw, fill=fill, origin=origin, cyclic=rules.dates == "cyclic")
+
+
+def marked(column: PlainColumn, missing: int, rows: int, rules: EncodingRules) -> Column:
     """A fitted column, with a feature for missing values where the rules want one.
 
     Args:
@@ -432,50 +461,55 @@ def marked(
     return MarkedColumn(column) if rules.indicates and 0 < missing < rows else column
 
 
-def ones(column: Column, counts: Mapping[str, int], missing: int) -> NDArray[np.int64]:
+def ones(column: Column, counts: Mapping[str, int], missing: int, others: int = 0) -> NDArray[np.int64]:
     """In how many rows each feature of a category is 1, (features,).
 
     Args:
         column: fitted on these rows.
         counts: category → rows.
         missing: rows without a value.
+        others: rows of further categories.
     """
     if isinstance(column, MarkedColumn):
-        return np.append(ones(column.column, counts, missing), missing)
+        return np.append(ones(column.column, counts, missing, others), missing)
     assert isinstance(column, CategoricalColumn), "numbers have no counts"
     found = [counts[level] for level in column.levels]
-    if column.pooled:
-        found.append(sum(counts[level] for level in column.pooled))
+    if column.has_other:
+        own = sum(found) + (0 if column.reference is None else counts[column.reference])
+        found.append(sum(counts.values()) + others - own)
     numbers = np.array(found, dtype=np.int64)
     if column.fill is not None and (place := column.place_of(column.fill)) < len(numbers):
         numbers[place] += missing
     return numbers
 
 
-def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules) -> CategoricalColumn:
+def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules, others: int = 0) -> CategoricalColumn:
     """A column of categories from how often the training part holds each.
 
     Args:
         name: the column.
         counts: category → rows.
         rules: the user's choices.
+        others: rows of further, rarer categories, which are too many to be listed.
     """
     if not counts and rules.fills:
         # what is missing stands for all-zero features, of which there are none
         return CategoricalColumn(name, (), "", (), rules.handle_unknown, "")
     ordered = sorted(counts)
-    shared = rules.pooled(counts)
+    shared = rules.pooled(counts, others)
     levels = tuple(level for level in ordered if level not in shared)
     # ties go to the first in order, so that the choice does not depend on the order of rows
     fill = max(ordered, key=lambda level: counts[level]) if rules.fills else None
     reference = levels[0] if rules.reference and levels else None
+    pools_all = rules.pools_unknown and (others > 0 or len(shared) > MOST_CATEGORIES)
     return CategoricalColumn(
         name,
         levels if reference is None else levels[1:],
         reference,
-        tuple(level for level in ordered if level in shared),
+        () if pools_all else tuple(level for level in ordered if level in shared),
         rules.handle_unknown,
         fill,
+        pools_all,
     )
 
 
@@ -495,6 +529,8 @@ def column_state(column: Column) -> dict[str, Any]:
         return column_state(column.column) | {"marked": True}
     if isinstance(column, NumericColumn):
         return {"name": column.name, "fill": column.fill}
+    if isinstance(column, DateColumn):
+        return column.state()
     return {
         "name": column.name,
         "levels": list(column.levels),
@@ -502,13 +538,16 @@ def column_state(column: Column) -> dict[str, Any]:
         "pooled": list(column.pooled),
         "handle_unknown": column.handle_unknown,
         "fill": column.fill,
+        "pools_all": column.pools_all,
     }
 
 
 def column_from_state(state: Mapping[str, Any]) -> Column:
     """The column that `column_state` described."""
-    column: NumericColumn | CategoricalColumn
-    if "levels" in state:
+    column: PlainColumn
+    if "dates" in state:
+        column = DateColumn(state["name"], state["dates"], state["cyclic"], state["origin"], state["fill"])
+    elif "levels" in state:
         column = CategoricalColumn(
             state["name"],
             tuple(state["levels"]),
@@ -516,6 +555,7 @@ def column_from_state(state: Mapping[str, Any]) -> Column:
             tuple(state["pooled"]),
             state["handle_unknown"],
             state["fill"],
+            state["pools_all"],
         )
     else:
         column = NumericColumn(state["name"], state["fill"])

@@ -13,17 +13,12 @@ from torch import Tensor
 from torchplug.component import TargetInfo
 from torchplug.contracts import CLASS_KINDS, Kind
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import (
-    Rows,
-    refuse_infinite,
-    refuse_missing,
-    refuse_type,
-    row_number,
-)
+from torchplug.preprocessing.features import refuse_infinite, refuse_missing, refuse_type
+from torchplug.preprocessing.rows import Rows, row_number
 from torchplug.preprocessing.statistics import mean_and_spread
-from torchplug.tables import enumerate_names
+from torchplug.tables import Types, enumerate_names
 
-_MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows, or set impute to drop"
+_MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
 
 # Whole numbers are class labels up to this many different ones, or if each occurs this often on average; beyond, as
 # with the diabetes set's 214 scores in 442 rows, they are measurements.
@@ -141,6 +136,16 @@ class TargetCoding:
     def labels(self) -> bool:
         """Whether the target is one column of class labels."""
         return self.info.classes is not None and len(self.info.columns) == 1
+
+    @property
+    def types(self) -> Types:
+        """The types by which a new table's target columns are read."""
+        classes = self.info.classes or ()
+        if self.labels and not all(isinstance(label, int) for label in classes):
+            return dict.fromkeys(self.info.columns, pl.String)
+        return dict.fromkeys(
+            self.info.columns, pl.Boolean if self.labels and isinstance(classes[0], bool) else pl.Float64
+        )
 
     def encode(self, frame: pl.DataFrame, where: str, rows: Rows | None = None) -> Tensor:
         """The target of these rows as the loss wants it.

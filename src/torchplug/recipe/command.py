@@ -53,6 +53,7 @@ class Command:
         parser: the subcommand's parser.
         settings: the resolved settings.
         origin: the checkpoint to start from, if any.
+        arguments: the command line.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Command:
         parser: RecipeParser,
         settings: jsonargparse.Namespace,
         origin: Origin | None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.recipe = recipe
         self.script = script
@@ -70,6 +72,11 @@ class Command:
         self.parser = parser
         self.settings = settings
         self.origin = origin
+        self.arguments = arguments
+
+    def names(self, setting: str) -> bool:
+        """Whether the command line itself gives a setting, such as data.source."""
+        return any(argument.partition("=")[0] == f"--{setting}" for argument in self.arguments)
 
     def data(self) -> TabularData:
         """The data module; it reads nothing yet."""
@@ -149,7 +156,7 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         named = parser.commands.get(subcommand_of(arguments) or "", parser)
         raise ConfigurationError(parser_line(str(error), named.flags)) from error
     subcommand: str = config.subcommand
-    command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin)
+    command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin, arguments)
     if origin is not None:
         _refuse_changes(command)
     refuse_impossible_paths(command.settings)

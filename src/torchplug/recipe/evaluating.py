@@ -13,6 +13,7 @@ from torchplug.execution import StopAtBoundary
 from torchplug.module import ComponentModule
 from torchplug.recipe.checks import refuse_evaluation
 from torchplug.recipe.ranks import first_rank, meet, say_notes
+from torchplug.recipe.same_tables import changed_tables
 from torchplug.recipe.trainer import build_trainer
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import EvaluationLogger
@@ -44,7 +45,9 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     run = command.origin.run
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
-    say_notes(data.notes)
+    key = part if part in data.sources else "source"
+    changed = changed_tables(command.origin.content, data, part, given_anew=command.names(f"data.{key}"))
+    say_notes([*changed, *data.notes])
     trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
     meet(trainer, command, data)
     if part == "test":

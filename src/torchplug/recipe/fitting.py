@@ -28,6 +28,7 @@ from torchplug.recipe.parser import load_yaml
 from torchplug.recipe.ranks import first_rank, meet, say_notes
 from torchplug.recipe.remaining import refuse_nothing_left
 from torchplug.recipe.restoring import refusing_what_cannot_be_restored
+from torchplug.recipe.same_tables import changed_tables
 from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
 from torchplug.terminal import one_line, printable
@@ -61,6 +62,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
+        changed_tables(resumed.content, data, "train", given_anew=False)
         _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)

@@ -40,7 +40,8 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
         raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
-    frame = read(data.sources["source"])
+    assert module.preprocessing is not None, "a model that predicts has preprocessing"
+    frame = read(data.sources["source"], data.form, module.preprocessing.types)
     where = describe(data.sources["source"])
     table = module.predict(frame, where)
     say_notes(_notes(module, frame, where))

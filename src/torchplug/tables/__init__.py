@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.tables.column_types import Types, as_type
+from torchplug.tables.column_types import Types, as_type, types_of, with_types
 from torchplug.tables.csv_text import CsvFormat
 from torchplug.tables.files import BUNDLED, is_parquet, read_bundled, read_file, require_file
 from torchplug.tables.fingerprints import fingerprint, fingerprint_of_columns
@@ -29,6 +29,7 @@ __all__ = [
     "Types",
     "as_frame",
     "as_series",
+    "as_type",
     "columns_of",
     "default_target",
     "describe",
@@ -41,6 +42,7 @@ __all__ = [
     "require_columns",
     "require_file",
     "shown",
+    "types_of",
     "with_types",
 ]
 
@@ -65,13 +67,8 @@ def read(source: Any, form: CsvFormat | None = None, types: Types | None = None)
     if isinstance(source, str) and source in BUNDLED:
         return read_bundled(source)
     if isinstance(source, str | os.PathLike):
-        return read_file(Path(source), form or CsvFormat(), types)[0]
-    return with_types(as_frame(source), types)
-
-
-def with_types(frame: pl.DataFrame, types: Types | None) -> pl.DataFrame:
-    """A frame whose columns are of the types that are decided already."""
-    return frame.with_columns(as_type(frame[name], known) for name, known in (types or {}).items() if name in frame)
+        return read_file(Path(source), form or CsvFormat(), types or {}).frame
+    return with_types(as_frame(source), types or {})
 
 
 def describe(source: Any) -> str:
@@ -165,7 +162,8 @@ def _pandas_column(name: str, column: Any) -> Column:
         return numbers
     missing = column.isna().to_numpy()
     values = [None if absent else value for value, absent in zip(column.tolist(), missing, strict=True)]
-    return _from_objects(name, values)
+    found = _from_objects(name, values)
+    return as_type(found, pl.String) if hasattr(column, "cat") else found
 
 
 def _of_pair(features: Any, target: Any) -> dict[str, Column]:

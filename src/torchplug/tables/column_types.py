@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -11,7 +11,9 @@ import polars as pl
 from torchplug.errors import DataError
 from torchplug.tables.dates import as_dates
 from torchplug.tables.names import shown
-from torchplug.tables.numbers import MISSING_NUMBERS, Decimal, read_numbers
+from torchplug.tables.numbers import LEADING_ZERO, MISSING_NUMBERS, Decimal, read_numbers
+from torchplug.tables.plain_numbers import EXACT, plain_numbers
+from torchplug.tables.text import TEXT
 
 MISSING = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "N.A.", "n.a.", "NaN", "nan", "-NaN", "-nan"),
@@ -21,8 +23,6 @@ MISSING = (
 
 Types = Mapping[str, pl.DataType | type[pl.DataType]]
 """The types of columns that are decided: String for categories, Float64, Boolean, Datetime, Time."""
-
-_LEADING_ZERO = r"^[+-]?0[0-9]+$"
 
 
 @dataclass
@@ -39,7 +39,7 @@ class TypedColumns:
 
 
 def typed_columns(
-    texts: Iterable[pl.Series],
+    texts: pl.DataFrame,
     where: str,
     *,
     decimal: Decimal = ".",
@@ -49,9 +49,9 @@ def typed_columns(
 ) -> TypedColumns:
     """Columns of text by what they hold.
 
-    A column whose values are all numbers is one of numbers, unless some are written with leading zeros: these are codes.
-    A currency or percent sign that all values have, and separators of thousands, are left out. Columns whose values are
-    all dates or times of one format become these; everything else is text.
+    A column whose values are all numbers is one of numbers, unless some are written with leading zeros: these are
+    codes. A currency or percent sign that all values have, and separators of thousands, are left out. Columns whose
+    values are all dates or times of one format become these; everything else is text.
 
     Args:
         texts: the columns.
@@ -66,7 +66,13 @@ def typed_columns(
     """
     words = [*MISSING, *missing]
     found = TypedColumns()
+    # a word that is a number is missing, and must be looked for in each column
+    together = decimal == "." and pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False).count() == 0
+    plain = plain_numbers(texts) if together else {}
     for text in texts:
+        if text.name in plain and (types or {}).get(text.name, pl.Float64) == pl.Float64:
+            found.columns.append(plain[text.name])
+            continue
         stripped = text.str.strip_chars()
         column = _Column(stripped.set(stripped.is_in(words), None), where, decimal, dayfirst)
         known = (types or {}).get(text.name)
@@ -92,7 +98,7 @@ class _Column:
             return text.cast(pl.Null)
         numbers = read_numbers(text, self._decimal)
         if numbers.uniform:
-            if text.str.contains(_LEADING_ZERO).any():
+            if text.str.contains(LEADING_ZERO).any():
                 self.notes.append(f"{text.name}: categories, as some values have leading zeros")
                 return text
             if left_out := [*numbers.sign.drop_nulls().unique(), *["separators of thousands"] * numbers.grouped]:
@@ -127,8 +133,8 @@ class _Column:
     def _refuse(self, wrong: pl.Series, expected: str) -> NoReturn:
         row = int(wrong.is_not_null().arg_true()[0])
         raise DataError(
-            f"{self._where}: column '{self._text.name}' has '{shown(wrong[row])}' in row {row + 1}, and the training data "
-            f"have {expected} there: correct it, or name it in --data.missing if it stands for a missing value"
+            f"{self._where}: column '{self._text.name}' has '{shown(wrong[row])}' in row {row + 1}, where the training "
+            f"data have {expected}: correct it, or name it in --data.missing if it stands for a missing value"
         )
 
 
@@ -139,21 +145,40 @@ def _says_truth(text: pl.Series) -> bool:
 def _whole(numbers: pl.Series) -> pl.Series:
     """Numbers as integers, if they all are."""
     present = numbers.drop_nulls()
-    if not present.is_finite().all() or not (present == present.floor()).all() or float(present.abs().max()) >= 2**53:  # type: ignore[arg-type]
-        return numbers
-    return numbers.cast(pl.Int64)
+    whole = (present == present.floor()) & (present.abs() < EXACT)
+    return numbers.cast(pl.Int64) if whole.all() else numbers
 
 
-def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType]) -> pl.Series:
-    """A column that has a type of its own, by a type that is decided already: as text where that is text.
+def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType] | None) -> pl.Series:
+    """A column that has a type of its own by a type that is decided already: numbers and booleans that are categories.
 
     Whole numbers are written without decimals, whatever type stores them.
     """
-    if known != pl.String or series.dtype == pl.String or not series.dtype.is_numeric():
+    if known != pl.String or not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
         return series
     if not series.dtype.is_float():
         return series.cast(pl.String)
     numbers = series.fill_nan(None)
-    whole = (numbers == numbers.floor()) & (numbers.abs() < 2**53)
+    whole = (numbers == numbers.floor()) & (numbers.abs() < EXACT)
     integers = numbers.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
     return integers.zip_with(integers.is_not_null(), numbers.cast(pl.String))
+
+
+def with_types(frame: pl.DataFrame, types: Types) -> pl.DataFrame:
+    """A frame whose columns are of the types that are decided already."""
+    named = [series for series in frame if types.get(series.name) == pl.String]
+    return frame.with_columns(as_type(series, pl.String) for series in named) if named else frame
+
+
+def types_of(frame: pl.DataFrame) -> Types:
+    """The types of a frame's columns, by which another file's are read; those without any value have none."""
+    found: dict[str, pl.DataType | type[pl.DataType]] = {}
+    for series in frame:
+        kind = series.dtype
+        if kind.is_numeric():
+            found[series.name] = pl.Float64
+        elif kind in TEXT:
+            found[series.name] = pl.String
+        elif kind == pl.Boolean or (kind.is_temporal() and kind != pl.Duration):
+            found[series.name] = kind
+    return found

@@ -107,17 +107,14 @@ def find_dialect(content: bytes, separator: str | None, promised: str, where: st
         if separator is None:
             separator = told[1]
             notes.append(f"read with separator {separator!r}, as line {above} says (--data.separator)")
-    shape, others = _choose(sample, above, separator, promised)
     header = sample.leading(above, lambda line: _is_blank(line) or line.startswith("#"))
-    if above < header < len(sample.lines) and (shape.single or not shape.rectangular):
-        count = sum(line.startswith("#") for line in sample.lines[above:header])
-        lines = (
-            "1 line above the header is left out: it begins"
-            if count == 1
-            else (f"{count} lines above the header are left out: they begin")
-        )
-        notes.append(f"{lines} with #")
-        shape, others = _choose(sample, header, separator, promised)
+    comments = [i for i in range(above, header) if sample.lines[i].startswith("#")]
+    if comments and (header == len(sample.lines) or _is_header(sample, comments[-1], separator, promised)):
+        header = comments.pop()
+    if comments:
+        lines = "1 line that begins" if len(comments) == 1 else f"{len(comments)} lines that begin"
+        notes.append(f"{lines} with # above the header left out")
+    shape, others = _choose(sample, header, separator, promised)
     if separator is None and (shape.separator != promised or others):
         also = f"; {enumerate_names(map(repr, others))} would do as well" if others else ""
         notes.append(f"read with separator {shape.separator!r}{also} (--data.separator)")
@@ -198,6 +195,12 @@ class _Shape:
         columns = zip(*(row.fields for row in self.rows), strict=False)
         return any(all(_NUMBER.fullmatch(value.strip()) for value in column) for column in columns)
 
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record is plainly no row: of words, above numbers."""
+        words = [value.strip() for value in self.header.fields]
+        return all(word and not _NUMBER.fullmatch(word) for word in words) and self.has_numbers
+
     def _names(self, written: tuple[str, ...]) -> tuple[str, ...]:
         longer = bool(self.rows) and all(len(row.fields) == len(written) + 1 for row in self.rows)
         if longer and not any(row.fields[-1].strip() for row in self.rows):
@@ -226,6 +229,22 @@ def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -
         suitable = [shape for shape in several if shape.share >= _NEARLY]
     chosen = suitable[0] if len(suitable) == 1 else shapes[promised]
     return chosen, [shape.separator for shape in suitable if shape is not chosen]
+
+
+def _is_header(sample: _Sample, line: int, separator: str | None, promised: str) -> bool:
+    """Whether a line that begins with # is the header of what is below it.
+
+    Raises:
+        DataError: if what is below it begins with a header too.
+    """
+    shape, _ = _choose(sample, line, separator, promised)
+    if shape.single or not shape.rectangular:
+        return False
+    if len(shape.rows) > 1 and _Shape(shape.separator, shape.rows[0], shape.rows[1:]).has_header:
+        raise DataError(
+            f"{sample.where}: line {line + 1} begins with # and may be header or comment: remove the # or the line"
+        )
+    return True
 
 
 def _single(sample: _Sample, above: int, shape: _Shape) -> _Shape:

@@ -19,7 +19,7 @@ _TRIED = 50
 
 
 def as_dates(text: pl.Series, where: str, dayfirst: bool | None) -> pl.Series | None:
-    """A column of text as dates with times, or as times of the day, if one format fits all values; else None.
+    """A column of text as dates, dates with times, or times of the day, if one format fits all values; else None.
 
     Times with a zone become those of Greenwich.
 
@@ -39,7 +39,7 @@ def as_dates(text: pl.Series, where: str, dayfirst: bool | None) -> pl.Series | 
     month, day = (_fitting(distinct, _with_times(dates)) for dates in (_MONTH_FIRST, _DAY_FIRST))
     if month is not None and day is not None and dayfirst is None:
         raise DataError(
-            f"{where}: column '{text.name}' has dates such as {distinct[0]}, in which day and month cannot be told apart: "
+            f"{where}: column '{text.name}' has dates such as {distinct[0]}, and day and month cannot be told apart: "
             "set --data.dayfirst true or false"
         )
     format_ = day if (month is None or dayfirst) and day is not None else month
@@ -68,7 +68,7 @@ def _parsed(text: pl.Series, format_: str, kind: type[pl.DataType]) -> pl.Series
 def _dates(text: pl.Series, format_: str, *, strict: bool = True) -> pl.Series:
     if "%H" not in format_:
         day = "" if "%d" in format_ else "-01"
-        dates = (text + day).str.to_date(format_ + ("-%d" if day else ""), strict=strict).cast(pl.Datetime("us"))
+        dates = (text + day).str.to_date(format_ + ("-%d" if day else ""), strict=strict)
         # a year has four digits, which `%Y` does not ask for
         return dates.set(dates.dt.year() < _FIRST_YEAR, None)
     dates = text.str.to_datetime(format_, strict=strict, time_unit="us")

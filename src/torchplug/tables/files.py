@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from torchplug.errors import DataError
-from torchplug.tables.column_types import Types, as_type, typed_columns
+from torchplug.tables.column_types import Types, typed_columns, with_types
 from torchplug.tables.csv_dialect import promised_separator
 from torchplug.tables.csv_text import CsvFormat, read_csv_text
 from torchplug.tables.names import shown
+from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
 from torchplug.tables.text import require_text_memory
@@ -36,8 +38,22 @@ def read_bundled(name: str) -> pl.DataFrame:
     return pl.read_parquet(Path(__file__).parents[1] / "bundled" / f"{name}.parquet")
 
 
-def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table in a CSV or Parquet file, and notes on how a CSV file was read.
+class FileTable(NamedTuple):
+    """A file's table.
+
+    Args:
+        frame: its rows.
+        form_notes: how a CSV file is written, where that is not what its name says, each a line.
+        type_notes: what was made of its columns, each a line.
+    """
+
+    frame: pl.DataFrame
+    form_notes: Sequence[str] = ()
+    type_notes: Sequence[str] = ()
+
+
+def read_file(path: Path, form: CsvFormat, types: Types) -> FileTable:
+    """The table in a CSV or Parquet file.
 
     Args:
         path: of the file.
@@ -50,10 +66,7 @@ def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[
     """
     require_file(path)
     if is_parquet(path):
-        frame, notes = _read_parquet(path), ()
-        frame = frame.with_columns(
-            as_type(frame[name], known) for name, known in (types or {}).items() if name in frame
-        )
+        table = FileTable(with_types(_read_parquet(path), {**dictionaries(path), **types}))
     else:
         text = read_csv_text(path, form)
         typed = typed_columns(
@@ -64,10 +77,10 @@ def read_file(path: Path, form: CsvFormat, types: Types | None = None) -> tuple[
             types=types,
             dayfirst=form.dayfirst,
         )
-        frame, notes = pl.DataFrame(typed.columns), (*text.notes, *typed.notes)
-    if frame.height == 0:
+        table = FileTable(pl.DataFrame(typed.columns), text.notes, typed.notes)
+    if table.frame.height == 0:
         raise DataError(f"{path} has a header and no rows")
-    return frame, notes
+    return table
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -95,9 +108,9 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is a directory, not a table")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is a pipe or a device, not a file: save what comes from it, and give that file")
-    if promised_separator(path) is None and path.suffix.lower() not in _PARQUET:
+    if promised_separator(path) is None and not is_parquet(path):
         raise DataError(
-            f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt (these also with .gz) or .parquet"
+            f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt (also with .gz) or .parquet"
         )
     if status.st_size == 0:
         raise DataError(f"{path} is empty")

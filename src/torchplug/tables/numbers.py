@@ -13,6 +13,9 @@ Decimal = Literal[".", ","]
 MISSING_NUMBERS = (".", "-", "--", "none")
 """Words that stand for a missing value where all other values are numbers or dates."""
 
+LEADING_ZERO = r"^[+-]?0[0-9]+$"
+"""How codes are written that are no numbers, such as 007."""
+
 _SIGNS = r"[$€£¥%]"
 _FORM = r"^[+-]?[$€£¥]? ?[+-]?[0-9.,'\x{a0}\x{202f} ]*[0-9][0-9.,]*([eEdD][+-]?[0-9]+)? ?[$€£¥%]?$"
 _BETWEEN = {".": r"[,'\x{a0}\x{202f} ]", ",": r"[.'\x{a0}\x{202f} ]"}

@@ -1,0 +1,41 @@
+"""Whether the tables are those of the fit: in others, rows that were trained on could be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
+from torchplug.tables import describe
+
+
+def changed_tables(
+    content: Mapping[str, Any], data: TabularData, part: Literal["train", "validation", "test"], *, given_anew: bool
+) -> list[str]:
+    """A note if the table that a part is drawn from is another than in the fit, and the user gave it anew.
+
+    Args:
+        content: the checkpoint's.
+        data: prepared.
+        part: what is to be trained or evaluated on.
+        given_anew: whether the user named the table in this command.
+
+    Raises:
+        ConfigurationError: if it is another one, and the user did not name it.
+    """
+    fitted = content.get(TabularData.__qualname__)
+    key = part if part in data.sources else "source"
+    if not fitted or fitted["streamed"] != data.stream or key not in fitted["fingerprints"]:
+        return []
+    if fitted["fingerprints"][key] == data.fingerprints[key]:
+        return []
+    then, now = fitted["heights"][key], data.state_dict()["heights"][key]
+    where = describe(data.sources[key])
+    changed = f"{where} is not the table of the fit ({then} rows then, {now} now)"
+    if part == "train":
+        raise ConfigurationError(f"{changed}: training can only be continued on the same rows")
+    danger = f"its {part} part may hold rows that were trained on" if key == "source" else "figures are not comparable"
+    if not given_anew:
+        raise ConfigurationError(f"{changed}, and {danger}: give --data.{key} anew to use it all the same")
+    return [f"{changed}, and {danger}"]
