@@ -156,9 +156,10 @@ def test_fingerprint_is_stable_and_sees_every_change(tmp_path):
     frame.write_csv(tmp_path / "t.csv")
     first = fingerprint(read(tmp_path / "t.csv"))
     assert first == fingerprint(read(tmp_path / "t.csv")) == fingerprint(frame)
+    assert first == fingerprint(frame.with_columns(c=pl.col("c").cast(pl.Float64)))
     changed = [
         frame.rename({"a": "A"}),
-        frame.with_columns(c=pl.col("c").cast(pl.Float64)),
+        frame.with_columns(c=pl.col("c").cast(pl.String)),
         frame.with_columns(a=pl.Series([1.5, 0.0, 3.0])),
         frame.with_columns(b=pl.Series(["a", "bc", None])),
         frame.with_columns(c=pl.Series([1, 2, 4])),

@@ -39,7 +39,7 @@ def test_a_table_with_gaps_names_and_rare_towns_is_fitted_at_the_first_try(run, 
     assert (status, errors) == (0, "")
     said = notes(printed)
     assert said[:4] == [
-        "left out: name, text that differs in nearly every row; --data.features keeps a column that it names",
+        "left out: name (text that differs in nearly every row); --data.features keeps a column that it names",
         "left out: 2 of 100 rows, which have no target (price)",
         "missing values filled in by the median or the most frequent category, marked by size=missing, town=missing: "
         "size 10, town 4 (--data.impute)",
@@ -138,7 +138,7 @@ def test_a_name_that_is_asked_for_is_a_feature(run, tmp_path, houses):
 def test_nothing_but_names_is_refused_with_the_remedy(run, houses):
     status, _, errors = run([*FIT, "--data.exclude", "[size,rooms,town]"])
     assert status == 2
-    assert "no column is left to predict from: name is text that differs in nearly every row" in errors
+    assert "no column is left to predict from; left out: name (text that differs in nearly every row)" in errors
     assert "--data.features" in errors
 
 
