@@ -87,6 +87,10 @@ def test_what_can_be_read_by_two_separators_is_read_as_the_name_promises(text):
     assert text(content, separator=";").frame.columns == ["a,b", "c"]
 
 
+def test_what_can_be_read_by_two_other_separators_is_refused(refused):
+    assert "can be read with separator ';' or '|': say which with --data.separator" in refused("a;b|c\n1;2|3\n4;5|6\n")
+
+
 def test_one_column_is_one_column(text):
     found = text("name\nJohn Smith\nJane Doe\n")
     assert found.frame.to_dict(as_series=False) == {"name": ["John Smith", "Jane Doe"]}
@@ -115,7 +119,6 @@ def test_what_is_no_character_is_refused(refused, given):
 def test_single_spaces_are_read_and_several_refused(text, refused):
     # as R's write.table writes by default
     assert stripped(text('"x" "z" "y"\n"1" 1.5 3 "u"\n"2" -2 14 "v"\n').frame) == {
-        "rownames": ["1", "2"],
         "x": ["1.5", "-2"],
         "z": ["3", "14"],
         "y": ["u", "v"],
@@ -424,17 +427,26 @@ def test_separators_at_the_end_of_lines_end_no_column(columns):
 # ---------------------------------------------------------------------- headers
 
 
-def test_a_first_column_without_a_name_holds_row_names(columns):
-    expected = {"rownames": ["1", "2"], "x": ["3", "5"], "y": ["4", "6"]}
-    assert columns(",x,y\n1,3,4\n2,5,6\n") == expected
-    assert columns('"","x","y"\n"1",3,4\n"2",5,6\n') == expected
-    assert columns("x,y\n1,3,4\n2,5,6\n") == expected
-    assert columns("x\ty\n1\t3\t4\n2\t5\t6\n", "t.tsv") == expected
+@pytest.mark.parametrize("index", [("1", "2"), ("17", "5"), ("Mazda RX4", "Fiat 128")])
+@pytest.mark.parametrize("header", [",x,y", '"","x","y"', "x,y", "\tx\ty", "x\ty"])
+def test_a_first_column_without_a_name_that_tells_rows_apart_is_left_out(text, header, index):
+    separator = "\t" if "\t" in header else ","
+    rows = [separator.join([f'"{index[0]}"', "3", "4"]), separator.join([f'"{index[1]}"', "3", "6"])]
+    found = text("\n".join([header, *rows]), "t.tsv" if separator == "\t" else "t.csv")
+    assert stripped(found.frame) == {"x": ["3", "3"], "y": ["4", "6"]}
+    assert found.notes == ("the first column has no name and tells the rows apart: left out as an index",)
 
 
-def test_pandas_index_is_read_as_row_names(tmp_path, columns):
+def test_another_first_column_without_a_name_is_called_rownames(text):
+    found = text(",x\nu,1\nu,2\n")
+    assert stripped(found.frame) == {"rownames": ["u", "u"], "x": ["1", "2"]}
+    assert found.notes == ()
+    assert text("rownames,x\nu,1\nv,2\n").frame.columns == ["rownames", "x"]
+
+
+def test_pandas_index_is_left_out(tmp_path, columns):
     table = pd.DataFrame({"x": [1.5, 2.5], "y": ["u", "v"]}, index=["p", "q"])
-    assert columns(table.to_csv()) == {"rownames": ["p", "q"], "x": ["1.5", "2.5"], "y": ["u", "v"]}
+    assert columns(table.to_csv()) == {"x": ["1.5", "2.5"], "y": ["u", "v"]}
 
 
 def test_other_columns_without_a_name_are_empty_or_refused(columns, refused):

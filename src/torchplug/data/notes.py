@@ -16,6 +16,12 @@ _FEW = 6
 """How many columns a note names at most."""
 
 
+_SWAMPING = 1e10
+"""Standard deviations below leave ordinary values their digits."""
+_NEARLY = 1e-3
+_FEWEST_ROWS = 10
+
+
 class Topic(IntEnum):
     """What a note is about; notes are ordered by it."""
 
@@ -121,6 +127,25 @@ def counted_times(preprocessing: Preprocessing) -> list[str]:
     notes = [f"{column.name}: {column.unit} (--data.dates)" for column in dates if not column.cyclic]
     cyclic = [column.name for column in dates if column.cyclic]
     return [*notes, *([f"as cycles: {enumerate_names(cyclic, _FEW)} (--data.dates)"] if cyclic else [])]
+
+
+def swamped(preprocessing: Preprocessing, rows: int) -> list[str]:
+    """A note on columns of numbers in which one value is so large that the others hardly differ beside it.
+
+    With one value M among n, mean and standard deviation are M/n and M√(n−1)/n.
+
+    Args:
+        preprocessing: fitted, with features shifted by their mean.
+        rows: of the training part, n.
+    """
+    scale, center = preprocessing.scale, preprocessing.center.abs()
+    one = (scale > _SWAMPING) & ((center * (rows - 1) ** 0.5 / scale - 1.0).abs() < _NEARLY)
+    names = [name for name, lonely in zip(preprocessing.feature_names, one.tolist(), strict=True) if lonely]
+    if rows < _FEWEST_ROWS or not names:
+        return []
+    return [
+        f"one value is so large that the others hardly differ beside it: {enumerate_names(names, _FEW)}; correct it"
+    ]
 
 
 def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[str]:

@@ -19,6 +19,7 @@ from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullSetLoader
+from torchplug.data.notes import swamped
 from torchplug.data.parts import Splitting, check_ratios
 from torchplug.data.prepared import Part, Prepared, Tables
 from torchplug.data.settings import TableSettings
@@ -250,6 +251,8 @@ class TabularData(LightningDataModule):
             self._prepare_prediction(request)
             return
         self.prepare(request)
+        if stage == "fit":
+            self._refuse_range()
         if hasattr(module, "adopt"):
             module.adopt(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
@@ -281,12 +284,33 @@ class TabularData(LightningDataModule):
         for note in self.notes:
             rank_zero_info(note)
 
+    def _refuse_range(self) -> None:
+        """Refuse a target that the network's single precision takes for 0 or infinity, or its squares, as losses do."""
+        scale = self.target_scale
+        if scale is None or self._doubled:
+            return
+        assert self.preprocessing is not None, "it is prepared"
+        coding, (location, spread) = self.preprocessing.target_coding, scale
+        sizes = torch.hypot((location - coding.center) / coding.scale, spread / coding.scale)
+        # the optimizers of the full set compute in double precision, and their network does not
+        power, of = (1.0, "values") if self._request.full_set else (0.5, "squares")
+        limits = torch.finfo(torch.float32)
+        for column, size in zip(coding.info.columns, sizes.tolist(), strict=True):
+            if 0 < size < limits.smallest_normal**power or size > limits.max**power:
+                taken_for = "0" if size < 1 else "infinity"
+                raise DataError(
+                    f"target '{column}' has a size of about {size:.1e}, and single precision takes such {of} for "
+                    f"{taken_for}: set --data.standardize_target true, give it in another unit, or train with "
+                    "--trainer.precision 64-true"
+                )
+
     def _remarks(self, preprocessing: Preprocessing) -> list[str]:
         """What the user should know and did not ask."""
         remarks = []
         flat = [n for n, silent in zip(preprocessing.feature_names, preprocessing.silent, strict=True) if silent]
         if flat:
             remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
+        remarks += swamped(preprocessing, self.sizes["train"])
         if not self.sizes["validation"]:
             remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
         if self._request.full_set and self.batch_size != "full":
@@ -365,8 +389,11 @@ class TabularData(LightningDataModule):
 
     def _precision(self, request: DataRequest) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
-        doubled = self.trainer is not None and self.trainer.precision == "64-true"
-        return torch.float64 if doubled or request.full_set else torch.float32
+        return torch.float64 if self._doubled or request.full_set else torch.float32
+
+    @property
+    def _doubled(self) -> bool:
+        return self.trainer is not None and self.trainer.precision == "64-true"
 
 
 def _batch_size(value: Any) -> int | Literal["full"]:

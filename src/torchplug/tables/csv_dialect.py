@@ -52,6 +52,11 @@ class Dialect:
     lines: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_row_names(self) -> bool:
+        """Whether the first column is without a name in the header."""
+        return self.names[0] == _ROWNAMES != self.header[0]
+
     def suits(self, fields: Sequence[str]) -> bool:
         """Whether a row has these columns: a field for each up to the last one with a name, and beyond them no value.
 
@@ -217,6 +222,9 @@ def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -
 
     It is the one by which all records have the header's columns, and more than one. Where several do, or none, it is
     what the file's name promises.
+
+    Raises:
+        DataError: if several do, and what the name promises does not.
     """
     if separator is not None:
         return sample.shape(separator, above), []
@@ -227,6 +235,9 @@ def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -
     suitable = [shape for shape in several if shape.rectangular]
     if not suitable and shapes[promised].single:
         suitable = [shape for shape in several if shape.share >= _NEARLY]
+    if len(suitable) > 1 and shapes[promised] not in suitable:
+        found = " or ".join(repr(shape.separator) for shape in suitable)
+        raise DataError(f"{sample.where} can be read with separator {found}: say which with --data.separator")
     chosen = suitable[0] if len(suitable) == 1 else shapes[promised]
     return chosen, [shape.separator for shape in suitable if shape is not chosen]
 

@@ -23,8 +23,8 @@ _QUOTE = ord('"')
 _CHUNK = 2**22
 
 
-def read_rows(content: bytes, dialect: Dialect, where: str) -> pl.DataFrame:
-    """The columns as text, null where a field is empty.
+def read_rows(content: bytes, dialect: Dialect, where: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The columns as text, null where a field is empty, and a note if the first one is left out as an index.
 
     Args:
         content: of the file, in UTF-8.
@@ -178,8 +178,8 @@ def _refuse_ragged(record: Record, dialect: Dialect, where: str) -> NoReturn:
     )
 
 
-def _with_names(frame: pl.DataFrame, dialect: Dialect, where: str) -> pl.DataFrame:
-    """The columns by their names, without empty ones that have none, as after a separator that ends each line.
+def _with_names(frame: pl.DataFrame, dialect: Dialect, where: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The columns by their names, without those that have none: an index, and empty ones, as after a last separator.
 
     Raises:
         DataError: for a column without a name that has values.
@@ -193,4 +193,7 @@ def _with_names(frame: pl.DataFrame, dialect: Dialect, where: str) -> pl.DataFra
             raise DataError(
                 f"column {position + 1} of {where} has no name, and values: name it, or leave it out of the file"
             )
-    return pl.DataFrame(named)
+    if dialect.has_row_names and frame.to_series(0).is_unique().all() and not frame.to_series(0).null_count():
+        del named[dialect.names[0]]
+        return pl.DataFrame(named), ("the first column has no name and tells the rows apart: left out as an index",)
+    return pl.DataFrame(named), ()

@@ -61,8 +61,8 @@ def read_csv_text(path: Path, form: CsvFormat) -> CsvText:
     given = None if form.separator is None else require_separator(form.separator)
     content, encoding_notes = as_utf8(csv_bytes(path), form.encoding, where)
     dialect = find_dialect(content, given, promised_separator(path) or ",", where)
-    frame = read_rows(content, dialect, where)
-    notes = (*encoding_notes, *dialect.notes)
+    frame, index_notes = read_rows(content, dialect, where)
+    notes = (*encoding_notes, *dialect.notes, *index_notes)
     if form.decimal is not None:
         return CsvText(frame, form.decimal, notes)
     if dialect.separator == "," or b"," not in content:
