@@ -98,9 +98,10 @@ def test_types_are_inferred_from_all_rows(tmp_path):
         (b"", "is empty"),
         (b"a,b\n", "has a header and no rows"),
         (b"a,b,a\n1,2,3\n", "several columns named a"),
-        (b",b\n1,2\n1,3\n", "column 1 .* has no name"),
+        (b",\n1,2\n", "column 1 .* has no name"),
         (b"a,\n1,2\n1,3\n", "column 2 .* has no name"),
         (b"a,b\n1,2\n1,2,3\n", "line 3 has 3 fields, and the header 2"),
+        (b"a,b\n\x81,1\n", "--data.encoding"),
         (b"\n\n", "cannot be read as CSV"),
     ],
 )

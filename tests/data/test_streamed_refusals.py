@@ -26,6 +26,7 @@ def table():
     [
         ("iris", {}, "iris is a bundled set: leave stream out"),
         ("x.csv", {}, r"x.csv is CSV: write it once as Parquet, .*scan_csv\('x.csv'\).sink_parquet\('x.parquet'\)"),
+        ("x.tsv.gz", {}, r"x.tsv.gz is CSV: .*scan_csv\('x.tsv.gz', .*\).sink_parquet\('x.parquet'\)"),
         ("x.tsv", {}, r'separator="\\t"'),
         ("x.json", {}, "does not end in .parquet"),
         (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
