@@ -115,7 +115,7 @@ def test_a_carriage_return_within_quotes_is_a_value():
 def test_a_huge_field_stays_out_of_messages():
     with open("t.csv", "wb") as file:
         file.write(b"a,y\n" + b"".join(b"%d,%d\n" % (i % 7, i) for i in range(50)) + b"x" * 10_000_000 + b",1\n")
-    data = TabularData("t.csv", "y", split=[1, 0, 0], handle_unknown="error")
+    data = TabularData("t.csv", "y", split=[1, 0, 0], handle_unknown="error", categories=["a"])
     data.prepare(REQUEST)
     other = pl.DataFrame({"a": ["z" * 10_000_000]})
     with pytest.raises(DataError, match="which the training part lacks") as caught:
