@@ -111,9 +111,15 @@ def without_value(table: Table, columns: Sequence[str]) -> list[str]:
     start, rows = 0, block_rows(len(columns))
     while found and start < table.height:
         stop = min(start + rows, table.height)
-        found = [series.name for series in table.read(start, stop, found) if not has_value(series).any()]
+        found = [series.name for series in table.read(start, stop, found) if not _holds_any(series)]
         start = stop
     return found
+
+
+def _holds_any(series: pl.Series) -> bool:
+    # mostly the first value is one, and a wide table has many columns
+    first = series[0]
+    return (first is not None and first == first) or bool(has_value(series).any())
 
 
 def rows_with_target(table: Table, target: Sequence[str], where: str) -> UsedRows:
