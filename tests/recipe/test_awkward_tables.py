@@ -50,7 +50,10 @@ SAME_LAW = {
     "a comment": ("# made by hand\n" + PLAIN, ["begins with # above the header left out"]),
     "semicolons": (table(NAMES, ROWS, ";"), ["separator ';'"]),
     "tabs": (table(NAMES, ROWS, "\t"), [r"separator '\t'"]),
-    "decimal commas": (table(NAMES, [map(with_commas, row) for row in ROWS], ";"), ["separator ';'", "decimal mark ','"]),
+    "decimal commas": (
+        table(NAMES, [map(with_commas, row) for row in ROWS], ";"),
+        ["separator ';'", "decimal mark ','"],
+    ),
     "currency": (table(NAMES, [(x, f"${z}", y) for x, z, y in ROWS]), ["z: numbers; $ left out"]),
     "percent": (table(NAMES, [(x, f"{z}%", y) for x, z, y in ROWS]), ["z: numbers; % left out"]),
     "an empty column": (table(["e", *NAMES], [("", *row) for row in ROWS]), ["left out: e"]),

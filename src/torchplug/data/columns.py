@@ -117,8 +117,11 @@ def without_value(table: Table, columns: Sequence[str]) -> list[str]:
 
 
 def _holds_any(series: pl.Series) -> bool:
-    # mostly the first value is one, and a wide table has many columns
-    return bool(has_value(series.head(1)).any()) or bool(has_value(series).any())
+    if series.null_count() == len(series):
+        return False
+    # mostly the first value is one, and to ask for more takes long in a table of many columns
+    first = series[0] if series.dtype.is_float() else None
+    return not series.dtype.is_float() or (first is not None and first == first) or bool(has_value(series).any())
 
 
 def rows_with_target(table: Table, target: Sequence[str], where: str) -> UsedRows:
