@@ -108,7 +108,7 @@ class Columns:
 def without_value(table: Table, columns: Sequence[str]) -> list[str]:
     """Those of the columns that have no value in any row; rows beyond the first are read only of those that may."""
     found = list(columns)
-    start, rows = 0, block_rows(len(columns))
+    start, rows = 0, block_rows(max(1, len(columns)))
     while found and start < table.height:
         stop = min(start + rows, table.height)
         found = [series.name for series in table.read(start, stop, found) if not _holds_any(series)]
@@ -119,7 +119,7 @@ def without_value(table: Table, columns: Sequence[str]) -> list[str]:
 def _holds_any(series: pl.Series) -> bool:
     # mostly the first value is one, and a wide table has many columns
     first = series[0]
-    return (first is not None and first == first) or bool(has_value(series).any())
+    return (isinstance(first, int | float | str) and first == first) or bool(has_value(series).any())
 
 
 def rows_with_target(table: Table, target: Sequence[str], where: str) -> UsedRows:

@@ -51,10 +51,10 @@ class FarValues:
 def _far_value(series: pl.Series) -> int | None:
     values = series.cast(pl.Float64).to_numpy()
     present = np.isfinite(values)
+    if not present.any():
+        return None
     if not present.all():
         values = np.where(present, values, np.nan)
-        if not present.any():
-            return None
     sample = values[present][:: max(1, len(values) // _SAMPLE)]
     places = [len(sample) // 4, len(sample) - 1 - len(sample) // 4]
     # halves: no difference leaves float64's range
