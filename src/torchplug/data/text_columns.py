@@ -100,8 +100,8 @@ class TextColumn:
         more = ", …" if len(self._words) > _NAMED else ""
         raise DataError(
             f"{where}: column '{self._name}' has {numbers} numbers among {values} values, and "
-            f"{', '.join(words)}{more}: correct them, name words for missing values in "
-            "--data.missing, or the column in --data.categories"
+            f"{', '.join(words)}{more}: correct them, name a CSV file's words "
+            "for missing values in --data.missing, or the column in --data.categories"
         )
 
 
