@@ -181,6 +181,11 @@ class InMemoryTables:
         """The tables as they were read last."""
         return {key: self._tables[key][1] if key in self._tables else self._table(key, {}) for key in self._sources}
 
+    def targets(self) -> Iterator[pl.DataFrame]:
+        """The source's target columns, whole."""
+        source, table = self._sources["source"], self._table("source", {})
+        yield pl.DataFrame(list(table.columns(self._settings.columns.target_of(source, table.head))))
+
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
