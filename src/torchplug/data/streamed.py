@@ -33,7 +33,7 @@ from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing
 from torchplug.preprocessing.blocks import block_rows, intervals
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import types_of
+from torchplug.tables import require_columns, types_of
 
 
 class StreamedPart(Part):
@@ -143,6 +143,7 @@ class StreamedTables:
         """The source's target columns, a block of rows at a time."""
         source = self._tables["source"].typed(self._settings.types({}))
         target = self._settings.columns.target_of(source.path, source.head)
+        require_columns(source.head, target, source.path)
         for _, frame in source.blocks(target, block_rows(len(target))):
             yield frame
 
