@@ -6,8 +6,8 @@ The folder holds tables of numbers without a header, NAME.csv.gz, whose last col
 NAME.test_mask.csv.gz with a column of 0 and 1 for each split: 1 where a row is tested. The recipe is given the other
 rows and fits and tests as a user would run it; a fifth of these rows validates. RealMLP-TD validates on a fifth too;
 ridge (RidgeCV, standardized features) and HistGradientBoosting fit all of them. pytabkit, which has RealMLP-TD,
-lives in an environment of its own, whose interpreter --pytabkit names. What the peers reach is kept in the file of --record,
-since it takes most of the time, and read from there.
+lives in an environment of its own, whose interpreter --pytabkit names. What the peers reach is kept in the file of
+--record, since it takes most of the time, and read from there.
 
 Prints Markdown: RMSE on the tested rows, ratios and times.
 """
