@@ -283,7 +283,8 @@ class TabularData(LightningDataModule):
         Args:
             settings: parameters of this class.
         """
-        if {**self.hparams, "batch_size": None} != {**settings, "batch_size": None}:
+        same = {"batch_size": None, "split": list(settings["split"])}
+        if {**self.hparams, "batch_size": None} != {**settings, **same}:
             return False
         self.batch_size = self.hparams["batch_size"] = _batch_size(settings["batch_size"])
         return True
