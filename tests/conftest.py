@@ -66,6 +66,15 @@ class Distributions:
         )
 
 
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Put the environment back: what a recipe sets for its ranks is inherited by the processes of later tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
     """A folder for distributions, first on `sys.path`; the registry forgets them afterwards."""

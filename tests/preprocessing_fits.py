@@ -15,6 +15,6 @@ def fit(frame, target="y", kind="regression", *, standardize_target=False, cente
     coding = TargetCoding.fit(frame, reading, standardize=standardize_target, center=center, where="t")
     rules = EncodingRules(**rules)
     rows = TrainingColumns(
-        UsedRows(MemoryTable(frame), "t"), features, np.arange(frame.height), complete=not rules.fills
+        UsedRows(MemoryTable(frame, {}), "t"), features, np.arange(frame.height), complete=not rules.fills
     )
     return Preprocessing.fit(rows, coding, center=center, standardize=standardize, rules=rules)

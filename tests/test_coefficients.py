@@ -12,9 +12,12 @@ from torchplug import ComponentModule, TabularData, use
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.errors import ConfigurationError
 
+INFERENCE = ["standard_error", "t", "p", "lower_95", "upper_95"]
+COMPARED = ["coefficient", *INFERENCE, "r_squared"]
+
 
 def ordinary(X, y, weight=None):
-    """Coefficients, standard errors, t, p and R² by the textbook's formulas; X with its column of ones."""
+    """What `COMPARED` names by the textbook's formulas; X with its column of ones."""
     W = np.ones(len(X)) if weight is None else weight / weight.mean()
     A, b = X * np.sqrt(W)[:, None], y * np.sqrt(W)
     beta = np.linalg.lstsq(A, b, rcond=None)[0]
@@ -22,7 +25,8 @@ def ordinary(X, y, weight=None):
     error = np.sqrt(((b - A @ beta) ** 2).sum() / freedom * np.diag(np.linalg.inv(A.T @ A)))
     around = y - np.average(y, weights=W)
     r_squared = 1 - (W * (y - X @ beta) ** 2).sum() / (W * around**2).sum()
-    return beta, error, beta / error, 2 * stats.t.sf(np.abs(beta / error), freedom), r_squared
+    interval = stats.t.interval(0.95, freedom, beta, error)
+    return beta, error, beta / error, 2 * stats.t.sf(np.abs(beta / error), freedom), *interval, r_squared
 
 
 def fitted(tmp_path, table, target, model=None, **settings):
@@ -43,12 +47,12 @@ def test_the_table_is_that_of_the_raw_columns(tmp_path, standardize, standardize
         table, settings["weights"] = table.with_columns(w=weight), "w"
     result = fitted(tmp_path, table, ["y", "z"], **settings).coefficient_table()
     X = np.column_stack([np.ones(table.height), table.select("a", "b", "c").to_numpy()])
-    assert result.columns == ["output", "feature", "coefficient", "standard_error", "t", "p", "r_squared"]
+    assert result.columns == ["output", "feature", "coefficient", *INFERENCE, "r_squared"]
     for output in ("y", "z"):
         rows = result.filter(polars.col("output") == output)
         assert rows["feature"].to_list() == ["(intercept)", "a", "b", "c"]
         expected = ordinary(X, table[output].to_numpy(), weight if weighted else None)
-        for name, values in zip(result.columns[2:], expected, strict=True):
+        for name, values in zip(COMPARED, expected, strict=True):
             np.testing.assert_allclose(rows[name].to_numpy(), values, rtol=1e-6, atol=1e-12, err_msg=name)
 
 
@@ -57,7 +61,7 @@ def test_without_a_bias_there_is_no_intercept(tmp_path):
     result = fitted(tmp_path, table, "y", use("linear", bias=False)).coefficient_table()
     assert result["feature"].to_list() == ["a", "b", "c"]
     X, y = table.select("a", "b", "c").to_numpy(), table["y"].to_numpy()
-    beta, error, t, p, _ = ordinary(X, y)
+    beta, error, t, p, *_ = ordinary(X, y)
     for name, values in {"coefficient": beta, "standard_error": error, "t": t, "p": p}.items():
         np.testing.assert_allclose(result[name].to_numpy(), values, rtol=1e-6, atol=1e-12)
 
@@ -74,7 +78,7 @@ def test_only_fitted_linear_models_have_coefficients():
         with pytest.raises(ConfigurationError, match="only a fitted linear model"):
             original_coefficients(network, preprocessing)
         with pytest.raises(ConfigurationError, match="only a fitted linear model"):
-            coefficient_table(network, preprocessing, None)
+            coefficient_table(network, preprocessing, None, [])
 
 
 def test_the_map_to_original_units_reproduces_the_coefficients(tmp_path):

@@ -15,7 +15,7 @@ from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from torchplug.contracts import Loss, Regularizer
+    from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
@@ -31,6 +31,7 @@ __all__ = [
     "Need",
     "Objective",
     "Outcome",
+    "Pieces",
     "Regularizer",
     "Spec",
     "TabularData",
@@ -45,6 +46,7 @@ _LAZY = {
     "TabularData": "torchplug.data.tabular",
     "Loss": "torchplug.contracts",
     "Objective": "torchplug.objective",
+    "Pieces": "torchplug.contracts",
     "Regularizer": "torchplug.contracts",
 }
 

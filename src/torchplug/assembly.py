@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchplug.component import Family, Need, Spec
-from torchplug.contracts import KINDS, Loss, Regularizer, offers
+from torchplug.contracts import KINDS, Loss, Regularizer, is_piecewise_linear, offers
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, penalized, pure
@@ -89,6 +90,25 @@ class Assembly:
         layers = network.modules() if network is not None else ()
         if self.sees_full_set and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
             notes.append(f"{self.optimizer.name} minimizes a fixed function, so dropout is off")
+        return [*notes, *self._repeated_penalties(network)]
+
+    def _repeated_penalties(self, network: nn.Module | None) -> list[str]:
+        """A note for each kind of penalty that acts more than once on a parameter."""
+        notes = []
+        for name in dict.fromkeys(component.name for component in self.regularizers):
+            built = [component.build() for component in self.regularizers if component.name == name]
+            if len(built) < 2 or network is None:
+                continue
+            acted_on = [set(penalized(network, regularizer.only)) for regularizer in built]
+            shared = set.union(*(a & b for a, b in combinations(acted_on, 2)))
+            if shared:
+                values = " and ".join(f"{regularizer.coefficient:g}" for regularizer in built)
+                notes.append(
+                    f"{name} acts {len(built)} times on {min(shared)}, with coefficients {values}, which add up: "
+                    f"--model.regularizers+={name} adds to those of the recipe; to replace them give the whole list, "
+                    f"--model.regularizers '[{{class_path: {name}, init_args: {{coefficient: "
+                    f"{built[-1].coefficient:g}}}}}]'"
+                )
         return notes
 
     def plain(self) -> dict[str, Any]:
@@ -174,9 +194,32 @@ class Assembly:
             built.append(regularizer)
         return built
 
+    def _refuse_kinks(self, loss: Loss) -> None:
+        """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
+        optimizer, name = self.optimizer.name, self.loss.name
+        linear = is_piecewise_linear(loss)
+        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
+            if not linear:
+                raise ConfigurationError(
+                    f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
+                    "use another optimizer such as newton or lbfgs"
+                )
+        elif self.sees_full_set and not loss.smooth:
+            remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
+            if linear:
+                remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
+            raise ConfigurationError(f"{optimizer} needs a loss without kinks, and {name} has them: {remedy}")
+
     def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
         """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
         if not self.sees_full_set or regularizer.proximal:
+            return
+        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
+            if not (offers(regularizer, "residuals") and offers(regularizer, "curvature")):
+                raise ConfigurationError(
+                    f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
+                    f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
+                )
             return
         if not regularizer.smooth:
             raise ConfigurationError(
@@ -258,11 +301,7 @@ class Assembly:
                 f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
                 "use the loss mse, or another optimizer such as newton or lbfgs"
             )
-        if self.sees_full_set and not loss.smooth:
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs a loss without kinks, and {self.loss.name} has them: use a smooth one, "
-                "such as huber for l1, or an optimizer for minibatches such as adam"
-            )
+        self._refuse_kinks(loss)
         self.build_regularizers()
         if self.takes_learning_rate:
             self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)

@@ -1,12 +1,14 @@
-"""A linear model's coefficients in the units of the user's table, and how sure they are."""
+"""Coefficients, of linear models in the units of the user's table, and how sure they are."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchplug.errors import ConfigurationError
 from torchplug.models import Linear
@@ -25,18 +27,29 @@ def original_coefficients(network: nn.Module, preprocessing: Preprocessing | Non
     return preprocessing.original_coefficients(weight, None if bias is None else bias.detach().cpu().double())
 
 
-def coefficient_table(network: nn.Module, preprocessing: Preprocessing | None, statistics: Any) -> polars.DataFrame:
-    """Output, feature and coefficient, a row each.
+def coefficient_table(
+    network: nn.Module, preprocessing: Preprocessing | None, statistics: Any, parameters: Iterable[tuple[str, Tensor]]
+) -> polars.DataFrame:
+    """The coefficients, a row each, with standard errors where there are statistics.
+
+    A linear model has the columns output, feature and coefficient, in original units. A curve of the user's has
+    parameter and coefficient, as they were trained. With statistics there follow standard_error, t or z, p (two-sided),
+    lower_95 and upper_95, and for linear least squares r_squared of each output. Where the statistics are relative to
+    a reference class, so are the coefficients, and what is not determined is null.
 
     Args:
-        network: a linear model.
+        network: a linear model, or any other for which there are statistics.
         preprocessing: what it was fitted with.
-        statistics: how sure the trained coefficients are, as an optimizer's `statistics` says it, or None. With them
-            there are also standard_error, t and p (two-sided), and r_squared of each output.
+        statistics: how sure the trained coefficients are, as an optimizer's `statistics` says it, or None.
+        parameters: the trained parameters by name, in the order of the statistics.
 
     Raises:
-        ConfigurationError: if the model is not linear, or not fitted.
+        ConfigurationError: if the model is neither linear nor has statistics, or is not fitted.
     """
+    if not isinstance(network, Linear) and statistics is not None:
+        columns = statistics.parameter_columns()
+        if columns is not None:
+            return polars.DataFrame({"parameter": _element_names(parameters)}).with_columns(_series(columns))
     rows = original_coefficients(network, preprocessing)
     table = polars.DataFrame(rows, schema=["output", "feature", "coefficient"], orient="row")
     if statistics is None:
@@ -46,11 +59,22 @@ def coefficient_table(network: nn.Module, preprocessing: Preprocessing | None, s
     outputs = len(network.map.weight)
     values = torch.tensor(table["coefficient"].to_list(), dtype=torch.float64).view(outputs, -1).mT
     to_original = preprocessing.original_map(intercept=network.map.bias is not None)
-    sure = statistics.mapped(values, to_original, preprocessing.target_scale)
-    columns = {
-        "standard_error": sure.standard_error,
-        "t": sure.t,
-        "p": sure.p,
-        "r_squared": sure.r_squared.expand_as(sure.t),
-    }
-    return table.with_columns(polars.Series(name, value.mT.reshape(-1).numpy()) for name, value in columns.items())
+    units = preprocessing.target_scale
+    # one column of classes has a score for each class, none of which is scaled
+    units = units if len(units) == outputs else torch.ones(outputs, dtype=torch.float64)
+    return table.with_columns(_series(statistics.columns(values, to_original, units)))
+
+
+def _series(columns: Mapping[str, Tensor]) -> list[polars.Series]:
+    """Columns of tensors (m,), or (m, k) output after output; NaN as null."""
+    flat = {name: value.movedim(-1, 0).reshape(-1) for name, value in columns.items()}
+    return [polars.Series(name, value.numpy()).fill_nan(None) for name, value in flat.items()]
+
+
+def _element_names(parameters: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """`b` for a number, `b[0]`, `b[1]` for a vector, `b[0,1]` for a matrix."""
+    return [
+        f"{name}[{','.join(map(str, index))}]" if index else name
+        for name, parameter in parameters
+        for index in itertools.product(*map(range, parameter.shape))
+    ]

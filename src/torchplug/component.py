@@ -65,6 +65,8 @@ class Need(enum.Enum):
     """The loss must be a sum of squares: it has `residuals`."""
     LINEAR_RESIDUALS = "linear_residuals"
     """The residuals must also be linear in the parameters."""
+    PIECEWISE_LINEAR = "piecewise_linear"
+    """The loss must be piecewise linear: it has `pieces`. The scores must be linear in the parameters."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ default that follows from the kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,28 @@ Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 CLASS_KINDS = ("binary", "multiclass", "margin")
+
+
+class Pieces(NamedTuple):
+    r"""A loss that is piecewise linear in each score z_j, for given targets.
+
+        ∂ℓ/∂z_j = slopes[0]  below knots[0],    slopes[i]  between knots[i − 1] and knots[i],    slopes[m]  above
+
+    Args:
+        knots: (n, k, m), in units of the scores, not decreasing along m.
+        slopes: (n, k, m + 1), not decreasing along m, since ℓ is convex.
+    """
+
+    knots: Tensor
+    slopes: Tensor
+
+
+def is_piecewise_linear(loss: Loss) -> bool:
+    """Whether a loss gives its `pieces`, tried on one row."""
+    if not offers(loss, "pieces"):
+        return False
+    target = torch.zeros(1, dtype=torch.long) if loss.kind == "multiclass" else torch.zeros(1, 1)
+    return loss.pieces(target) is not None
 
 
 def offers(component: Loss | Regularizer, optional: str) -> bool:
@@ -56,9 +78,26 @@ class Loss(nn.Module):
     kind: Kind
     smooth: bool = True
 
+    @property
+    def likelihood(self) -> bool:
+        """Whether ℓ is the negative logarithm of a likelihood, up to a constant; a class attribute may say so as well.
+
+        Standard errors then follow from the second derivatives of Σ wᵢ ℓᵢ. A subclass with another `forward` says it
+        anew, as for every optional part: see `offers`.
+        """
+        return False
+
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The per-sample values (n,)."""
         raise TypeError(f"{type(self).__name__} does not define forward(scores, target)")
+
+    def pieces(self, target: Tensor) -> Pieces | None:
+        """The knots and slopes of a loss that is convex and piecewise linear in each score; None for any other loss.
+
+        Linear-programming methods minimize it from these alone. As every optional part it belongs to its `forward`,
+        see `offers`.
+        """
+        return None
 
     def link(self, scores: Tensor) -> Tensor:
         """Predictions from scores: identity, σ, softmax or exp, by kind."""

@@ -398,12 +398,21 @@ class ComponentModule(lightning.LightningModule):
         return original_coefficients(self._built(), self.preprocessing)
 
     def coefficient_table(self) -> polars.DataFrame:
-        """The same as a table, with standard errors, t, p and R² where the optimizer gives them.
+        """The coefficients as a table; with standard errors, t or z, p and 95 % intervals where the optimizer has them.
+
+        A network of your own has a row for each parameter, if its fit by a full-batch optimizer has converged.
 
         Raises:
-            ConfigurationError: if the model is not linear, or not fitted.
+            ConfigurationError: if the model is neither linear nor has standard errors, or is not fitted.
         """
-        return coefficient_table(self._built(), self.preprocessing, self.execution.statistics)
+        modules = (("", self._built()), ("loss.", self.loss))
+        parameters = [(p + name, t) for p, m in modules for name, t in m.named_parameters() if t.requires_grad]
+        return coefficient_table(self._built(), self.preprocessing, self.execution.statistics, parameters)
+
+    @property
+    def has_coefficients(self) -> bool:
+        """Whether `coefficient_table` has rows: for a linear model, or one for which there are standard errors."""
+        return isinstance(self.network, Linear) or self.execution.statistics is not None
 
     # ------------------------------------------------------------------ checkpoints
 

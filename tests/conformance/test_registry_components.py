@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,9 +21,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from registered import components, resolved, sees_full_set, weights
 from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
-from torchplug.builtin.losses import MSE
+from torchplug.builtin.losses import L1, MSE
 from torchplug.component import Factory
-from torchplug.contracts import KINDS
+from torchplug.contracts import KINDS, is_piecewise_linear
 from torchplug.description import describe
 from torchplug.errors import ParameterError
 from torchplug.registry import Entry, registry
@@ -143,6 +144,14 @@ def test_a_losss_derivatives_are_right(entry: Entry):
         torch.testing.assert_close(loss.derivative(z, target), gradient, rtol=1e-10, atol=1e-12)
     if hasattr(loss, "residuals"):
         torch.testing.assert_close(loss.residuals(z, target).square().sum(dim=1), loss(z, target))
+    if is_piecewise_linear(loss):
+        knots, slopes = loss.pieces(target)
+        assert knots.shape[:2] == slopes.shape[:2] == scores.shape
+        assert slopes.shape[2] == knots.shape[2] + 1
+        assert bool((knots.diff(dim=2) >= 0).all())
+        assert bool((slopes.diff(dim=2) >= 0).all())
+        place = (z.unsqueeze(2) > knots).sum(dim=2, keepdim=True)
+        torch.testing.assert_close(slopes.gather(2, place).squeeze(2), gradient, rtol=1e-10, atol=1e-12)
     if hasattr(loss, "curvature"):
         hessian = torch.autograd.functional.hessian(lambda z: loss(z, target).sum(), z)
         own = torch.stack([hessian[i, :, i, :] for i in range(len(z))])
@@ -243,6 +252,15 @@ class Plane:
         return Rows(self.features[rows], self.target[rows], torch.ones(stop - start, dtype=torch.float64))
 
 
+def least_absolute(design: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The coefficients of least absolute error, by scipy's simplex method."""
+    n, d = design.shape
+    cost, identity = np.concatenate([np.zeros(2 * d), np.ones(2 * n)]), np.eye(n)
+    equations = np.hstack([design.numpy(), -design.numpy(), identity, -identity])
+    solved = scipy.optimize.linprog(cost, A_eq=equations, b_eq=target[:, 0].numpy(), method="highs-ds")
+    return torch.from_numpy(solved.x[:d] - solved.x[d : 2 * d])
+
+
 @components(Family.OPTIMIZER, having=sees_full_set)
 def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
     def build(network: nn.Linear) -> torch.optim.Optimizer:
@@ -250,12 +268,13 @@ def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry:
         return resolved(entry).build(list(network.named_parameters() if named else network.parameters()))
 
     def step(optimizer: Any, network: nn.Linear) -> None:
-        objective = Objective(network, MSE(), [], rows)
+        objective = Objective(network, loss, [], rows)
         calls: list[float] = []
         optimizer.step(lambda: calls.append(objective.value()), objective=objective)
         assert len(calls) == 1
 
-    rows = Plane()
+    rows, linear = Plane(), Need.PIECEWISE_LINEAR in entry.component.needs
+    loss = L1() if linear else MSE()
     network = nn.Linear(3, 1).double()
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.3)
@@ -279,7 +298,7 @@ def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry:
     assert optimizer.outcome.name == "converged"
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), network.parameters(), strict=True))
     design = torch.cat([rows.features, torch.ones(rows.samples, 1, dtype=torch.float64)], dim=1)
-    expected = torch.linalg.lstsq(design, rows.target).solution[:, 0]
+    expected = least_absolute(design, rows.target) if linear else torch.linalg.lstsq(design, rows.target).solution[:, 0]
     found = torch.cat([network.weight.detach()[0], network.bias.detach()])
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 

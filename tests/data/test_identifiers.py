@@ -71,7 +71,7 @@ def test_a_column_that_is_named_is_kept(prepared):
 
 
 def test_a_table_of_names_is_refused_with_the_remedy(prepared):
-    with pytest.raises(DataError, match=r"no column is left.*name is text that differs.*--data\.features keeps"):
+    with pytest.raises(DataError, match=r"no column is left.*name \(text that differs.*--data\.features keeps"):
         prepared(table(N).select("name", "y"))
 
 

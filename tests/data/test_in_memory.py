@@ -127,18 +127,18 @@ def test_messages_count_over_all_blocks(monkeypatch):
 
 
 def test_tables_in_memory_are_not_copied():
-    table = MemoryTable((X, Y))
+    table = MemoryTable((X, Y), {})
     assert all(np.shares_memory(table._columns[f"x{j}"], X) for j in range(5))
-    assert np.shares_memory(MemoryTable(torch.from_numpy(X))._columns["x3"], X)
+    assert np.shares_memory(MemoryTable(torch.from_numpy(X), {})._columns["x3"], X)
     pandas = pd.DataFrame(X)
-    assert np.shares_memory(MemoryTable(pandas)._columns["3"], pandas.to_numpy())
+    assert np.shares_memory(MemoryTable(pandas, {})._columns["3"], pandas.to_numpy())
 
 
 @pytest.mark.parametrize("places", [None, np.array([3, 4, 5, 90, 91, 202])])
 @pytest.mark.parametrize("kind", ["polars", "rows", "parquet"])
 def test_blocks_hold_the_used_rows_in_order(kind, places, tmp_path):
     source = sources(tmp_path)[kind]
-    table = ParquetTable(str(source)) if kind == "parquet" else MemoryTable(source)
+    table = ParquetTable(str(source)) if kind == "parquet" else MemoryTable(source, {})
     used = UsedRows(table, "t", places)
     expected = np.arange(N) if places is None else places
     found, position = [], 0

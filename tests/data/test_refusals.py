@@ -105,7 +105,7 @@ nan, inf = float("nan"), float("inf")
         (TABLE.with_columns(y=pl.lit(None)), REGRESSION, {}, r"no row has a target \(y\)"),
         (TABLE.with_columns(a=pl.when(pl.col("b") > 3).then("a"), b=pl.when(pl.col("b") < 4).then("b")), REGRESSION,
          {"impute": "drop"}, "every row lacks a feature, so --data.impute drop leaves none: set it to auto"),
-        (TABLE.with_columns(d=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'd' has type Date"),
+        (TABLE.with_columns(d=pl.duration(days=1)), REGRESSION, {}, "column 'd' has type Duration"),
         (TABLE.with_columns(d=pl.lit([[1, 2]])), REGRESSION, {}, "column 'd' has type List"),
         (with_value("town", 7, "Z"), REGRESSION, {"seed": 1, "handle_unknown": "error"},
          "column 'town' has the category 'Z' in row 7"),

@@ -26,6 +26,7 @@ def table():
     [
         ("iris", {}, "iris is a bundled set: leave stream out"),
         ("x.csv", {}, r"x.csv is CSV: write it once as Parquet, .*scan_csv\('x.csv'\).sink_parquet\('x.parquet'\)"),
+        ("x.tsv.gz", {}, r"x.tsv.gz is CSV: .*scan_csv\('x.tsv.gz', .*\).sink_parquet\('x.parquet'\)"),
         ("x.tsv", {}, r'separator="\\t"'),
         ("x.json", {}, "does not end in .parquet"),
         (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
@@ -76,7 +77,7 @@ def same(table):
         (lambda t: t.with_columns(y=pl.lit(None, pl.Float64)), REGRESSION, {}, r"no row has a target \(y\)"),
         (lambda t: t.with_columns(a=pl.when(t["b"] > 1).then("a"), b=pl.when(t["b"] < 2).then("b")), REGRESSION,
          {"impute": "drop"}, "every row lacks a feature, so --data.impute drop leaves none"),
-        (lambda t: t.with_columns(a=pl.date(2024, 1, 1)), REGRESSION, {}, "column 'a' has type Date"),
+        (lambda t: t.with_columns(a=pl.duration(days=1)), REGRESSION, {}, "column 'a' has type Duration"),
         (broken("a", 300, float("nan")), REGRESSION, {"impute": "error"},
          r"rows .* to .*: missing values in a \(1, first in row 300\)"),
         (broken("a", 300, float("inf")), REGRESSION, {"impute": "mean"}, "infinite value, first in row 300"),

@@ -54,7 +54,8 @@ def test_a_disk_that_gets_full(run, disk, monkeypatch, form, left):
     filling.unlink()
     epochs = str(torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 9)
     monkeypatch.chdir(disk)
-    status, _, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs, "--trainer.devices", "1"])
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    status, _, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs, *alone])
     monkeypatch.undo()
     assert (status, errors) == (0, "")
 

@@ -144,7 +144,7 @@ def test_many_levels_cost_the_fit_no_small_blocks_and_no_second_pass(monkeypatch
         frame, read_target(frame, ["y"], "regression", "mse", "t"), standardize=False, center=True, where="t"
     )
     fitted = Preprocessing.fit(
-        Watched(UsedRows(MemoryTable(frame), "t"), ["code"], np.arange(N), complete=True), coding
+        Watched(UsedRows(MemoryTable(frame, {}), "t"), ["code"], np.arange(N), complete=True), coding
     )
     assert len(fitted.feature_names) == 100
     assert sizes == [512]

@@ -39,3 +39,26 @@ def test_only_known_qualified_names_are_replaced():
     assert hidden(text) == (
         "loss: torchplug_robust__huber, optimizer: adam, path: C:x, other: a-package:thing, when: 12:30"
     )
+
+
+def test_a_penalty_that_is_added_to_the_recipes_own_is_noted(run):
+    added = ["--model.regularizers+=l2", "--model.regularizers.coefficient", "0.01"]
+    fit = ["fit", "--model.optimizer", "newton"]
+    status, printed, _ = run([*fit, *added], "logistic_regression")
+    assert status == 0
+    (note,) = [line for line in printed.splitlines() if line.startswith("note: l2")]
+    assert "l2 acts 2 times on map.weight, with coefficients 0.00146628 and 0.01, which add up" in note
+    whole = note[note.index("'") + 1 : note.rindex("'")]
+    status, printed, _ = run([*fit, "--model.regularizers", whole, "--print_config"], "logistic_regression")
+    assert status == 0
+    assert printed.count("class_path: l2") == 1
+    assert "coefficient: 0.01" in printed
+
+
+def test_penalties_on_different_parameters_are_not_noted(run):
+    first = "{class_path: l2, init_args: {coefficient: 0.1, only: [map.weight]}}"
+    second = "{class_path: l2, init_args: {coefficient: 0.2, only: [map.bias]}}"
+    line = ["fit", "--model.optimizer", "newton", "--model.regularizers", f"[{first}, {second}]"]
+    status, printed, _ = run(line, "logistic_regression")
+    assert status == 0
+    assert "note: l2" not in printed

@@ -27,8 +27,7 @@ UNKNOWN = {
 
 
 @pytest.fixture
-def refused(run, tmp_path, monkeypatch):
-    monkeypatch.delenv("TORCHPLUG_RUN_DIRECTORY", raising=False)  # an earlier fit of this process sets it for its ranks
+def refused(run, tmp_path):
 
     def line(*arguments):
         status, printed, errors = run(["fit", *arguments])
@@ -51,6 +50,21 @@ def test_variables_without_those_that_belong_to_them(refused, monkeypatch, varia
     for variable in variables.split():
         monkeypatch.setenv(*variable.split("="))
     assert INCOMPLETE[variables] in refused()
+
+
+OTHER_WORLDS = {
+    ("LOCAL_RANK=0", "--trainer.devices 2"): "1 started process, and --trainer.devices and num_nodes ask for 2",
+    ("LOCAL_RANK=0 WORLD_SIZE=1 NODE_RANK=0 MASTER_ADDR=localhost MASTER_PORT=2", "--trainer.devices 2"): "1 started",
+    ("LOCAL_RANK=0 WORLD_SIZE=2 RANK=0 MASTER_ADDR=localhost MASTER_PORT=2", ""): "2 started processes",
+    ("LOCAL_RANK=0 WORLD_SIZE=2", ""): "2 started processes, and --trainer.devices and num_nodes ask for 1",
+}
+
+
+@pytest.mark.parametrize(("variables", "flags"), OTHER_WORLDS)
+def test_variables_of_another_number_of_ranks(refused, monkeypatch, variables, flags):
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    assert OTHER_WORLDS[variables, flags] in refused("--trainer.accelerator", "cpu", *flags.split())
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

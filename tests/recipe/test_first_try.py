@@ -39,7 +39,7 @@ def test_a_table_with_gaps_names_and_rare_towns_is_fitted_at_the_first_try(run, 
     assert (status, errors) == (0, "")
     said = notes(printed)
     assert said[:4] == [
-        "left out: name, text that differs in nearly every row; --data.features keeps a column that it names",
+        "left out: name (text that differs in nearly every row); --data.features keeps a column that it names",
         "left out: 2 of 100 rows, which have no target (price)",
         "missing values filled in by the median or the most frequent category, marked by size=missing, town=missing: "
         "size 10, town 4 (--data.impute)",
@@ -138,7 +138,7 @@ def test_a_name_that_is_asked_for_is_a_feature(run, tmp_path, houses):
 def test_nothing_but_names_is_refused_with_the_remedy(run, houses):
     status, _, errors = run([*FIT, "--data.exclude", "[size,rooms,town]"])
     assert status == 2
-    assert "no column is left to predict from: name is text that differs in nearly every row" in errors
+    assert "no column is left to predict from; left out: name (text that differs in nearly every row)" in errors
     assert "--data.features" in errors
 
 
@@ -159,3 +159,12 @@ def test_many_categories_are_bounded(run, tmp_path):
     _, printed, _ = run(fit)
     assert "all but the 99 most frequent categories share a feature: person=other 51 (--data.max_categories)" in printed
     assert "share a feature" not in run([*fit, "--data.max_categories", "null"])[1]
+
+
+def test_words_and_numbers_can_be_named_as_missing_values(run, tmp_path):
+    size = [("n.d.", "999", "1.5", "2.5")[i % 4] for i in range(80)]
+    pl.DataFrame({"size": size, "y": np.arange(80.0)}).write_csv(tmp_path / "t.csv")
+    fit = ["fit", "--data.source", "t.csv", "--data.target", "y", "--trainer.max_epochs", "1"]
+    status, printed, errors = run([*fit, "--data.missing", "[n.d.,999]"])
+    assert (status, errors) == (0, "")
+    assert "missing values filled in by the median, marked by size=missing: size 40 (--data.impute)" in printed

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torchplug.assembly import Assembly
-from torchplug.component import Family
+from torchplug.component import Family, Need
 from torchplug.errors import CheckpointError
 from torchplug.registry import registry
 from torchplug.tracking.checkpoint_parts import Parts
@@ -38,8 +38,8 @@ def _saved(assembly, steps=3):
 
 
 def _minibatch_optimizers():
-    names = [entry.qualified_name for entry in registry().entries(Family.OPTIMIZER)]
-    return [name for name in names if not _assembly(name).sees_full_set]
+    entries = registry().entries(Family.OPTIMIZER)
+    return [entry.qualified_name for entry in entries if Need.OBJECTIVE not in entry.component.needs]
 
 
 @pytest.mark.parametrize("name", _minibatch_optimizers())

@@ -22,6 +22,11 @@ class AnalyticObjective:
         self.size = self.parameter.numel()
         self.samples = 1
         self.loss = MSE()
+        self.has_residuals = residuals is not None
+        self.is_chain = False
+        self.is_penalized = True  # what the penalties are is not known, so there are no standard errors
+        self.linear_map = None
+        self.network = nn.ParameterList([self.parameter])
         self.hessian_cost = 2.0 * self.size
         self.evaluations = 0
         self.values = []

@@ -1,4 +1,4 @@
-"""Linear problems of NIST's Statistical Reference Datasets, where they are: beside the project, never in it."""
+"""Problems of NIST's Statistical Reference Datasets, where they are: beside the project, never in it."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parents[4] / "shared/data/nist"
 POWERS = {"Norris": [1], "Pontius": [1, 2], "Filip": range(1, 11)}
+
+NONLINEAR = {
+    "Misra1a": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
+    "Chwirut2": lambda b, x: torch.exp(-b[0] * x) / (b[1] + b[2] * x),
+    "DanWood": lambda b, x: b[0] * x ** b[1],
+    "Thurber": lambda b, x: (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3),
+    "MGH10": lambda b, x: b[0] * torch.exp(b[1] / (x + b[2])),
+    "BoxBOD": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
+}
 
 
 class Problem(NamedTuple):
@@ -34,6 +44,20 @@ def nist(name):
     deviation = float(re.search(r"Standard Deviation\s+(\d\S*)", head[head.index("Residual") :])[1])
     r_squared = float(re.search(r"R-Squared\s+(\d\S*)", head)[1])
     return Problem(X, table[:, 0], certified, deviation, r_squared)
+
+
+def nonlinear(name, start=2):
+    """Table, first or second start, certified parameters and their deviations; skipped where NIST's files are not."""
+    path = FOLDER / f"{name}.dat"
+    if not path.exists():
+        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
+    text = path.read_text()
+    head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
+    found = re.findall(r"^\s*b\d+\s*=\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", head, re.M)
+    parameters = np.array(found, dtype=np.float64)
+    y, x = np.array([line.split() for line in data if line.strip()], dtype=np.float64).T
+    x, y = (torch.from_numpy(part[:, None].copy()) for part in (x, y))
+    return x, y, parameters[:, start - 1], *parameters[:, 2:].T
 
 
 def wampler(number):

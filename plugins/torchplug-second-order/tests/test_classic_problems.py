@@ -1,7 +1,6 @@
 """Every optimizer on classic problems, against scipy's answers and NIST's certified values."""
 
 import functools
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from analytic_objective import AnalyticObjective, minimize
 from classic_problems import START, beale, network, quadratic, rosenbrock, squares
 from curve_problems import Curve, Table
-from nist_data import FOLDER, digits
+from nist_data import NONLINEAR, digits, nonlinear
 from torch import nn
 
 from torchplug import Objective
@@ -158,37 +157,11 @@ def test_no_step_ever_raises_the_loss(name):
     assert all(b <= a for a, b in zip(objective.values, objective.values[1:], strict=False))
 
 
-# ------------------------------------------------------------------ NIST's nonlinear problems
-
-
-CURVES = {
-    "Misra1a": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
-    "Chwirut2": lambda b, x: torch.exp(-b[0] * x) / (b[1] + b[2] * x),
-    "DanWood": lambda b, x: b[0] * x ** b[1],
-    "Thurber": lambda b, x: (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3),
-    "MGH10": lambda b, x: b[0] * torch.exp(b[1] / (x + b[2])),
-    "BoxBOD": lambda b, x: b[0] * (1 - torch.exp(-b[1] * x)),
-}
-
-
-def nonlinear(name):
-    """Table, second start and certified parameters; the test is skipped where NIST's files are not."""
-    path = FOLDER / f"{name}.dat"
-    if not path.exists():
-        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
-    text = path.read_text()
-    head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
-    found = re.findall(r"^\s*b\d+\s*=\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", head, re.M)
-    parameters = np.array(found, dtype=np.float64)
-    y, x = np.array([line.split() for line in data if line.strip()], dtype=np.float64).T
-    return torch.from_numpy(x[:, None].copy()), torch.from_numpy(y[:, None].copy()), parameters[:, 1], parameters[:, 2]
-
-
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("name", NONLINEAR)
 @pytest.mark.parametrize("method", ["gauss_newton", "levenberg", "levenberg_marquardt"])
 def test_nist_from_the_second_start(method, name):
-    x, y, start, certified = nonlinear(name)
-    curve = Curve(CURVES[name], start)
+    x, y, start, certified, _ = nonlinear(name)
+    curve = Curve(NONLINEAR[name], start)
     objective = Objective(curve, MSE(), [], Table(x, y))
     optimizer = getattr(optimizers, method)(curve.parameters())
     for _ in range(500):

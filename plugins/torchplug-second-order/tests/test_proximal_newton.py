@@ -296,3 +296,31 @@ def test_other_curvature_methods_refuse_kinks():
             ComponentModule("linear", "mse", name, [use("l1", proximal=True)])
         with pytest.raises(TorchplugError, match="use the optimizer proximal_newton"):
             ComponentModule("linear", "mse", name, [use("l1")])
+
+
+@pytest.mark.parametrize("target_unit", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize("feature_unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("loss", [MSE, BCE], ids=["mse", "bce"])
+def test_units_change_neither_the_solution_nor_when_it_is_reached(loss, feature_unit, target_unit):
+    """λ has the units of ∇F, so that it changes with them."""
+    if loss is BCE:
+        target_unit = 1.0
+    X, y = numbers(300, 20) if loss is MSE else labels(300, 20)
+    coefficient = 0.1 if loss is MSE else 0.02
+    plain, expected = minimum((X, y), loss(), [L1(coefficient, proximal=True)])
+    scaled = L1(coefficient * feature_unit * target_unit, proximal=True)
+    objective, optimizer = minimum((feature_unit * X, target_unit * y), loss(), [scaled])
+    found = weights_of(objective) * feature_unit / target_unit
+    torch.testing.assert_close(found, weights_of(plain), rtol=1e-7, atol=1e-9)
+    assert torch.equal(found == 0.0, weights_of(plain) == 0.0)
+    assert abs(optimizer.iteration.number - expected.iteration.number) <= 2
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+def test_a_start_near_the_minimum_is_not_taken_for_it_in_small_units(unit):
+    X, y = numbers(300, 20)
+    penalty = L1(0.1 * unit, proximal=True)
+    objective = linear((X, unit * y), MSE(), [penalty])
+    optimizer = train(functools.partial(proximal([penalty]), network=objective.network), objective, 200)
+    assert optimizer.outcome.name == "converged"
+    assert_minimum(objective, 0.1 * unit, 1e-8 * unit)

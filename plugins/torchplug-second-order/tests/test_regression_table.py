@@ -47,8 +47,12 @@ def test_every_output_as_statsmodels(method, intercept, weighted):
         peer = WLS(Y[:, j], A, 1.0 if w is None else w).fit()
         np.testing.assert_allclose(found.coefficients[:, j], peer.params, rtol=1e-9)
         np.testing.assert_allclose(found.standard_error[:, j], peer.bse, rtol=1e-9)
-        np.testing.assert_allclose(found.t[:, j], peer.tvalues, rtol=1e-8)
-        np.testing.assert_allclose(found.p[:, j], peer.pvalues, rtol=1e-7)
+        identity = torch.eye(A.shape[1], dtype=torch.float64)
+        columns = found.columns(found.coefficients, identity, torch.ones(2, dtype=torch.float64))
+        np.testing.assert_allclose(columns["t"][:, j], peer.tvalues, rtol=1e-8)
+        np.testing.assert_allclose(columns["p"][:, j], peer.pvalues, rtol=1e-7)
+        interval = np.stack([columns["lower_95"][:, j], columns["upper_95"][:, j]], axis=1)
+        np.testing.assert_allclose(interval, peer.conf_int(), rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(found.r_squared[j], peer.rsquared, rtol=1e-9)
         np.testing.assert_allclose(found.covariance(j), peer.cov_params(), rtol=1e-8, atol=1e-14)
     assert found.degrees_of_freedom == peer.df_resid
@@ -63,12 +67,12 @@ def test_other_units_as_statsmodels_on_them():
     linear = np.vstack([np.r_[1.0, -center / scale], np.hstack([np.zeros((4, 1)), np.diag(1.0 / scale)])])
     coefficients = linear @ trained.coefficients.numpy() * target_scale
     coefficients[0] += target_center
-    found = trained.mapped(*(torch.from_numpy(part) for part in (coefficients, linear, target_scale)))
+    found = trained.columns(*(torch.from_numpy(part) for part in (coefficients, linear, target_scale)))
     for j in range(2):
         peer = WLS(Y[:, j], np.hstack([np.ones((len(X), 1)), X])).fit()
-        np.testing.assert_allclose(found.coefficients[:, j], peer.params, rtol=1e-9)
-        np.testing.assert_allclose(found.standard_error[:, j], peer.bse, rtol=1e-9)
-        np.testing.assert_allclose(found.p[:, j], peer.pvalues, rtol=1e-7)
+        np.testing.assert_allclose(found["standard_error"][:, j], peer.bse, rtol=1e-9)
+        np.testing.assert_allclose(found["t"][:, j], peer.tvalues, rtol=1e-9)
+        np.testing.assert_allclose(found["p"][:, j], peer.pvalues, rtol=1e-7)
 
 
 def test_a_constant_target_has_no_r_squared():

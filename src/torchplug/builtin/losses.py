@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.builtin.ranges import one_of, positive
-from torchplug.contracts import Loss
+from torchplug.contracts import Loss, Pieces
 
 PerOutput = Literal["sum", "mean"]
 
@@ -53,6 +53,11 @@ class L1(Loss):
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The signs of the errors (n, k), divided by k for `mean`."""
         return torch.sign(scores - target) * _share(self.per_output, scores)
+
+    def pieces(self, target: Tensor) -> Pieces:
+        """Slopes −1 and 1, divided by k for `mean`, with the knot y."""
+        slope = torch.full_like(target, _share(self.per_output, target))
+        return Pieces(target.unsqueeze(2), torch.stack([-slope, slope], dim=2))
 
 
 class MSE(Loss):
@@ -125,6 +130,11 @@ class BCE(Loss):
         positive(positive_weight=positive_weight)
         self.positive_weight = positive_weight
 
+    @property
+    def likelihood(self) -> bool:
+        """Whether the second class has weight 1."""
+        return self.positive_weight == 1.0
+
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The weighted negative log-likelihood of each sample."""
         # Two terms of one sign: nothing cancels, however sure the prediction.
@@ -172,6 +182,11 @@ class CrossEntropy(Loss):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         self.label_smoothing = label_smoothing
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the targets are as they were given, without smoothing."""
+        return self.label_smoothing == 0.0
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The negative log-likelihood of each sample."""

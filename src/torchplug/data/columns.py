@@ -87,7 +87,7 @@ class Columns:
         left_out: list[str] = []
         if self.features is None:
             identifiers = [column for column in columns if column in texts and texts[column].identifies]
-            empty = [series.name for series in frame.select(columns) if series.dtype == pl.Null]
+            empty = without_value(table, columns)
             indices = [column for column in columns if numbers_rows(table, column)]
             left_out = left_out_columns(identifiers, indices, empty)
             notes.add(Topic.COLUMNS, left_out)
@@ -103,6 +103,25 @@ class Columns:
         if not columns:
             raise DataError(f"{where}: no column is left to predict from{''.join(f'; {note}' for note in left_out)}")
         return columns
+
+
+def without_value(table: Table, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that have no value in any row; rows beyond the first are read only of those that may."""
+    found = list(columns)
+    start, rows = 0, block_rows(max(1, len(columns)))
+    while found and start < table.height:
+        stop = min(start + rows, table.height)
+        found = [series.name for series in table.read(start, stop, found) if not _holds_any(series)]
+        start = stop
+    return found
+
+
+def _holds_any(series: pl.Series) -> bool:
+    if series.null_count() == len(series):
+        return False
+    # mostly the first value is one, and to ask for more takes long in a table of many columns
+    first = series[0] if series.dtype.is_float() else None
+    return not series.dtype.is_float() or (first is not None and first == first) or bool(has_value(series).any())
 
 
 def rows_with_target(table: Table, target: Sequence[str], where: str) -> UsedRows:

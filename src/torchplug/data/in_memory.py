@@ -13,6 +13,7 @@ from torch import Tensor
 from torchplug.batch import Rows
 from torchplug.contracts import CLASS_KINDS
 from torchplug.data.columns import complete_rows, rows_with_target
+from torchplug.data.far_values import FarValues
 from torchplug.data.in_memory_fit import TrainingColumns
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import (
@@ -25,6 +26,7 @@ from torchplug.data.notes import (
     unknown_categories,
 )
 from torchplug.data.parts import PARTS, balance, compact
+from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
 from torchplug.data.table import Table, UsedRows, open_table, span
@@ -95,8 +97,7 @@ class InMemoryPart(Part):
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
         """Batches of tensors that are converted once."""
         features, target, weight = self._in_precision(dtype), self._target, self._weight
-        if features.numel() and not torch.isfinite(torch.stack(features.aminmax())).all():
-            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
+        refuse_infinite(features)
         target = target.to(dtype) if target.is_floating_point() else target
         return Loader(features, target, None if weight is None else weight.to(dtype), **options)
 
@@ -211,7 +212,9 @@ class InMemoryTables:
         preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
         rules = None if carried else settings.rules(request)
         if rules is not None:
-            notes.add(Topic.TYPES, counted_times(preprocessing))
+            far = FarValues()
+            far.look(used["source"].columns(features), used["source"].places)
+            notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Part] = {}
         for key, rows in used.items():

@@ -13,7 +13,8 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import BLOCK_NUMBERS, intervals, rows_of
-from torchplug.tables import BUNDLED, Types, describe, fingerprint, require_file, shown, with_types
+from torchplug.tables import BUNDLED, Types, describe, fingerprint, is_parquet, require_file, shown, with_types
+from torchplug.tables.csv_dialect import promised_separator
 from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
@@ -44,15 +45,16 @@ class ParquetTable:
             raise DataError(f"stream reads a Parquet file, not {self.path}: leave stream out for a table in memory")
         if source in BUNDLED:
             raise DataError(f"stream reads a Parquet file, and {source} is a bundled set: leave stream out")
-        suffix = Path(source).suffix.lower()
-        if suffix in (".csv", ".tsv", ".txt"):
-            better, source = shown(Path(source).with_suffix(".parquet").name, 255), shown(source, 255)
-            separator = ', separator="\\t"' if suffix == ".tsv" else ""
+        promised = promised_separator(Path(source))
+        if promised is not None:
+            name = Path(source).name
+            better = shown(Path(name.removesuffix(".gz")).with_suffix(".parquet"), 255)
+            separator = ', separator="\\t"' if promised == "\t" else ""
             raise DataError(
-                f"stream reads Parquet files, and {source} is CSV: write it once as Parquet, "
-                f"with polars.scan_csv('{shown(Path(source).name, 255)}'{separator}).sink_parquet('{better}')"
+                f"stream reads Parquet files, and {shown(source, 255)} is CSV: write it once as Parquet, "
+                f"with polars.scan_csv('{shown(name, 255)}'{separator}).sink_parquet('{better}')"
             )
-        if suffix not in (".parquet", ".pq"):
+        if not is_parquet(source):
             raise DataError(f"stream reads Parquet files, and {shown(source, 255)} does not end in .parquet")
         self._state: tuple[int, int] | None = None
         self._types: Types = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
+from torchplug.data.far_values import FarValues
 from torchplug.data.notes import (
     Notes,
     Topic,
@@ -159,12 +160,12 @@ class StreamedTables:
             settings.require(table.head, key, features, target, table.path)
         complete = features if settings.impute == "drop" else []
         source_rows = (settings.splitting, settings.own)
-        rules = None if carried else settings.rules(request, streamed=True)
+        rules, far = None if carried else settings.rules(request, streamed=True), FarValues()
         preprocessing = carried or fit(
-            settings, request, Selection(source, source_rows, target, complete), features, target
+            settings, request, Selection(source, source_rows, target, complete), features, target, far
         )
         if rules is not None:
-            notes.add(Topic.TYPES, counted_times(preprocessing))
+            notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         parts: dict[str, Part] = {}
         for key, table in tables.items():

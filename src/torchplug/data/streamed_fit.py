@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from torchplug.data.far_values import FarValues
 from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import PARTS, Rows
 from torchplug.data.selection import Piece, Selection, refuse_no_row
@@ -48,6 +49,7 @@ def fit(
     selection: Selection,
     features: Sequence[str],
     target: Sequence[str],
+    far: FarValues,
 ) -> Preprocessing:
     """Learn from the training part what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
 
@@ -57,6 +59,7 @@ def fit(
         selection: the source's rows.
         features: the feature columns.
         target: the target columns.
+        far: looks at all rows, too.
 
     Returns:
         The same preprocessing up to rounding.
@@ -74,6 +77,7 @@ def fit(
         without_target += piece.without_target
         goal.look(piece)
         raw = piece.frame.select(features).get_columns()
+        far.look(raw, piece.rows)
         table = pl.DataFrame(list(read_block(map(raw_column, raw), raw, piece.where, piece.rows)))
         if not rules.fills:
             refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.loaders import Batches, generator, merged
-from torchplug.errors import DataError
+from torchplug.data.precision import refuse_infinite
 
 _BUFFER_PIECES = 4
 """How many pieces of the file lie in memory together to be shuffled."""
@@ -74,8 +74,7 @@ class StreamedLoader(Batches):
 
     def _converted(self, rows: Rows) -> Rows:
         features = rows.features.to(self._dtype)
-        if not torch.isfinite(features).all():
-            raise DataError("a feature is too large for float32: standardize, or train with precision 64-true")
+        refuse_infinite(features)
         target = rows.target.to(self._dtype) if rows.target.is_floating_point() else rows.target
         return Rows(features, target, rows.weight.to(self._dtype))
 

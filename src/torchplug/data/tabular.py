@@ -112,7 +112,7 @@ class TabularData(LightningDataModule):
         separator: str | None = None,
         decimal: Literal[".", ","] | None = None,
         encoding: str | None = None,
-        missing: list[str] | None = None,
+        missing: list[str | int | float] | None = None,
         dayfirst: bool | None = None,
         dates: Dates = "number",
         weights: str | None = None,
@@ -151,7 +151,7 @@ class TabularData(LightningDataModule):
         settings = TableSettings(
             sources={key: s for key, s in tables.items() if s is not None},
             splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
-            form=CsvFormat(separator, decimal, encoding, tuple(missing or ()), dayfirst),
+            form=CsvFormat(separator, decimal, encoding, tuple(map(str, missing or ())), dayfirst),
             dates=dates,
             columns=Columns(named, features, exclude or [], weights, dividing, categories or []),
             class_weight=class_weight,
@@ -253,6 +253,8 @@ class TabularData(LightningDataModule):
             self._prepare_prediction(request)
             return
         self.prepare(request)
+        if stage == "fit":
+            self._refuse_range()
         if hasattr(module, "adopt"):
             module.adopt(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
@@ -309,6 +311,26 @@ class TabularData(LightningDataModule):
         self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
         for note in self.notes:
             rank_zero_info(note)
+
+    def _refuse_range(self) -> None:
+        """Refuse a target that the network's single precision takes for 0 or infinity, or its squares, as losses do."""
+        scale = self.target_scale
+        if scale is None or self._doubled:
+            return
+        assert self.preprocessing is not None, "it is prepared"
+        coding, (location, spread) = self.preprocessing.target_coding, scale
+        sizes = torch.hypot((location - coding.center) / coding.scale, spread / coding.scale)
+        # the optimizers of the full set compute in double precision, and their network does not
+        power, of = (1.0, "values") if self._request.full_set else (0.5, "squares")
+        limits = torch.finfo(torch.float32)
+        for column, size in zip(coding.info.columns, sizes.tolist(), strict=True):
+            if 0 < size < limits.smallest_normal**power or size > limits.max**power:
+                taken_for = "0" if size < 1 else "infinity"
+                raise DataError(
+                    f"target '{column}' has a size of about {size:.1e}, and single precision takes such {of} for "
+                    f"{taken_for}: set --data.standardize_target true, give it in another unit, or train with "
+                    "--trainer.precision 64-true"
+                )
 
     def _remarks(self, preprocessing: Preprocessing) -> list[str]:
         """What the user should know and did not ask."""
@@ -394,8 +416,11 @@ class TabularData(LightningDataModule):
 
     def _precision(self, request: DataRequest) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
-        doubled = self.trainer is not None and self.trainer.precision == "64-true"
-        return torch.float64 if doubled or request.full_set else torch.float32
+        return torch.float64 if self._doubled or request.full_set else torch.float32
+
+    @property
+    def _doubled(self) -> bool:
+        return self.trainer is not None and self.trainer.precision == "64-true"
 
 
 def _batch_size(value: Any) -> int | Literal["full"]:

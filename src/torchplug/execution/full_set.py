@@ -134,6 +134,11 @@ class FullSet:
                 f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
                 "linear, or another optimizer such as levenberg_marquardt"
             )
+        if Need.PIECEWISE_LINEAR in self._needs and not objective.has_linear_scores():
+            raise ConfigurationError(
+                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
+                "linear, or an optimizer for minibatches such as adam"
+            )
         try:
             getattr(optimizer, "refuse", lambda objective: None)(objective)
         except ValueError as error:

@@ -19,6 +19,7 @@ from torchplug.batch import Rows
 from torchplug.chain import Chain
 from torchplug.contracts import Loss, offers
 from torchplug.objective.autograd import flat_gradient, vector_products
+from torchplug.objective.design import LinearMap
 
 _GRAM_SPEED = 50
 """About how many times more operations a second a product of matrices makes than one with a vector."""
@@ -45,15 +46,11 @@ class LeastSquares(NamedTuple):
     """A single linear map with a squared loss: residuals c([1 x] Θ − y).
 
     Args:
-        features: d.
-        outputs: k.
-        intercept: whether the map has a bias.
+        map: its sizes.
         slope: c.
     """
 
-    features: int
-    outputs: int
-    intercept: bool
+    map: LinearMap
     slope: float
 
 
@@ -68,6 +65,8 @@ class Derivatives(ABC):
 
     width: int
     """The most numbers that a row turns into on the way through the network."""
+    is_chain: bool
+    """Whether the network is a chain of linear maps and activations."""
 
     def __init__(self, network: nn.Module, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         self.network = network
@@ -103,6 +102,11 @@ class Derivatives(ABC):
         """
 
     @property
+    def linear_map(self) -> LinearMap | None:
+        """The network as a single linear map, all of which is trained; None if it is no such map."""
+        return None
+
+    @property
     def least_squares(self) -> LeastSquares | None:
         """The problem as one of linear least squares, if it is one."""
         return None
@@ -118,11 +122,27 @@ class Derivatives(ABC):
             scores: Tensor = self.network(rows.features)
         return scores
 
+    def score_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """∂z/∂θ (m·k, p) and z (m·k,); of the network's parameters alone."""
+        with pure(self.network):
+            jacobian, scores = _per_row(self.network, (rows.features,))
+        return jacobian.flatten(0, 1), scores.flatten()
+
+    def score_moments(self, rows: Rows) -> Tensor:
+        """Σ w Jᵀs, Σ w J² and Σ w s² (2p + 1,), with J = ∂z/∂θ and s = ∂ℓ/∂z."""
+        jacobian, scores = self.score_jacobian(rows)
+        slope = _score_derivative(self.loss, scores.view(len(rows.weight), -1), rows.target)
+        weight = rows.weight[:, None].expand_as(slope).reshape(-1)
+        s = slope.reshape(-1)
+        sums = [(weight * s) @ jacobian, weight @ jacobian.square(), (weight @ s.square()).reshape(1)]
+        return torch.cat(sums)
+
 
 class ByAutograd(Derivatives):
     """For any network and loss."""
 
     width = 256
+    is_chain = False
 
     def value(self, rows: Rows) -> Tensor:
         """Σ wℓ."""
@@ -138,19 +158,10 @@ class ByAutograd(Derivatives):
     def residual_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """J and r, a row's derivatives at a time."""
         pair = _Residuals(self.network, self.loss)
-        plain = {name: p.detach() for name, p in pair.named_parameters() if p.requires_grad}
-
-        def residuals(values: dict[str, Tensor], features: Any, target: Tensor) -> tuple[Tensor, Tensor]:
-            one = tree_map(lambda leaf: leaf.unsqueeze(0), (features, target))
-            row: Tensor = torch.func.functional_call(pair, values, one)[0]
-            return row, row
-
         with pure(self.network):
-            per_row = torch.func.vmap(torch.func.jacrev(residuals, has_aux=True), (None, 0, 0))
-            jacobian, r = per_row(plain, rows.features, rows.target)
+            jacobian, r = _per_row(pair, (rows.features, rows.target))
         root = rows.weight.sqrt()[:, None]
-        blocks = [block.reshape(*r.shape, -1) for block in jacobian.values()]
-        return (torch.cat(blocks, dim=2) * root[:, :, None]).flatten(0, 1), (r * root).flatten()
+        return (jacobian * root[:, :, None]).flatten(0, 1), (r * root).flatten()
 
     def hvp(self, rows: Rows, vector: Tensor) -> Tensor:
         """∇²(Σ wℓ) v, by differentiating the gradient once more."""
@@ -187,6 +198,8 @@ class ByAutograd(Derivatives):
 
 class ByHand(Derivatives):
     """For chains of linear maps and activations, and losses without parameters of their own."""
+
+    is_chain = True
 
     def __init__(self, chain: Chain, network: nn.Module, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(network, loss, parameters)
@@ -259,13 +272,21 @@ class ByHand(Derivatives):
         return 1.0 + self.size / _GRAM_SPEED if self._linear else super().hessian_cost
 
     @property
-    def least_squares(self) -> LeastSquares | None:
-        """The problem as one of linear least squares, if it is one."""
-        if not self._is_one_map or not offers(self.loss, "residuals"):
+    def linear_map(self) -> LinearMap | None:
+        """The network as a single linear map, all of which is trained; None if it is no such map."""
+        if not self._is_one_map:
             return None
         outputs, features = self.parameters[0].shape
-        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, outputs))
-        return None if slope is None else LeastSquares(features, outputs, len(self.parameters) == 2, slope)
+        return LinearMap(len(self.parameters) == 2, features, outputs)
+
+    @property
+    def least_squares(self) -> LeastSquares | None:
+        """The problem as one of linear least squares, if it is one."""
+        linear_map = self.linear_map
+        if linear_map is None or not offers(self.loss, "residuals"):
+            return None
+        slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, linear_map.outputs))
+        return None if slope is None else LeastSquares(linear_map, slope)
 
     @property
     def _linear(self) -> bool:
@@ -278,6 +299,19 @@ class ByHand(Derivatives):
 
     def _back(self, tape: Any, derivative: Tensor) -> Tensor:
         return torch.cat([g.reshape(-1) for g in self.chain.backward(tape, derivative)])
+
+
+def _per_row(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """The derivatives (m, q, p) of a module's outputs by its trainable parameters, and the outputs (m, q)."""
+    plain = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+    def outputs(values: dict[str, Tensor], row: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        one = tree_map(lambda leaf: leaf.unsqueeze(0), row)
+        given: Tensor = torch.func.functional_call(module, values, one)[0]
+        return given, given
+
+    blocks, values = torch.func.vmap(torch.func.jacrev(outputs, has_aux=True), (None, 0))(plain, inputs)
+    return torch.cat([block.reshape(*values.shape, -1) for block in blocks.values()], dim=2), values
 
 
 class _Residuals(nn.Module):

@@ -29,26 +29,18 @@ _FEWEST_ROWS, _MOST_ROWS = 2**12, 2**15
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """A linear model's rows, factorized: F and ∇F at any point without another pass over them.
+class LinearMap:
+    """A network that is one linear map, and where its coefficients Θ (b+d, k) lie in the flat vector θ (p,).
 
     Args:
-        factor: R (b+d+k, b+d+k), upper triangular, the sum over all rows, not divided by n.
         intercept: whether a column of ones comes first, b = 1.
         features: d.
         outputs: k.
-        samples: n, the rows of all ranks.
-        scale: c, what the training objective multiplies the sum by: 1/n, or 1/(nk) for a mean over outputs.
-        names: the features' names, d of them; None where nobody knows any.
     """
 
-    factor: Tensor
     intercept: bool
     features: int
     outputs: int
-    samples: int
-    scale: float
-    names: tuple[str, ...] | None = None
 
     @property
     def columns(self) -> int:
@@ -56,17 +48,36 @@ class Design:
         return int(self.intercept) + self.features
 
     def matrix(self, point: Tensor) -> Tensor:
-        """Θ (b+d, k) of a flat vector (p,): weights (k, d), then biases (k,), as `nn.Linear` has them."""
-        weight = point[: self.outputs * self.features].view(self.outputs, self.features)
-        if not self.intercept:
-            return weight.mT
-        return torch.cat([point[None, self.outputs * self.features :], weight.mT])
+        """Θ (b+d, k, …) of a flat vector (p, …): weights (k, d), then biases (k,), as `nn.Linear` has them."""
+        weights = self.outputs * self.features
+        slopes = point[:weights].view(self.outputs, self.features, *point.shape[1:]).transpose(0, 1)
+        return torch.cat([point[None, weights:], slopes]) if self.intercept else slopes
 
     def flat(self, matrix: Tensor) -> Tensor:
         """The flat vector (p,) of Θ (b+d, k)."""
         if not self.intercept:
             return matrix.mT.reshape(-1)
         return torch.cat([matrix[1:].mT.reshape(-1), matrix[0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Design(LinearMap):
+    """A linear model's rows, factorized: F and ∇F at any point without another pass over them.
+
+    Args:
+        intercept: whether a column of ones comes first, b = 1.
+        features: d.
+        outputs: k.
+        factor: R (b+d+k, b+d+k), upper triangular, the sum over all rows, not divided by n.
+        samples: n, the rows of all ranks.
+        scale: c, what the training objective multiplies the sum by: 1/n, or 1/(nk) for a mean over outputs.
+        names: the features' names, d of them; None where there are none.
+    """
+
+    factor: Tensor
+    samples: int
+    scale: float
+    names: tuple[str, ...] | None = None
 
     def evaluate(self, point: Tensor) -> tuple[float, Tensor]:
         """The data's part of F, and its gradient (p,), at a flat point (p,)."""

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows, TrainingSet
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, Regularizer
+from torchplug.contracts import Loss, Regularizer, offers
 from torchplug.errors import ConfigurationError
 from torchplug.objective.derivatives import ByAutograd, ByHand, Derivatives
-from torchplug.objective.design import Accumulation, Block, Design, Method, accumulation
+from torchplug.objective.design import Accumulation, Block, Design, LinearMap, Method, accumulation
 from torchplug.objective.penalties import FlatPenalties, penalized
 from torchplug.objective.ranks import Ranks, cut, tree_sum
 from torchplug.objective.sample import Sample
@@ -98,6 +98,26 @@ class Objective:
             ranks=self._ranks,
             block_rows=self._block_rows,
         )
+
+    @property
+    def is_penalized(self) -> bool:
+        """Whether any penalty acts on the parameters, proximal ones included."""
+        return bool(self._regularizers)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the network is a chain of linear maps and activations, as a perceptron is."""
+        return self._derivatives.is_chain
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the loss is a sum of squared residuals."""
+        return offers(self.loss, "residuals")
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the loss is the negative logarithm of a likelihood."""
+        return offers(self.loss, "likelihood") and self.loss.likelihood
 
     # ------------------------------------------------------------------ where
 
@@ -209,18 +229,55 @@ class Objective:
 
     def has_linear_residuals(self) -> bool:
         """Whether r(θ + δ) = r(θ) + J δ, tried on the first rows with a δ of the size of 1."""
+        return self._is_linear(self._derivatives.residual_jacobian)
+
+    def has_linear_scores(self) -> bool:
+        """Whether the scores are z(θ + δ) = z(θ) + J δ, and the loss has no parameters; tried as for residuals."""
+        if any(True for _ in self.loss.parameters()):
+            return False
+        return self.linear_map is not None or self._is_linear(self._derivatives.score_jacobian)
+
+    def _is_linear(self, function: Callable[[Rows], tuple[Tensor, Tensor]]) -> bool:
+        """Whether a function that gives a Jacobian and values is linear in θ."""
         rows = self._read(0, min(self.samples, 64))
         generator = torch.Generator().manual_seed(0)
         shift = torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._zeros(0))
         start = self.point
-        jacobian, residuals = self._derivatives.residual_jacobian(rows)
-        expected = residuals + jacobian @ shift
+        jacobian, values = function(rows)
+        expected = values + jacobian @ shift
         try:
             self.move(start + shift)
-            _, shifted = self._derivatives.residual_jacobian(rows)
+            _, shifted = function(rows)
         finally:
             self.move(start)
-        return bool((shifted - expected).norm() <= 1e-9 * (residuals.norm() + (jacobian @ shift).norm()))
+        return bool((shifted - expected).norm() <= 1e-9 * (values.norm() + (jacobian @ shift).norm()))
+
+    def first_rows(self, most: int | None = None) -> Rows:
+        """The first rows of the training set, None: all, on every rank, on the device of the parameters."""
+        return self._read(0, self.samples if most is None else min(most, self.samples))
+
+    def score_jacobian(self) -> Tensor:
+        """∂z/∂θ (n·k, p) of all scores, the first row's k first, on every rank."""
+        blocks = self._blocks(0, self.samples, self.size)
+        return torch.cat([self._derivatives.score_jacobian(rows)[0] for rows in blocks])
+
+    def score_cosines(self) -> Tensor:
+        """|Jⱼᵀs| / (‖Jⱼ‖ ‖s‖) (p,) with J = ∂z/∂θ and s = ∂ℓ/∂z, both weighted; NaN where Jⱼ is zero.
+
+        Zero at a minimum without penalties, in any units of the target and of a parameter.
+        """
+        packed = self._sum(self._derivatives.score_moments, (2 * self.size + 1,), per_row=self.size)
+        products, squares, total = packed[: self.size], packed[self.size : -1], packed[-1]
+        return products.abs() / (squares * total).sqrt()
+
+    @property
+    def scores_per_row(self) -> int:
+        """The network's outputs k."""
+        return self._derivatives.scores(self._read(0, 1)).shape[1]
+
+    def scores(self) -> Tensor:
+        """The scores z (n, k) of all rows, on every rank."""
+        return torch.cat([self._derivatives.scores(rows) for rows in self._blocks(0, self.samples, 1)])
 
     def gram(self) -> tuple[Tensor, Tensor]:
         """JᵀJ (p, p) and Jᵀr (p,), the penalties' rows included; F and ∇F follow from the same pass."""
@@ -269,6 +326,11 @@ class Objective:
         self._known["value and gradient"] = (float(last @ last), 2.0 * (factor[:, :p].mT @ last))
         return factor
 
+    @property
+    def linear_map(self) -> LinearMap | None:
+        """Where the coefficients lie in θ, if the network is one linear map and all of it is trained; else None."""
+        return self._derivatives.linear_map
+
     def design(self, method: Method = "qr") -> Design | None:
         """The rows of a single linear map with a squared loss, factorized in one pass; None for anything else.
 
@@ -281,12 +343,13 @@ class Objective:
             problem = self._derivatives.least_squares
             if problem is None:
                 return None
-            sums = accumulation(method, problem.features, problem.outputs, problem.intercept, self.parameters[0].device)
+            shape = problem.map
+            sums = accumulation(method, shape.features, shape.outputs, shape.intercept, self.parameters[0].device)
             factor = self._accumulated(sums, lambda start, stop: self._rows_in_blocks(start, stop, sums.block_rows))
             names = getattr(self.training_set, "feature_names", None)
             scale = self.scale * problem.slope**2
-            shape = (problem.intercept, problem.features, problem.outputs, self.samples, scale)
-            self._design = (method, Design(factor, *shape, names=names))
+            size = (shape.intercept, shape.features, shape.outputs)
+            self._design = (method, Design(*size, factor, self.samples, scale, names))
         return self._design[1]
 
     def _accumulated(self, sums: Accumulation, blocks: Callable[[int, int], Iterable[Block]]) -> Tensor:

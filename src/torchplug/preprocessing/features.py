@@ -422,10 +422,12 @@ def fit_columns(table: TrainingRows, rules: EncodingRules) -> list[FittedColumn]
 
 
 def _fit_column(raw: PlainColumn, series: pl.Series, rules: EncodingRules) -> FittedColumn:
-    missing, present = series.null_count(), series.drop_nulls()
+    missing = series.null_count()
+    present = series.drop_nulls() if missing else series
     if not isinstance(raw, CategoricalColumn):
         fill = _typical(present, rules) if rules.fills else None
-        number = fit_number(raw, fill, float(present.min()) if len(present) else 0.0, rules)  # type: ignore[arg-type]
+        first = float(present.min()) if isinstance(raw, DateColumn) and len(present) else 0.0  # type: ignore[arg-type]
+        number = fit_number(raw, fill, first, rules)
         return FittedColumn(marked(number, missing, len(series), rules))
     counts = dict(present.value_counts().iter_rows())
     column = marked(fit_categories(series.name, counts, rules), missing, len(series), rules)

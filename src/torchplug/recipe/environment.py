@@ -103,6 +103,25 @@ def _refuse_slurm_launch(environment: Mapping[str, str]) -> None:
         )
 
 
+def refuse_other_world(ranks: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a launcher's variables for another number of ranks than training has: they would wait for each other.
+
+    Args:
+        ranks: how many processes train, by the Trainer's devices and nodes.
+        environment: the variables.
+
+    Raises:
+        ConfigurationError: naming both numbers.
+    """
+    started = int(environment.get("WORLD_SIZE", "1"))
+    if "LOCAL_RANK" in environment and not _slurm(environment) and started != ranks:
+        raise ConfigurationError(
+            f"LOCAL_RANK and WORLD_SIZE in the environment are those of {started} started process"
+            f"{'es' if started > 1 else ''}, and --trainer.devices and num_nodes ask for {ranks}: "
+            "unset the variables, or let torchrun start as many as are asked for"
+        )
+
+
 def refuse_unknown(accepted: Mapping[str, Iterable[str]], plugins: Iterable[str]) -> None:
     """Refuse variables of torchplug's own prefix that set nothing.
 

@@ -18,10 +18,10 @@ from torchplug.errors import TorchplugError
 from torchplug.execution import StopAtBoundary
 from torchplug.execution.ending import trainer_outcome
 from torchplug.interruption import INTERRUPTED, Interrupted
-from torchplug.models import Linear
 from torchplug.module import ComponentModule
 from torchplug.processes.job import attributed
-from torchplug.recipe.checks import refuse_combination, validates
+from torchplug.recipe.best_checkpoint import BestCheckpoint
+from torchplug.recipe.checks import refuse_combination
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome, outcome_record
 from torchplug.recipe.last_good import what_is_left
 from torchplug.recipe.parser import load_yaml
@@ -70,17 +70,19 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
+    best = BestCheckpoint.of(trainer, module, data)
     with directory.locked():
         wandb = _record(command, module, data, directory)
-        _attach(trainer, module, data, directory, wandb)
-        notes = [one_line(note) for note in (*command.notes, *data.notes, *module.notes(trainer, data.batch_size))]
+        _attach(trainer, module, best, directory, wandb)
+        said = (*command.notes, *data.notes, *module.notes(trainer, data.batch_size), *best.notes)
+        notes = [one_line(note) for note in said]
         directory.write_notes(notes)
         say_notes(notes)
         interruption.explain(lambda: _how_to_go_on(command, directory))
         try:
             with attributed():
                 meet(trainer, command, data)
-                _train(trainer, module, data, file, wandb)
+                _train(trainer, module, data, file, wandb, directory if best.is_solution else None)
         except (Interrupted, SystemExit) as error:
             if isinstance(error, SystemExit) and trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
@@ -129,14 +131,14 @@ def _record(
 def _attach(
     trainer: lightning.Trainer,
     module: ComponentModule,
-    data: TabularData,
+    best: BestCheckpoint,
     directory: RunDirectory,
     wandb: WandbLogger | None,
 ) -> None:
     """Give the trainer its loggers and callbacks."""
     jsonl = JsonlLogger(directory)
     trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
-    checkpoints = checkpoint_callbacks(directory, "val/loss" if validates(trainer, data) else None)
+    checkpoints = checkpoint_callbacks(directory, best.monitor)
     stop = StopAtBoundary(directory.last, module.boundary_batches)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
     ours = [RowPosition(jsonl, wandb), *table, stop, *checkpoints]
@@ -144,12 +146,28 @@ def _attach(
 
 
 def _train(
-    trainer: lightning.Trainer, module: ComponentModule, data: TabularData, file: str | None, wandb: WandbLogger | None
+    trainer: lightning.Trainer,
+    module: ComponentModule,
+    data: TabularData,
+    file: str | None,
+    wandb: WandbLogger | None,
+    solution: RunDirectory | None,
 ) -> None:
-    """Fit, and end the W&B run whatever happens, before anybody else touches the run directory."""
+    """Fit, and end the W&B run whatever happens, before anything else writes into the run directory.
+
+    Args:
+        trainer: fits.
+        module: what is fitted.
+        data: what it is fitted to.
+        file: the checkpoint to go on from.
+        wandb: the logger, which sends best.ckpt where that is asked for.
+        solution: the directory of a run whose best.ckpt is its solution; None where it is that of an epoch.
+    """
     try:
         with refusing_what_cannot_be_restored(trainer, file):
             trainer.fit(module, datamodule=data, ckpt_path=file, weights_only=True)
+        if solution is not None and first_rank():
+            solution.keep_last_as_best()
     finally:
         if wandb is not None:
             wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
@@ -157,7 +175,7 @@ def _train(
 
 def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: RunDirectory) -> None:
     """Write and print what training came to; the outcome last: a run that has one is finished."""
-    if isinstance(module.network, Linear):
+    if module.has_coefficients:
         directory.write_coefficients(module.coefficient_table())
     outcome = module.outcome or trainer_outcome(trainer)
     reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
+from torchplug.recipe.environment import refuse_other_world
 from torchplug.recipe.parser import RecipeParser
 from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
 
@@ -76,6 +77,7 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
+    refuse_other_world(trainer.world_size)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing else was asked for
         trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
     _refuse_no_time(trainer)

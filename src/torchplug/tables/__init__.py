@@ -135,9 +135,10 @@ def as_series(name: str, column: Column) -> pl.Series:
     """A column, or some rows of one, as polars has it."""
     if isinstance(column, pl.Series):
         return column
-    # polars has no half precision
-    values = column.astype(np.float32) if column.dtype == np.float16 else np.ascontiguousarray(column)
-    return pl.Series(name, values)
+    # what polars lacks: half precision, and dates in seconds
+    others = {np.dtype(np.float16): np.dtype(np.float32)}
+    kind = np.dtype("datetime64[us]") if column.dtype.kind == "M" else others.get(column.dtype, column.dtype)
+    return pl.Series(name, np.ascontiguousarray(column, dtype=kind))
 
 
 def _refuse_empty(source: Any, rows: int, columns: int) -> None:

@@ -1,171 +1,102 @@
-"""The bytes of a CSV file as UTF-8: unpacked, decoded, and with lines that end in a line feed."""
+"""The bytes of a CSV file, decompressed; a file in another format is recognized by its first bytes."""
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import io
-import re
 import zlib
 from pathlib import Path
 
-import numpy as np
-
 from torchplug.errors import DataError
-from torchplug.memory import require_memory, size
+from torchplug.memory import available_memory, require_memory, size
 from torchplug.tables.polars_errors import refused_as
 
-_AT_ONCE = 2**24
-"""How many bytes are unpacked or checked together."""
-
 _GZIP = b"\x1f\x8b"
-_PACKED = {
-    b"PK\x03\x04": "a zip archive or a workbook",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-"""How other forms of packed files begin."""
+_CHUNK = 2**20
 
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+_EXPORT = "export it as CSV with the program that wrote it"
+_UNPACK = "unpack it, and give the CSV file, as it is or compressed with gzip"
+_FORMATS = (
+    (b"PK\x03\x04", "a zip archive", _UNPACK),
+    (b"PK\x05\x06", "an empty zip archive", _UNPACK),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook", "save it as CSV with a spreadsheet program"),
+    (b"BZh91AY&SY", "compressed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\0", "compressed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!\x1a", "a RAR archive", _UNPACK),
+    (b"PAR1", "a Parquet file", "give it a name that ends in .parquet"),
+    (b"ARROW1", "an Arrow file", "write it as Parquet with polars or pandas"),
+    (b"\x89HDF\r\n", "an HDF5 file", _EXPORT),
+    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (b"%PDF-", "a PDF document", _EXPORT),
+    (b"RDX2\n", "an R workspace", "write the table with R's write.csv"),
+    (b"RDX3\n", "an R workspace", "write the table with R's write.csv"),
+    (b"<!doctype html", "a web page (HTML)", "download the file itself"),
+    (b"<html", "a web page (HTML)", "download the file itself"),
+    (b"<?xml", "an XML document", _EXPORT),
+    (b'{"', "JSON", "write it as CSV or Parquet with polars or pandas"),
+    (b'[{"', "JSON", "write it as CSV or Parquet with polars or pandas"),
 )
-"""Byte order marks, longer ones first where they begin alike."""
+"""How files of other formats begin, in lower case where they are text; what they are, and the remedy."""
 
-_WESTERN = "cp1252"
-"""The encoding of Windows in Western Europe and America, which Latin-1 text is nearly always in, too."""
+_AT_BOTH_ENDS = (b"PAR1", b"ARROW1")
+"""Those with which such a file also ends; a column of a CSV file can be named so."""
+
+_WORKBOOK = (b"[Content_Types].xml", b"xl/", b"application/vnd.oasis.opendocument.spreadsheet")
+"""What the first entries of a zip archive that is a spreadsheet are named, or say."""
+
+_TAR = slice(257, 262)
+"""Where a tar archive says that it is one."""
 
 
-def csv_bytes(path: Path, encoding: str | None) -> tuple[bytes, list[str]]:
-    """The content of a file as UTF-8 without a byte order mark, and notes on what was found out about it.
-
-    Args:
-        path: the file; one that is packed by gzip is unpacked.
-        encoding: of the characters, by Python's name; None: by the byte order mark, else UTF-8 if the whole file is,
-            else UTF-16 if every second byte is NUL, else Windows-1252, which is noted.
+def csv_bytes(path: Path) -> bytes:
+    """The content of a CSV file, decompressed if it is compressed with gzip.
 
     Raises:
-        DataError: if it cannot be read or decoded, or does not fit into memory.
+        DataError: if it cannot be read, is no CSV file, or does not fit into memory.
     """
-    content = _unpacked(path)
-    where, notes = str(path), list[str]()
-    if encoding is None:
-        encoding, certain = _encoding(content, where)
-        if not certain:
-            notes.append(f"{where}: read as {encoding} (--data.encoding names another)")
-    content = _as_utf8(content, encoding, where)
-    if (position := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, position) + 1
-        raise DataError(
-            f"{where} has a NUL byte in line {line}: it is damaged, or in an encoding that --data.encoding must name"
-        )
-    return _with_line_feeds(content), notes
-
-
-def _unpacked(path: Path) -> bytes:
     length = path.stat().st_size
-    _require(2 * length, path, f"reading a CSV file of {length} bytes")
-    with refused_as(str(path), "CSV"):
-        content = path.read_bytes()
-    for start, kind in _PACKED.items():
-        if content.startswith(start):
-            raise DataError(f"{path} is {kind}, not CSV: unpack it, or save it as CSV")
-    if not content.startswith(_GZIP):
-        return content
-    pieces, total = list[bytes](), 0
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            while piece := file.read(_AT_ONCE):
-                pieces.append(piece)
-                total += len(piece)
-                _require(2 * total, path, f"unpacking more than {size(total)}")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is a damaged gzip file: {error}") from error
-    return b"".join(pieces)
-
-
-def _require(needed: int, path: Path, what: str) -> None:
     require_memory(
-        needed,
-        f"{path}: {what}",
+        2 * length,
+        f"{path}: reading a CSV file of {length} bytes",
         "write it as Parquet (polars.scan_csv(…).sink_parquet(…)), and read it in pieces with stream",
     )
+    with refused_as(str(path), "CSV"):
+        content = path.read_bytes()
+    if content.startswith(_GZIP):
+        content = _decompressed(content, path)
+    _refuse_other_formats(content, path)
+    return content
 
 
-def _encoding(content: bytes, where: str) -> tuple[str, bool]:
-    """The encoding, and whether the content leaves no doubt."""
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            return encoding, True
-    head = np.frombuffer(content, dtype=np.uint8, count=min(len(content), 2**16) & ~1).reshape(-1, 2)
-    if len(head):
-        even, odd = (head == 0).mean(axis=0)
-        if odd > 0.5 and even < 0.1:
-            return "utf-16-le", False
-        if even > 0.5 and odd < 0.1:
-            return "utf-16-be", False
-    if content.isascii():
-        return "utf-8", True
+def _decompressed(content: bytes, path: Path) -> bytes:
+    """What gzip compressed, as far as half of the free memory holds it: a small file can hold very much."""
+    limit = available_memory() // 2
+    out = io.BytesIO()
     try:
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for start in range(0, len(content), _AT_ONCE):
-            decoder.decode(content[start : start + _AT_ONCE])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return _western(content, where), False
-    return "utf-8", True
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            while piece := stream.read(_CHUNK):
+                if out.tell() + len(piece) > limit:
+                    raise DataError(
+                        f"{path}: decompressed it has more than {size(limit)}, half of the free memory: write it as "
+                        "Parquet (polars.scan_csv(…).sink_parquet(…)), and read it in pieces with stream"
+                    )
+                out.write(piece)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: it is compressed with gzip, and damaged ({error})") from error
+    return out.getvalue()
 
 
-def _western(content: bytes, where: str) -> str:
-    """Windows-1252 for content that is no UTF-8, unless it is nearly UTF-8 or has bytes that mean nothing.
-
-    Raises:
-        DataError: naming the flag.
-    """
-    broken = _line_of_first_fault(content, "utf-8")
-    sequences = re.search(rb"[\xc3-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}", content)
-    if sequences and sequences[0].decode("utf-8", "ignore"):
-        raise DataError(f"{where} is UTF-8 but for line {broken}: correct it, or name its encoding in --data.encoding")
-    try:
-        content.decode(_WESTERN)
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{where} is neither UTF-8 (line {broken}) nor {_WESTERN}: name its encoding in --data.encoding"
-        ) from None
-    return _WESTERN
-
-
-def _as_utf8(content: bytes, encoding: str, where: str) -> bytes:
-    try:
-        if codecs.lookup(encoding).name == "utf-8":
-            if not content.isascii():
-                content.decode()
-            return content.removeprefix(codecs.BOM_UTF8)
-        text = content.decode(encoding)
-    except (LookupError, ValueError) as error:
-        if not isinstance(error, UnicodeDecodeError):
-            raise DataError(f"no encoding is called {encoding!r}: utf-8, cp1252, latin-1 and utf-16 are") from None
-        line = _line_of_first_fault(content, encoding)
-        raise DataError(f"{where} is not in {encoding} (line {line}): name another in --data.encoding") from None
-    return text.removeprefix("\ufeff").encode(errors="replace")
-
-
-def _line_of_first_fault(content: bytes, encoding: str) -> int:
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError as error:
-        return content.count(b"\n", 0, error.start) + 1
-    return 0
-
-
-def _with_line_feeds(content: bytes) -> bytes:
-    """The content with lines that end in a line feed, also the last one; a carriage return within quotes is a value's
-    unless no line ends otherwise.
-    """
-    if b"\r" in content and (b'"' not in content or b"\n" not in content):
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return content if content.endswith(b"\n") else content + b"\n"
+def _refuse_other_formats(content: bytes, path: Path) -> None:
+    start = content[:512].lstrip()
+    for magic, kind, remedy in _FORMATS:
+        if not content.startswith(magic) and not start.lower().startswith(magic):
+            continue
+        if magic in _AT_BOTH_ENDS and not content.endswith(magic):
+            continue
+        if magic == b"PK\x03\x04" and any(name in content[:4096] for name in _WORKBOOK):
+            kind, remedy = "a spreadsheet", "save it as CSV with a spreadsheet program"
+        raise DataError(f"{path} is {kind}, not CSV: {remedy}")
+    if content[_TAR] == b"ustar":
+        raise DataError(f"{path} is a tar archive, not CSV: {_UNPACK}")

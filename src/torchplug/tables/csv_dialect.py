@@ -1,193 +1,287 @@
-"""What separates the fields of a CSV file, and which of its lines is the header."""
+"""How a CSV file is written: its separator, the lines above its header, and the names of its columns."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
 
 from torchplug.errors import DataError
+from torchplug.tables.csv_records import Record, lines_of, records, unclosed
+from torchplug.tables.names import enumerate_names, refuse_repeated, shown
 
+_PROMISED = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _CANDIDATES = (",", ";", "\t", "|")
-_RECORDS = 100
-_SAMPLE_BYTES = 2**18
-"""How many records, and bytes beyond the header, are compared."""
 
+_ROWNAMES = "rownames"
+"""The name of a first column that has none: row names of R, or the index of pandas."""
+
+_SAMPLE_RECORDS = 100
+_SAMPLE_BYTES = 2**20
 _HEADER_BYTES = 2**26
 """The longest first line of a CSV file that is taken for a header: 64 MiB, some millions of names."""
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d+)*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
-_BLANK = re.compile(rb"([ \r]*\n)*")
-_EXCEL = re.compile(rb'"?sep=(.)"?[ ;,\t]*\n')
+_NAME_LENGTH = 2**17
+_NEARLY = 0.9
+"""The share of records of the header's number of fields that a separator is taken by, if none suits all of them."""
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+"""The first line by which Excel is told the separator."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Where a table's records begin and what separates their fields.
+    """How a CSV file is written.
 
     Args:
-        separator: between fields.
-        header: the names, without spaces around them.
-        lines: the lines before the first record, the header among them.
-        start: the bytes before it.
-        width: the fields of the first record; 0 where there is none.
-        notes: what was found out, each a line.
+        separator: one character.
+        header: the fields of the header.
+        names: of the columns of its rows; "" for one without a name, which may hold no value.
+        lines: those above the first row.
+        notes: what is not as the file's name promises, each a line.
     """
 
     separator: str
-    header: list[str]
+    header: tuple[str, ...]
+    names: tuple[str, ...]
     lines: int
-    start: int
-    width: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_row_names(self) -> bool:
+        """Whether the first column is without a name in the header."""
+        return self.names[0] == _ROWNAMES != self.header[0]
 
-def dialect_of(content: bytes, where: str, separator: str | None, usual: str) -> Dialect:
-    """The dialect of a file.
+    def suits(self, fields: Sequence[str]) -> bool:
+        """Whether a row has these columns: a field for each up to the last one with a name, and beyond them no value.
 
-    Args:
-        content: the file as UTF-8, lines ended by a line feed.
-        where: its name, for messages.
-        separator: as the user has said; None: the one of comma, semicolon, tab and bar that gives all of the first 100
-            records as many fields as the header.
-        usual: what its name promises.
+        pandas and R's read.csv fill shorter rows with missing values. They are refused here, since a row that was cut
+        off, or that lacks a field in the middle, would be read as another one.
+        """
+        return len(fields) >= self._named and not any(field.strip() for field in fields[len(self.names) :])
+
+    @cached_property
+    def _named(self) -> int:
+        return max((j + 1 for j, name in enumerate(self.names) if name), default=0)
+
+
+def promised_separator(path: Path) -> str | None:
+    """The separator that a file's name promises; None if it is not the name of a CSV file."""
+    name = path.name.lower().removesuffix(".gz")
+    return _PROMISED.get(Path(name).suffix)
+
+
+def require_separator(separator: str) -> str:
+    r"""A separator as the user writes it: one character, `\t` or `tab`.
 
     Raises:
-        DataError: where the content can be read in several ways, and for a header that cannot be read.
+        DataError: if it is none of these.
     """
-    notes = list[str]()
-    start = _after_blank_lines(content, 0)
-    if excel := _EXCEL.match(content, start):
-        start, separator = excel.end(), separator or excel[1].decode("utf-8", "replace")
-    comments = list[bytes]()
-    while content.startswith(b"#", start):
-        end = content.find(b"\n", start) + 1
-        comments.append(content[start:end])
-        start = _after_blank_lines(content, end)
-    if content.find(b"\n", start, start + _HEADER_BYTES) < 0 and len(content) > start + _HEADER_BYTES:
-        raise DataError(f"{where}: its first line has more than {_HEADER_BYTES // 2**20} MiB, which is no header")
-    said = separator is not None
-    separator = separator or _separator(content, start, where, usual)
-    if not said and separator != usual:
-        notes.append(f"{where}: read with separator {separator!r} (--data.separator)")
-    if comments and _is_header(comments[-1], content, start, separator, where):
-        start = content.rfind(comments.pop(), 0, start)
+    separator = {"\\t": "\t", "tab": "\t"}.get(separator, separator)
+    if len(separator) != 1 or separator in '"\r\n\0':
+        raise DataError(
+            f"--data.separator {shown(repr(separator))} is not one character: give what separates fields, such as "
+            "',', ';', '|' or tab"
+        )
+    return separator
+
+
+def find_dialect(content: bytes, separator: str | None, promised: str, where: str) -> Dialect:
+    """How a file is written, by its first records.
+
+    Args:
+        content: of the file, in UTF-8.
+        separator: as the user says it; None: found.
+        promised: the separator that the file's name promises.
+        where: the file's name, for messages.
+
+    Raises:
+        DataError: if the header cannot be read, repeats a name, or if fields are separated by several spaces.
+    """
+    sample = _Sample(content, where)
+    notes = []
+    above = sample.leading(0, _is_blank)
+    told = _SEPARATOR_LINE.fullmatch(sample.lines[above])
+    if told and sample.leading(above + 1, _is_blank) < len(sample.lines):
+        above += 1
+        if separator is None:
+            separator = told[1]
+            notes.append(f"read with separator {separator!r}, as line {above} says (--data.separator)")
+    header = sample.leading(above, lambda line: _is_blank(line) or line.startswith("#"))
+    comments = [i for i in range(above, header) if sample.lines[i].startswith("#")]
+    if comments and (header == len(sample.lines) or _is_header(sample, comments[-1], separator, promised)):
+        header = comments.pop()
     if comments:
-        lines = "a line that starts" if len(comments) == 1 else f"{len(comments)} lines that start"
-        notes.append(f"{where}: {lines} with # above the header left out")
-    try:
-        records = reader(_lines(content, start), separator)
-        header = [name.strip() for name in next(records, [])]
-        lines_of_header = records.line_num
-        width = len(next((record for record in records if record), []))
-    except csv.Error as error:
-        limit = csv.field_size_limit()
-        raise DataError(
-            f"{where} cannot be read as CSV: its header has a quote that is never closed, or a name of more than "
-            f"{limit} characters"
-        ) from error
-    first = start
-    for _ in range(lines_of_header):
-        first = content.find(b"\n", first) + 1
-    return Dialect(separator, header, content.count(b"\n", 0, first), first, width, tuple(notes))
+        lines = "1 line that begins" if len(comments) == 1 else f"{len(comments)} lines that begin"
+        notes.append(f"{lines} with # above the header left out")
+    shape, others = _choose(sample, header, separator, promised)
+    if separator is None and (shape.separator != promised or others):
+        also = f"; {enumerate_names(map(repr, others))} would do as well" if others else ""
+        notes.append(f"read with separator {shape.separator!r}{also} (--data.separator)")
+    _require_names(shape, where)
+    return replace(shape.dialect, notes=tuple(notes))
 
 
-def checked_separator(separator: str) -> str:
-    r"""A separator as the user gives it, `\t` for a tab.
+class _Sample:
+    """The first lines of a file."""
+
+    def __init__(self, content: bytes, where: str) -> None:
+        length, lines = _SAMPLE_BYTES, [""]
+        while True:
+            text = lines_of(content[:length] if length >= len(content) else _whole_characters(content[:length]))
+            lines = [*text]
+            if length >= len(content) or len(lines) > 3:
+                break
+            if length >= _HEADER_BYTES:
+                raise DataError(
+                    f"{where}: its first line has more than {_HEADER_BYTES // 2**20} MiB, which is no header"
+                )
+            length *= 8
+        self.complete = length >= len(content)
+        self.lines = lines if self.complete else lines[:-1]
+        self.where = where
+        if all(map(_is_blank, self.lines)):
+            raise DataError(f"{where} cannot be read as CSV: its lines are blank")
+
+    def leading(self, start: int, belongs: Callable[[str], bool]) -> int:
+        """The first line from `start` that does not belong to those above the header."""
+        return next((i for i in range(start, len(self.lines)) if not belongs(self.lines[i])), len(self.lines))
+
+    def shape(self, separator: str, above: int) -> _Shape:
+        """The first records below some lines, without one that is cut off."""
+        header, *rows = islice(records(self.lines[above:], separator, above), _SAMPLE_RECORDS)
+        if rows and not self.complete and not rows[-1].closed:
+            rows.pop()
+        return _Shape(separator, header, rows)
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip()
+
+
+def _whole_characters(content: bytes) -> bytes:
+    """A piece of UTF-8 without what is left of a character at its end."""
+    return content.decode(errors="ignore").encode()
+
+
+class _Shape:
+    """The first records of a file as one separator parts them."""
+
+    def __init__(self, separator: str, header: Record, rows: Sequence[Record]) -> None:
+        self.separator = separator
+        self.header = header
+        self.rows = rows
+        written = tuple(name.strip() for name in header.fields)
+        self.dialect = Dialect(separator, written, self._names(written), header.last)
+
+    @cached_property
+    def rectangular(self) -> bool:
+        """Whether all rows have the header's columns."""
+        return self.share == 1
+
+    @cached_property
+    def share(self) -> float:
+        """The share of rows that have the header's columns."""
+        return sum(self.dialect.suits(row.fields) for row in self.rows) / max(1, len(self.rows))
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one column only."""
+        return len(self.header.fields) <= 1
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether a column has numbers in all rows."""
+        columns = zip(*(row.fields for row in self.rows), strict=False)
+        return any(all(_NUMBER.fullmatch(value.strip()) for value in column) for column in columns)
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record is plainly no row: of words, above numbers."""
+        words = [value.strip() for value in self.header.fields]
+        return all(word and not _NUMBER.fullmatch(word) for word in words) and self.has_numbers
+
+    def _names(self, written: tuple[str, ...]) -> tuple[str, ...]:
+        longer = bool(self.rows) and all(len(row.fields) == len(written) + 1 for row in self.rows)
+        if longer and not any(row.fields[-1].strip() for row in self.rows):
+            return (*written, "")
+        # R's write.table leaves the header of the row names out, which all differ; one row could be a ragged one, and
+        # one name a title
+        if longer and len(written) > 1 and 1 < len(self.rows) == len({row.fields[0] for row in self.rows}):
+            return (_ROWNAMES, *written)
+        return (_ROWNAMES, *written[1:]) if any(written) and not written[0] else written
+
+
+def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -> tuple[_Shape, list[str]]:
+    """The records below some lines by the separator that suits them, and the other separators that do as well.
+
+    It is the one by which all records have the header's columns, and more than one. Where several do, or none, it is
+    what the file's name promises.
 
     Raises:
-        DataError: if it is no single character that can separate.
+        DataError: if several do, and what the name promises does not.
     """
-    found = "\t" if separator in ("\\t", "tab") else separator
-    if len(found) != 1 or not found.isascii() or found in '"\r\n\0':
-        raise DataError(f"separator must be one character such as ',', ';' or \\t, not {separator!r}")
-    return found
+    if separator is not None:
+        return sample.shape(separator, above), []
+    shapes = {candidate: sample.shape(candidate, above) for candidate in (promised, *_CANDIDATES)}
+    several = [shape for shape in shapes.values() if not shape.single]
+    if not several:
+        return _single(sample, above, shapes[promised]), []
+    suitable = [shape for shape in several if shape.rectangular]
+    if not suitable and shapes[promised].single:
+        suitable = [shape for shape in several if shape.share >= _NEARLY]
+    if len(suitable) > 1 and shapes[promised] not in suitable:
+        found = " or ".join(repr(shape.separator) for shape in suitable)
+        raise DataError(f"{sample.where} can be read with separator {found}: say which with --data.separator")
+    chosen = suitable[0] if len(suitable) == 1 else shapes[promised]
+    return chosen, [shape.separator for shape in suitable if shape is not chosen]
 
 
-def reader(lines: Iterable[str], separator: str, *, strict: bool = False) -> Any:
-    """Python's reader of CSV; spaces after a separator, which may come before a quote, are no part of a value.
+def _is_header(sample: _Sample, line: int, separator: str | None, promised: str) -> bool:
+    """Whether a line that begins with # is the header of what is below it.
 
-    Args:
-        lines: with their ends.
-        separator: between fields.
-        strict: whether a quote that is never closed is refused.
+    Raises:
+        DataError: if what is below it begins with a header too.
     """
-    return csv.reader(lines, delimiter=separator, skipinitialspace=separator != " ", strict=strict)
-
-
-def _after_blank_lines(content: bytes, start: int) -> int:
-    """Where the first line begins that is not blank."""
-    found = _BLANK.match(content, start)
-    return start if found is None else found.end()
-
-
-def _lines(content: bytes, start: int) -> Iterator[str]:
-    stream = io.BytesIO(content)
-    stream.seek(start)
-    return iter(io.TextIOWrapper(stream, newline="", encoding="utf-8", errors="replace"))
-
-
-def _sample(content: bytes, start: int) -> list[str]:
-    """The first lines: the header, and as many others as are compared."""
-    lines = _lines(content, start)
-    found = list(itertools.islice(lines, 2))
-    taken = 0
-    for line in lines:
-        taken += len(line)
-        if len(found) > _RECORDS or taken > _SAMPLE_BYTES:
-            break
-        found.append(line)
-    return found
-
-
-def _separator(content: bytes, start: int, where: str, usual: str) -> str:
-    sample = _sample(content, start)
-    exact, shorter, likely = list[str](), list[str](), list[str]()
-    for candidate in _CANDIDATES:
-        if not sample or candidate not in "".join(sample[:2]):
-            continue
-        counts = _counts(sample, candidate)
-        if not counts or max(counts) < 2:
-            continue
-        header, rows = counts[0], set(counts[1:])
-        if header > 1 and rows <= {header}:
-            exact.append(candidate)
-        elif rows == {header + 1}:
-            shorter.append(candidate)
-        elif header > 1 and counts.count(header) > len(counts) / 2:
-            likely.append(candidate)
-    for found in (exact, shorter, likely):
-        if usual in found:
-            return usual
-        if len(found) > 1:
-            raise DataError(
-                f"{where} can be read with separator {' or '.join(map(repr, found))}: say which with --data.separator"
-            )
-        if found:
-            return found[0]
-    return usual
-
-
-def _counts(lines: Sequence[str], separator: str) -> list[int]:
-    try:
-        return [len(record) for record in reader(lines, separator) if record]
-    except csv.Error:
-        return []
-
-
-def _is_header(comment: bytes, content: bytes, start: int, separator: str, where: str) -> bool:
-    """Whether a line that starts with # is the header, with as many fields as the numbers below it."""
-    names: list[str] = next(reader([comment.decode("utf-8", "replace")], separator), [])
-    below: list[str] = next(reader(_lines(content, start), separator), [])
-    if len(names) < 2 or len(names) != len(below):
+    shape, _ = _choose(sample, line, separator, promised)
+    if shape.single or not shape.rectangular:
         return False
-    if not any(_NUMBER.fullmatch(field) for field in below):
-        line = content.count(b"\n", 0, start)
+    if len(shape.rows) > 1 and _Shape(shape.separator, shape.rows[0], shape.rows[1:]).has_header:
         raise DataError(
-            f"{where}: line {line} starts with # and may be the header or a comment: take the # away, or the line"
+            f"{sample.where}: line {line + 1} begins with # and may be header or comment: remove the # or the line"
         )
     return True
+
+
+def _single(sample: _Sample, above: int, shape: _Shape) -> _Shape:
+    """One column, or several with single spaces between them, as R's write.table has them.
+
+    Raises:
+        DataError: if there are several spaces between columns.
+    """
+    spaced = sample.shape(" ", above)
+    if not spaced.single and spaced.rows and spaced.rectangular and spaced.has_numbers:
+        return spaced
+    header, *rows = (replace(record, fields=record.fields[0].split()) for record in (shape.header, *shape.rows))
+    spaced = _Shape(" ", header, rows)
+    if not spaced.single and rows and spaced.rectangular and spaced.has_numbers:
+        raise DataError(
+            f"{sample.where}: its columns are separated by several spaces, and --data.separator is one character: "
+            r"write it with commas, for instance by pandas.read_csv(…, sep=r'\s+').to_csv(…, index=False)"
+        )
+    return shape
+
+
+def _require_names(shape: _Shape, where: str) -> None:
+    """Refuse a header that cannot be one."""
+    header, names = shape.header, shape.dialect.names
+    if not header.closed:
+        raise unclosed(header, where)
+    if any(len(name) > _NAME_LENGTH for name in names):
+        raise DataError(f"{where} cannot be read as CSV: its header has a name of more than {_NAME_LENGTH} characters")
+    refuse_repeated([name for name in names if name] or names, where)

@@ -66,10 +66,12 @@ def _parsed(text: pl.Series, format_: str, kind: type[pl.DataType]) -> pl.Series
 
 
 def _dates(text: pl.Series, format_: str, *, strict: bool = True) -> pl.Series:
-    if "%H" not in format_:
+    if "%H" in format_:
+        dates = text.str.to_datetime(format_, strict=strict, time_unit="us")
+        if getattr(dates.dtype, "time_zone", None) is not None:
+            dates = dates.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    else:
         day = "" if "%d" in format_ else "-01"
         dates = (text + day).str.to_date(format_ + ("-%d" if day else ""), strict=strict)
-        # a year has four digits, which `%Y` does not ask for
-        return dates.set(dates.dt.year() < _FIRST_YEAR, None)
-    dates = text.str.to_datetime(format_, strict=strict, time_unit="us")
-    return dates.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dates.dtype.time_zone else dates  # type: ignore[attr-defined]
+    # a year has four digits, which `%Y` does not ask for
+    return dates.set(dates.dt.year() < _FIRST_YEAR, None)

@@ -13,7 +13,8 @@ import polars as pl
 
 from torchplug.errors import DataError
 from torchplug.tables.column_types import Types, typed_columns, with_types
-from torchplug.tables.csv_text import SEPARATORS, CsvFormat, csv_suffix, read_csv_text
+from torchplug.tables.csv_dialect import promised_separator
+from torchplug.tables.csv_text import CsvFormat, read_csv_text
 from torchplug.tables.names import shown
 from torchplug.tables.parquet_dictionaries import dictionaries
 from torchplug.tables.parquet_memory import ParquetMemory, require_names
@@ -107,7 +108,7 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is a directory, not a table")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is a pipe or a device, not a file: save what comes from it, and give that file")
-    if csv_suffix(path) not in SEPARATORS and not is_parquet(path):
+    if promised_separator(path) is None and not is_parquet(path):
         raise DataError(
             f"cannot tell the format of {path}: its name must end in .csv, .tsv, .txt (also with .gz) or .parquet"
         )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,13 +65,26 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best watched metric; there is none where nothing was validated."""
+        """The solution of a full-batch optimizer, or the checkpoint with the best watched metric.
+
+        There is none where a full-batch fit has not ended, or a minibatch fit validates nothing.
+        """
         return self.checkpoints / "best.ckpt"
 
     @property
     def last(self) -> Path:
         """The checkpoint of the last epoch that ended."""
         return self.checkpoints / "last.ckpt"
+
+    def keep_last_as_best(self) -> None:
+        """Copy last.ckpt to best.ckpt; without a last.ckpt nothing is done, as in a trial run that saves none.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        if self.last.is_file():
+            with self.last.open("rb") as source, whole_file(self.best) as copy:
+                shutil.copyfileobj(source, copy)
 
     def write_config(self, text: str) -> None:
         """Write the resolved configuration, in YAML."""

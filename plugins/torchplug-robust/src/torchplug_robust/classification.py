@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from torchplug import Loss
+from torchplug import Loss, Pieces
 
 
 class Hinge(Loss):
@@ -48,6 +48,13 @@ class Hinge(Loss):
         side = 2.0 * target - 1.0
         short = torch.relu(1.0 - side * scores)
         return -2.0 * side * short if self.squared else -side * torch.sign(short)
+
+    def pieces(self, target: Tensor) -> Pieces | None:
+        """Slope −s short of the margin and 0 beyond, with the knot s = ±1; None if squared."""
+        if self.squared:
+            return None
+        side = 2.0 * target - 1.0
+        return Pieces(side.unsqueeze(2), torch.stack([(-side).clamp(max=0.0), (-side).clamp(min=0.0)], dim=2))
 
 
 class Focal(Loss):

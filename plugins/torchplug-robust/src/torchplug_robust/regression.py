@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from torchplug import Loss, TargetInfo
+from torchplug import Loss, Pieces, TargetInfo
 
 
 class Huber(Loss):
@@ -181,6 +181,12 @@ class Quantile(Loss):
         error, order = self._errors(scores, target)
         return (0.5 * (1.0 - torch.sign(error)) - order).flatten(1)
 
+    def pieces(self, target: Tensor) -> Pieces:
+        """Slopes −q and 1 − q for each quantile, with the knot y."""
+        order = torch.tensor(self.quantiles, dtype=target.dtype, device=target.device).repeat(target.shape[1])
+        knots = target.repeat_interleave(len(self.quantiles), dim=1)
+        return Pieces(knots.unsqueeze(2), torch.stack([-order, 1.0 - order], dim=1).expand(len(target), -1, -1))
+
     def _errors(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.tensor(self.quantiles, dtype=scores.dtype, device=scores.device)
         error = target.unsqueeze(2) - scores.reshape(*target.shape, len(self.quantiles))
@@ -205,6 +211,7 @@ class PoissonNLL(Loss):
     """
 
     kind = "count"
+    likelihood = True
 
     def __init__(self, full: bool = False) -> None:
         super().__init__()

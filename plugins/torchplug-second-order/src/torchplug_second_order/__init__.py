@@ -33,6 +33,12 @@ def torchplug_optimizers() -> list[Component]:
             _RESIDUALS,
         ),
         Component(
+            "interior_point",
+            f"{package}.interior_point:InteriorPoint",
+            "quantile, l1, hinge and other piecewise linear losses of linear models",
+            _OBJECTIVE | {Need.PIECEWISE_LINEAR},
+        ),
+        Component(
             "proximal_newton",
             f"{package}.proximal_newton:ProximalNewton",
             "Newton's method for proximal penalties: exact zeros",

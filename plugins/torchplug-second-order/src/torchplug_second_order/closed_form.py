@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
-from torch.utils._pytree import tree_map_only
 
 from torchplug import Iteration, Objective, Outcome
 from torchplug_second_order.least_squares import Solution, solve
 from torchplug_second_order.linear_solvers import EPSILON
+from torchplug_second_order.parameter_table import ParameterTable, keep_table, kept_table
 from torchplug_second_order.regression_table import RegressionTable, regression_table
 
 if TYPE_CHECKING:
@@ -75,11 +75,9 @@ class ClosedForm(Optimizer):
         return Iteration(**kept) if kept else None
 
     @property
-    def statistics(self) -> RegressionTable | None:
+    def statistics(self) -> RegressionTable | ParameterTable | None:
         """Standard errors of the coefficients as they were trained, on the CPU, where there are any."""
-        kept = self._kept("statistics")
-        # whoever restores a checkpoint may have moved it to where the parameters are
-        return RegressionTable(**tree_map_only(Tensor, Tensor.cpu, kept)) if kept else None
+        return kept_table(self)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
@@ -115,9 +113,7 @@ class ClosedForm(Optimizer):
             self._end("stalled", found if math.isfinite(norm) else "the gradient overflows at the solution", remedy)
             return None
         self._keep("iteration", Iteration(1, value, norm, None, None, objective.evaluations - evaluated))
-        table = system.table(solution)
-        if table is not None:
-            self._keep("statistics", table)
+        keep_table(self, system.table(solution))
         found = f"solved for {objective.size} coefficients from {objective.samples} rows"
         self._end("converged", f"{found}; the features' condition number is {solution.condition:.2g}")
         return solution

@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from torchplug import Objective, Outcome
 from torchplug_second_order.descents import Line
-from torchplug_second_order.proximal_subproblem import Prox, Subproblem
+from torchplug_second_order.proximal_subproblem import Subproblem
 from torchplug_second_order.ranges import positive
 from torchplug_second_order.reuse import curvature, serves, start_counting
 from torchplug_second_order.searches import Armijo
@@ -54,9 +54,20 @@ class Penalty:
                 named[str(len(named))] = part
         return sum(float(regularizer.coefficient * regularizer(named)) for regularizer, named in parts.values())
 
-    def apply(self, point: Tensor, step: float, objective: Objective) -> Tensor:
-        """The prox of every parameter."""
-        moved = [self.prox[p](part, step) if p in self.prox else part for p, part in self._parts(point, objective)]
+    def apply(self, point: Tensor, step: float, objective: Objective, units: list[float] | None = None) -> Tensor:
+        """The prox of every parameter.
+
+        Args:
+            point: θ (p,).
+            step: of the prox.
+            objective: whose parameters they are.
+            units: multiply the step of each parameter; None: 1.
+        """
+        parts = self._parts(point, objective)
+        steps = [step] * len(parts) if units is None else [step * unit for unit in units]
+        moved = [
+            self.prox[p](part, own) if p in self.prox else part for (p, part), own in zip(parts, steps, strict=True)
+        ]
         return torch.cat([part.reshape(-1) for part in moved])
 
     def refuse(self) -> None:
@@ -92,8 +103,6 @@ class ProximalDescent(Descent[Line]):
     Reference: Lee, Sun and Saunders (2014), doi:10.1137/130921428.
     """
 
-    ends_by_promise = False
-
     def __init__(self, penalty: Penalty, memory_limit: float) -> None:
         self.penalty = penalty
         self.memory_limit = memory_limit
@@ -107,10 +116,6 @@ class ProximalDescent(Descent[Line]):
     def without_minimum(self, objective: Objective, value: float, initial: float) -> Outcome | None:
         """An outcome where F turns out to have no minimum; with h there is one."""
         return None if self.penalty.prox else super().without_minimum(objective, value, initial)
-
-    def is_stationary(self, here: Point, objective: Objective, tolerance: float, initial: float) -> bool:
-        """Whether ‖r‖∞ ≤ tolerance · min(1, √|F₀|)."""
-        return here.steepest <= tolerance * min(1.0, math.sqrt(abs(initial)))
 
     def value(self, objective: Objective) -> float:
         """F + h where the parameters stand."""
@@ -135,9 +140,7 @@ class ProximalDescent(Descent[Line]):
             return Failure("the second derivatives are not finite", "check the loss and the model's activations")
         memory["smooth_gradient"] = gradient
         start = here.position[active]
-        prox, penalty = self._restricted(here.position, active, objective)
-        solution = Subproblem(gradient[active], model, start, prox, penalty).solve(_PRECISION)
-        step = solution - start
+        step = self._subproblem(here.position, gradient, model, active, objective) - start
         # together, so that all ranks follow the same line
         packed = here.position.new_zeros(len(here.position) + 1)
         packed[active] = step
@@ -161,18 +164,24 @@ class ProximalDescent(Descent[Line]):
     def _residual(self, position: Tensor, gradient: Tensor, objective: Objective) -> Tensor:
         return position - self.penalty.apply(position - gradient, 1.0, objective)
 
-    def _restricted(
-        self, position: Tensor, active: Tensor, objective: Objective
-    ) -> tuple[Prox, Callable[[Tensor], float]]:
-        """The prox and h as functions of the active parameters alone."""
+    def _subproblem(
+        self, position: Tensor, gradient: Tensor, model: Tensor, active: Tensor, objective: Objective
+    ) -> Tensor:
+        """The active parameters (w,) at the model's minimum, found with every parameter's curvature near 1."""
+        units = _units(model, active, objective)
+        sizes = torch.tensor([p.numel() for p in objective.parameters], device=active.device)
+        root = torch.tensor(units, dtype=position.dtype, device=active.device).sqrt().repeat_interleave(sizes)[active]
 
         def prox(point: Tensor, step: float) -> Tensor:
-            return self.penalty.apply(position.index_copy(0, active, point), step, objective)[active]
+            whole = position.index_copy(0, active, root * point)
+            return self.penalty.apply(whole, step, objective, units)[active] / root
 
         def penalty(point: Tensor) -> float:
-            return self.penalty.value(position.index_copy(0, active, point), objective)
+            return self.penalty.value(position.index_copy(0, active, root * point), objective)
 
-        return prox, penalty
+        scaled = root * model * root[:, None]
+        start = position[active] / root
+        return root * Subproblem(root * gradient[active], scaled, start, prox, penalty).solve(_PRECISION)
 
     def _active_set(self, here: Point, memory: Memory) -> Tensor:
         """Indices (w,), increasing: those of before as long as they suffice."""
@@ -224,13 +233,12 @@ class ProximalNewton(Solver):
         θ ← θ + αp,    p = argmin ∇Fᵀp + ½ pᵀBp + Σ λR(θ + p)
 
     Σ λR are the regularizers with `proximal: true`, F is all the rest. B is ∇²F over the active set: the parameters
-    that are not zero, or should not stay so. It is kept, corrected by BFGS updates, while that pays. Training ends
-    where θ is what the prox makes of a gradient step from it.
+    that are not zero, or should not stay so. It is kept, corrected by BFGS updates, while that pays.
 
     Args:
         params: what to optimize; given by the core.
-        gradient_tolerance: ≥ 0; stop at ‖r‖∞ ≤ gradient_tolerance · min(1, √|F₀|), r = θ − prox(θ − ∇F), F₀ the
-            first loss.
+        gradient_tolerance: ≥ 0; stop at ½ pᵀBp ≤ gradient_tolerance² · |F + Σ λR|, which bounds from below what p
+            would decrease F by in the model; see `Stopping`.
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
@@ -272,6 +280,18 @@ class ProximalNewton(Solver):
     @prox.setter
     def prox(self, prox: dict[Tensor, Callable[[Tensor, Tensor | float], Tensor]]) -> None:
         self._penalty.prox = prox
+
+
+def _units(model: Tensor, active: Tensor, objective: Objective) -> list[float]:
+    """For each parameter the power of 4 nearest to 1 / (mean curvature): multiplying by its root rounds nothing."""
+    units, first = [], 0
+    for parameter in objective.parameters:
+        last = first + parameter.numel()
+        own = model.diagonal()[(active >= first) & (active < last)]
+        mean = float(own.mean()) if len(own) else 1.0
+        first = last
+        units.append(math.ldexp(1.0, -2 * round(0.5 * math.log2(mean))) if 0.0 < mean < math.inf else 1.0)
+    return units
 
 
 def _corrected(model: Tensor, s: Tensor, y: Tensor) -> Tensor:

@@ -66,14 +66,18 @@ class Subproblem:
         # no less than the rounding of a distance
         least = 10.0 * EPSILON * float(self.start.norm() + self.gradient.norm())
         goal, length = max(tolerance * self._distance(x), least), _ACCELERATED_STEPS
+        before = math.inf
         for _ in range(_ROUNDS):
             x, distance = self._newton_steps(x, goal)
             x = self._forward_backward(x)
             value, rounding = self._value(x)
+            # neither falls any more: what is left is rounding
+            stuck = value >= lowest - rounding and distance > 0.5 * before
             if value <= lowest + rounding:
                 best, lowest = x, value
-            if distance <= goal:
+            if distance <= goal or stuck:
                 break
+            before = distance
             x = self._accelerated(x, length)
             length += length // 2
         return best

@@ -7,11 +7,15 @@ Symbols: A (n, q) the weighted design, Y (n, k), Θ (q, k) the coefficients, R�
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import scipy.special
 import torch
 from torch import Tensor
+
+_UPPER = 0.975
+"""The probability below the upper end of the interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,35 +43,48 @@ class RegressionTable:
         """The coefficients' standard deviations (q, k)."""
         return torch.outer(self.inverse_factor.norm(dim=1), self.deviation)
 
-    @property
-    def t(self) -> Tensor:
-        """The coefficients in units of their standard errors (q, k); infinite where nothing is left unexplained."""
-        return self.coefficients / self.standard_error
-
-    @property
-    def p(self) -> Tensor:
-        """Two-sided p-values (q, k) of Student's distribution."""
-        return 2.0 * torch.from_numpy(scipy.special.stdtr(self.degrees_of_freedom, -self.t.abs().numpy()))
-
     def covariance(self, output: int = 0) -> Tensor:
         """Cov Θ (q, q) of one output's coefficients."""
         return self.deviation[output] ** 2 * (self.inverse_factor @ self.inverse_factor.mT)
 
-    def mapped(self, coefficients: Tensor, linear: Tensor, units: Tensor) -> RegressionTable:
-        """The table of Θ′ = (L Θ) diag(u) + const, as of features and targets in other units.
+    def columns(self, coefficients: Tensor, linear: Tensor, units: Tensor) -> Mapping[str, Tensor]:
+        """`standard_error`, `t`, `p`, `lower_95`, `upper_95`, `r_squared`, each (m, k), of coefficients in other units.
 
         Args:
-            coefficients: Θ′ (m, k); a constant that was added does not matter for the errors.
+            coefficients: Θ′ = (L Θ) diag(u) + const (m, k); a constant that was added does not matter for the errors.
             linear: L (m, q).
             units: u (k,).
         """
-        return RegressionTable(
-            coefficients,
-            linear @ self.inverse_factor,
-            self.deviation * units.abs(),
-            self.r_squared,
-            self.degrees_of_freedom,
-        )
+        error = torch.outer((linear @ self.inverse_factor).norm(dim=1), self.deviation * units.abs())
+        r_squared = self.r_squared.expand_as(error)
+        return {**inference(coefficients, error, self.degrees_of_freedom), "r_squared": r_squared}
+
+    def parameter_columns(self) -> None:
+        """Nothing: the coefficients are those of a linear map, which `columns` gives."""
+
+
+def inference(coefficients: Tensor, error: Tensor, degrees_of_freedom: int | None) -> dict[str, Tensor]:
+    """`standard_error`, `t` or `z`, the two-sided `p`, and the ends of the 95 % interval, each of the same shape.
+
+    Args:
+        coefficients: any shape; `t` is infinite where their error is zero.
+        error: their standard deviations.
+        degrees_of_freedom: of Student's distribution; None: the normal distribution.
+    """
+    ratio = coefficients / error
+    tail = -ratio.abs().numpy()
+    if degrees_of_freedom is None:
+        p, quantile = scipy.special.ndtr(tail), scipy.special.ndtri(_UPPER)
+    else:
+        p = scipy.special.stdtr(degrees_of_freedom, tail)
+        quantile = scipy.special.stdtrit(degrees_of_freedom, _UPPER)
+    return {
+        "standard_error": error,
+        "z" if degrees_of_freedom is None else "t": ratio,
+        "p": 2.0 * torch.from_numpy(p),
+        "lower_95": coefficients - quantile * error,
+        "upper_95": coefficients + quantile * error,
+    }
 
 
 def regression_table(factor: Tensor, coefficients: Tensor, *, intercept: bool, samples: int) -> RegressionTable:

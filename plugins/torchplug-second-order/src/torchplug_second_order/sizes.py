@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from torchplug import Objective
+
 GIBIBYTE = 2**30
 _PATIENCE = 600.0
 """Seconds that one iteration may take."""
 _SPEED = {"cpu": 2e10}
+_MOST_PARAMETERS = 2000
+"""Above that p² numbers would be much of a checkpoint."""
+_LONGEST = 60.0
+"""Seconds that an examination of the solution may take."""
+_BACKWARD = 6
+"""Operations per parameter and row of a pass that gives a column of a Hessian."""
 _SPEED_OF_DEVICES = 1e12
 """Operations per second, in double precision, on the safe side."""
 
@@ -52,3 +60,10 @@ def refuse_time(operations: float, device: torch.device, what: str, alternative:
     time = seconds(operations, device)
     if time > _PATIENCE:
         raise ValueError(f"{what} would take about {time / 60:.0f} minutes an iteration: use {alternative}")
+
+
+def can_examine(objective: Objective) -> bool:
+    """Whether there are at most 2,000 parameters, and a Hessian at the end of a fit takes at most a minute."""
+    p = objective.size
+    operations = _BACKWARD * objective.samples * p * objective.hessian_cost + p**3
+    return p <= _MOST_PARAMETERS and seconds(operations, objective.point.device) <= _LONGEST

@@ -20,7 +20,10 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from torchplug import Iteration, Objective, Outcome
 from torchplug_second_order.linear_solvers import EPSILON
-from torchplug_second_order.separation import separation
+from torchplug_second_order.parameter_table import ParameterTable, keep_table, kept_table, parameter_table
+from torchplug_second_order.plateau import plateau
+from torchplug_second_order.regression_table import RegressionTable
+from torchplug_second_order.separation import quasi_separation, separation
 
 Memory = dict[str, Any]
 """What a method keeps between steps: Python numbers, tensors, lists of tensors."""
@@ -325,6 +328,8 @@ class Solver(Optimizer):
     Attributes:
         outcome: how it ended; None while it goes on. A finished solver takes no further step.
         iteration: the last step that was made; None before the first.
+        statistics: standard errors of the parameters as they were trained; None before the solver has converged, and
+            where they have no meaning: see `parameter_table`.
 
     Raises:
         ValueError: if there are more parameters than the descent can handle.
@@ -356,6 +361,11 @@ class Solver(Optimizer):
         return Iteration(**saved) if saved else None
 
     @property
+    def statistics(self) -> RegressionTable | ParameterTable | None:
+        """Standard errors of the parameters as they were trained, where there are any: see `parameter_table`."""
+        return kept_table(self)
+
+    @property
     def _memory(self) -> Memory:
         memory: Memory = self.state[self.param_groups[0]["params"][0]]
         return memory
@@ -384,8 +394,18 @@ class Solver(Optimizer):
         if not finished:
             outcome = self._advance(objective, evaluated)
             if outcome is not None:
+                outcome = self._examined(outcome, objective)
                 self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
         return loss
+
+    def _examined(self, outcome: Outcome, objective: Objective) -> Outcome:
+        """The outcome, or another where a claimed minimum is none; at a minimum, standard errors are kept."""
+        if outcome.name != "converged":
+            return outcome
+        doubt = plateau(objective, objective.value(), self._memory["initial_loss"]) or quasi_separation(objective)
+        if doubt is None:
+            keep_table(self, parameter_table(objective))
+        return doubt or outcome
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory
