@@ -14,24 +14,23 @@ from torchplug import recipe, use
 SCHEDULER = use("cosine")
 DATA = {"source": "digits"}
 TRAINER = {"log_every_n_steps": 10}
-LOSSES = {"regression": "mse", "binary": "bce", "multiclass": "cross_entropy"}
 
 
 def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
-    """Defaults by the rows, the features and the task of the training part; flags and files override each of them."""
-    batch = 16
-    while batch < 128 and table.rows > 48 * batch:
-        batch *= 2
-    smooth = table.task == "regression"
-    model = use("mlp", hidden=[128, 128], activation="silu" if smooth else "relu", dropout=0.0 if smooth else 0.3)
+    """Defaults by the training part; flags, files and variables override each of them (docs/mlp.md says why)."""
+    batch = 16 if table.rows < 1000 else 32 if table.rows < 10_000 else 64 if table.rows < 100_000 else 256
+    steps = 1 + table.rows // batch  # an epoch
+    if table.task == "regression":
+        model = use("mlp", hidden=[256, 256], activation="tanh", dropout=0.0)
+        loss, rate, epochs = use("mse"), 3e-3, min(300, max(20, 100_000 // steps))
+    else:
+        model = use("mlp", hidden=[128, 128], activation="relu", dropout=0.3)
+        loss = use("bce" if table.task == "binary" else "cross_entropy")
+        rate, epochs = 2e-3, min(100, max(10, 30_000 // steps))
     return {
-        "model": {
-            "model": model,
-            "loss": use(LOSSES[table.task]),
-            "optimizer": use("adam", lr=3e-3 if smooth else 2e-3),
-        },
+        "model": {"model": model, "loss": loss, "optimizer": use("adam", lr=rate)},
         "data": {"batch_size": batch},
-        "trainer": {"max_epochs": 300 if smooth else 40},
+        "trainer": {"max_epochs": epochs},
     }
 
 
