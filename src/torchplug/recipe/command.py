@@ -187,20 +187,33 @@ def _resolved(
     adaptation: Adaptation | None = None,
     asks_help: bool = False,
 ) -> Command:
-    """The command line with these defaults."""
+    """Parse a command line.
+
+    Args:
+        script: as for `parse`.
+        recipe: the recipe's name.
+        arguments: flags and subcommand, in the parser's form.
+        settings: the defaults.
+        origin: the checkpoint to start from, if any.
+        adaptation: what followed from the table, if anything.
+        asks_help: whether the parser is for printing help, which shows no value of settings that follow from a table.
+
+    Raises:
+        ConfigurationError: for what the parser refuses, in one line.
+    """
     parser = build(Path(script).name, with_stand_ins(settings) if asks_help else settings, addressed(arguments))
     if asks_help and settings.adapt is not None:
-        for subcommand in parser.commands.values():
-            subcommand.set_defaults(dict.fromkeys(adapted_keys(settings), BY_THE_DATA))
+        for command_parser in parser.commands.values():
+            command_parser.set_defaults(dict.fromkeys(adapted_keys(settings), BY_THE_DATA))
     environment.refuse_unknown(known_settings(parser), (plugin.distribution for plugin in registry().plugins))
     try:
         config = read(parser, arguments)
     except argparse.ArgumentError as error:
         named = parser.commands.get(subcommand_of(arguments) or "", parser)
         raise ConfigurationError(parser_line(str(error), named.flags)) from error
-    chosen_one: str = config.subcommand
-    named = parser.commands[chosen_one]
-    command = Command(recipe, script, chosen_one, named, config[chosen_one], origin, arguments, adaptation)
+    subcommand: str = config.subcommand
+    named = parser.commands[subcommand]
+    command = Command(recipe, script, subcommand, named, config[subcommand], origin, arguments, adaptation)
     refuse_impossible_paths(command.settings)
     return command
 
