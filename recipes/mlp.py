@@ -18,15 +18,17 @@ TRAINER = {"log_every_n_steps": 10}
 
 def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
     """Defaults by the training part; flags, files and variables override each of them (docs/mlp.md says why)."""
-    batch = 16 if table.rows < 1000 else 32 if table.rows < 10_000 else 64 if table.rows < 100_000 else 256
-    steps = 1 + table.rows // batch  # an epoch
+    small = table.rows < 1000
+    batch = 16 if small else 64 if table.rows < 100_000 else 256
     if table.task == "regression":
+        batch = 32 if 1000 <= table.rows < 10_000 else batch
         model = use("mlp", hidden=[256, 256], activation="tanh", dropout=0.0)
-        loss, rate, epochs = use("mse"), 3e-3, min(300, max(20, 100_000 // steps))
+        loss, rate, epochs, most_steps = use("mse"), 3e-3, 300, 100_000
     else:
         model = use("mlp", hidden=[128, 128], activation="relu", dropout=0.3)
         loss = use("bce" if table.task == "binary" else "cross_entropy")
-        rate, epochs = 2e-3, min(100, max(10, 30_000 // steps))
+        rate, epochs, most_steps = 2e-3, 100 if small else 40, 30_000
+    epochs = max(10, min(epochs, most_steps * batch // max(1, table.rows)))
     return {
         "model": {"model": model, "loss": loss, "optimizer": use("adam", lr=rate)},
         "data": {"batch_size": batch},
