@@ -1,27 +1,45 @@
-"""A multilayer perceptron: which digit a small picture of 8 × 8 pixels shows.
+"""A multilayer perceptron for numbers or classes; as it stands: which digit a small picture of 8 × 8 pixels shows.
 
 python recipes/mlp.py
+python recipes/mlp.py fit --data.source houses.csv --data.target price
 python recipes/mlp.py fit --model.model.hidden '[256,64]' --model.regularizers+=l2 --trainer.max_epochs 80
 python recipes/mlp.py test
 """
 
 import sys
+from typing import Any
 
 from torchplug import recipe, use
 
-MODEL = use("mlp", hidden=[128, 128], activation="relu", dropout=0.3)
-LOSS = use("cross_entropy")
-OPTIMIZER = use("adam", lr=2e-3)
 SCHEDULER = use("cosine")
-DATA = {"source": "digits", "batch_size": 64}
-TRAINER = {"max_epochs": 40, "log_every_n_steps": 10}
+DATA = {"source": "digits"}
+TRAINER = {"log_every_n_steps": 10}
+
+
+def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
+    """Defaults by the training part; flags, files and variables override each of them (docs/mlp.md says why)."""
+    small = table.rows < 1000
+    batch = 16 if small else 64 if table.rows < 100_000 else 256
+    if table.task == "regression":
+        batch = 32 if 1000 <= table.rows < 10_000 else batch
+        model = use("mlp", hidden=[256, 256], activation="tanh", dropout=0.0)
+        loss, rate, epochs, most_steps = use("mse"), 3e-3, 300, 100_000
+    else:
+        model = use("mlp", hidden=[128, 128], activation="relu", dropout=0.3)
+        loss = use("bce" if table.task == "binary" else "cross_entropy")
+        rate, epochs, most_steps = 2e-3, 100 if small else 40, 30_000
+    epochs = max(10, min(epochs, most_steps * batch // max(1, table.rows)))
+    return {
+        "model": {"model": model, "loss": loss, "optimizer": use("adam", lr=rate)},
+        "data": {"batch_size": batch},
+        "trainer": {"max_epochs": epochs},
+    }
 
 
 @recipe.reports_errors
 def main(arguments: list[str] | None = None) -> int:
     """Train, evaluate or predict, as the arguments say."""
-    components = {"model": MODEL, "loss": LOSS, "optimizer": OPTIMIZER, "scheduler": SCHEDULER}
-    settings = recipe.Settings(components, DATA, TRAINER)
+    settings = recipe.Settings({"scheduler": SCHEDULER}, DATA, TRAINER, adapt=adapt)
     command = recipe.parse(__file__, arguments, settings)  # 1. the settings above, then files, environment, flags
     data = command.data()  # 2. the table: read, split, standardized
     module = command.module()  # 3. model, loss and optimizer by name, or the checkpoint's

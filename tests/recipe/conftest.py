@@ -14,7 +14,6 @@ def command_of(monkeypatch, tmp_path):
         commands = []
         monkeypatch.setattr(command.running, "run", lambda command, module, data: commands.append(command) or 0)
         monkeypatch.setattr(command.Command, "module", lambda self: None)
-        monkeypatch.setattr(command.Command, "data", lambda self: None)
         main = load(recipe).main.__wrapped__
         assert main(line) == 0
         return commands[0]

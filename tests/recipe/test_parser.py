@@ -12,7 +12,7 @@ from torchplug.component import use
 from torchplug.recipe.parser import SUBCOMMANDS
 
 ACCEPTED = {
-    # the defaults: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer
+    # the defaults for digits: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer
     "": {},
     "fit": {},
     "fit --model.optimizer.lr 0.1": {"optimizer": ("adam", {"lr": 0.1})},
@@ -39,7 +39,7 @@ ACCEPTED = {
     "fit --model.reduction sum": {},
     "fit --model '{optimizer: sgd}'": {"optimizer": ("sgd", {})},
     "--data.split [1,0,0] --data.batch_size full": {},
-    "--data.target [a,b] --data.seed 3": {},
+    "--data.source my.csv --data.target [x,y] --data.seed 3": {"loss": ("mse", {})},
     "--trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp": {},
     "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val/loss": {},
     "--seed_everything 7": {},
@@ -57,7 +57,8 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("line", ACCEPTED)
-def test_accepted(command_of, line):
+def test_accepted(command_of, tmp_path, line):
+    (tmp_path / "my.csv").write_text("z,x,y\n" + "".join(f"{i % 7}.5,{i}.25,{i % 3}.5\n" for i in range(20)))
     specs = command_of(shlex.split(line)).specs()
     defaults = {
         "model": ("mlp", {}),

@@ -38,7 +38,7 @@ from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.features import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import Types, describe, fingerprint_of_columns, shown, types_of
+from torchplug.tables import Types, describe, fingerprint_of_columns, require_columns, shown, types_of
 
 
 class InMemoryPart(Part):
@@ -181,6 +181,13 @@ class InMemoryTables:
     def _opened(self) -> dict[str, Table]:
         """The tables as they were read last."""
         return {key: self._tables[key][1] if key in self._tables else self._table(key, {}) for key in self._sources}
+
+    def targets(self) -> Iterator[pl.DataFrame]:
+        """The source's target columns, whole."""
+        source, table = self._sources["source"], self._table("source", {})
+        target = self._settings.columns.target_of(source, table.head)
+        require_columns(table.head, target, describe(source))
+        yield pl.DataFrame(list(table.columns(target)))
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""

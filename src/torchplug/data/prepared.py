@@ -84,6 +84,10 @@ class Tables(Protocol):
         """How many rows each table has, those included that are not used."""
         ...
 
+    def targets(self) -> Iterator[pl.DataFrame]:
+        """The source's target columns as they were read, perhaps a block of rows at a time."""
+        ...
+
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode.
 

@@ -32,9 +32,9 @@ from torchplug.data.streamed_fit import fit
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing
-from torchplug.preprocessing.blocks import intervals
+from torchplug.preprocessing.blocks import block_rows, intervals
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.tables import types_of
+from torchplug.tables import require_columns, types_of
 
 
 class StreamedPart(Part):
@@ -139,6 +139,14 @@ class StreamedTables:
     def heights(self) -> dict[str, int]:
         """How many rows each file has, those included that are not used."""
         return {key: table.height for key, table in self._tables.items()}
+
+    def targets(self) -> Iterator[pl.DataFrame]:
+        """The source's target columns, a block of rows at a time."""
+        source = self._tables["source"].typed(self._settings.types({}))
+        target = self._settings.columns.target_of(source.path, source.head)
+        require_columns(source.head, target, source.path)
+        for _, frame in source.blocks(target, block_rows(len(target))):
+            yield frame
 
     def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""

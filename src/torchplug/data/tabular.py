@@ -6,6 +6,8 @@ import functools
 import hashlib
 import operator
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import polars as pl
@@ -15,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.contracts import Loss
+from torchplug.contracts import Kind, Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullSetLoader
@@ -26,7 +28,8 @@ from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequest, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
-from torchplug.tables import CsvFormat, enumerate_names
+from torchplug.preprocessing.target import guess_kind
+from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
 
 _EVALUATION_ROWS = 1024
 """Evaluation has no step whose size matters: its batches are at least this large."""
@@ -263,6 +266,31 @@ class TabularData(LightningDataModule):
         if stage == "fit" and self._val_limit is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._val_limit = self._val_limit, None
 
+    def guess_kind(self) -> tuple[Kind, str | None]:
+        """What kind of loss the target asks for, and a note where whole numbers are read as classes, else None.
+
+        Classes are text, words and categories; two whole numbers; and whole numbers 0, 1, … or 1, 2, … up to 20 of
+        them that occur 5 times each on average. All else is numbers.
+
+        Raises:
+            DataError: if the source cannot be read.
+        """
+        kind, note = guess_kind(self._tables.targets())
+        bundled = isinstance(self.sources["source"], str) and self.sources["source"] in BUNDLED
+        return kind, None if bundled else note
+
+    def adopt_batch_size(self, settings: Mapping[str, Any]) -> bool:
+        """Take the batch size of other settings, if these differ in nothing else; says whether it did.
+
+        Args:
+            settings: parameters of this class.
+        """
+        same = {"batch_size": None, "split": list(settings["split"])}
+        if {**self.hparams, "batch_size": None} != {**settings, **same}:
+            return False
+        self.batch_size = self.hparams["batch_size"] = _batch_size(settings["batch_size"])
+        return True
+
     def prepare(self, request: DataRequest) -> None:
         """Read, split, fit and encode; nothing is done again for the same request.
 
@@ -273,7 +301,8 @@ class TabularData(LightningDataModule):
             DataError: if the data cannot be used, in one line that names column, row and remedy.
         """
         carried = request.preprocessing
-        if self._prepared and (request == self._request or (carried is not None and carried is self.preprocessing)):
+        known = replace(self._request, loss=request.loss)  # which is for messages
+        if self._prepared and (request == known or (carried is not None and carried is self.preprocessing)):
             return
         if self.stream and self.batch_size == "full" and not request.full_set:
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,42 @@ def read_target(
             "choose a loss for numbers such as mse, or give the classes as text"
         )
     return TargetReading(kind, tuple(columns), labels=False)
+
+
+def guess_kind(blocks: Iterable[pl.DataFrame]) -> tuple[Kind, str | None]:
+    """The kind of loss that a target asks for, and a note where whole numbers are read as classes, else None.
+
+    Text, words and categories are classes. So are two whole numbers, and whole numbers that count from 0 or 1 to at
+    most 20 classes, each of which occurs 5 times on average. All else is numbers.
+
+    Args:
+        blocks: the target columns of all rows, perhaps a block of rows at a time.
+    """
+    found: set[Any] = set()
+    rows, numeric, name = 0, False, ""
+    for frame in blocks:
+        if frame.width > 1:
+            return "regression", None
+        series = frame.to_series().drop_nulls()
+        name, numeric = series.name, series.dtype.is_numeric()
+        if numeric:
+            series = series.cast(pl.Float64).drop_nans()
+            if not bool((series == series.floor()).all()):
+                return "regression", None
+        found.update(series.unique().to_list())
+        rows += len(series)
+        if len(found) > _FEW_LABELS:
+            return ("regression" if numeric else "multiclass"), None
+    if len(found) == 2:
+        return "binary", None
+    if not numeric:
+        return "multiclass", None
+    low, high = min(found, default=0.0), max(found, default=0.0)
+    if low not in (0, 1) or high - low + 1 != len(found) or len(found) < 2 or rows < _ROWS_PER_LABEL * len(found):
+        return "regression", None
+    return "multiclass", (
+        f"target '{name}' is read as {len(found)} classes, {low:g} to {high:g}; --model.loss mse reads it as numbers"
+    )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ if is_program() and not shows_tracebacks():
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # which torch reads when it is imported
 
 with paused_collector(), without_malformed():
+    from torchplug.recipe.adaptation import TableSummary
     from torchplug.recipe.command import Command, parse
     from torchplug.recipe.parser import Settings
     from torchplug.recipe.reporting import reports_errors
 
-__all__ = ["Command", "Settings", "parse", "reports_errors"]
+__all__ = ["Command", "Settings", "TableSummary", "parse", "reports_errors"]

@@ -15,6 +15,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.module import ComponentModule
 from torchplug.recipe import environment, running
+from torchplug.recipe.adaptation import BY_THE_DATA, Adaptation, adapt, adapted_keys, with_stand_ins
 from torchplug.recipe.arguments import normalized
 from torchplug.recipe.checkpoint import Origin, locate
 from torchplug.recipe.checks import refuse_numbers
@@ -54,6 +55,7 @@ class Command:
         settings: the resolved settings.
         origin: the checkpoint to start from, if any.
         arguments: the command line.
+        adaptation: what followed from the table, for a new fit of a recipe with rules.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Command:
         settings: jsonargparse.Namespace,
         origin: Origin | None,
         arguments: Sequence[str] = (),
+        adaptation: Adaptation | None = None,
     ) -> None:
         self.recipe = recipe
         self.script = script
@@ -73,14 +76,26 @@ class Command:
         self.settings = settings
         self.origin = origin
         self.arguments = arguments
+        self.adaptation = adaptation
+
+    @property
+    def notes(self) -> list[str]:
+        """What followed from the table."""
+        if self.adaptation is None:
+            return []
+        groups = {group: _plain(self.settings[group]) for group in ("data", "trainer")}
+        return self.adaptation.notes(self.specs(), groups)
 
     def names(self, setting: str) -> bool:
         """Whether the command line itself gives a setting, such as data.source."""
         return any(argument.partition("=")[0] == f"--{setting}" for argument in self.arguments)
 
     def data(self) -> TabularData:
-        """The data module; it reads nothing yet."""
-        return TabularData(**_plain(self.settings.data))
+        """The data module; it reads nothing yet, or is the one that settings followed from."""
+        settings = _plain(self.settings.data)
+        if self.adaptation is not None and self.adaptation.data.adopt_batch_size(settings):
+            return self.adaptation.data
+        return TabularData(**settings)
 
     def module(self) -> ComponentModule:
         """The module: a new one to fit, else the checkpoint's.
@@ -146,9 +161,50 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         # Lightning starts other ranks with these arguments: a run that ends meanwhile must not
         # give them another checkpoint.
         sys.argv[1:] = arguments
+    adaptation = None
+    asks_help = bool({"-h", "--help"} & set(arguments))
     if origin is not None:
         settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
-    parser = build(Path(script).name, settings, addressed(arguments))
+    elif settings.adapt is not None and not asks_help:
+        running.quieten()
+        plain = [argument for argument in arguments if not argument.startswith("--print_config")]
+        adaptation = adapt(settings, lambda defaults: _resolved(script, recipe, plain, defaults))
+        settings = adaptation.apply(settings)
+    command = _resolved(script, recipe, arguments, settings, origin, adaptation, asks_help)
+    if origin is not None:
+        _refuse_changes(command)
+    tracking = command.settings.tracking
+    tracking.project = chosen(Tracking(**tracking.as_dict())).project
+    return command
+
+
+def _resolved(
+    script: str,
+    recipe: str,
+    arguments: Sequence[str],
+    settings: Settings,
+    origin: Origin | None = None,
+    adaptation: Adaptation | None = None,
+    asks_help: bool = False,
+) -> Command:
+    """Parse a command line.
+
+    Args:
+        script: as for `parse`.
+        recipe: the recipe's name.
+        arguments: flags and subcommand, in the parser's form.
+        settings: the defaults.
+        origin: the checkpoint to start from, if any.
+        adaptation: what followed from the table, if anything.
+        asks_help: whether the parser is for printing help, which shows no value of settings that follow from a table.
+
+    Raises:
+        ConfigurationError: for what the parser refuses, in one line.
+    """
+    parser = build(Path(script).name, with_stand_ins(settings) if asks_help else settings, addressed(arguments))
+    if asks_help and settings.adapt is not None:
+        for command_parser in parser.commands.values():
+            command_parser.set_defaults(dict.fromkeys(adapted_keys(settings), BY_THE_DATA))
     environment.refuse_unknown(known_settings(parser), (plugin.distribution for plugin in registry().plugins))
     try:
         config = read(parser, arguments)
@@ -156,12 +212,9 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         named = parser.commands.get(subcommand_of(arguments) or "", parser)
         raise ConfigurationError(parser_line(str(error), named.flags)) from error
     subcommand: str = config.subcommand
-    command = Command(recipe, script, subcommand, parser.commands[subcommand], config[subcommand], origin, arguments)
-    if origin is not None:
-        _refuse_changes(command)
+    named = parser.commands[subcommand]
+    command = Command(recipe, script, subcommand, named, config[subcommand], origin, arguments, adaptation)
     refuse_impossible_paths(command.settings)
-    tracking = command.settings.tracking
-    tracking.project = chosen(Tracking(**tracking.as_dict())).project
     return command
 
 

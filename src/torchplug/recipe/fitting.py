@@ -33,6 +33,7 @@ from torchplug.recipe.trainer import build_trainer
 from torchplug.registry import registry
 from torchplug.terminal import one_line, printable
 from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoint_file import read_checkpoint
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
@@ -73,7 +74,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     with directory.locked():
         wandb = _record(command, module, data, directory)
         _attach(trainer, module, best, directory, wandb)
-        said = (*data.notes, *module.notes(trainer, data.batch_size), *best.notes)
+        said = (*command.notes, *data.notes, *module.notes(trainer, data.batch_size), *best.notes)
         notes = [one_line(note) for note in said]
         directory.write_notes(notes)
         say_notes(notes)
@@ -181,7 +182,15 @@ def _write_end(trainer: lightning.Trainer, module: ComponentModule, directory: R
     directory.write_outcome({**outcome_record(outcome, module.iteration), **reached})
     if module.outcome is not None:
         print(one_line(describe_outcome(module)))
+    elif directory.best.is_file():
+        print(_best_epoch(trainer, directory))
     print_summary(trainer.callback_metrics, directory)
+
+
+def _best_epoch(trainer: lightning.Trainer, directory: RunDirectory) -> str:
+    """Which epoch best.ckpt holds."""
+    best = read_checkpoint(directory.best)["epoch"] + 1
+    return f"best: epoch {best} of {trainer.current_epoch}, kept for test and predict; the table is of the last one"
 
 
 def _how_to_go_on(command: Command, directory: RunDirectory) -> str:

@@ -21,6 +21,7 @@ from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
 from torchplug.execution import Engine, StepsPerCall
 from torchplug.recipe import components
+from torchplug.recipe.adaptation import TableSummary
 from torchplug.recipe.bounded_yaml import bounded_yaml
 from torchplug.terminal import printable
 from torchplug.tracking.settings import Tracking
@@ -66,6 +67,8 @@ class Settings:
         trainer: parameters of lightning's Trainer.
         tracking: parameters of Tracking.
         seed: what all random generators are seeded with.
+        adapt: rules for defaults that follow from the table of a new fit: settings by group (model, data, trainer),
+            which come before those above, and which files, variables and flags override.
     """
 
     model: Mapping[str, Any]
@@ -73,6 +76,7 @@ class Settings:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     tracking: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    adapt: Callable[[TableSummary], Mapping[str, Mapping[str, Any]]] | None = None
 
 
 class RecipeParser(LightningArgumentParser):

@@ -37,7 +37,7 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     Raises:
         TorchplugError: for input that is refused, or training that had to stop.
     """
-    _quieten()
+    quieten()
     _seed(command.settings.seed_everything)
     if command.origin is not None and command.origin.note is not None:
         say_notes([command.origin.note])
@@ -67,7 +67,7 @@ def _leave_process_group(together: bool) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silence what Lightning says that is no news here, or no fault of the user's."""
     logging.raiseExceptions = False  # a log file on a full disk, such as W&B's, is not worth a traceback
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 from typing_extensions import override
 
 from torchplug.errors import CheckpointError, TorchplugError
@@ -22,8 +24,14 @@ from torchplug.tracking.directory import RunDirectory
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint for a file of a run directory, which may have been moved or copied since.
 
-    What was the best value comes back with the checkpoint if the file that had it lies in the run directory.
+    Of equally good models the last is kept, which has been trained for longest; Lightning keeps the first. What was the
+    best value comes back with the checkpoint if the file that had it lies in the run directory.
     """
+
+    @override
+    def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
+        equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        return equal or super().check_monitor_top_k(trainer, current)
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,0 +1,167 @@
+"""Defaults that follow from the data: a recipe's rules, applied to what its table is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from torchplug.component import Family, Spec
+from torchplug.contracts import Kind
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
+from torchplug.preprocessing import DataRequest
+from torchplug.registry import registry
+
+if TYPE_CHECKING:
+    from torchplug.recipe.parser import Settings
+
+Task = Literal["regression", "binary", "multiclass"]
+
+BY_THE_DATA = "by the data"
+"""The default that `--help` shows, which reads no table."""
+
+_TASKS: Mapping[Kind, Task] = {
+    "regression": "regression",
+    "count": "regression",
+    "binary": "binary",
+    "margin": "binary",
+    "multiclass": "multiclass",
+}
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """What a recipe's rules follow.
+
+    Args:
+        rows: of the training part.
+        features: the encoded features.
+        task: numbers, two classes or more; by the loss where the user gives one, else by the target.
+    """
+
+    rows: int
+    features: int
+    task: Task
+
+
+class _Command(Protocol):
+    """A parsed command line."""
+
+    def specs(self) -> dict[str, Any]: ...
+
+    def data(self) -> TabularData: ...
+
+
+_STAND_INS = (TableSummary(1000, 10, "regression"), TableSummary(1000, 10, "multiclass"))
+"""Tables whose settings stand in until the table is read."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Settings that follow from a table.
+
+    Args:
+        summary: what the table is.
+        chosen: the answers of the recipe's rules, by group and setting.
+        data: the table, read and prepared.
+        reading: how the target was understood, where that is no matter of course; else None.
+    """
+
+    summary: TableSummary
+    chosen: Mapping[str, Mapping[str, Any]]
+    data: TabularData
+    reading: str | None
+
+    def apply(self, settings: Settings) -> Settings:
+        """A recipe's settings with those that follow from the table."""
+        return _with(settings, self.chosen)
+
+    def notes(self, specs: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What was chosen and not overridden by the user, in one line, and how the target was understood.
+
+        Args:
+            specs: the components of the command line.
+            others: its other settings, by group.
+        """
+        kept = [
+            *(text for slot, value in self.chosen.get("model", {}).items() if (text := _kept(value, specs[slot]))),
+            *(
+                f"{key} {value}"
+                for group, chosen in self.chosen.items()
+                if group != "model"
+                for key, value in chosen.items()
+                if others[group][key] == value
+            ),
+        ]
+        table = f"{self.summary.rows} rows × {self.summary.features} features ({self.summary.task})"
+        lines = [f"chosen for {table}: {', '.join(kept)}"] if kept else []
+        return [*([self.reading] if self.reading else []), *lines]
+
+
+def adapted_keys(settings: Settings) -> list[str]:
+    """The settings that the recipe's rules choose, as flags name them."""
+    assert settings.adapt is not None, "only recipes with rules have such settings"
+    return [f"{group}.{key}" for group, chosen in settings.adapt(_STAND_INS[0]).items() for key in chosen]
+
+
+def with_stand_ins(settings: Settings) -> Settings:
+    """The settings with the rules' answers for a table of ordinary size, where none is read."""
+    return settings if settings.adapt is None else _with(settings, settings.adapt(_STAND_INS[0]))
+
+
+def adapt(settings: Settings, parsed: Callable[[Settings], _Command]) -> Adaptation:
+    """Read the table that a command line names, and ask the recipe's rules.
+
+    Args:
+        settings: the recipe's, with rules.
+        parsed: parses the command line with given defaults.
+
+    Raises:
+        ConfigurationError: for a command line that is refused whatever the task is.
+        DataError: if the table cannot be used.
+    """
+    assert settings.adapt is not None, "only recipes with rules have such settings"
+    commands, refusals = [], []
+    for stand_in in _STAND_INS:
+        try:
+            commands.append(parsed(_with(settings, settings.adapt(stand_in))))
+        except ConfigurationError as error:  # such as a parameter that only the other task's loss has
+            refusals.append(error)
+    if not commands:
+        raise refusals[0]
+    data = commands[0].data()
+    given = [command.specs()["loss"] for command in commands]
+    # A loss that does not follow the stand-in was given by the user.
+    loss: Spec | None = given[0] if len(given) == 2 and given[0] == given[1] else None
+    kind = None if loss is None else getattr(registry().target(registry().find(Family.LOSS, loss.name)), "kind", None)
+    reading = None
+    if kind is None:
+        kind, reading = data.guess_kind()
+    data.prepare(DataRequest(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
+    assert data.preprocessing is not None, "it was prepared"
+    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), _TASKS[kind])
+    return Adaptation(summary, settings.adapt(summary), data, reading)
+
+
+def _with(settings: Settings, chosen: Mapping[str, Mapping[str, Any]]) -> Settings:
+    return replace(
+        settings,
+        model={**settings.model, **chosen.get("model", {})},
+        data={**settings.data, **chosen.get("data", {})},
+        trainer={**settings.trainer, **chosen.get("trainer", {})},
+    )
+
+
+def _kept(chosen: Any, final: Any) -> str:
+    """The part of a component's choice that the user has not overridden, as text; empty if there is none."""
+    wanted = Spec.of(chosen)
+    if not isinstance(final, Spec) or final.name != wanted.name:
+        return ""
+    kept = {key: value for key, value in wanted.parameters.items() if final.parameters.get(key) == value}
+    return " ".join([wanted.name, *_parameters(kept)]) if kept or not wanted.parameters else ""
+
+
+def _parameters(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{key} {'-'.join(map(str, value)) if isinstance(value, list) else value}"
