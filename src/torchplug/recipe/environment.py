@@ -118,7 +118,7 @@ def refuse_other_world(ranks: int, environment: Mapping[str, str] = os.environ) 
         raise ConfigurationError(
             f"LOCAL_RANK and WORLD_SIZE in the environment are those of {started} started process"
             f"{'es' if started > 1 else ''}, and --trainer.devices and num_nodes ask for {ranks}: "
-            "unset the variables, or let torchrun start as many as are asked for"
+            f"set --trainer.devices to {started}, or unset the variables"
         )
 
 
