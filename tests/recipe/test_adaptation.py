@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recipe_calls import load
-from recipe_processes import TORCHRUN, finish, start
+from recipe_processes import TORCHRUN, TWO_RANKS, finish, start
 from torchplug import TabularData, recipe
 from torchplug.data import in_memory
 from torchplug.preprocessing.target import guess_kind
@@ -183,7 +183,8 @@ def test_the_epoch_that_is_kept_is_named(run, table):
 
 
 def test_ranks_choose_the_same(tmp_path, table):
-    status, printed, errors = finish(start(tmp_path, "mlp", "fit", *arguments("numbers"), *SHORT, launcher=TORCHRUN))
+    line = ["fit", *arguments("numbers"), *SHORT, *TWO_RANKS]
+    status, printed, errors = finish(start(tmp_path, "mlp", *line, launcher=TORCHRUN))
     assert status == 0, errors
     assert printed.count("chosen for 36 rows") == 1
 
