@@ -75,6 +75,11 @@ def test_best_and_last_are_two_files_however_often_they_change(fit, mode, best):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec.*is deprecated")
+def test_of_equally_good_models_the_last_is_kept(fit):
+    assert _epoch(fit([3.0, 1.0, 1.0, 2.0]).best) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec.*is deprecated")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 def test_without_validation_only_the_last_is_kept(fit):
     directory = fit([0.0, 0.0], monitor=None)
