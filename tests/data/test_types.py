@@ -115,6 +115,57 @@ def test_the_remedies_for_numbers_with_words_work(table, csv):
     assert "z=n.d." in prepared(path, categories=["z"], handle_unknown="ignore").preprocessing.feature_names
 
 
+def test_different_numbers_with_a_word_identify_no_rows(csv):
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame({"x": [f"{value:.9f}" for value in rng.normal(size=N)], "y": rng.normal(size=N)})
+    with pytest.raises(DataError, match=r"column 'x' has 39 numbers among 40 values, and '\*' \(1 ×, first in row 1\)"):
+        prepared(csv(frame.with_columns(x=pl.Series(["*", *frame["x"][1:]]))))
+
+
+def test_numbers_with_a_word_for_missing_values_are_refused_and_those_of_tickets_are_categories(table, csv):
+    numbers = [str(1000 + 7 * i) for i in range(N)]
+    mostly = pl.Series("t", [*numbers[:25], *["*"] * 15])
+    with pytest.raises(
+        DataError, match=r"column 't' has 25 numbers among 40 values, and '\*' \(15 ×, first in row 26\)"
+    ):
+        prepared(csv(table.with_columns(mostly)))
+    tickets = pl.Series(
+        "t", [number if i % 4 else f"A/{i % 8} {i}" for i, number in enumerate([*numbers[:20], *numbers[:20]])]
+    )
+    assert "t=other" in prepared(csv(table.with_columns(tickets))).preprocessing.feature_names
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_numbers_with_a_word_are_refused_whatever_their_decimal_mark(tmp_path, table, decimal):
+    numbers = [f"{value:.2f}".replace(".", decimal) for value in table["x"]]
+    lines = ["z;y", *(f"{'n.d.' if i == 4 else number};{i % 7}" for i, number in enumerate(numbers))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"column 'z' has 39 numbers among 40 values, and 'n\.d\.'"):
+        prepared(tmp_path / "t.csv")
+
+
+def test_dates_with_a_word_are_refused(table, csv):
+    dates = [f"2024-01-{1 + i % 28:02d}" for i in range(N)]
+    path = csv(table.with_columns(d=pl.Series(["soon", *dates[1:]])))
+    with pytest.raises(DataError, match="column 'd' has 39 dates among 40 values, and 'soon'"):
+        prepared(path)
+    assert "d" in prepared(path, missing=["soon"]).preprocessing.feature_names
+
+
+@pytest.mark.parametrize("source", ["polars", "pandas", "streamed"])
+def test_dates_that_are_text_in_a_typed_table_are_refused(table, tmp_path, source):
+    frame = table.with_columns(d=pl.Series([f"{1 + i % 28}.1.2024 10:00" for i in range(N)]))
+    frame.write_parquet(tmp_path / "t.parquet")
+    given = {"polars": frame, "pandas": pandas.DataFrame(frame.to_dict(as_series=False))}.get(
+        source, tmp_path / "t.parquet"
+    )
+    with pytest.raises(DataError, match="column 'd' has dates as text: make it a column of dates, or name it in"):
+        prepared(given, stream=source == "streamed")
+    assert (
+        "d=1.1.2024 10:00" in prepared(given, stream=source == "streamed", categories=["d"]).preprocessing.feature_names
+    )
+
+
 def test_codes_and_ages_of_mixed_text_are_categories(table):
     codes = table.with_columns(k=pl.Series(["1", "2", "3+", "2"] * 10), c=pl.Series(["007", "12", "9", "x1"] * 10))
     names = prepared(codes).preprocessing.feature_names

@@ -84,6 +84,8 @@ class Columns:
         unwanted = {*self.exclude} if self.features else {*target, *roles, *self.exclude}
         columns = [column for column in self.features or frame.columns if column not in unwanted]
         texts = text_columns(table, list(dict.fromkeys([*columns, *target])), declared=self.categories)
+        for text in texts.values():
+            text.refuse_other_words(where)
         left_out: list[str] = []
         if self.features is None:
             identifiers = [column for column in columns if column in texts and texts[column].identifies]
@@ -93,9 +95,6 @@ class Columns:
             notes.add(Topic.COLUMNS, left_out)
             unwanted = {*identifiers, *empty, *indices}
             columns = [column for column in columns if column not in unwanted]
-        for column in [*columns, *target]:
-            if column in texts:
-                texts[column].refuse_nearly_numeric(where)
         targets = set(target)
         both = [column for column in columns if column in targets]
         if both:

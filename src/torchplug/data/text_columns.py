@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import NoReturn
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from torchplug.data.table import Table
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import block_rows
 from torchplug.tables import shown
-from torchplug.tables.numbers import LEADING_ZERO, read_numbers
+from torchplug.tables.numbers import LEADING_ZERO, Decimal, read_numbers
 from torchplug.tables.text import TEXT, as_text
 
 _IDENTIFYING = 0.95
@@ -22,9 +23,11 @@ _FEWEST_IDENTIFIERS = 20
 _NEARLY_ALL = 0.9
 """From this share of numbers on, a column of text is one of numbers with a few other words."""
 _MOSTLY = 0.5
-"""From this share on it is, if the numbers are many different ones: measurements, and no codes."""
+"""From this share on it is, if the numbers are many different ones and the words are few: measurements, no codes."""
 _MEASURED = 20
 """More different numbers than this are measurements."""
+_FEW_WORDS = 3
+_DATE = r"^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4})([ T].*)?$"
 _WORDS = 20
 """How many different words of a column are counted."""
 _NAMED = 3
@@ -48,6 +51,7 @@ class TextColumn:
         self._rows = 0
         self._different = DistinctCount()
         self._numbers = DistinctCount()
+        self._dates = 0
         self._codes = False
         self._words: Counter[str] = Counter()
         self._first: dict[str, int] = {}
@@ -57,10 +61,15 @@ class TextColumn:
         present = text.drop_nulls()
         self._different.add(present)
         self._codes = self._codes or bool(present.str.contains(LEADING_ZERO).any())
-        found = read_numbers(text.str.strip_chars(), ".")
-        numbers = found.values.set(found.sign.is_not_null(), None)
+        stripped = text.str.strip_chars()
+        numbers = _numbers(stripped, ".")
+        if stripped.str.contains(",", literal=True).any():
+            # a file whose decimals have commas says so of all its columns, and a frame of none
+            numbers = numbers.fill_null(_numbers(stripped, ","))
+        dates = stripped.str.contains(_DATE).fill_null(False)
         self._numbers.add(numbers.drop_nulls())
-        self._count_words(text.set(numbers.is_not_null(), None))
+        self._dates += int(dates.sum())
+        self._count_words(text.set(numbers.is_not_null() | dates, None))
         self._rows += len(text)
 
     def _count_words(self, words: pl.Series) -> None:
@@ -78,31 +87,46 @@ class TextColumn:
         values = self._different.values
         return values >= _FEWEST_IDENTIFIERS and self._different.distinct > _IDENTIFYING * values
 
-    def refuse_nearly_numeric(self, where: str) -> None:
-        """Refuse numbers among which there are a few other words: as categories they would be something else.
+    def refuse_other_words(self, where: str) -> None:
+        """Refuse numbers or dates among which there are a few other words, and dates that are text in a frame.
+
+        As categories they would be something else than what was meant.
 
         Raises:
             DataError: naming the words, how often each occurs, its first row, and the remedy.
         """
         values, numbers = self._different.values, self._numbers.values
-        measured = self._numbers.distinct > _MEASURED
-        if (
-            self._category
-            or self._codes
-            or numbers == values
-            or numbers < (_MOSTLY if measured else _NEARLY_ALL) * values
-        ):
+        if self._category or not values:
             return
+        if self._dates == values:
+            raise DataError(
+                f"{where}: column '{self._name}' has dates as text: make it a column of dates, or name it in "
+                "--data.categories"
+            )
+        few_words = self._numbers.distinct > _MEASURED and len(self._words) <= _FEW_WORDS
+        enough = (_MOSTLY if few_words else _NEARLY_ALL) * values
+        if self._dates >= enough:
+            self._refuse(where, f"{self._dates} dates")
+        elif not self._codes and enough <= numbers < values:
+            self._refuse(where, f"{numbers} numbers")
+
+    def _refuse(self, where: str, what: str) -> NoReturn:
         words = [
             f"'{shown(word)}' ({count} ×, first in row {self._first[word]})"
             for word, count in self._words.most_common(_NAMED)
         ]
         more = ", …" if len(self._words) > _NAMED else ""
         raise DataError(
-            f"{where}: column '{self._name}' has {numbers} numbers among {values} values, and "
+            f"{where}: column '{self._name}' has {what} among {self._different.values} values, and "
             f"{', '.join(words)}{more}: correct them, name a CSV file's words "
             "for missing values in --data.missing, or the column in --data.categories"
         )
+
+
+def _numbers(text: pl.Series, decimal: Decimal) -> pl.Series:
+    """The values that are plain numbers, null elsewhere; those with a currency or percent sign are none."""
+    found = read_numbers(text, decimal)
+    return found.values.set(found.sign.is_not_null(), None)
 
 
 def text_columns(table: Table, columns: Sequence[str], declared: Collection[str]) -> Mapping[str, TextColumn]:
