@@ -13,6 +13,7 @@ from torch import Tensor
 from torchplug.errors import CheckpointError
 from torchplug.execution.generators import generator_states, restore_generators
 from torchplug.execution.resumption import Position, make_up_for, rewrite_loops
+from torchplug.execution.running_means import RunningMeans
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,10 +39,19 @@ def check_record(record: Mapping[str, Any]) -> None:
                 raise ValueError("its generators are no states of generators")
             if any(states[name].shape != example[name].shape for name in ("torch", "numpy", "python")):
                 raise ValueError("its generators are no states of generators")
-            if not isinstance(rank["execution"], Mapping):
-                raise ValueError("its sums are no sums")
-    except (KeyError, TypeError, AttributeError) as error:
+            _check_execution(rank["execution"])
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{error!r}") from error
+
+
+def _check_execution(state: Mapping[str, Any]) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError("its sums are no sums")
+    if not state:  # of an optimizer that sees the whole training set
+        return
+    RunningMeans.check(state["means"])
+    if type(state["row_at"]) is not int or not isinstance(state["optimizer"], Mapping | None):
+        raise ValueError("its rows and its optimizer's state are malformed")
 
 
 class Stateful(Protocol):
@@ -146,7 +156,7 @@ class FitProgress:
             try:
                 restore_generators(own["generators"], trainer.strategy.root_device)
                 execution.restore(own["execution"])
-            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+            except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
                 raise _damaged(error) from error
         elif trainer.is_global_zero:
             _LOGGER.info(

@@ -71,6 +71,25 @@ class RunningMeans:
             "deferred": self._deferred_state(),
         }
 
+    @staticmethod
+    def check(state: Mapping[str, Any]) -> None:
+        """Refuse what `state` cannot have returned.
+
+        Raises:
+            ValueError: if a sum is no pair of a number and a count, or what was left for later is no batches.
+        """
+        for name in ("open", "since_row", "since_epoch"):
+            total, rows = state[name]
+            if type(total) is not float or type(rows) is not int or rows < 0:
+                raise ValueError(f"its sum {name} is no sum")
+        if state["deferred"] is None:
+            return
+        scores, target, weight, counts = state["deferred"]
+        tensors = [scores, target, *([] if weight is None else [weight])]
+        whole = type(counts) is list and all(type(count) is int and count >= 0 for count in counts)
+        if not whole or any(not isinstance(t, Tensor) or not t.ndim or len(t) != sum(counts) for t in tensors):
+            raise ValueError("its batches that were left for later are no batches")
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         total, self._rows = state["open"]
