@@ -166,6 +166,11 @@ def test_dates_that_are_text_in_a_typed_table_are_refused(table, tmp_path, sourc
     )
 
 
+def test_an_empty_list_of_features_is_no_choice_of_all(table):
+    with pytest.raises(DataError, match="no column is left to predict from"):
+        prepared(table, features=[])
+
+
 def test_codes_and_ages_of_mixed_text_are_categories(table):
     codes = table.with_columns(k=pl.Series(["1", "2", "3+", "2"] * 10), c=pl.Series(["007", "12", "9", "x1"] * 10))
     names = prepared(codes).preprocessing.feature_names

@@ -26,7 +26,7 @@ def grown_table(frame, path):
 
 @pytest.mark.parametrize("change", [sorted_table, grown_table])
 @pytest.mark.parametrize("command", ["test", "validate"])
-def test_a_table_that_changed_is_refused_unless_it_is_given_anew(run, tmp_path, fitted, change, command):
+def test_a_table_that_changed_is_refused_unless_it_is_named(run, tmp_path, fitted, change, command):
     change(fitted, tmp_path / "t.csv")
     rows = 65 if change is grown_table else 60
     status, _, errors = run([command])
@@ -34,7 +34,7 @@ def test_a_table_that_changed_is_refused_unless_it_is_given_anew(run, tmp_path, 
     part = "test" if command == "test" else "validation"
     assert (
         f"t.csv is not the table of the fit (60 rows then, {rows} now), and its {part} part may hold rows that were "
-        "trained on: give --data.source anew to use it all the same"
+        "trained on: pass --data.source to use it all the same"
     ) in errors
     status, printed, _ = run([command, "--data.source", "t.csv"])
     assert status == 0

@@ -81,8 +81,9 @@ class Columns:
         roles = [*self.dividing, *([self.weights] if self.weights else [])]
         named = [*target, *self.exclude, *roles, *(self.features or []), *self.categories]
         require_columns(frame, named, where)
-        unwanted = {*self.exclude} if self.features else {*target, *roles, *self.exclude}
-        columns = [column for column in self.features or frame.columns if column not in unwanted]
+        unwanted = {*self.exclude} if self.features is not None else {*target, *roles, *self.exclude}
+        candidates = frame.columns if self.features is None else self.features
+        columns = [column for column in candidates if column not in unwanted]
         texts = text_columns(table, list(dict.fromkeys([*columns, *target])), declared=self.categories)
         for text in texts.values():
             text.refuse_other_words(where)

@@ -167,7 +167,7 @@ class ValueCounts:
 class FrequentValues:
     """How often the more frequent values of a column occur; of too many different ones the rarest so far are dropped.
 
-    What is held is then counted too low where a value had been dropped before: `exactly` counts anew.
+    What is held is then counted too low where a value had been dropped before: `exactly` counts again.
 
     Attributes:
         counts: value → occurrences.

@@ -46,7 +46,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
     key = part if part in data.sources else "source"
-    changed = changed_tables(command.origin.content, data, part, given_anew=command.names(f"data.{key}"))
+    changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
     say_notes([*changed, *data.notes])
     trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
     meet(trainer, command, data)

@@ -63,7 +63,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     data.prepare(module.data_request())
     module.adopt(data)
     if resumed is not None:
-        changed_tables(resumed.content, data, "train", given_anew=False)
+        changed_tables(resumed.content, data, "train", named=False)
         _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
     module.execution.refuse_settings(trainer)

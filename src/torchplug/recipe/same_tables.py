@@ -11,18 +11,18 @@ from torchplug.tables import describe
 
 
 def changed_tables(
-    content: Mapping[str, Any], data: TabularData, part: Literal["train", "validation", "test"], *, given_anew: bool
+    content: Mapping[str, Any], data: TabularData, part: Literal["train", "validation", "test"], *, named: bool
 ) -> list[str]:
-    """A note if the table that a part is drawn from is another than in the fit, and the user gave it anew.
+    """A note if the table that a part is drawn from is another than in the fit, and the command line names it.
 
     Args:
         content: the checkpoint's.
         data: prepared.
         part: what is to be trained or evaluated on.
-        given_anew: whether the user named the table in this command.
+        named: whether the command line names the table.
 
     Raises:
-        ConfigurationError: if it is another one, and the user did not name it.
+        ConfigurationError: if it is another one, and the command line does not name it.
     """
     fitted = content.get(TabularData.__qualname__)
     key = part if part in data.sources else "source"
@@ -36,6 +36,6 @@ def changed_tables(
     if part == "train":
         raise ConfigurationError(f"{changed}: training can only be continued on the same rows")
     danger = f"its {part} part may hold rows that were trained on" if key == "source" else "figures are not comparable"
-    if not given_anew:
-        raise ConfigurationError(f"{changed}, and {danger}: give --data.{key} anew to use it all the same")
+    if not named:
+        raise ConfigurationError(f"{changed}, and {danger}: pass --data.{key} to use it all the same")
     return [f"{changed}, and {danger}"]
