@@ -18,7 +18,8 @@ from torchplug.data.text_columns import text_columns
 from torchplug.errors import DataError
 from torchplug.preprocessing import check_columns
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
-from torchplug.preprocessing.features import raw_column, read_block
+from torchplug.preprocessing.columns import raw_column
+from torchplug.preprocessing.features import read_block
 from torchplug.preprocessing.rows import Rows
 from torchplug.tables import default_target, describe, enumerate_names, require_columns
 

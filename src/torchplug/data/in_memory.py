@@ -35,7 +35,7 @@ from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequest, Preprocessing, Substitutions, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
-from torchplug.preprocessing.features import Column
+from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import Types, describe, fingerprint_of_columns, require_columns, shown, types_of

@@ -11,7 +11,9 @@ import polars as pl
 from torchplug.data.table import Block, UsedRows, span
 from torchplug.preprocessing import check_columns, read_columns
 from torchplug.preprocessing.blocks import worded_for_all_rows
-from torchplug.preprocessing.features import IMPUTE_REMEDY, PlainColumn, raw_column, read_block, refuse_missing
+from torchplug.preprocessing.columns import PlainColumn, raw_column
+from torchplug.preprocessing.features import read_block
+from torchplug.preprocessing.refusals import IMPUTE_REMEDY, refuse_missing
 from torchplug.preprocessing.rows import Rows
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 
 from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
+from torchplug.preprocessing.columns import CategoricalColumn, Column, MarkedColumn
 from torchplug.preprocessing.dates import DateColumn
-from torchplug.preprocessing.features import CategoricalColumn, Column, MarkedColumn
 from torchplug.preprocessing.rules import MOST_CATEGORIES
 from torchplug.tables import enumerate_names
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchplug.data import splits
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import refuse_infinite, refuse_missing
+from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.rows import row_number
 from torchplug.tables import enumerate_names

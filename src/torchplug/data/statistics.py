@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import Array
+from torchplug.preprocessing.columns import Array
 from torchplug.preprocessing.statistics import mean_and_spread
 
 MOST_VALUES = 2**16

@@ -23,23 +23,10 @@ from torchplug.data.statistics import (
 )
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing.columns import Array, CategoricalColumn, Column, MarkedColumn, NumericColumn, raw_column
 from torchplug.preprocessing.dates import DateColumn
-from torchplug.preprocessing.features import (
-    IMPUTE_REMEDY,
-    Array,
-    CategoricalColumn,
-    Column,
-    MarkedColumn,
-    NumericColumn,
-    fit_categories,
-    fit_number,
-    marked,
-    ones,
-    raw_column,
-    read_block,
-    read_column,
-    refuse_missing,
-)
+from torchplug.preprocessing.features import fit_categories, fit_number, marked, ones, read_block, read_column
+from torchplug.preprocessing.refusals import IMPUTE_REMEDY, refuse_missing
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
 
 

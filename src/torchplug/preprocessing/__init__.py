@@ -18,22 +18,24 @@ from torchplug.component import TargetInfo
 from torchplug.contracts import CLASS_KINDS, KINDS, Kind
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
-from torchplug.preprocessing.features import (
+from torchplug.preprocessing.columns import (
     Array,
     CategoricalColumn,
     Column,
-    FittedColumn,
     MarkedColumn,
-    TrainingRows,
-    check_columns,
     column_from_state,
     column_state,
+)
+from torchplug.preprocessing.features import (
+    FittedColumn,
+    TrainingRows,
+    check_columns,
     fit_columns,
     read_block,
     read_column,
     read_columns,
-    refuse_missing,
 )
+from torchplug.preprocessing.refusals import refuse_missing
 from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.statistics import Statistics

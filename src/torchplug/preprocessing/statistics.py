@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from torchplug.preprocessing.features import Array
+from torchplug.preprocessing.columns import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchplug.component import TargetInfo
 from torchplug.contracts import CLASS_KINDS, Kind
 from torchplug.errors import DataError
-from torchplug.preprocessing.features import refuse_infinite, refuse_missing, refuse_type
+from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing, refuse_type
 from torchplug.preprocessing.rows import Rows, row_number
 from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.tables import Types, enumerate_names
