@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Component, Factory, Family, Iteration, Need, Outcome, Spec, TargetInfo, use
+from torchplug.component import Capability, Component, Factory, Family, Iteration, Outcome, Spec, TargetInfo, use
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __version__ = version("torchplug")
 __all__ = [
+    "Capability",
     "Component",
     "ComponentModule",
     "Factory",
     "Family",
     "Iteration",
     "Loss",
-    "Need",
     "Objective",
     "Outcome",
     "Pieces",

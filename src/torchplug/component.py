@@ -49,7 +49,7 @@ _SUPPLIED = {
 }
 
 
-class Need(enum.Enum):
+class Capability(enum.Enum):
     """What an optimizer wants or honours beyond gradients."""
 
     NAMES = "names"
@@ -120,7 +120,7 @@ class Component:
     name: str
     target: str
     summary: str
-    needs: frozenset[Need] = field(default_factory=frozenset)
+    capabilities: frozenset[Capability] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,13 @@ class Pieces(NamedTuple):
 
 def is_piecewise_linear(loss: Loss) -> bool:
     """Whether a loss gives its `pieces`, tried on one row."""
-    if not offers(loss, "pieces"):
+    if not implements(loss, "pieces"):
         return False
     target = torch.zeros(1, dtype=torch.long) if loss.kind == "multiclass" else torch.zeros(1, 1)
     return loss.pieces(target) is not None
 
 
-def offers(component: Loss | Regularizer, optional: str) -> bool:
+def implements(component: Loss | Regularizer, optional: str) -> bool:
     """Whether a component has an optional method that belongs to its value.
 
     One that is inherited along with another `forward` does not: it is of the value that was replaced.
@@ -72,7 +72,7 @@ class Loss(nn.Module):
 
     Attributes:
         kind: what it is for.
-        smooth: whether ℓ has a derivative everywhere; full-set optimizers ask for it.
+        smooth: whether ℓ has a derivative everywhere; full-batch optimizers ask for it.
     """
 
     kind: Kind
@@ -150,7 +150,7 @@ class Regularizer(nn.Module):
 
     Attributes:
         coefficient: λ ≥ 0, the weight of R in the training objective.
-        only: glob patterns of parameter names to act on; None: all but biases and norm layers.
+        include: glob patterns of parameter names to act on; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere; curvature methods ask for it.
 
@@ -161,7 +161,7 @@ class Regularizer(nn.Module):
     """
 
     coefficient: float = 1.0
-    only: list[str] | None = None
+    include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
 

@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from torchplug.objective.ranks import Ranks
+from torchplug.objective.reductions import Ranks
 
 
 class Meeting:

@@ -5,10 +5,10 @@ Nothing here imports torch: a component's class is named by a string and importe
 
 from __future__ import annotations
 
-from torchplug.component import Component, Need
+from torchplug.component import Capability, Component
 from torchplug.hookspecs import hookimpl
 
-_FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
+_FIRST_ORDER = frozenset({Capability.PROX, Capability.ELEMENTWISE})
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from torchplug.component import Family, Spec
 from torchplug.contracts import Kind
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def adapt(settings: Settings, parsed: Callable[[Settings], _Command]) -> Adaptat
     reading = None
     if kind is None:
         kind, reading = data.guess_kind()
-    data.prepare(DataRequest(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
+    data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
     summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), _TASKS[kind])
     return Adaptation(summary, settings.adapt(summary), data, reading)

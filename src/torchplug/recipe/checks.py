@@ -107,9 +107,9 @@ def _refuse_unlogged(trainer: lightning.Trainer, module: ComponentModule, data: 
     """Refuse to wait for a metric that does not exist when it is asked for."""
     validated = validates(trainer, data)
     known = epoch_metrics(module.loss.kind, validated)
-    monitor = module.assembly.monitor
+    monitor = module.resolved.monitor
     if monitor is not None and monitor not in ["train/loss", *known]:
-        scheduler = module.assembly.scheduler
+        scheduler = module.resolved.scheduler
         name = "the scheduler" if scheduler is None else scheduler.name
         raise ConfigurationError(f"--model.scheduler: {name} watches {monitor}, {_remedy(monitor, known, module)}")
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def refuse_numbers(module: ComponentModule, precision: str | int | None) -> None
     Raises:
         ConfigurationError: naming the parameter and the range.
     """
-    if module.assembly.sees_full_set or str(precision) in ("64-true", "64"):
+    if module.resolved.is_full_batch or str(precision) in ("64-true", "64"):
         return
     half = precision in ("16-true", "transformer-engine-float16")
     limits = torch.finfo(torch.float16 if half else torch.float32)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_ranks import on_ranks
 
-from torchplug.objective.ranks import Ranks, cut, tree_sum
+from torchplug.objective.reductions import Ranks, cut, tree_sum
 
 
 @given(samples=st.integers(1, 100_000), unit=st.sampled_from([1, 7, 1024]))
