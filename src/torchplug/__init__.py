@@ -17,8 +17,11 @@ from torchplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
+    from torchplug.fitting import FitResult, fit
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
+    from torchplug.tracking.checkpoints import load
+    from torchplug.tracking.run import Run, runs
 
 __version__ = version("torchplug")
 __all__ = [
@@ -27,23 +30,33 @@ __all__ = [
     "ComponentModule",
     "Factory",
     "Family",
+    "FitResult",
     "Iteration",
     "Loss",
     "Objective",
     "Outcome",
     "Pieces",
     "Regularizer",
+    "Run",
     "Spec",
     "TabularData",
     "TargetInfo",
     "TorchplugError",
+    "fit",
     "hookimpl",
+    "load",
+    "runs",
     "use",
 ]
 
 _LAZY = {
     "ComponentModule": "torchplug.module",
     "TabularData": "torchplug.data.tabular",
+    "FitResult": "torchplug.fitting",
+    "fit": "torchplug.fitting",
+    "Run": "torchplug.tracking.run",
+    "runs": "torchplug.tracking.run",
+    "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.contracts",
     "Objective": "torchplug.objective",
     "Pieces": "torchplug.contracts",

@@ -30,6 +30,9 @@ from torchplug.registry import Resolved
 from torchplug.resolved_config import ResolvedConfig, SpecLike, check_network
 from torchplug.tables import as_frame, enumerate_names
 
+HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
+"""Parameters that say how a module is trained, and may change when training is resumed."""
+
 
 class ComponentModule(lightning.LightningModule):
     r"""Trains F = (1/n) Σ wᵢ ℓᵢ + Σ λR with components that are asked for by name.

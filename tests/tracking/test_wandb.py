@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from torchplug.tracking import wandb as tracking
 from torchplug.tracking.checkpoints import checkpoint_callbacks
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
 
@@ -29,7 +29,7 @@ PROVENANCE = {"torch": "2", "plugins": [{"distribution": "torchplug", "version":
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory.create("mlp", tmp_path / "runs")
+    return Run.create("mlp", tmp_path / "runs")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def _log(logger, *steps):
 
 
 def _rows(run):
-    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
 
 
 class Module(LightningModule):
@@ -190,7 +190,7 @@ def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
             self.defined = (name, summary)
 
     run = Run()
-    WandbLogger(Tracking(), RunDirectory("."), {})._define(run, name)
+    WandbLogger(Tracking(), Run("."), {})._define(run, name)
     assert run.defined == (None if best is None else (name, f"{best},last"))
 
 

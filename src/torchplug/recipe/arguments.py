@@ -9,8 +9,8 @@ from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from torchplug.bounded_yaml import read_text, refuse_unbounded
 from torchplug.errors import ConfigurationError
-from torchplug.recipe.bounded_yaml import read_text, refuse_unbounded
 
 _BARE = re.compile(r"(?:(?:model|data|trainer|tracking)(?:\.\w+)+|seed_everything|ckpt_path|output|id)\+?=")
 """A setting without dashes, as `${args_no_hyphens}` gives it."""

@@ -5,88 +5,47 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
-from torchplug.recipe.configuration import configurations, read_configuration
+from torchplug.fitting.origin import Origin
+from torchplug.recipe.configuration import configurations
 from torchplug.recipe.parser import ENVIRONMENT_PREFIX, SUBCOMMANDS, Settings, subcommand_of
 from torchplug.recipe.paths import refuse_impossible
-from torchplug.tracking.checkpoints import load_checkpoint, newer_without_checkpoint, resolve_checkpoint
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.checkpoints import newer_without_checkpoint, resolve_checkpoint
+from torchplug.tracking.run import Run
 
 _FLAG = "--ckpt_path"
 
 
-@dataclass(frozen=True)
-class Origin:
-    """A checkpoint that a command starts from.
+def settings_of(origin: Origin, recipe: Settings, resume: bool) -> Settings:
+    """The recipe's settings with those that the checkpoint was trained with in their place.
 
     Args:
-        file: the checkpoint.
-        run: the run directory that it lies in, if it lies in one.
-        content: what the checkpoint holds, checked.
-        note: which run it is of, where only `best` or `last` was asked for.
+        origin: the checkpoint.
+        recipe: what stands where the checkpoint says nothing.
+        resume: whether training goes on, with the run's settings of trainer and tracking, and its seed.
+
+    Raises:
+        CheckpointError: if the network was one of the user's own.
     """
-
-    file: Path
-    run: RunDirectory | None
-    content: Mapping[str, Any]
-    note: str | None = None
-
-    @classmethod
-    def of(cls, file: Path, resume: bool) -> Origin:
-        """Read a checkpoint, and find the run directory that it lies in.
-
-        Args:
-            file: the checkpoint.
-            resume: whether training goes on from it.
-
-        Raises:
-            CheckpointError: if it is damaged or malformed, or torchplug did not write it.
-        """
-        content = load_checkpoint(file, resume)
-        directory = file.parent.parent
-        return cls(file, RunDirectory(directory) if (directory / "config.yaml").is_file() else None, content)
-
-    def settings(self, recipe: Settings, resume: bool) -> Settings:
-        """The recipe's settings with those that the checkpoint was trained with in their place.
-
-        Args:
-            recipe: what stands where the checkpoint says nothing.
-            resume: whether training goes on, with the run's settings of trainer and tracking, and its seed.
-
-        Raises:
-            CheckpointError: if the network was one of the user's own.
-        """
-        model = self.content["hyper_parameters"]
-        if model.get("model") is None:
-            raise CheckpointError(f"{self.file} holds a network of your own: load it in Python, giving the network")
-        known = inspect.signature(TabularData).parameters
-        stored = self.content.get("datamodule_hyper_parameters") or {}
-        data = {key: value for key, value in stored.items() if key in known}
-        settings = replace(recipe, model=model, data=data or recipe.data)
-        if not resume or self.run is None:
-            return settings
-        config = self.config
-        return replace(
-            settings,
-            trainer=config.get("trainer") or {},
-            tracking=config.get("tracking") or {},
-            seed=config.get("seed_everything", recipe.seed),
-        )
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """The settings of the run that the checkpoint lies in; empty where it lies in none.
-
-        Raises:
-            ConfigurationError: if they cannot be read.
-        """
-        return {} if self.run is None else read_configuration(self.run.path / "config.yaml")
+    model = origin.content["hyper_parameters"]
+    if model.get("model") is None:
+        raise CheckpointError(f"{origin.file} holds a network of your own: load it in Python, giving the network")
+    known = inspect.signature(TabularData).parameters
+    stored = origin.content.get("datamodule_hyper_parameters") or {}
+    data = {key: value for key, value in stored.items() if key in known}
+    settings = replace(recipe, model=model, data=data or recipe.data)
+    if not resume or origin.run is None:
+        return settings
+    config = origin.config
+    return replace(
+        settings,
+        trainer=config.get("trainer") or {},
+        tracking=config.get("tracking") or {},
+        seed=config.get("seed_everything", recipe.seed),
+    )
 
 
 def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | None]:
@@ -125,7 +84,7 @@ def locate(arguments: Sequence[str], recipe: str) -> tuple[list[str], Origin | N
     return [*kept, _FLAG, str(file)], origin
 
 
-def _which(wanted: str, run: RunDirectory) -> str:
+def _which(wanted: str, run: Run) -> str:
     """Which run a word stands for, and why not a newer one."""
     newer = newer_without_checkpoint(run)
     why = "" if newer is None else f", as {os.path.relpath(newer.path)}, which is newer, has no checkpoint"

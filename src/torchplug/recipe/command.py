@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.module import ComponentModule
+from torchplug.fitting.checks import refuse_numbers
+from torchplug.fitting.origin import Origin
+from torchplug.module import HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.recipe import environment, running
 from torchplug.recipe.adaptation import BY_THE_DATA, Adaptation, adapt, adapted_keys, with_stand_ins
 from torchplug.recipe.arguments import normalized
-from torchplug.recipe.checkpoint import Origin, locate
-from torchplug.recipe.checks import refuse_numbers
+from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
+from torchplug.recipe.output import say_notes
 from torchplug.recipe.parser import (
-    HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
     addressed,
@@ -35,11 +37,9 @@ from torchplug.recipe.parser import (
     with_subcommand,
 )
 from torchplug.recipe.paths import refuse_impossible_paths
-from torchplug.recipe.ranks import say_notes
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
-from torchplug.tracking.checkpoint_content import load_weights
-from torchplug.tracking.checkpoints import offering_another
+from torchplug.tracking.checkpoints import module_of
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.settings import Tracking
 
@@ -109,11 +109,7 @@ class Command:
             refuse_numbers(module, self.settings.trainer.precision)
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        module = ComponentModule(**self.origin.content["hyper_parameters"])
-        module.on_load_checkpoint(dict(self.origin.content))
-        with offering_another(self.origin.file, resume=False):
-            load_weights(module, self.origin.content, self.origin.file)
-        return module
+        return module_of(self.origin.content, self.origin.file)
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.
@@ -128,6 +124,22 @@ class Command:
     def specs(self) -> dict[str, Any]:
         """The components as specs, by ComponentModule's parameters."""
         return {name: _spec(value) for name, value in _plain(self.settings.model).items()}
+
+    def trainer(self) -> dict[str, Any]:
+        """Parameters of Lightning's Trainer, with objects where the settings name classes, such as callbacks.
+
+        Raises:
+            ConfigurationError: for what such a class refuses.
+        """
+        try:
+            chosen = dict(vars(self.parser.instantiate(self.settings).trainer))
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            cause: BaseException = error
+            while isinstance(cause.__cause__, Exception):  # the parser wraps what the class itself said
+                cause = cause.__cause__
+            raise ConfigurationError(f"--trainer: {' '.join(str(cause).split())}") from error
+        chosen["enable_progress_bar"] = chosen.get("enable_progress_bar") is not False and sys.stdout.isatty()
+        return chosen
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""
@@ -164,7 +176,7 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     adaptation = None
     asks_help = bool({"-h", "--help"} & set(arguments))
     if origin is not None:
-        settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
+        settings = settings_of(origin, settings, resume=subcommand_of(arguments) == "fit")
     elif settings.adapt is not None and not asks_help:
         running.quieten()
         plain = [argument for argument in arguments if not argument.startswith("--print_config")]

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
-from yaml.reader import ReaderError  # type: ignore[import-untyped]
 
+from torchplug.bounded_yaml import UnboundedError, read_text, where
 from torchplug.errors import ConfigurationError
-from torchplug.recipe.bounded_yaml import UnboundedError, read_text
 from torchplug.recipe.parser import (
     ENVIRONMENT_PREFIX,
     SUBCOMMANDS,
@@ -98,15 +97,7 @@ def read_configuration(path: Path) -> Mapping[str, Any]:
     except UnboundedError as error:
         raise ConfigurationError(f"{path} is no configuration: {error}") from error
     except YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML{_where(error)}") from error
+        raise ConfigurationError(f"{path} is not valid YAML{where(error)}") from error
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"{path} holds no settings: write them as in `model: {{loss: mse}}`")
     return content
-
-
-def _where(error: YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-    if isinstance(error, ReaderError):
-        problem = "it holds characters that YAML does not allow"
-    return f"{place}: {problem or error}"

@@ -8,7 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from torchplug.component import Iteration, Outcome
+from torchplug.component import Iteration
 from torchplug.module import ComponentModule
 
 _HEADER = (
@@ -43,12 +43,6 @@ def describe_outcome(module: ComponentModule) -> str:
     remedy = f"; {outcome.remedy}" if outcome.remedy else ""
     made = module.iteration.number if module.iteration is not None else 0
     return f"{outcome.name} after {made} iteration{'' if made == 1 else 's'}: {outcome.reason}{remedy}"
-
-
-def outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:
-    """The outcome and the last iteration as plain values."""
-    last = None if iteration is None else vars(iteration)
-    return {**vars(outcome), "last_iteration": last}
 
 
 def _line(iteration: Iteration) -> str:

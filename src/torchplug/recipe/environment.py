@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torchplug.errors import ConfigurationError
+from torchplug.processes.slurm import is_slurm_task
 
 _WHOLE = {
     "RANK": 0,
@@ -80,14 +81,14 @@ def _refuse_torch_launch(environment: Mapping[str, str]) -> None:
                     f"WORLD_SIZE={world} without {', '.join(missing)} in the environment: "
                     f"{_torchrun('WORLD_SIZE, RANK')}"
                 )
-    elif int(environment.get("WORLD_SIZE", "1")) > 1 and not launched_by_lightning and not _slurm(environment):
+    elif int(environment.get("WORLD_SIZE", "1")) > 1 and not launched_by_lightning and not is_slurm_task(environment):
         raise ConfigurationError(
             f"WORLD_SIZE={environment['WORLD_SIZE']} without RANK in the environment: {_torchrun('WORLD_SIZE')}"
         )
 
 
 def _refuse_slurm_launch(environment: Mapping[str, str]) -> None:
-    if not _slurm(environment):
+    if not is_slurm_task(environment):
         return
     tasks = int(environment["SLURM_NTASKS"])
     needed = [name for name in _SLURM if tasks > 1 or name != "SLURM_NTASKS_PER_NODE"]
@@ -100,25 +101,6 @@ def _refuse_slurm_launch(environment: Mapping[str, str]) -> None:
     if int(environment["SLURM_PROCID"]) >= tasks:
         raise ConfigurationError(
             f"SLURM_PROCID={environment['SLURM_PROCID']} of SLURM_NTASKS={tasks} in the environment: ranks count from 0"
-        )
-
-
-def refuse_other_world(ranks: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse a launcher's variables for another number of ranks than training has: they would wait for each other.
-
-    Args:
-        ranks: how many processes train, by the Trainer's devices and nodes.
-        environment: the variables.
-
-    Raises:
-        ConfigurationError: naming both numbers.
-    """
-    started = int(environment.get("WORLD_SIZE", "1"))
-    if "LOCAL_RANK" in environment and not _slurm(environment) and started != ranks:
-        raise ConfigurationError(
-            f"LOCAL_RANK and WORLD_SIZE in the environment are those of {started} started process"
-            f"{'es' if started > 1 else ''}, and --trainer.devices and num_nodes ask for {ranks}: "
-            f"set --trainer.devices to {started}, or unset the variables"
         )
 
 
@@ -157,11 +139,6 @@ def _malformed(name: str, environment: Mapping[str, str] = os.environ) -> bool:
     if value is None:
         return False
     return not re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII) or int(value) < _WHOLE[name]
-
-
-def _slurm(environment: Mapping[str, str]) -> bool:
-    """Whether Lightning takes this process for one that srun started."""
-    return "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def _torchrun(names: str) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
 from torchplug.execution import StopAtBoundary
+from torchplug.fitting.checks import refuse_evaluation
+from torchplug.fitting.ranks import first_rank, meet
+from torchplug.fitting.same_tables import changed_tables
+from torchplug.fitting.trainer import build_trainer
 from torchplug.module import ComponentModule
-from torchplug.recipe.checks import refuse_evaluation
-from torchplug.recipe.ranks import first_rank, meet, say_notes
-from torchplug.recipe.same_tables import changed_tables
-from torchplug.recipe.trainer import build_trainer
-from torchplug.tracking.directory import RunDirectory
+from torchplug.recipe.output import say_notes
 from torchplug.tracking.jsonl import EvaluationLogger
+from torchplug.tracking.run import Run
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.whole_files import append_line
 
@@ -40,7 +41,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
     module.configure(data)
-    trainer = build_trainer(command.parser, command.settings)
+    trainer = build_trainer(command.trainer())
     refuse_evaluation(trainer, data, part)
     run = command.origin.run
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
@@ -49,14 +50,14 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
     say_notes([*changed, *data.notes])
     trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
-    meet(trainer, command, data)
+    meet(trainer, data, command.settings.as_dict(), command.origin.file)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
     else:
         trainer.validate(module, datamodule=data, verbose=False)
     if first_rank():
-        print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+        print_summary(trainer.callback_metrics, run or Run(command.origin.file.parent))
     if figures is not None and figures.trouble is not None:
         say_notes([f"these figures are not recorded: {figures.trouble}"])
     return 0

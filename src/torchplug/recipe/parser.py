@@ -19,9 +19,10 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
 from torchplug.execution import Engine, StepsPerExecution
+from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.recipe import components
 from torchplug.recipe.adaptation import TableSummary
-from torchplug.recipe.bounded_yaml import bounded_yaml
+from torchplug.recipe.parser_limits import bounded_yaml
 from torchplug.resolved_config import SpecLike
 from torchplug.terminal import printable
 from torchplug.tracking.settings import Tracking
@@ -46,12 +47,8 @@ _WAYS: dict[str, tuple[Any, Any]] = {
     "steps_per_execution": (StepsPerExecution, "auto"),
     "sync_every": (int | None, None),
 }
-HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
-"""Settings of the model that say how it is trained, and may change when training is resumed."""
 _DESCRIPTION = "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
 _CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
-_OURS = {"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"}
-"""Parameters of the Trainer that follow from the run directory and the data module's own sampler."""
 _PARSER_MODE = "torchplug"
 _OF_PREDICT = {"output", "id"}
 """Settings that only predict has."""
@@ -151,7 +148,7 @@ def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str
     parser.add_argument("--seed_everything", type=int, default=settings.seed, help="Seed of all generators.")
     _add_model(parser, settings.model)
     parser.add_class_arguments(TabularData, "data", fail_untyped=False, instantiate=False)
-    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, skip=_OURS)
+    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, skip=set(NOT_SETTABLE))
     parser.add_class_arguments(Tracking, "tracking", fail_untyped=False, instantiate=False)
     # What Lightning's sanity check would find is checked before any rank starts.
     parser.set_defaults({"trainer.num_sanity_val_steps": 0, "trainer.enable_model_summary": False})

@@ -12,10 +12,10 @@ import polars
 from torchplug.data.notes import filled_in, unknown_categories
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
+from torchplug.fitting.trainer import build_trainer
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Substitutions
-from torchplug.recipe.ranks import say_notes
-from torchplug.recipe.trainer import build_trainer
+from torchplug.recipe.output import say_notes
 from torchplug.tables import describe, enumerate_names, read
 from torchplug.terminal import printable
 from torchplug.tracking.whole_files import whole_file
@@ -31,7 +31,7 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
         TorchplugError: for input that is refused, or a file that cannot be written.
     """
     assert command.origin is not None
-    trainer = build_trainer(command.parser, command.settings)
+    trainer = build_trainer(command.trainer())
     if trainer.world_size > 1:
         raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
     folder = command.origin.run.path if command.origin.run is not None else Path()

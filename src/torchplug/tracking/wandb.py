@@ -19,13 +19,13 @@ from typing_extensions import override
 
 from torchplug.terminal import printable
 from torchplug.tracking.choices import chosen, chosen_mode, spell_for_wandb
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.jsonl import plain_values
+from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 
 if TYPE_CHECKING:
-    from wandb import Run
+    from wandb import Run as WandbRun
 
 _T = TypeVar("_T")
 
@@ -58,7 +58,7 @@ _BEST = {
 
 def wandb_logger(
     tracking: Tracking,
-    directory: RunDirectory,
+    directory: Run,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     resumed: bool = False,
@@ -95,16 +95,14 @@ class WandbLogger(lightning_loggers.WandbLogger):
         resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
-    def __init__(
-        self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], resumed: bool = False
-    ) -> None:
+    def __init__(self, tracking: Tracking, directory: Run, config: Mapping[str, Any], resumed: bool = False) -> None:
         self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
         super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
         self._config = dict(config)
         self._defined: set[str] = set()
-        self._beginning: Future[Run | None] | None = None
+        self._beginning: Future[WandbRun | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._sent = 0
         self._is_resumed = resumed
@@ -213,7 +211,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
         attach = getattr(self._experiment, "_attach_id", None)
         return {**self.__dict__, "_experiment": None, "_beginning": None, "_attach_id": attach}
 
-    def _begin(self) -> Run | None:
+    def _begin(self) -> WandbRun | None:
         # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         spell_for_wandb()
@@ -221,7 +219,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             import wandb
 
             if self._attach_id is not None:
-                attached: Run | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
+                attached: WandbRun | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
                 return attached
             if self._may_be_online():
                 try:
@@ -254,7 +252,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             _warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
         return logged_in
 
-    def _init(self, mode: Literal["online", "offline"]) -> Run:
+    def _init(self, mode: Literal["online", "offline"]) -> WandbRun:
         import wandb
 
         if mode == "offline" and self._is_resumed:
@@ -291,14 +289,14 @@ class WandbLogger(lightning_loggers.WandbLogger):
             (folder / "superseded").mkdir(exist_ok=True)
             part.rename(folder / "superseded" / part.name)
 
-    def _define(self, run: Run, name: str) -> None:
+    def _define(self, run: WandbRun, name: str) -> None:
         """Make W&B summarize a metric by its best value, beside the last."""
         self._defined.add(name)
         best = _BEST.get(name.rpartition("/")[2])
         if best is not None:
             run.define_metric(name, step_metric=STEP, summary=f"{best},last")
 
-    def _send_checkpoint(self, run: Run) -> None:
+    def _send_checkpoint(self, run: WandbRun) -> None:
         import wandb
 
         artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")

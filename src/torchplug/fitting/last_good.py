@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from torchplug.terminal import printable
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.run import Run
 
 
-def what_is_left(directory: RunDirectory) -> str:
+def what_is_left(directory: Run) -> str:
     """Say where a stopped run lies and which of its checkpoints is the last good one.
 
     A checkpoint is good if its weights and the validation loss of its epoch are finite; the newest of the good ones
@@ -23,7 +23,7 @@ def what_is_left(directory: RunDirectory) -> str:
         directory: the run's.
     """
     place = f"the run is {printable(os.path.relpath(directory.path))}"
-    unsound = _epochs_without_finite_loss(directory.metrics)
+    unsound = _epochs_without_finite_loss(directory.metrics_file)
     described = [_describe(file, unsound) for file in (directory.last, directory.best) if file.is_file()]
     if not described:
         return f"{place}, which has no checkpoint yet"

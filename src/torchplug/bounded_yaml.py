@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import _loaders_dumpers as loaders
-from jsonargparse import _paths as paths
+from yaml.reader import ReaderError  # type: ignore[import-untyped]
 
 from torchplug.errors import ConfigurationError
 
@@ -94,36 +91,29 @@ def read_text(path: str | Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-@contextmanager
-def bounded_yaml() -> Iterator[None]:
-    """Apply the limits to all that jsonargparse reads by itself: files, arguments and environment variables."""
-    loader, read = loaders.yaml_default_loader, paths.Path.read_text
-    loaders.yaml_default_loader = _bounded(loaders.get_yaml_default_loader())  # type: ignore[no-untyped-call]
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return a configuration file's settings.
 
-    def bounded_read(self: Any) -> str:
-        return read(self) if getattr(self, "_std_io", False) else read_text(self._absolute)
-
-    paths.Path.read_text = bounded_read  # type: ignore[method-assign]
+    Raises:
+        ConfigurationError: if it cannot be read, naming the line.
+    """
+    text = read_text(path)
     try:
-        yield
-    finally:
-        loaders.yaml_default_loader = loader
-        paths.Path.read_text = read  # type: ignore[method-assign]
+        refuse_unbounded(text)
+        content = yaml.load(text, Loader=_PARSER)
+    except UnboundedError as error:
+        raise ConfigurationError(f"{path} is no configuration: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not valid YAML{where(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no settings: write them as in `model: {{loss: mse}}`")
+    return content
 
 
-def _bounded(base: Any) -> Any:
-    class Bounded(base):  # type: ignore[misc]
-        """jsonargparse's loader, checking the limits first."""
-
-        def __init__(self, stream: Any) -> None:
-            refuse_unbounded(stream)
-            super().__init__(stream)
-
-        def get_single_data(self) -> Any:
-            """Return the content; what Python cannot convert, such as a number of 5,000 digits, is no valid YAML."""
-            try:
-                return super().get_single_data()
-            except (ValueError, OverflowError) as error:
-                raise yaml.YAMLError(str(error)) from error
-
-    return Bounded
+def where(error: yaml.YAMLError) -> str:
+    """Where a text is not valid YAML, and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, ReaderError):
+        problem = "it holds characters that YAML does not allow"
+    return f"{place}: {problem or error}"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jsonargparse
 import lightning
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,9 +14,11 @@ from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
-from torchplug.recipe.environment import refuse_other_world
-from torchplug.recipe.parser import RecipeParser
+from torchplug.processes.slurm import is_slurm_task
 from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
+
+NOT_SETTABLE = frozenset({"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"})
+"""Parameters of the Trainer that follow from the run directory and the data module's own sampler."""
 
 _AT_LEAST_ONE = "a whole number of at least 1"
 _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -49,42 +49,40 @@ class ProgressBar(RichProgressBar):
         return metrics
 
 
-def build_trainer(
-    parser: RecipeParser, settings: jsonargparse.Namespace, progress_bar: bool = True
-) -> lightning.Trainer:
+def build_trainer(settings: Mapping[str, Any]) -> lightning.Trainer:
     """The trainer that the settings ask for, without loggers.
 
     Args:
-        parser: the subcommand's.
-        settings: what it parsed.
-        progress_bar: False where something else shows the progress.
+        settings: parameters of Lightning's Trainer, with objects where they are classes. A progress bar is shown where
+            `enable_progress_bar` is true.
 
     Raises:
         ConfigurationError: for values that cannot work, unknown strategies, and more devices than there are.
     """
-    _refuse_out_of_range(settings.trainer)
-    chosen = _instantiated(parser, settings)
+    _refuse_out_of_range(settings)
+    chosen = dict(settings)
     callbacks = chosen.pop("callbacks", None) or []
     callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
-    watched = chosen.pop("enable_progress_bar", None) is not False and progress_bar and sys.stdout.isatty()
+    watched = bool(chosen.pop("enable_progress_bar", None))
     if watched:
         callbacks.append(ProgressBar(refresh_rate=10))
     chosen.update(callbacks=callbacks, enable_progress_bar=watched, logger=False, use_distributed_sampler=False)
     chosen["enable_model_summary"] = bool(chosen.get("enable_model_summary"))
     chosen["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    chosen.setdefault("num_sanity_val_steps", 0)  # what it would find is checked before any rank starts
     try:
         trainer = lightning.Trainer(**chosen)
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, KeyError) as error:
         raise ConfigurationError(f"--trainer: {' '.join(str(error).split())}") from error
     _refuse_crowding(trainer)
-    refuse_other_world(trainer.world_size)
+    _refuse_other_world(trainer.world_size, os.environ)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing else was asked for
         trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
     _refuse_no_time(trainer)
     return trainer
 
 
-def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
+def _refuse_out_of_range(settings: Mapping[str, Any]) -> None:
     for name, (works, range_) in _RANGES.items():
         value = settings.get(name)
         if value is not None and not works(value):
@@ -93,17 +91,6 @@ def _refuse_out_of_range(settings: jsonargparse.Namespace) -> None:
         least, most = settings.get(f"min_{unit}"), settings.get(f"max_{unit}")
         if least is not None and most is not None and 0 <= most < least:
             raise ConfigurationError(f"--trainer.min_{unit} {least} is above --trainer.max_{unit} {most}")
-
-
-def _instantiated(parser: RecipeParser, settings: jsonargparse.Namespace) -> dict[str, Any]:
-    """The trainer's settings with objects where they name classes, such as callbacks."""
-    try:
-        return dict(vars(parser.instantiate(settings).trainer))
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        cause: BaseException = error
-        while isinstance(cause.__cause__, Exception):  # the parser wraps what the class itself said
-            cause = cause.__cause__
-        raise ConfigurationError(f"--trainer: {' '.join(str(cause).split())}") from error
 
 
 def _refuse_no_time(trainer: lightning.Trainer) -> None:
@@ -120,4 +107,23 @@ def _refuse_crowding(trainer: lightning.Trainer) -> None:
         raise ConfigurationError(
             f"--trainer.devices {trainer.num_devices}: a process each, and this machine has {processors} "
             f"processor{'s' if processors > 1 else ''}: ask for at most {processors}"
+        )
+
+
+def _refuse_other_world(ranks: int, environment: Mapping[str, str]) -> None:
+    """Refuse a launcher's variables for another number of ranks than training has: they would wait for each other.
+
+    Args:
+        ranks: how many processes train, by the Trainer's devices and nodes.
+        environment: the variables.
+
+    Raises:
+        ConfigurationError: naming both numbers.
+    """
+    started = int(environment.get("WORLD_SIZE", "1"))
+    if "LOCAL_RANK" in environment and not is_slurm_task(environment) and started != ranks:
+        raise ConfigurationError(
+            f"LOCAL_RANK and WORLD_SIZE in the environment are those of {started} started process"
+            f"{'es' if started > 1 else ''}, and --trainer.devices and num_nodes ask for {ranks}: "
+            f"set --trainer.devices to {started}, or unset the variables"
         )

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from torchplug.recipe.last_good import what_is_left
-from torchplug.tracking.directory import RunDirectory
+from torchplug.fitting.last_good import what_is_left
+from torchplug.tracking.run import Run
 
 
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return RunDirectory.create("mlp")
+    return Run.create("mlp")
 
 
 def keep(directory, name, epoch, weight=1.0):
@@ -22,7 +22,7 @@ def keep(directory, name, epoch, weight=1.0):
 
 def validated(directory, losses):
     rows = [{"step": epoch, "epoch": epoch, "val/loss": loss} for epoch, loss in enumerate(losses)]
-    directory.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_a_run_that_diverges(run, tmp_path):

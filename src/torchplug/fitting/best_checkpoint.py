@@ -9,8 +9,8 @@ import lightning
 from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.data.tabular import TabularData
+from torchplug.fitting.checks import validates
 from torchplug.module import ComponentModule
-from torchplug.recipe.checks import validates
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import jsonargparse
-
 from torchplug.component import Outcome
 from torchplug.errors import CheckpointError, ConfigurationError
-from torchplug.recipe.checkpoint import Origin
+from torchplug.fitting.origin import Origin
 
 
-def refuse_nothing_left(origin: Origin, trainer: jsonargparse.Namespace, outcome: Outcome | None) -> None:
+def refuse_nothing_left(origin: Origin, trainer: Mapping[str, Any], outcome: Outcome | None) -> None:
     """Refuse to resume where nothing is left to do.
 
     A run whose training had ended when its process was killed has its end left to do: coefficients and outcome are
@@ -69,7 +67,7 @@ class _Done:
         own = _seconds(origin.config.get("trainer", {}).get("max_time"))
         return cls(epoch + (stage == "ended"), fit["steps"], seconds, own)
 
-    def limits(self, trainer: jsonargparse.Namespace) -> list[tuple[str, float, float, str, str]]:
+    def limits(self, trainer: Mapping[str, Any]) -> list[tuple[str, float, float, str, str]]:
         """Return each limit that is set: its name and value, what is done of it, that in words, and a larger value."""
         found: list[tuple[str, float, float, str, str]] = []
         for name, reached in (("max_epochs", self.epochs), ("max_steps", self.steps)):

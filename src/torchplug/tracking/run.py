@@ -1,4 +1,4 @@
-"""The directory of one run: made once per job, written by rank 0 alone, never half a file."""
+"""A run directory: made once per job, written by rank 0 alone, and read back."""
 
 from __future__ import annotations
 
@@ -15,29 +15,36 @@ from typing import Any
 import polars
 from filelock import FileLock, Timeout
 
+from torchplug.bounded_yaml import read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
 from torchplug.tracking.whole_files import whole_file, write_error
 
 
-class RunDirectory:
+class Run:
     """`<root>/<recipe>/<time>-<id>/`, with everything that one run leaves behind.
 
         config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
         checkpoints/best.ckpt  checkpoints/last.ckpt
 
     Names sort by time (UTC, to the millisecond). Files appear whole or not at all: they are written
-    beside their place and then moved there.
+    beside their place and then moved there. Properties read the files each time they are asked, so that
+    a run can be followed while it trains.
 
     Args:
-        path: a directory that exists; `create` makes a new one.
+        path: a directory that exists; `create` makes a new one, `open` refuses what is no run.
+
+    Example:
+        >>> import torchplug
+        >>> for run in torchplug.runs("runs/mlp"):  # doctest: +SKIP
+        ...     print(run.path.name, run.outcome["name"] if run.outcome else "unfinished")
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
 
     @classmethod
-    def create(cls, recipe: str, root: str | Path = "runs") -> RunDirectory:
+    def create(cls, recipe: str, root: str | Path = "runs") -> Run:
         """Make the directory of a new run, the same one on every rank (`agreement` says how).
 
         Call it once per job, on every rank, when the input has been found good: what is refused should leave
@@ -48,15 +55,84 @@ class RunDirectory:
         """
         return cls(agree(lambda: str(_make(Path(root) / recipe))))
 
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in a directory.
+
+        Raises:
+            ConfigurationError: if the directory does not exist, or holds no run.
+        """
+        run = cls(path)
+        if not (run.path / "config.yaml").is_file():
+            raise ConfigurationError(f"{path} is no run directory: it has no config.yaml")
+        return run
+
+    def __repr__(self) -> str:
+        return f"Run({os.path.relpath(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    # ------------------------------------------------------------------ what it holds
+
     @property
     def recipe(self) -> str:
         """The name of the recipe whose run this is."""
         return self.path.parent.name
 
     @property
-    def metrics(self) -> Path:
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, nested: model, data, trainer, tracking, seed_everything.
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
+        return read_yaml(self.path / "config.yaml")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the run comes from: command, versions, plugins, data; empty before it is written."""
+        return self._read_json("provenance.json") or {}
+
+    @property
+    def outcome(self) -> dict[str, Any] | None:
+        """How training ended: name, reason, remedy, epochs, steps; None while it has not."""
+        return self._read_json("outcome.json")
+
+    @property
+    def notes(self) -> list[str]:
+        """What was noticed in table and settings."""
+        path = self.path / "notes.txt"
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+    @property
+    def metrics(self) -> polars.DataFrame:
+        """The logged rows: step, epoch and a column per metric, null where a row has none.
+
+        Rows of evaluations after training have the checkpoint's name in the column `evaluated`. A row that is being
+        written is left out.
+        """
+        rows = []
+        if self.metrics_file.is_file():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    rows.append(json.loads(line))
+        names = dict.fromkeys(["step", "epoch", *(name for row in rows for name in row)])
+        return polars.from_dicts(rows, schema=list(names), infer_schema_length=None) if rows else polars.DataFrame()
+
+    @property
+    def metrics_file(self) -> Path:
         """One JSON object a row, as `JsonlLogger` writes them."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def coefficients(self) -> polars.DataFrame | None:
+        """A linear model's coefficients in original units; None where the run has none."""
+        path = self.path / "coefficients.csv"
+        return polars.read_csv(path) if path.is_file() else None
 
     @property
     def checkpoints(self) -> Path:
@@ -95,9 +171,7 @@ class RunDirectory:
 
         Later records are appended to its `resumed`.
         """
-        path = self.path / "provenance.json"
-        with contextlib.suppress(FileNotFoundError, ValueError):  # one that is damaged is written again
-            first = json.loads(path.read_text(encoding="utf-8"))
+        if first := self.provenance:
             record = {**first, "resumed": [*first.get("resumed", []), record]}
         self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
@@ -112,8 +186,8 @@ class RunDirectory:
     @property
     def finished_at(self) -> int | None:
         """The number of optimizer steps at which the run was finished; None while it is not."""
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return int(json.loads((self.path / "outcome.json").read_text(encoding="utf-8"))["steps"])
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return int((self.outcome or {})["steps"])
         return None
 
     @contextlib.contextmanager
@@ -146,11 +220,28 @@ class RunDirectory:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
         self._write("coefficients.csv", table.write_csv())
 
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        """A file's content; None where it is missing or damaged: damaged files are written again."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            return content
+        return None
+
     def _write(self, name: str, text: str) -> None:
         if not is_rank_zero():
             return
         with whole_file(self.path / name) as file:
             file.write(text.encode())
+
+
+def runs(folder: str | Path = "runs") -> list[Run]:
+    """The runs in a folder and those below it, by time, newest last.
+
+    Args:
+        folder: such as `runs/mlp`, or `runs` for those of all recipes.
+    """
+    found = [Run(path.parent) for path in Path(folder).glob("**/config.yaml") if "checkpoints" not in path.parts]
+    return sorted(found, key=lambda run: run.path.name)
 
 
 def _make(parent: Path) -> Path:
