@@ -117,7 +117,7 @@ def test_a_fit_is_resumed_in_its_run_with_the_same_bits(epochs):
 
 def test_what_cannot_be_resumed_is_refused():
     last = fit().run.last
-    with pytest.raises(CheckpointError, match="was trained with optimizer .*adam.*, not .*sgd.*same configuration"):
+    with pytest.raises(CheckpointError, match=r"was trained with optimizer .*adam.*, not .*sgd.*same configuration"):
         fit(CONFIG | {"optimizer": use("sgd", lr=0.1)}, ckpt_path=last)
     with pytest.raises(ConfigurationError, match="has 3 epochs behind it"):
         fit(ckpt_path=last)
@@ -188,7 +188,7 @@ def test_runs_are_listed_by_time_and_what_is_no_run_is_refused(tmp_path):
     assert torchplug.runs() == [first.run, second.run]
     assert torchplug.runs("runs/other") == [second.run]
     assert torchplug.runs("nowhere") == []
-    with pytest.raises(ConfigurationError, match="is no run directory: it has no config.yaml"):
+    with pytest.raises(ConfigurationError, match=r"is no run directory: it has no config.yaml"):
         Run.open(tmp_path)
 
 

@@ -31,8 +31,8 @@ class FitResult:
     """What a fit came to.
 
     Args:
-        module: the fitted module, with the parameters of the last step; `torchplug.load(run)` has those of the best epoch.
-        metrics: the last value of every logged metric, by name: `train/epoch_loss`, `val/loss`, `val/rmse`. None stands for
+        module: with the parameters of the last step; `torchplug.load(run)` gives those of the best epoch.
+        metrics: the last value of every logged metric by name, such as `val/rmse`; None stands for
             NaN and infinity.
         outcome: how training ended.
         run: the run directory.
