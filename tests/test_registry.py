@@ -8,7 +8,7 @@ import pytest
 
 from torchplug import Capability, Family, Spec, use
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
-from torchplug.registry import FIRST_PARTY, Registry, Resolved, registry
+from torchplug.registry import Registry, Resolved, registry
 
 LOSS, OPTIMIZER, SCHEDULER = Family.LOSS, Family.OPTIMIZER, Family.SCHEDULER
 
@@ -138,10 +138,16 @@ class TestNames:
         with pytest.raises(UnknownComponentError, match="to install it: pip install absent"):
             registry().find(LOSS, "absent:thing")
 
-    @pytest.mark.parametrize("name", ["huber", "torchplug-robust:huber"])
-    def test_a_first_party_plugin_that_is_absent_is_named(self, name):
-        without = Registry(plugin for plugin in registry().plugins if plugin.distribution not in FIRST_PARTY)
-        with pytest.raises(UnknownComponentError, match="to install it: pip install torchplug-robust"):
+    @pytest.mark.parametrize(
+        ("name", "remedy"),
+        [
+            ("huber", "more losses: pip install torchplug-robust"),
+            ("torchplug-robust:huber", "to install it: pip install torchplug-robust"),
+        ],
+    )
+    def test_a_first_party_plugin_that_is_absent_is_named(self, name, remedy):
+        without = Registry(plugin for plugin in registry().plugins if plugin.distribution != "torchplug-robust")
+        with pytest.raises(UnknownComponentError, match=remedy):
             without.find(LOSS, name)
         with pytest.raises(UnknownComponentError) as caught:
             without.find(OPTIMIZER, "huber")
