@@ -159,7 +159,7 @@ def _page(description: dict[str, Any]) -> str:
         if description[heading]:
             blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
     if description["capabilities"]:
-        blocks.append(f"Needs:\n    {', '.join(description['needs'])}")
+        blocks.append(f"Needs:\n    {', '.join(description['capabilities'])}")
     return "\n\n".join(blocks)
 
 
