@@ -11,7 +11,7 @@ import pytest
 from torchplug import Family, __version__
 from torchplug.cli import main
 
-SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "needs"}
+SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "capabilities"}
 TRAP = "raise RuntimeError('a target was imported')"
 
 
@@ -67,7 +67,7 @@ class TestList:
         (adam,) = [component for component in components if component["name"] == "adam"]
         assert adam["distribution"] == "torchplug"
         assert adam["version"] == __version__
-        assert adam["needs"] == ["elementwise", "prox"]
+        assert adam["capabilities"] == ["elementwise", "prox"]
 
     def test_long_rows_are_never_cut_in_a_pipe(self, distributions, capsys):
         distributions.add(

@@ -158,8 +158,8 @@ def _page(description: dict[str, Any]) -> str:
     for heading in ("shape", "raises", "reference", "note"):
         if description[heading]:
             blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
-    if description["needs"]:
-        blocks.append(f"Needs:\n    {', '.join(description['needs'])}")
+    if description["capabilities"]:
+        blocks.append(f"Needs:\n    {', '.join(description['capabilities'])}")
     return "\n\n".join(blocks)
 
 

@@ -29,5 +29,5 @@ def no_grad_if_enabled(method: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def unwrapped(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """The method that `no_grad_if_enabled` wraps, for hot loops in which gradients are off anyway."""
-    inner = getattr(method, "bare", None)  # not `__wrapped__`: what other decorators do must be done
+    inner = getattr(method, "unwrapped", None)  # not `__wrapped__`: what other decorators do must be done
     return method if inner is None else MethodType(inner, method.__self__)  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ class ThreadRanks(Ranks):
     def gather(self, tensor):
         return self.meeting.exchange(self.rank, tensor)
 
-    def agree(self, tensor):
+    def broadcast(self, tensor):
         return self.meeting.exchange(self.rank, tensor)[0]
 
 

@@ -49,4 +49,4 @@ def test_each_run_is_computed_by_one_rank(world):
 def test_alone_where_there_is_no_process_group():
     assert Ranks.current() == Ranks(0, 1)
     tensor = torch.ones(2)
-    assert Ranks().agree(tensor) is tensor
+    assert Ranks().broadcast(tensor) is tensor

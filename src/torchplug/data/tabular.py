@@ -255,7 +255,7 @@ class TabularData(LightningDataModule):
         self.prepare(request)
         if stage == "fit":
             self._refuse_range()
-        if hasattr(module, "adopt"):
+        if hasattr(module, "configure"):
             module.configure(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
             # no loader is how the trainer would be told, and it warns of one; so it is told not to ask

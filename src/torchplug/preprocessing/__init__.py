@@ -371,7 +371,7 @@ class Preprocessing:
             "columns": [column_state(encoder) for encoder in self.encoders],
             "center": self.center.clone(),
             "scale": self.scale.clone(),
-            "silent": self.zero_variance.clone(),
+            "zero_variance": self.zero_variance.clone(),
             "target": self.target_coding.state(),
         }
 
@@ -387,7 +387,7 @@ class Preprocessing:
                 tuple(column_from_state(column) for column in state["columns"]),
                 state["center"].cpu(),
                 state["scale"].cpu(),
-                state["silent"].cpu(),
+                state["zero_variance"].cpu(),
                 TargetCoding.from_state(state["target"]),
             )
             restored._refuse_misfits()
