@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from collections.abc import Iterator
@@ -57,7 +58,9 @@ def typed_errors() -> Iterator[None]:
 
 @contextmanager
 def as_found() -> Iterator[None]:
-    """Quiet within; afterwards log levels, warning filters and the process group are as they were.
+    """Quiet within; afterwards log levels and warning filters are as they were.
+
+    A process group that was begun within serves later fits too, and is left when the process ends.
 
     Raises:
         KeyboardInterrupt: where training was interrupted.
@@ -73,8 +76,8 @@ def as_found() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-    if not had_group:
-        leave_process_group(together=True)
+        if not had_group and _has_process_group():
+            atexit.register(leave_process_group, together=False)
 
 
 def leave_process_group(together: bool) -> None:
