@@ -135,7 +135,7 @@ def test_what_cannot_be_resumed_is_refused():
         ({"trainer": {"max_epochs": 0}}, "max_epochs must be a whole number of at least 1"),
         ({"trainer": {"max_epochs": 1, "devices": 10_000}}, "a process each, and this machine has"),
         ({"tracking": {"mod": "x"}}, "tracking: there is no setting mod; it has mode, project"),
-        ({"seed": -1}, "seed_everything must be from 0"),
+        ({"seed": -1}, "seed must be from 0"),
         ({"config": {"modle": "linear"}}, "config has modle; ComponentModule takes model, loss"),
         ({"config": CONFIG | {"optimizer": "adma"}}, "adma.*adam"),
         ({"data": TabularData("nowhere.csv", "y")}, "no file nowhere.csv"),

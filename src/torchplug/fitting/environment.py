@@ -26,8 +26,12 @@ _NO_NEWS = (
 """Warnings of Lightning that are no fault of the user's."""
 
 
-def seed_generators(seed: int | None) -> None:
+def seed_generators(seed: int | None, setting: str = "seed") -> None:
     """Seed Python, NumPy and torch; None leaves them as they are.
+
+    Args:
+        seed: from 0 to 2³² − 1.
+        setting: its name in messages.
 
     Raises:
         ConfigurationError: for a seed out of range.
@@ -35,7 +39,7 @@ def seed_generators(seed: int | None) -> None:
     if seed is None:
         return
     if not 0 <= seed <= _LARGEST_SEED:
-        raise ConfigurationError(f"seed_everything must be from 0 to {_LARGEST_SEED}, not {seed}")
+        raise ConfigurationError(f"{setting} must be from 0 to {_LARGEST_SEED}, not {seed}")
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
