@@ -155,6 +155,23 @@ def test_training_that_cannot_continue_raises_and_keeps_its_run():
     assert kept.outcome is None
 
 
+class Stopping(Callback):
+    """Stops a fit within its second epoch, as a callback of a user's may."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        trainer.should_stop = trainer.global_step >= 10
+
+
+def test_a_fit_that_a_callback_stopped_within_an_epoch_is_resumed_with_the_same_bits():
+    data = [TabularData(table(), "y", batch_size=4) for _ in range(3)]
+    whole = fit(data=data[0])
+    stopped = fit(data=data[1], trainer={"max_epochs": 3, "callbacks": [Stopping()]})
+    assert (stopped.outcome.name, stopped.run.outcome["steps"]) == ("limit", 10)
+    resumed = fit(data=data[2], ckpt_path=stopped.run.last)
+    assert resumed.metrics == whole.metrics
+    assert resumed.run.metrics.equals(whole.run.metrics)
+
+
 class Interrupting(Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         if trainer.current_epoch == 1:
