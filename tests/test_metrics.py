@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from torchplug.metrics import NAMES, Evaluation
+from torchplug.metrics import Evaluation, MetricChoice
+from torchplug.task import TASKS
+
+
+def evaluation_of(kind, columns, **settings):
+    return Evaluation(MetricChoice(TASKS[kind], []), columns, **settings)
 
 
 def run(evaluation, losses, predictions, target, cuts=()):
@@ -26,7 +31,7 @@ def run(evaluation, losses, predictions, target, cuts=()):
 def test_regression_equals_scikit_learn(n, k, seed, offset):
     rng = np.random.default_rng(seed)
     y, z = rng.normal(size=(n, k)) + offset, rng.normal(size=(n, k)) + offset
-    evaluation = Evaluation("regression", k, location=torch.tensor(y.mean(0)), spread=torch.tensor(y.std(0)))
+    evaluation = evaluation_of("regression", k, location=torch.tensor(y.mean(0)), spread=torch.tensor(y.std(0)))
     got = run(evaluation, torch.ones(n), torch.tensor(z), torch.tensor(y), cuts=(1, 1, n // 2))
     assert got["rmse"] == pytest.approx(math.sqrt(reference.mean_squared_error(y.ravel(), z.ravel())), rel=1e-9)
     assert got["mae"] == pytest.approx(reference.mean_absolute_error(y, z), rel=1e-9)
@@ -41,7 +46,9 @@ def test_binary_equals_scikit_learn(n, seed):
     y = rng.integers(0, 2, n)
     y[:2] = [0, 1]
     p = rng.random(n)
-    got = run(Evaluation("binary", 1), torch.ones(n), torch.tensor(p)[:, None], torch.tensor(y)[:, None], cuts=(1, 3))
+    got = run(
+        evaluation_of("binary", 1), torch.ones(n), torch.tensor(p)[:, None], torch.tensor(y)[:, None], cuts=(1, 3)
+    )
     assert got["accuracy"] == pytest.approx(reference.accuracy_score(y, p > 0.5), abs=1e-12)
     assert got["auroc"] == pytest.approx(reference.roc_auc_score(y, p), abs=1e-6)
     assert got["average_precision"] == pytest.approx(reference.average_precision_score(y, p), abs=1e-6)
@@ -54,7 +61,7 @@ def test_multiclass_equals_scikit_learn(n, seed):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, n)
     p = rng.dirichlet([1, 1, 1], n)
-    got = run(Evaluation("multiclass", 3), torch.ones(n), torch.tensor(p), torch.tensor(y), cuts=(2, 5))
+    got = run(evaluation_of("multiclass", 3), torch.ones(n), torch.tensor(p), torch.tensor(y), cuts=(2, 5))
     present = np.union1d(y, p.argmax(1))
     assert got["accuracy"] == pytest.approx(reference.accuracy_score(y, p.argmax(1)), abs=1e-6)
     assert got["macro_f1"] == pytest.approx(
@@ -65,7 +72,9 @@ def test_multiclass_equals_scikit_learn(n, seed):
 
 def test_margin_ranks_by_score_whatever_the_batch():
     y, score = np.array([0, 1, 0, 1, 1]), np.array([0.2, 0.4, -3.0, 5.0, 0.1])
-    got = run(Evaluation("margin", 1), torch.ones(5), torch.tensor(score)[:, None], torch.tensor(y)[:, None], cuts=(2,))
+    got = run(
+        evaluation_of("margin", 1), torch.ones(5), torch.tensor(score)[:, None], torch.tensor(y)[:, None], cuts=(2,)
+    )
     assert got["auroc"] == pytest.approx(reference.roc_auc_score(y, score))
     assert got["accuracy"] == pytest.approx(reference.accuracy_score(y, score > 0))
 
@@ -73,18 +82,18 @@ def test_margin_ranks_by_score_whatever_the_batch():
 def test_loss_is_accumulated_in_float64():
     losses = torch.full((1000,), 0.1, dtype=torch.float32)
     losses[0] = 1e7
-    got = run(Evaluation("regression", 1), losses, torch.zeros(1000, 1), torch.zeros(1000, 1), cuts=range(1, 1000))
+    got = run(evaluation_of("regression", 1), losses, torch.zeros(1000, 1), torch.zeros(1000, 1), cuts=range(1, 1000))
     assert got["loss"] == losses.double().mean().item()
 
 
 @pytest.mark.parametrize(("kind", "undefined"), [("regression", {"r2"}), ("binary", {"auroc", "average_precision"})])
 def test_one_target_value_leaves_some_metrics_undefined(kind, undefined):
-    got = run(Evaluation(kind, 1), torch.ones(4), torch.rand(4, 1, dtype=torch.float64), torch.ones(4, 1))
+    got = run(evaluation_of(kind, 1), torch.ones(4), torch.rand(4, 1, dtype=torch.float64), torch.ones(4, 1))
     assert {name for name, value in got.items() if math.isnan(value)} == undefined
 
 
 def test_soft_targets_have_no_metric_that_needs_labels():
-    evaluation = Evaluation("binary", 1, labelled=False)
+    evaluation = evaluation_of("binary", 1, labelled=False)
     assert evaluation.names == ["loss", "brier"]
     got = run(evaluation, torch.ones(2), torch.tensor([[0.5], [0.25]]).double(), torch.tensor([[0.5], [0.5]]))
     assert got["brier"] == 0.03125
@@ -92,19 +101,19 @@ def test_soft_targets_have_no_metric_that_needs_labels():
 
 def test_soft_classes_have_log_loss_alone():
     p, y = torch.tensor([[0.5, 0.5], [0.25, 0.75]]).double(), torch.tensor([[0.5, 0.5], [1.0, 0.0]])
-    got = run(Evaluation("multiclass", 2, labelled=False), torch.ones(2), p, y)
+    got = run(evaluation_of("multiclass", 2, labelled=False), torch.ones(2), p, y)
     assert got["log_loss"] == pytest.approx((math.log(2) + math.log(4)) / 2)
     assert set(got) == {"loss", "log_loss"}
 
 
 def test_reset_forgets():
-    evaluation = Evaluation("regression", 1)
+    evaluation = evaluation_of("regression", 1)
     run(evaluation, torch.ones(2), torch.zeros(2, 1), torch.ones(2, 1))
     evaluation.reset()
     assert run(evaluation, torch.ones(2), torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]))["mae"] == 2.0
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", TASKS)
 def test_empty_batches_change_nothing(kind):
     k = 3 if kind == "multiclass" else 1
     y = torch.tensor([0, 1, 2]) if kind == "multiclass" else torch.tensor([[0.0], [1.0], [1.0]])
@@ -113,4 +122,6 @@ def test_empty_batches_change_nothing(kind):
         if k == 3
         else torch.tensor([[0.1], [0.9], [0.2]]).double()
     )
-    assert run(Evaluation(kind, k), torch.ones(3), p, y) == run(Evaluation(kind, k), torch.ones(3), p, y, cuts=(0, 3))
+    assert run(evaluation_of(kind, k), torch.ones(3), p, y) == run(
+        evaluation_of(kind, k), torch.ones(3), p, y, cuts=(0, 3)
+    )

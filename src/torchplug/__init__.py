@@ -1,4 +1,4 @@
-"""Losses, optimizers, regularizers and schedulers by name, on PyTorch Lightning."""
+"""Losses, optimizers, regularizers, schedulers and metrics by name, on PyTorch Lightning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Component, Factory, Family, Iteration, Need, Outcome, Spec, TargetInfo, use
+from torchplug.component import Component, Factory, Family, Iteration, Metric, Need, Outcome, Spec, TargetInfo, use
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -28,6 +28,7 @@ __all__ = [
     "Family",
     "Iteration",
     "Loss",
+    "Metric",
     "Need",
     "Objective",
     "Outcome",

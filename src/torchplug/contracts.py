@@ -7,18 +7,12 @@ default that follows from the kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from torchplug.component import TargetInfo
-
-Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
-"""What a loss is for; metrics, link and the checks of the target follow from it."""
-
-KINDS: tuple[str, ...] = get_args(Kind)
-CLASS_KINDS = ("binary", "multiclass", "margin")
+from torchplug.component import Kind, TargetInfo
+from torchplug.task import TASKS, Task
 
 
 class Pieces(NamedTuple):
@@ -39,8 +33,7 @@ def is_piecewise_linear(loss: Loss) -> bool:
     """Whether a loss gives its `pieces`, tried on one row."""
     if not offers(loss, "pieces"):
         return False
-    target = torch.zeros(1, dtype=torch.long) if loss.kind == "multiclass" else torch.zeros(1, 1)
-    return loss.pieces(target) is not None
+    return loss.pieces(loss.task.example_target()) is not None
 
 
 def offers(component: Loss | Regularizer, optional: str) -> bool:
@@ -79,6 +72,11 @@ class Loss(nn.Module):
     smooth: bool = True
 
     @property
+    def task(self) -> Task:
+        """All that follows from the kind."""
+        return TASKS[self.kind]
+
+    @property
     def likelihood(self) -> bool:
         """Whether ℓ is the negative logarithm of a likelihood, up to a constant; a class attribute may say so as well.
 
@@ -101,13 +99,7 @@ class Loss(nn.Module):
 
     def link(self, scores: Tensor) -> Tensor:
         """Predictions from scores: identity, σ, softmax or exp, by kind."""
-        if self.kind == "binary":
-            return torch.sigmoid(scores)
-        if self.kind == "multiclass":
-            return torch.softmax(scores, dim=1)
-        if self.kind == "count":
-            return torch.exp(scores)
-        return scores
+        return self.task.link(scores)
 
     def outputs(self, info: TargetInfo) -> int:
         """How many scores the network must give for this target.
@@ -115,15 +107,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: if the target does not fit the kind.
         """
-        if self.kind not in CLASS_KINDS:
-            return len(info.columns)
-        if self.kind == "multiclass":
-            if info.classes is None:
-                raise ValueError("needs classes, the target has real values")
-            return len(info.classes)
-        if info.classes is not None and len(info.classes) != 2:
-            raise ValueError(f"separates two classes, the target has {len(info.classes)}")
-        return 1
+        return self.task.outputs(info)
 
     def check(self, target: Tensor) -> None:
         """Refuse target values outside the loss's domain.
@@ -131,10 +115,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: saying which values are outside, and which would be allowed.
         """
-        if self.kind == "count" and bool((target < 0).any()):
-            raise ValueError("needs counts, the target has negative values")
-        if self.kind in ("binary", "margin") and bool(((target < 0) | (target > 1)).any()):
-            raise ValueError("needs targets in [0, 1]")
+        self.task.check(target)
 
     def point(self, predictions: Tensor) -> Tensor:
         """The one prediction per target that metrics compare; all of them unless overridden."""

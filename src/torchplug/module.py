@@ -23,7 +23,6 @@ from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
 from torchplug.execution.fit_progress import FitProgress
 from torchplug.execution.watching import NEVER, step_watching_schedulers
-from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
@@ -44,6 +43,7 @@ class ComponentModule(lightning.LightningModule):
         optimizer: an optimizer's name or spec.
         regularizers: names or specs of penalties, each added with its λ.
         scheduler: a learning-rate scheduler's name or spec, or None for a constant rate.
+        metrics: names or specs of metrics beside those of the loss's kind.
         reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
         engine: how the gradients of minibatches are computed: `chain` by hand, for chains of linear maps and
             activations; `autograd`; `auto` by hand where that is possible.
@@ -71,6 +71,7 @@ class ComponentModule(lightning.LightningModule):
         optimizer: SpecLike = "adam",
         regularizers: Sequence[SpecLike] = (),
         scheduler: SpecLike | None = None,
+        metrics: Sequence[SpecLike] = (),
         reduction: Reduction = "mean",
         engine: Engine = "auto",
         steps_per_call: StepsPerCall = "auto",
@@ -83,7 +84,7 @@ class ComponentModule(lightning.LightningModule):
                 "where a checkpoint was trained with one)"
             )
         own, named = (model, None) if isinstance(model, nn.Module) else (None, model)
-        self.assembly = Assembly.of(named, loss, optimizer, regularizers, scheduler)
+        self.assembly = Assembly.of(named, loss, optimizer, regularizers, scheduler, metrics)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
         execution = {"engine": engine, "steps_per_call": steps_per_call, "sync_every": sync_every}
@@ -94,7 +95,7 @@ class ComponentModule(lightning.LightningModule):
         self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
         self.preprocessing: Preprocessing | None = None
         self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call, sync_every)
-        self._evaluations = PartEvaluations(self.loss)
+        self._evaluations = PartEvaluations(self.loss, self.assembly.metric_choice)
         self._progress = FitProgress()
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -212,17 +213,20 @@ class ComponentModule(lightning.LightningModule):
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
-            self._check_monitor(monitor)
+            self._check_monitor(monitor, getattr(scheduler, "mode", None))
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _check_monitor(self, monitor: str) -> None:
+    def _check_monitor(self, monitor: str, mode: object) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        known = ["train/loss", *epoch_metrics(self.loss.kind, validated)]
+        choice = self.assembly.metric_choice
+        known = ["train/loss", *choice.watchable(validated)]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
+        if (objection := choice.objection(monitor, mode)) is not None:
+            raise ConfigurationError(f"the scheduler watches {monitor}, {objection}")
 
     def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
         """What the user should know of a fit to come, and did not ask."""
@@ -310,7 +314,7 @@ class ComponentModule(lightning.LightningModule):
             world=trainer.world_size,
             window=trainer.accumulate_grad_batches if training else 1,
             batches=trainer.num_training_batches if training else math.inf,
-            indices=self.loss.kind == "multiclass",
+            indices=self.loss.task.has_indices,
         )
 
     # ------------------------------------------------------------------ evaluation

@@ -270,6 +270,8 @@ class Registry:
             hints.append(f"to install it: pip install {absent}")
         if not hints:
             hints.append(f"`torchplug list{f' {kind}' if family else ''}` shows what there is")
+        if family is Family.METRIC:
+            hints.append(f"metrics are {', '.join(self.shortest_name(entry) for entry in self.entries(family))}")
         hints += [plugin.trouble for plugin in self.plugins if plugin.trouble]
         return UnknownComponentError(f"unknown {kind} {name!r}: {'; '.join(hints)}")
 

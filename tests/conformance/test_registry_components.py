@@ -23,10 +23,11 @@ from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
 from torchplug.builtin.losses import L1, MSE
 from torchplug.component import Factory
-from torchplug.contracts import KINDS, is_piecewise_linear
+from torchplug.contracts import is_piecewise_linear
 from torchplug.description import describe
 from torchplug.errors import ParameterError
 from torchplug.registry import Entry, registry
+from torchplug.task import TASKS
 
 FEW = settings(max_examples=15, deadline=None)
 WEIGHTS = arrays(np.float64, (2, 3), elements=st.floats(-5, 5, allow_subnormal=False))
@@ -115,7 +116,7 @@ def test_a_model_maps_features_to_scores_and_reloads(entry: Entry, shape: tuple[
 def test_a_loss_keeps_the_contract(entry: Entry):
     loss = resolved(entry).build()
     assert isinstance(loss, Loss)
-    assert loss.kind in KINDS
+    assert loss.kind in TASKS
     scores, target = loss_example(loss)
     loss.check(target)
     values = loss(scores, target)

@@ -5,7 +5,7 @@ Nothing here imports torch: a component's class is named by a string and importe
 
 from __future__ import annotations
 
-from torchplug.component import Component, Need
+from torchplug.component import Component, Kind, Metric, Need
 from torchplug.hookspecs import hookimpl
 
 _FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
@@ -82,4 +82,76 @@ def torchplug_schedulers() -> list[Component]:
         Component("one_cycle", f"{here}:OneCycle", "up to α₀ and far down again, over the whole run"),
         Component("plateau", f"{stateful}:Plateau", "α is reduced when a metric stops improving"),
         Component("warmup", f"{stateful}:Warmup", "linear rise to α₀, then another schedule"),
+    ]
+
+
+@hookimpl
+def torchplug_metrics() -> list[Metric]:
+    """Metrics of evaluated parts; `torchplug.task` says which every evaluation has."""
+    here = "torchplug.builtin.metrics"
+    numbers: frozenset[Kind] = frozenset({"regression", "count"})
+    two: frozenset[Kind] = frozenset({"binary", "margin"})
+    several: frozenset[Kind] = frozenset({"multiclass"})
+    return [
+        Metric("rmse", f"{here}:rmse", "root of the mean squared error", kinds=numbers, view="values", direction="min"),
+        Metric("mae", f"{here}:mae", "mean absolute error", kinds=numbers, view="values", direction="min"),
+        Metric(
+            "r2",
+            f"{here}:r2",
+            "share of the variance that is predicted",
+            kinds=numbers,
+            view="standardized",
+            direction="max",
+            needs_variation=True,
+        ),
+        Metric(
+            "accuracy",
+            f"{here}:accuracy",
+            "share of rows whose class is predicted",
+            kinds=two | several,
+            view="labels",
+            direction="max",
+        ),
+        Metric(
+            "macro_f1",
+            f"{here}:macro_f1",
+            "F1 averaged over classes",
+            kinds=two | several,
+            view="labels",
+            direction="max",
+        ),
+        Metric(
+            "auroc",
+            f"{here}:auroc",
+            "area under the ROC curve of the second class",
+            kinds=two,
+            view="scores",
+            direction="max",
+            needs_variation=True,
+        ),
+        Metric(
+            "average_precision",
+            f"{here}:average_precision",
+            "precision averaged over recall",
+            kinds=two,
+            view="scores",
+            direction="max",
+            needs_variation=True,
+        ),
+        Metric(
+            "brier",
+            f"{here}:Brier",
+            "squared error of the probability",
+            kinds=frozenset({"binary"}),
+            view="distributions",
+            direction="min",
+        ),
+        Metric(
+            "log_loss",
+            f"{here}:LogLoss",
+            "cross entropy of class probabilities",
+            kinds=several,
+            view="distributions",
+            direction="min",
+        ),
     ]

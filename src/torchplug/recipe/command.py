@@ -24,6 +24,7 @@ from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
 from torchplug.recipe.parser import (
+    HOW_IT_IS_JUDGED,
     HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
@@ -109,7 +110,8 @@ class Command:
             refuse_numbers(module, self.settings.trainer.precision)
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        module = ComponentModule(**self.origin.content["hyper_parameters"])
+        judged = {name: self.specs()[name] for name in HOW_IT_IS_JUDGED}
+        module = ComponentModule(**{**self.origin.content["hyper_parameters"], **judged})
         module.on_load_checkpoint(dict(self.origin.content))
         with offering_another(self.origin.file, resume=False):
             load_weights(module, self.origin.content, self.origin.file)
@@ -220,10 +222,11 @@ def _resolved(
 
 def _refuse_changes(command: Command) -> None:
     """Refuse model settings that differ from the checkpoint's and could not take effect."""
+    free = (*HOW_STEPS_ARE_MADE, *HOW_IT_IS_JUDGED) if command.subcommand == "fit" else HOW_IT_IS_JUDGED
     trained = _plain(command.parser.get_defaults().model)
     wanted = _plain(command.settings.model)
     for slot, value in wanted.items():
-        if value != trained[slot] and not (command.subcommand == "fit" and slot in HOW_STEPS_ARE_MADE):
+        if value != trained[slot] and slot not in free:
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
                 f"not {_shown(value)}; fit anew without --ckpt_path"

@@ -125,7 +125,8 @@ def _record(
     directory.write_provenance(origins)
     resumed = command.origin is not None and command.origin.run is not None
     tracking = Tracking(**command.settings.tracking.as_dict())
-    return wandb_logger(tracking, directory, load_yaml(config), origins, resumed)
+    directions = module.assembly.metric_choice.directions
+    return wandb_logger(tracking, directory, load_yaml(config), origins, directions, resumed)
 
 
 def _attach(

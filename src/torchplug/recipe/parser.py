@@ -40,6 +40,7 @@ _SLOTS = {
     "optimizer": Family.OPTIMIZER,
     "scheduler": Family.SCHEDULER,
 }
+_LISTS = {"regularizers": Family.REGULARIZER, "metrics": Family.METRIC}
 _WAYS: dict[str, tuple[Any, Any]] = {
     "reduction": (Literal["mean", "sum"], "mean"),
     "engine": (Engine, "auto"),
@@ -48,6 +49,8 @@ _WAYS: dict[str, tuple[Any, Any]] = {
 }
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_call", "sync_every")
 """Settings of the model that say how it is trained, and may change when training is resumed."""
+HOW_IT_IS_JUDGED = ("metrics",)
+"""Settings of the model that change nothing that is trained."""
 _DESCRIPTION = "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
 _CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
 _OURS = {"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"}
@@ -62,7 +65,7 @@ class Settings:
     """What a recipe sets: the defaults of its command line.
 
     Args:
-        model: a component for each slot (model, loss, optimizer, regularizers, scheduler).
+        model: a component for each slot (model, loss, optimizer, regularizers, scheduler, metrics).
         data: parameters of TabularData.
         trainer: parameters of lightning's Trainer.
         tracking: parameters of Tracking.
@@ -178,8 +181,7 @@ def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str
 def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
     """Add `--model.*`: a component for each slot, and the ways in which they are put to work."""
     parameters = [_slot(name, family, model.get(name)) for name, family in _SLOTS.items()]
-    regularizers = [_default(Family.REGULARIZER, value) for value in model.get("regularizers") or ()]
-    parameters.append(_parameter("regularizers", list[components.choices(Family.REGULARIZER)], regularizers))  # type: ignore[misc]
+    parameters += [_several(name, family, model.get(name)) for name, family in _LISTS.items()]
     parameters += [_parameter(name, kind, model.get(name, default)) for name, (kind, default) in _WAYS.items()]
 
     def module(**settings: Any) -> None:
@@ -191,6 +193,7 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
             optimizer: how parameters are updated.
             scheduler: how the learning rate changes.
             regularizers: penalties; += adds one.
+            metrics: metrics beside those of the loss's kind; += adds one.
             reduction: mean or sum of the samples' losses.
             engine: how gradients of minibatches are computed: by hand (chain), by autograd, compiled; auto chooses.
             steps_per_call: optimizer steps per call of Lightning's, with the same results; auto: as many as can be.
@@ -204,6 +207,11 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
 def _slot(name: str, family: Family, value: Any) -> inspect.Parameter:
     kind: Any = components.choices(family)
     return _parameter(name, kind | None if name == "scheduler" else kind, _default(family, value))
+
+
+def _several(name: str, family: Family, values: Sequence[SpecLike] | None) -> inspect.Parameter:
+    kind: Any = components.choices(family)
+    return _parameter(name, list[kind], [_default(family, value) for value in values or ()])
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
