@@ -11,7 +11,7 @@ import pytest
 from torchplug import Family, __version__
 from torchplug.cli import main
 
-SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "needs"}
+SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "needs", "metric"}
 TRAP = "raise RuntimeError('a target was imported')"
 
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchplug.component import Family, Need, Spec
-from torchplug.contracts import Loss, Regularizer, is_piecewise_linear, offers
+from torchplug.contracts import LinearScores, Loss, Regularizer, is_piecewise_linear, linear_scores, offers
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.metrics import MetricChoice
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
@@ -300,11 +300,32 @@ class Assembly:
         optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
         return optimizer
 
+    @cached_property
+    def linear(self) -> LinearScores | None:
+        """The coefficients of a trial network of three features and one score, if the model is linear.
+
+        Raises:
+            PluginError: if they are not those of its scores.
+        """
+        if self.model is None:
+            return None
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network = self.build_network(3, 1).eval()
+            linear = linear_scores(network)
+            if linear is None:
+                return None
+            for parameter in network.parameters():
+                nn.init.normal_(parameter)
+            features = torch.randn(4, 3)
+            declared = linear.weight.shape == (1, 3) and nn.functional.linear(features, *linear)
+            if not (isinstance(declared, Tensor) and torch.allclose(network(features), declared, rtol=1e-3, atol=1e-4)):
+                name = self.model.qualified_name
+                raise PluginError(f"model {name}: linear_scores() gives other coefficients than its scores have")
+        return linear
+
     def _try(self) -> None:
         """Build everything once at the smallest size: ranges are checked by the components."""
-        if self.model is not None:
-            with torch.random.fork_rng(devices=[]):
-                self.build_network(1, 1)
+        self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
         if Need.RESIDUALS in self.optimizer.needs and not offers(loss, "residuals"):
             raise ConfigurationError(

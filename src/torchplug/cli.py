@@ -158,9 +158,9 @@ def _page(description: dict[str, Any]) -> str:
     for heading in ("shape", "raises", "reference", "note"):
         if description[heading]:
             blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
-    if "kinds" in description:
-        kinds, view, best = (description[key] for key in ("kinds", "view", "best"))
-        blocks.append(f"Metric:\n    of {view}, for {', '.join(kinds)} losses; best is {best}")
+    if metric := description["metric"]:
+        kinds = ", ".join(metric["kinds"])
+        blocks.append(f"Metric:\n    of {metric['view']}, for losses of kind {kinds}; best is {metric['best']}")
     if description["needs"]:
         blocks.append(f"Needs:\n    {', '.join(description['needs'])}")
     return "\n\n".join(blocks)

@@ -36,13 +36,13 @@ def is_piecewise_linear(loss: Loss) -> bool:
     return loss.pieces(loss.task.example_target()) is not None
 
 
-def offers(component: Loss | Regularizer, optional: str) -> bool:
+def offers(component: nn.Module, optional: str) -> bool:
     """Whether a component has an optional method that belongs to its value.
 
     One that is inherited along with another `forward` does not: it is of the value that was replaced.
 
     Args:
-        component: a loss or regularizer.
+        component: a model, loss or regularizer.
         optional: the method's name, such as `derivative`.
     """
     if optional in vars(component):
@@ -51,6 +51,32 @@ def offers(component: Loss | Regularizer, optional: str) -> bool:
     defined = next((i for i, kind in enumerate(order) if optional in vars(kind)), None)
     valued = next(i for i, kind in enumerate(order) if "forward" in vars(kind))
     return defined is not None and defined <= valued
+
+
+class LinearScores(NamedTuple):
+    r"""A network whose scores are linear in its only parameters.
+
+        z = x Wᵀ + b
+
+    Args:
+        weight: W (k, d).
+        bias: b (k,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def linear_scores(network: nn.Module | None) -> LinearScores | None:
+    """The coefficients of a network that declares itself linear, else None.
+
+    It does so by a method `linear_scores()`, which gives (weight, bias) as in `LinearScores`, or None where it is not
+    linear after all. As every optional part it belongs to the class's `forward`, see `offers`.
+    """
+    if network is None or not offers(network, "linear_scores"):
+        return None
+    declared = network.linear_scores()  # type: ignore[operator]
+    return None if declared is None else LinearScores(*declared)
 
 
 class Loss(nn.Module):

@@ -90,13 +90,13 @@ def summarize(entry: Entry) -> dict[str, Any]:
         "version": entry.version,
         "summary": entry.component.summary,
         "needs": sorted(need.value for need in entry.component.needs),
-        **_of_metric(entry.component),
+        "metric": _of_metric(entry.component),
     }
 
 
-def _of_metric(component: Component) -> dict[str, Any]:
+def _of_metric(component: Component) -> dict[str, Any] | None:
     if not isinstance(component, Metric):
-        return {}
+        return None
     return {"kinds": sorted(component.kinds), "view": component.view, "best": component.direction}
 
 

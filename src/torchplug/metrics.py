@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torchmetrics
@@ -232,12 +231,8 @@ class Evaluation(nn.Module):
         constant = self._compares and bool(self._lowest.compute() >= self._highest.compute())
         values = {"loss": float(self._loss.compute())}
         for name, metric in self._metrics.items():
-            with warnings.catch_warnings():
-                if not metric.update_called:  # on this rank
-                    warnings.simplefilter("ignore")
-                value = metric.compute()
             undefined = constant and self._records[name].needs_variation
-            values[name] = math.nan if undefined else _number(name, value)
+            values[name] = math.nan if undefined else _value(name, metric)
         return values
 
     def reset(self) -> None:
@@ -247,9 +242,13 @@ class Evaluation(nn.Module):
             metric.reset()
 
 
-def _number(name: str, value: Any) -> float:
+def _value(name: str, metric: torchmetrics.Metric) -> float:
+    with warnings.catch_warnings():
+        if not metric.update_called:  # this rank has no rows
+            warnings.simplefilter("ignore")
+        value = metric.compute()
     if not isinstance(value, Tensor):
-        raise PluginError(f"metric {name} gives {type(value).__name__}, which is no number")
+        raise PluginError(f"metric {name} gives {type(value).__name__}, and not a number")
     return float(value.double().mean())
 
 

@@ -18,12 +18,12 @@ from torchplug.batch import Batch, as_batch
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
+from torchplug.contracts import linear_scores
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
 from torchplug.execution.fit_progress import FitProgress
 from torchplug.execution.watching import NEVER, step_watching_schedulers
-from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequest, Preprocessing
 from torchplug.registry import Resolved
@@ -107,15 +107,14 @@ class ComponentModule(lightning.LightningModule):
 
     def data_request(self) -> DataRequest:
         """What the data module must know to encode features and target for these components."""
-        model = self.assembly.model
-        linear = model is not None and isinstance(model.target, type) and issubclass(model.target, Linear)
-        bias = bool(model.parameters.get("bias", True)) if model is not None and linear else True
+        linear = self.assembly.linear
+        bias = linear is None or linear.bias is not None
         return DataRequest(
             kind=self.loss.kind,
             loss=self.assembly.loss.name,
             center=bias,
-            reference=linear and bias,
-            standardize_target=not linear,
+            reference=linear is not None and bias,
+            standardize_target=linear is None,
             preprocessing=self.preprocessing,
             full_set=self.assembly.sees_full_set,
         )
@@ -416,7 +415,7 @@ class ComponentModule(lightning.LightningModule):
     @property
     def has_coefficients(self) -> bool:
         """Whether `coefficient_table` has rows: for a linear model, or one for which there are standard errors."""
-        return isinstance(self.network, Linear) or self.execution.statistics is not None
+        return linear_scores(self.network) is not None or self.execution.statistics is not None
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -179,8 +179,10 @@ def test_a_client_that_fails_meanwhile_is_one_warning(start, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "best"),
-    [("train/loss", "min"), ("test/loss", "min"), ("val/accuracy", "max")]
-    + [("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    [
+        *[("train/loss", "min"), ("test/loss", "min"), ("val/accuracy", "max")],
+        *[("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    ],
 )
 def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
     class Run:
