@@ -74,8 +74,7 @@ class PartEvaluations:
         if preprocessing is None:
             labelled = target.ndim == 1 or not self._loss.task.has_indices
         else:
-            info = preprocessing.info
-            labelled = info.classes is not None and len(info.columns) == 1
+            labelled = preprocessing.target_coding.labels
         settings = (part, predictions.shape[1], labelled, predictions.device)
         if settings not in self._kept:
             self._kept[settings] = Evaluation(self._metrics, predictions.shape[1], labelled, *(self._scale or ()))

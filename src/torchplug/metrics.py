@@ -37,37 +37,62 @@ class MetricChoice:
 
     def __init__(self, task: Task, chosen: Sequence[Resolved]) -> None:
         self.task = task
+        self._chosen = [metric.name for metric in chosen]
         find = registry().resolve
         self._metrics = {name: find(Family.METRIC, name) for name in task.metrics}
         for metric in chosen:
-            self._refuse(metric, [other.name for other in chosen])
+            self._refuse(metric)
             self._metrics[metric.name] = metric
-        self.build([metric.name for metric in chosen], _MANY_CLASSES)
+        self.build(self._chosen, _MANY_CLASSES)
 
-    def _refuse(self, metric: Resolved, names: Sequence[str]) -> None:
+    def _refuse(self, metric: Resolved) -> None:
         record, kind = record_of(metric), self.task.kind
-        if names.count(metric.name) > 1:
+        if self._chosen.count(metric.name) > 1:
             raise ConfigurationError(f"--model.metrics names {metric.name} twice, which would be logged under one name")
-        if kind not in record.kinds or record.view not in self.task.views:
+        if kind not in record.kinds:
             fitting = [e.name for e in registry().entries(Family.METRIC) if kind in e.component.kinds]  # type: ignore[attr-defined]
             raise ConfigurationError(
                 f"--model.metrics: {metric.name} goes with losses for {' and '.join(sorted(record.kinds))}, and this "
                 f"loss is for {kind}: choose among {', '.join(sorted(set(fitting)))}"
             )
+        if record.view not in self.task.views:
+            raise PluginError(
+                f"metric {metric.qualified_name} is of {record.view}, which losses of kind {kind} do not give: "
+                f"{', '.join(self.task.views)}"
+            )
+
+    def refuse_target(self, labelled: bool, columns: int) -> None:
+        """Refuse metrics that were asked for and cannot be computed for a target.
+
+        Args:
+            labelled: whether targets are classes, not probabilities.
+            columns: as for `build`.
+
+        Raises:
+            ConfigurationError: for a metric that needs class labels where there are none.
+            ParameterError: if a metric refuses a parameter.
+        """
+        for name in self._chosen:
+            if name not in self.names(labelled):
+                raise ConfigurationError(
+                    f"--model.metrics: {name} needs class labels, and the target has probabilities"
+                )
+        self.build(self._chosen, columns)
 
     @property
     def directions(self) -> dict[str, Direction]:
         """Which value is the best, by the name of what is logged, the part left out."""
-        own: dict[str, Direction] = {"loss": "min", "epoch_loss": "min"}
+        own: dict[str, Direction] = {"loss": "min"}
         return own | {name: record_of(metric).direction for name, metric in self._metrics.items()}
 
-    def watchable(self, validated: bool) -> list[str]:
+    def watchable(self, validated: bool, labelled: bool = True) -> list[str]:
         """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
 
         Args:
             validated: whether there is a validation part.
+            labelled: whether targets are classes, not probabilities.
         """
-        return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *self._metrics) if validated)]
+        return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *self.names(labelled)) if validated)]
 
     def objection(self, monitor: str, mode: object) -> str | None:
         """What is wrong with waiting for a metric to become small (mode `min`) or large (`max`), or None.
@@ -76,7 +101,7 @@ class MetricChoice:
             monitor: the name of a logged value, such as val/loss.
             mode: of a callback or schedule that watches it; other modes compare nothing.
         """
-        best = self.directions.get(monitor.rpartition("/")[2])
+        best = self.directions.get(monitor.rpartition("/")[2].removeprefix("epoch_"))
         if best is None or mode not in ("min", "max") or mode == best:
             return None
         return f"whose {'lowest' if best == 'min' else 'highest'} value is the best: set its mode to {best}"
@@ -186,9 +211,9 @@ class Evaluation(nn.Module):
             self._empty = (predictions, target)
             return
         self._loss.update(losses.double())
-        seen = self._seen(predictions, target)
+        views = self._viewed(predictions, target)
         for name, metric in self._metrics.items():
-            metric.update(*seen[self._records[name].view])
+            metric.update(*views[self._records[name].view])
         if self._compares:
             # around a typical value, since torchmetrics compares them in single precision
             lowest, highest = torch.aminmax(self._centred(target))
@@ -199,7 +224,7 @@ class Evaluation(nn.Module):
         """Targets (n, k) less their location; class indices as they are."""
         return target.double() if target.ndim == 1 else target.double() - self._location
 
-    def _seen(self, predictions: Tensor, target: Tensor) -> dict[View, tuple[Tensor, Tensor]]:
+    def _viewed(self, predictions: Tensor, target: Tensor) -> dict[View, tuple[Tensor, Tensor]]:
         """Predictions and target as metrics take them, by the view."""
         seen = {}
         for view in {record.view for record in self._records.values()}:
@@ -213,10 +238,10 @@ class Evaluation(nn.Module):
         """Give the states of a rank without rows the shapes that they have on others."""
         if self._empty is None or self._loss.update_called:
             return
-        seen = self._seen(*self._empty)
+        views = self._viewed(*self._empty)
         self._loss.update(self._empty[0].new_zeros(0))
         for name, metric in self._metrics.items():
-            predicted, true = seen[self._records[name].view]
+            predicted, true = views[self._records[name].view]
             if name in self._ignore:
                 predicted, true = predicted.new_zeros(1, *predicted.shape[1:]), true.new_full((1,), _IGNORED)
             if len(true) or not self._records[name].needs_labels:

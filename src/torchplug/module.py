@@ -147,6 +147,7 @@ class ComponentModule(lightning.LightningModule):
             raise DataError(f"target {enumerate_names(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
         self._evaluations.compare_with(data.target_scale)
+        self.assembly.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)

@@ -107,7 +107,8 @@ def _refuse_unlogged(trainer: lightning.Trainer, module: ComponentModule, data: 
     """Refuse to wait for a metric that does not exist when it is asked for."""
     validated = validates(trainer, data)
     choice = module.assembly.metric_choice
-    known = choice.watchable(validated)
+    labelled = module.preprocessing is None or module.preprocessing.target_coding.labels
+    known = choice.watchable(validated, labelled)
     schedule = module.assembly.trial_scheduler
     monitor = getattr(schedule, "monitor", None)
     if monitor is not None:

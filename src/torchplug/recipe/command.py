@@ -24,7 +24,7 @@ from torchplug.recipe.components import spec_of
 from torchplug.recipe.configuration import refuse_misplaced
 from torchplug.recipe.messages import one_line as parser_line
 from torchplug.recipe.parser import (
-    HOW_IT_IS_JUDGED,
+    EVALUATION_SETTINGS,
     HOW_STEPS_ARE_MADE,
     RecipeParser,
     Settings,
@@ -110,8 +110,8 @@ class Command:
             refuse_numbers(module, self.settings.trainer.precision)
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        judged = {name: self.specs()[name] for name in HOW_IT_IS_JUDGED}
-        module = ComponentModule(**{**self.origin.content["hyper_parameters"], **judged})
+        evaluation = {name: self.specs()[name] for name in EVALUATION_SETTINGS}
+        module = ComponentModule(**{**self.origin.content["hyper_parameters"], **evaluation})
         module.on_load_checkpoint(dict(self.origin.content))
         with offering_another(self.origin.file, resume=False):
             load_weights(module, self.origin.content, self.origin.file)
@@ -222,7 +222,9 @@ def _resolved(
 
 def _refuse_changes(command: Command) -> None:
     """Refuse model settings that differ from the checkpoint's and could not take effect."""
-    free = (*HOW_STEPS_ARE_MADE, *HOW_IT_IS_JUDGED) if command.subcommand == "fit" else HOW_IT_IS_JUDGED
+    free = {"fit": (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS), "predict": ()}.get(
+        command.subcommand, EVALUATION_SETTINGS
+    )
     trained = _plain(command.parser.get_defaults().model)
     wanted = _plain(command.settings.model)
     for slot, value in wanted.items():

@@ -49,8 +49,8 @@ _WAYS: dict[str, tuple[Any, Any]] = {
 }
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_call", "sync_every")
 """Settings of the model that say how it is trained, and may change when training is resumed."""
-HOW_IT_IS_JUDGED = ("metrics",)
-"""Settings of the model that change nothing that is trained."""
+EVALUATION_SETTINGS = ("metrics",)
+"""Settings of the model that training does not depend on."""
 _DESCRIPTION = "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
 _CONFIG_FILE = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
 _OURS = {"logger", "use_distributed_sampler", "enable_checkpointing", "default_root_dir"}
