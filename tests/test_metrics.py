@@ -10,12 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+import third_party
+from torchplug import ComponentModule, Family, use
+from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
 from torchplug.metrics import Evaluation, MetricChoice
+from torchplug.registry import registry
 from torchplug.task import TASKS
 
 
-def evaluation_of(kind, columns, **settings):
-    return Evaluation(MetricChoice(TASKS[kind], []), columns, **settings)
+def evaluation_of(kind, columns, *chosen, **settings):
+    """An evaluation with the metrics of a kind, and others by name."""
+    found = [registry().resolve(Family.METRIC, metric) for metric in chosen]
+    return Evaluation(MetricChoice(TASKS[kind], found), columns, **settings)
+
+
+@pytest.fixture
+def acme(distributions):
+    """A third party's metrics."""
+    third_party.install(distributions)
 
 
 def run(evaluation, losses, predictions, target, cuts=()):
@@ -125,3 +137,79 @@ def test_empty_batches_change_nothing(kind):
     assert run(evaluation_of(kind, k), torch.ones(3), p, y) == run(
         evaluation_of(kind, k), torch.ones(3), p, y, cuts=(0, 3)
     )
+
+
+@pytest.mark.usefixtures("acme")
+class TestThirdPartyMetrics:
+    def test_torchmetrics_classes_are_metrics_as_they_are(self):
+        rng = np.random.default_rng(0)
+        y, p = rng.integers(0, 3, 40), rng.dirichlet([1, 1, 1], 40)
+        evaluation = evaluation_of("multiclass", 3, "macro_auc")
+        got = run(evaluation, torch.ones(40), torch.tensor(p), torch.tensor(y), cuts=(7, 7, 20))
+        assert evaluation.names == ["loss", "accuracy", "macro_f1", "log_loss", "macro_auc"]
+        assert got["macro_auc"] == pytest.approx(reference.roc_auc_score(y, p, multi_class="ovr"), abs=1e-6)
+
+    def test_parameters_are_passed(self):
+        p, y = torch.tensor([[0.9], [0.8], [0.3], [0.1]]).double(), torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+        for beta in (0.5, 2.0):
+            got = run(evaluation_of("binary", 1, use("acme:fbeta", beta=beta)), torch.ones(4), p, y)
+            assert got["fbeta"] == pytest.approx(reference.fbeta_score(y[:, 0], p[:, 0] > 0.5, beta=beta), abs=1e-6)
+
+    def test_numbers_are_seen_in_their_units(self):
+        y, z = torch.tensor([[1e6], [2e6]]).double(), torch.tensor([[1e6 + 3], [2e6 - 5]]).double()
+        location = {"location": torch.tensor([1e6]).double(), "spread": torch.tensor([10.0]).double()}
+        assert run(evaluation_of("regression", 1, "largest", **location), torch.ones(2), z, y)["largest"] == 5.0
+
+    def test_one_that_the_task_has_takes_its_place(self):
+        evaluation = evaluation_of("binary", 1, "brier", "share")
+        assert evaluation.names == ["loss", "accuracy", "auroc", "average_precision", "brier", "share"]
+
+    def test_of_several_numbers_the_mean_counts(self):
+        y, p = torch.tensor([0, 1, 2, 1]), torch.eye(3).double()[[0, 1, 2, 0]]
+        by_class = evaluation_of("multiclass", 3, use("macro_auc", average="none"))
+        macro = evaluation_of("multiclass", 3, "macro_auc")
+        assert run(by_class, torch.ones(4), p, y)["macro_auc"] == run(macro, torch.ones(4), p, y)["macro_auc"]
+
+    @pytest.mark.parametrize(
+        ("loss", "metrics", "error", "message"),
+        [
+            (
+                "mse",
+                ["macro_auc"],
+                ConfigurationError,
+                "macro_auc goes with losses for multiclass, and this",
+            ),
+            ("mse", ["accuracy"], ConfigurationError, "choose among largest, mae, r2, rmse"),
+            ("mse", ["mae", "torchplug:mae"], ConfigurationError, "names mae twice"),
+            ("mse", [use("largest", scale=-1)], ParameterError, "scale must be positive, got -1"),
+            ("mse", [use("largest", skale=1)], ParameterError, "unknown parameter 'skale', did you mean scale"),
+            ("mse", ["xyzzy"], UnknownComponentError, "metrics are accuracy, .*, rmse, fbeta, largest, macro_auc"),
+            ("mse", ["wrong"], PluginError, "acme:wrong must give a torchmetrics.Metric"),
+            ("mse", ["unfit"], PluginError, "acme:unfit is of labels, which losses of kind regression do not give"),
+            ("hinge", ["brier"], ConfigurationError, "brier goes with losses for binary, and this loss is for margin"),
+        ],
+    )
+    def test_what_cannot_be_computed_is_refused(self, loss, metrics, error, message):
+        with pytest.raises(error, match=message):
+            ComponentModule("linear", loss, metrics=metrics)
+
+    def test_no_number_is_the_plugins_fault(self):
+        with pytest.raises(PluginError, match="metric words gives str, and not a number"):
+            run(evaluation_of("regression", 1, "words"), torch.ones(1), torch.zeros(1, 1).double(), torch.ones(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "objection"),
+    [
+        ("val/auroc", "min", "whose highest value is the best: set its mode to max"),
+        ("val/brier", "max", "whose lowest value is the best: set its mode to min"),
+        ("train/epoch_loss", "max", "set its mode to min"),
+        ("val/auroc", "max", None),
+        ("val/loss", "min", None),
+        ("val/auroc", None, None),
+        ("lr-Adam", "max", None),
+    ],
+)
+def test_a_mode_against_the_direction_is_objected_to(monitor, mode, objection):
+    found = MetricChoice(TASKS["binary"], []).objection(monitor, mode)
+    assert found is None if objection is None else objection in found

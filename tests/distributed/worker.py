@@ -57,6 +57,7 @@ def build(job):
         job["optimizer"],
         job.get("regularizers", []),
         job.get("scheduler"),
+        job.get("metrics", []),
         engine=job.get("engine", "auto"),
         steps_per_call=job.get("steps_per_call", "auto"),
         sync_every=job.get("sync_every"),
