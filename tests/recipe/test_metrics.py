@@ -10,6 +10,7 @@ import pytest
 import third_party
 
 DIGITS = "--data.source digits --trainer.max_epochs 2 --model.model.hidden [8]"
+PLATEAU = "--model.scheduler plateau --model.scheduler.monitor"
 STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor"
 
 
@@ -25,7 +26,7 @@ def rows_of(run):
 def test_a_third_partys_metric_from_fit_to_test(run):
     chosen = "--model.metrics+=macro_auc --model.metrics.average weighted"
     watching = f"{STOPPING} val/macro_auc --trainer.callbacks.mode max"
-    plateau = "--model.scheduler plateau --model.scheduler.monitor val/macro_auc --model.scheduler.mode max"
+    plateau = f"{PLATEAU} val/macro_auc --model.scheduler.mode max"
     line = f"fit {DIGITS} {chosen} {watching} {plateau}"
     status, printed, errors = run(shlex.split(line), recipe="mlp")
     assert (status, errors) == (0, "")
@@ -57,16 +58,16 @@ def test_a_checkpoint_is_evaluated_by_other_metrics(run):
 
 
 REFUSED = {
-    "--model.metrics+=xyzzy": "unknown metric 'xyzzy': `torchplug list metric` shows what there is; metrics are accuracy, ",
+    "--model.metrics+=xyzzy": "'xyzzy': `torchplug list metric` shows what there is; metrics are accuracy, ",
     "--model.metrics+=macro_au": "unknown metric 'macro_au': did you mean macro_auc",
     "--model.metrics+=rmse": "rmse goes with losses for count and regression, and this loss is for multiclass: choose",
     "--model.metrics+=macro_auc --model.metrics.average many": "--model.metrics.average: expected one of 'macro',",
     "--model.metrics+=macro_auc --model.metrics.averge macro": "--model.metrics: macro_auc has no parameter 'averge'",
     "--model.metrics '[macro_auc, macro_auc]'": "--model.metrics names macro_auc twice",
-    f"--model.metrics+=macro_auc {STOPPING} val/macro_auc": "watches val/macro_auc, whose highest value is the best: set",
+    f"--model.metrics+=macro_auc {STOPPING} val/macro_auc": "val/macro_auc, whose highest value is the best: set its",
     f"{STOPPING} val/macro_auc": "watches val/macro_auc, which no epoch logs: watch train/epoch_loss, val/loss,",
-    f"{STOPPING} val/loss --trainer.callbacks.mode max": "val/loss, whose lowest value is the best: set its mode to min",
-    "--model.metrics+=macro_auc --model.scheduler plateau --model.scheduler.monitor val/macro_auc": "set its mode to max",
+    f"{STOPPING} val/loss --trainer.callbacks.mode max": "whose lowest value is the best: set its mode to min",
+    f"--model.metrics+=macro_auc {PLATEAU} val/macro_auc": "plateau watches val/macro_auc, whose highest value is",
 }
 
 
