@@ -13,8 +13,7 @@ from torchmetrics import MaxMetric, MeanMetric, MinMetric
 
 from torchplug.component import Direction, Family, Metric, View
 from torchplug.errors import ConfigurationError, PluginError
-from torchplug.parameters import accepted_keywords
-from torchplug.registry import Resolved, registry
+from torchplug.registry import Entry, Resolved, registry
 from torchplug.task import Task
 
 _IGNORED = -1
@@ -30,6 +29,9 @@ class MetricChoice:
         task: of the loss.
         chosen: further metrics; one that the task has already takes its place.
 
+    Attributes:
+        records: the records of all of them, by name.
+
     Raises:
         ConfigurationError: for a metric that does not go with the loss, or is named twice.
         ParameterError: if a metric refuses a parameter.
@@ -38,27 +40,27 @@ class MetricChoice:
     def __init__(self, task: Task, chosen: Sequence[Resolved]) -> None:
         self.task = task
         self._chosen = [metric.name for metric in chosen]
-        find = registry().resolve
-        self._metrics = {name: find(Family.METRIC, name) for name in task.metrics}
-        for metric in chosen:
-            self._refuse(metric)
-            self._metrics[metric.name] = metric
+        every = [*(registry().resolve(Family.METRIC, name) for name in task.metrics), *chosen]
+        self._metrics = {metric.name: metric for metric in every}
+        self.records = {name: _record(metric.entry) for name, metric in self._metrics.items()}
+        for name in self._chosen:
+            self._refuse(name)
         self.build(self._chosen, _MANY_CLASSES)
 
-    def _refuse(self, metric: Resolved) -> None:
-        record, kind = record_of(metric), self.task.kind
-        if self._chosen.count(metric.name) > 1:
-            raise ConfigurationError(f"--model.metrics names {metric.name} twice, which would be logged under one name")
+    def _refuse(self, name: str) -> None:
+        record, kind = self.records[name], self.task.kind
+        if self._chosen.count(name) > 1:
+            raise ConfigurationError(f"--model.metrics names {name} twice, which would be logged under one name")
         if kind not in record.kinds:
-            fitting = [e.name for e in registry().entries(Family.METRIC) if kind in e.component.kinds]  # type: ignore[attr-defined]
+            fitting = {entry.name for entry in registry().entries(Family.METRIC) if kind in _record(entry).kinds}
             raise ConfigurationError(
-                f"--model.metrics: {metric.name} goes with losses for {' and '.join(sorted(record.kinds))}, and this "
-                f"loss is for {kind}: choose among {', '.join(sorted(set(fitting)))}"
+                f"--model.metrics: {name} goes with losses for {' and '.join(sorted(record.kinds))}, and this loss is "
+                f"for {kind}: choose among {', '.join(sorted(fitting))}"
             )
         if record.view not in self.task.views:
             raise PluginError(
-                f"metric {metric.qualified_name} is of {record.view}, which losses of kind {kind} do not give: "
-                f"{', '.join(self.task.views)}"
+                f"metric {self._metrics[name].qualified_name} is of {record.view}, which losses of kind {kind} do not "
+                f"give: {', '.join(self.task.views)}"
             )
 
     def refuse_target(self, labelled: bool, columns: int) -> None:
@@ -83,7 +85,15 @@ class MetricChoice:
     def directions(self) -> dict[str, Direction]:
         """Which value is the best, by the name of what is logged, the part left out."""
         own: dict[str, Direction] = {"loss": "min"}
-        return own | {name: record_of(metric).direction for name, metric in self._metrics.items()}
+        return own | {name: record.direction for name, record in self.records.items()}
+
+    def names(self, labelled: bool) -> list[str]:
+        """The metrics that are defined.
+
+        Args:
+            labelled: whether targets are classes, not probabilities.
+        """
+        return [name for name, record in self.records.items() if labelled or not record.needs_labels]
 
     def watchable(self, validated: bool, labelled: bool = True) -> list[str]:
         """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
@@ -106,22 +116,6 @@ class MetricChoice:
             return None
         return f"whose {'lowest' if best == 'min' else 'highest'} value is the best: set its mode to {best}"
 
-    def names(self, labelled: bool) -> list[str]:
-        """The metrics that are defined.
-
-        Args:
-            labelled: whether targets are classes, not probabilities.
-        """
-        return [name for name, metric in self._metrics.items() if labelled or not record_of(metric).needs_labels]
-
-    def record(self, name: str) -> Metric:
-        """The record of one of the metrics."""
-        return record_of(self._metrics[name])
-
-    def ignores(self, name: str) -> bool:
-        """Whether one of the metrics leaves out rows of a class index that stands for none."""
-        return "ignore_index" in accepted_keywords(self._metrics[name].target)
-
     def build(self, names: Sequence[str], columns: int) -> dict[str, torchmetrics.Metric]:
         """Accumulators by name.
 
@@ -133,11 +127,8 @@ class MetricChoice:
             ParameterError: if a metric refuses a parameter.
             PluginError: if a plugin's target gives no torchmetrics.Metric.
         """
-        supplied = {
-            "num_classes": columns if self.task.has_indices else 2,
-            "num_outputs": columns,
-            "ignore_index": _IGNORED,
-        }
+        classes = columns if self.task.has_indices else 2
+        supplied = {"num_classes": classes, "num_outputs": columns, "ignore_index": _IGNORED}
         built = {name: self._metrics[name].build(**supplied) for name in names}
         for name, metric in built.items():
             if not isinstance(metric, torchmetrics.Metric):
@@ -145,10 +136,9 @@ class MetricChoice:
         return built
 
 
-def record_of(metric: Resolved) -> Metric:
-    """The record that a plugin offers a metric with."""
-    assert isinstance(metric.entry.component, Metric), "discovery refuses others"
-    return metric.entry.component
+def _record(entry: Entry) -> Metric:
+    assert isinstance(entry.component, Metric), "discovery refuses others"
+    return entry.component
 
 
 class Evaluation(nn.Module):
@@ -177,13 +167,12 @@ class Evaluation(nn.Module):
         spread: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._views = choice.task.views
+        self._task = choice.task
         self._location = torch.zeros(columns, dtype=torch.float64) if location is None else location
         self._spread = torch.ones(columns, dtype=torch.float64) if spread is None else spread
         names = choice.names(labelled)
-        self._records = {name: choice.record(name) for name in names}
+        self._records = {name: choice.records[name] for name in names}
         self._metrics = choice.build(names, columns)
-        self._ignore = {name for name in names if choice.ignores(name)}
         self._loss = MeanMetric(nan_strategy="disable")
         self._lowest, self._highest = MinMetric(nan_strategy="disable"), MaxMetric(nan_strategy="disable")
         self._compares = any(record.needs_variation for record in self._records.values())
@@ -231,7 +220,7 @@ class Evaluation(nn.Module):
             pair = (predictions, target)
             if view == "standardized":
                 pair = tuple((values - self._location) / self._spread for values in pair)  # type: ignore[assignment]
-            seen[view] = self._views[view](*pair)
+            seen[view] = self._task.view(view, *pair)
         return seen
 
     def _shape_without_rows(self) -> None:
@@ -242,7 +231,7 @@ class Evaluation(nn.Module):
         self._loss.update(self._empty[0].new_zeros(0))
         for name, metric in self._metrics.items():
             predicted, true = views[self._records[name].view]
-            if name in self._ignore:
+            if getattr(metric, "ignore_index", None) == _IGNORED:
                 predicted, true = predicted.new_zeros(1, *predicted.shape[1:]), true.new_full((1,), _IGNORED)
             if len(true) or not self._records[name].needs_labels:
                 metric.update(predicted, true)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from torchplug.component import Kind, TargetInfo, View
 
@@ -25,9 +26,8 @@ class Task:
         problem: what recipes call it: numbers, two classes or more.
         metrics: the names of the metrics that every evaluation has.
         link: scores (n, k) → predictions (n, k).
-        lowest: the least target value that the loss is defined for.
-        highest: the greatest one.
-        domain: what to say of a target outside of these.
+        domain: the least and the greatest target value that such losses are defined for.
+        outside: what to say of a target that leaves the domain.
         standardizes: whether the target may be standardized for training, and predictions are scaled back.
         takes_probabilities: whether one target column may hold probabilities in place of classes.
         predicts_rates: whether predictions are rates, which come close to zero only at infinite scores.
@@ -41,9 +41,8 @@ class Task:
     problem: Problem
     metrics: tuple[str, ...]
     link: Callable[[Tensor], Tensor]
-    lowest: float = -math.inf
-    highest: float = math.inf
-    domain: str = ""
+    domain: tuple[float, float] = (-math.inf, math.inf)
+    outside: str = ""
     standardizes: bool = False
     takes_probabilities: bool = False
     predicts_rates: bool = False
@@ -86,43 +85,38 @@ class Task:
         Raises:
             ValueError: saying which values are outside, or which are allowed.
         """
-        if self.domain and bool(((target < self.lowest) | (target > self.highest)).any()):
-            raise ValueError(self.domain)
+        lowest, highest = self.domain
+        if self.outside and bool(((target < lowest) | (target > highest)).any()):
+            raise ValueError(self.outside)
 
     def example_target(self) -> Tensor:
         """The target of one row: zero, or the first class."""
         return torch.zeros(1, dtype=torch.long) if self.has_indices else torch.zeros(1, 1)
 
     @property
-    def views(self) -> Mapping[View, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]:
-        """What metrics may be computed from: each view of (predictions, target), by its name."""
+    def views(self) -> tuple[View, ...]:
+        """What metrics may be computed from."""
+        if not self.has_classes:
+            return ("values", "standardized")
+        return ("labels", "scores") if self.probabilities is None else get_args(View)[2:]
+
+    def view(self, name: View, predictions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and target as `Metric.view` describes them.
+
+        Args:
+            name: one of `views`.
+            predictions: (n, k), float64.
+            target: as the loss sees it; numbers in the units of the predictions.
+        """
         if self.label is None or self.ranking is None:
-            return {"values": _values, "standardized": _values}
-        label, ranking = self.label, self.ranking
-        views: dict[View, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-            "labels": lambda predictions, target: (label(predictions), _indices(target)),
-            "scores": lambda predictions, target: (ranking(predictions), _indices(target)),
-        }
-        if self.probabilities is not None:
-            views["probabilities"] = views["scores"]
-            views["distributions"] = lambda predictions, target: _distributions(ranking(predictions), target)
-        return views
-
-
-def _values(predictions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers (n, k), or (n,) of a single column."""
-    pair = (predictions.contiguous(), target.double().contiguous())
-    return (pair[0].squeeze(1), pair[1].squeeze(1)) if target.shape[1] == 1 else pair
-
-
-def _indices(target: Tensor) -> Tensor:
-    return target if target.ndim == 1 else target.squeeze(1).long()
-
-
-def _distributions(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    if target.ndim == 1:  # class indices
-        return predicted, torch.nn.functional.one_hot(target, predicted.shape[1]).double()
-    return predicted, target.double().view_as(predicted)
+            pair = predictions.contiguous(), target.double().contiguous()
+            return (pair[0].squeeze(1), pair[1].squeeze(1)) if target.shape[1] == 1 else pair
+        predicted = self.label(predictions) if name == "labels" else self.ranking(predictions)
+        if name != "distributions":
+            return predicted, target if target.ndim == 1 else target.squeeze(1).long()
+        if target.ndim == 1:
+            target = one_hot(target, predicted.shape[1])
+        return predicted, target.double().view_as(predicted)
 
 
 def _identity(values: Tensor) -> Tensor:
@@ -161,53 +155,33 @@ def _both(probability: Tensor) -> Tensor:
 
 _NUMBERS = ("rmse", "mae", "r2")
 _RANKED = ("accuracy", "auroc", "average_precision")
+_SHARE = ((0.0, 1.0), "needs targets in [0, 1]")
+_COUNT = ((0.0, math.inf), "needs counts, the target has negative values")
 
-TASKS: Mapping[str, Task] = {
-    task.kind: task
-    for task in (
-        Task("regression", "regression", _NUMBERS, _identity, standardizes=True),
-        Task(
-            "count",
-            "regression",
-            _NUMBERS,
-            torch.exp,
-            lowest=0.0,
-            domain="needs counts, the target has negative values",
-            predicts_rates=True,
-        ),
-        Task(
-            "binary",
-            "binary",
-            (*_RANKED, "brier"),
-            torch.sigmoid,
-            lowest=0.0,
-            highest=1.0,
-            domain="needs targets in [0, 1]",
-            takes_probabilities=True,
-            label=_more_likely,
-            ranking=_second,
-            probabilities=_both,
-        ),
-        Task(
-            "margin",
-            "binary",
-            _RANKED,
-            _identity,
-            lowest=0.0,
-            highest=1.0,
-            domain="needs targets in [0, 1]",
-            label=_positive,
-            ranking=_squashed,
-        ),
-        Task(
-            "multiclass",
-            "multiclass",
-            ("accuracy", "macro_f1", "log_loss"),
-            _softmax,
-            label=_most_likely,
-            ranking=_identity,
-            probabilities=_identity,
-        ),
-    )
-}
+_RECORDS = (
+    Task("regression", "regression", _NUMBERS, _identity, standardizes=True),
+    Task("count", "regression", _NUMBERS, torch.exp, *_COUNT, predicts_rates=True),
+    Task("margin", "binary", _RANKED, _identity, *_SHARE, label=_positive, ranking=_squashed),
+    Task(
+        "binary",
+        "binary",
+        (*_RANKED, "brier"),
+        torch.sigmoid,
+        *_SHARE,
+        takes_probabilities=True,
+        label=_more_likely,
+        ranking=_second,
+        probabilities=_both,
+    ),
+    Task(
+        "multiclass",
+        "multiclass",
+        ("accuracy", "macro_f1", "log_loss"),
+        _softmax,
+        label=_most_likely,
+        ranking=_identity,
+        probabilities=_identity,
+    ),
+)
+TASKS: Mapping[str, Task] = {task.kind: task for task in _RECORDS}
 """The record of each kind."""

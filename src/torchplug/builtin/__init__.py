@@ -5,7 +5,9 @@ Nothing here imports torch: a component's class is named by a string and importe
 
 from __future__ import annotations
 
-from torchplug.component import Component, Kind, Metric, Need
+from functools import partial
+
+from torchplug.component import Component, Metric, Need
 from torchplug.hookspecs import hookimpl
 
 _FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
@@ -89,69 +91,19 @@ def torchplug_schedulers() -> list[Component]:
 def torchplug_metrics() -> list[Metric]:
     """Metrics of evaluated parts; `torchplug.task` says which every evaluation has."""
     here = "torchplug.builtin.metrics"
-    numbers: frozenset[Kind] = frozenset({"regression", "count"})
-    two: frozenset[Kind] = frozenset({"binary", "margin"})
-    several: frozenset[Kind] = frozenset({"multiclass"})
+    numbers = partial(Metric, kinds=frozenset({"regression", "count"}))
+    scaled = partial(numbers, view="standardized", direction="max", needs_variation=True)
+    classes = partial(Metric, kinds=frozenset({"binary", "margin", "multiclass"}), view="labels", direction="max")
+    two = partial(Metric, kinds=frozenset({"binary", "margin"}), view="scores", direction="max", needs_variation=True)
+    soft = partial(Metric, view="distributions", direction="min")
     return [
-        Metric("rmse", f"{here}:rmse", "root of the mean squared error", kinds=numbers, view="values", direction="min"),
-        Metric("mae", f"{here}:mae", "mean absolute error", kinds=numbers, view="values", direction="min"),
-        Metric(
-            "r2",
-            f"{here}:r2",
-            "share of the variance that is predicted",
-            kinds=numbers,
-            view="standardized",
-            direction="max",
-            needs_variation=True,
-        ),
-        Metric(
-            "accuracy",
-            f"{here}:accuracy",
-            "share of rows whose class is predicted",
-            kinds=two | several,
-            view="labels",
-            direction="max",
-        ),
-        Metric(
-            "macro_f1",
-            f"{here}:macro_f1",
-            "F1 averaged over classes",
-            kinds=two | several,
-            view="labels",
-            direction="max",
-        ),
-        Metric(
-            "auroc",
-            f"{here}:auroc",
-            "area under the ROC curve of the second class",
-            kinds=two,
-            view="scores",
-            direction="max",
-            needs_variation=True,
-        ),
-        Metric(
-            "average_precision",
-            f"{here}:average_precision",
-            "precision averaged over recall",
-            kinds=two,
-            view="scores",
-            direction="max",
-            needs_variation=True,
-        ),
-        Metric(
-            "brier",
-            f"{here}:Brier",
-            "squared error of the probability",
-            kinds=frozenset({"binary"}),
-            view="distributions",
-            direction="min",
-        ),
-        Metric(
-            "log_loss",
-            f"{here}:LogLoss",
-            "cross entropy of class probabilities",
-            kinds=several,
-            view="distributions",
-            direction="min",
-        ),
+        numbers("rmse", f"{here}:rmse", "root of the mean squared error", view="values", direction="min"),
+        numbers("mae", f"{here}:mae", "mean absolute error", view="values", direction="min"),
+        scaled("r2", f"{here}:r2", "share of the variance that is predicted"),
+        classes("accuracy", f"{here}:accuracy", "share of rows whose class is predicted"),
+        classes("macro_f1", f"{here}:macro_f1", "F1 averaged over classes"),
+        two("auroc", f"{here}:auroc", "area under the ROC curve of the second class"),
+        two("average_precision", f"{here}:average_precision", "precision averaged over recall"),
+        soft("brier", f"{here}:Brier", "squared error of the probability", kinds=frozenset({"binary"})),
+        soft("log_loss", f"{here}:LogLoss", "cross entropy of class probabilities", kinds=frozenset({"multiclass"})),
     ]
