@@ -40,8 +40,8 @@ def test_its_metrics_exist_and_go_with_it(task):
 def test_views_of_equal_length(task):
     predictions, target = predictions_of(task), target_of(task)
     assert set(task.views) <= set(get_args(View))
-    for name, view in task.views.items():
-        predicted, true = view(predictions, target)
+    for name in task.views:
+        predicted, true = task.view(name, predictions, target)
         assert len(predicted) == len(true) == len(target), name
         if name in ("labels", "scores", "probabilities"):
             assert true.dtype == torch.int64
@@ -54,7 +54,7 @@ def test_views_of_equal_length(task):
 @pytest.mark.parametrize("kind", ["binary", "margin", "multiclass"])
 def test_the_class_of_the_highest_score_is_predicted(kind):
     task = TASKS[kind]
-    predicted, _ = task.views["labels"](predictions_of(task), target_of(task))
+    predicted, _ = task.view("labels", predictions_of(task), target_of(task))
     assert predicted.tolist() == ([1, 0] if task.has_indices else [0, 1, 1])
 
 

@@ -259,9 +259,9 @@ def _metric_fault(component: Component) -> str | None:
     kinds = component.kinds
     if not isinstance(kinds, frozenset) or not kinds or not kinds <= set(get_args(Kind)):
         return f"{component.name} with kinds that are no frozenset of {', '.join(get_args(Kind))}"
-    for value, allowed in ((component.view, get_args(View)), (component.direction, get_args(Direction))):
-        if value not in allowed:
-            return f"{component.name} with {_short(value)}, which is none of {', '.join(allowed)}"
+    for what, known in (("view", get_args(View)), ("direction", get_args(Direction))):
+        if (value := getattr(component, what)) not in known:
+            return f"{component.name} with the {what} {_short(value)}, which is none of {', '.join(known)}"
     return None
 
 
