@@ -316,7 +316,7 @@ class Assembly:
                 return None
             for parameter in network.parameters():
                 nn.init.normal_(parameter)
-            features = torch.randn(4, 3)
+            features = torch.randn(4, 3).to(linear.weight)
             declared = linear.weight.shape == (1, 3) and nn.functional.linear(features, *linear)
             if not (isinstance(declared, Tensor) and torch.allclose(network(features), declared, rtol=1e-3, atol=1e-4)):
                 name = self.model.qualified_name
