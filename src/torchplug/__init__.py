@@ -10,7 +10,18 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Component, Factory, Family, Iteration, Metric, Need, Outcome, Spec, TargetInfo, use
+from torchplug.component import (
+    Capability,
+    Component,
+    Factory,
+    Family,
+    Iteration,
+    Metric,
+    Outcome,
+    Spec,
+    TargetInfo,
+    use,
+)
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
 
 __version__ = version("torchplug")
 __all__ = [
+    "Capability",
     "Component",
     "ComponentModule",
     "Factory",
@@ -29,7 +41,6 @@ __all__ = [
     "Iteration",
     "Loss",
     "Metric",
-    "Need",
     "Objective",
     "Outcome",
     "Pieces",

@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
 
 
 class TrainingSet(Protocol):
-    """The whole training part, read a piece at a time: what a full-set optimizer's loader yields once an epoch.
+    """The whole training part, read a piece at a time: what a full-batch optimizer's loader yields once an epoch.
 
     Not iterable and without `to`: Lightning would walk it or copy it to a device. Optional is
     `feature_names`, for messages.

@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 
 from torchplug import models
 from torchplug.contracts import linear_scores
-from torchplug.without_graph import without_graph
+from torchplug.no_grad import no_grad_if_enabled
 
 _aten = torch.ops.aten
 
@@ -120,7 +120,7 @@ class Chain:
         pieces = torch.split(vector, [p.numel() for p in parameters])
         return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
 
-    @without_graph
+    @no_grad_if_enabled
     def forward(self, features: Tensor) -> tuple[Tensor, Tape]:
         """Scores, and what the derivatives at this point need; the two may share memory, so neither is to be changed.
 
@@ -138,7 +138,7 @@ class Chain:
             h = after
         return h, tape
 
-    @without_graph
+    @no_grad_if_enabled
     def backward(self, tape: Tape, derivative: Tensor, out: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradient of each trainable parameter, summed over rows: Jᵀ times `derivative`.
 
@@ -170,7 +170,7 @@ class Chain:
         gradients.reverse()
         return gradients
 
-    @without_graph
+    @no_grad_if_enabled
     def jacobian(self, tape: Tape, out: Tensor | None = None) -> Tensor:
         """J = ∂z/∂θ of each row, θ the trainable parameters as one flat vector.
 
@@ -211,7 +211,7 @@ class Chain:
                     signal = signal @ weight
         return out
 
-    @without_graph
+    @no_grad_if_enabled
     def jvp(self, tape: Tape, vector: Tensor) -> Tensor:
         """J times a vector, without J: how the scores change as the parameters move along it.
 

@@ -70,7 +70,7 @@ _SUPPLIED_BY_KEYWORD = {
 }
 
 
-class Need(enum.Enum):
+class Capability(enum.Enum):
     """What an optimizer wants or honours beyond gradients."""
 
     NAMES = "names"
@@ -141,7 +141,7 @@ class Component:
     name: str
     target: str
     summary: str
-    needs: frozenset[Need] = field(default_factory=frozenset)
+    capabilities: frozenset[Capability] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ class Pieces(NamedTuple):
 
 def is_piecewise_linear(loss: Loss) -> bool:
     """Whether a loss gives its `pieces`, tried on one row."""
-    if not offers(loss, "pieces"):
+    if not implements(loss, "pieces"):
         return False
     return loss.pieces(loss.task.example_target()) is not None
 
 
-def offers(component: nn.Module, optional: str) -> bool:
+def implements(component: nn.Module, optional: str) -> bool:
     """Whether a component has an optional method that belongs to its value.
 
     One that is inherited along with another `forward` does not: it is of the value that was replaced.
@@ -73,7 +73,7 @@ def linear_scores(network: nn.Module | None) -> LinearScores | None:
     It does so by a method `linear_scores()`, which gives (weight, bias) as in `LinearScores`, or None where it is not
     linear after all. As every optional part it belongs to the class's `forward`, see `offers`.
     """
-    if network is None or not offers(network, "linear_scores"):
+    if network is None or not implements(network, "linear_scores"):
         return None
     declared = network.linear_scores()  # type: ignore[operator]
     return None if declared is None else LinearScores(*declared)
@@ -91,7 +91,7 @@ class Loss(nn.Module):
 
     Attributes:
         kind: what it is for.
-        smooth: whether ℓ has a derivative everywhere; full-set optimizers ask for it.
+        smooth: whether ℓ has a derivative everywhere; full-batch optimizers ask for it.
     """
 
     kind: Kind
@@ -157,7 +157,7 @@ class Regularizer(nn.Module):
 
     Attributes:
         coefficient: λ ≥ 0, the weight of R in the training objective.
-        only: glob patterns of parameter names to act on; None: all but biases and norm layers.
+        include: glob patterns of parameter names to act on; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere; curvature methods ask for it.
 
@@ -168,7 +168,7 @@ class Regularizer(nn.Module):
     """
 
     coefficient: float = 1.0
-    only: list[str] | None = None
+    include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
 

@@ -89,7 +89,7 @@ def summarize(entry: Entry) -> dict[str, Any]:
         "distribution": entry.distribution,
         "version": entry.version,
         "summary": entry.component.summary,
-        "needs": sorted(need.value for need in entry.component.needs),
+        "capabilities": sorted(need.value for need in entry.component.capabilities),
         "metric": _of_metric(entry.component),
     }
 

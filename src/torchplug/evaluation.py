@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
 from torchplug.metrics import Evaluation, MetricChoice
-from torchplug.objective import check_shapes, pure
+from torchplug.objective import check_shapes, deterministic_eval
 from torchplug.preprocessing import Preprocessing
 from torchplug.preprocessing.blocks import intervals, rows_of, worded_for_all_rows
 
@@ -100,7 +100,7 @@ def predicted(
     parameter = next(network.parameters(), torch.zeros(()))
     size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, len(preprocessing.center)))
     found = []
-    with torch.no_grad(), pure(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
+    with torch.no_grad(), deterministic_eval(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
         for start, stop in intervals(frame.height, size):
             features = preprocessing.features(frame[start:stop], where, np.arange(start, stop))
             found.append(loss.link(network(features.to(parameter)).double()).cpu())

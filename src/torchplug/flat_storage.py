@@ -95,7 +95,7 @@ class FlatGroups:
         """The same groups, each with its one flat tensor for parameters."""
         return [{**group, "params": [part]} for group, part in zip(groups, self._storage.parts, strict=True)]
 
-    def take(self, optimizer: Optimizer) -> None:
+    def bind_optimizer(self, optimizer: Optimizer) -> None:
         """Have an optimizer, built over these groups, save and load by parameter."""
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._by_parameter),

@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from torchplug.assembly import Assembly, SpecLike, check_network
 from torchplug.batch import Batch, as_batch
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.coefficients import coefficient_table, original_coefficients
@@ -21,12 +20,13 @@ from torchplug.component import Iteration, Outcome
 from torchplug.contracts import linear_scores
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
-from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
+from torchplug.execution import Engine, FullBatch, StepsPerExecution, planned_steps, strategy_for
 from torchplug.execution.fit_progress import FitProgress
 from torchplug.execution.watching import NEVER, step_watching_schedulers
 from torchplug.objective import Reduction, StepObjective
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
+from torchplug.resolved_config import ResolvedConfig, SpecLike, check_network
 from torchplug.tables import as_frame, enumerate_names
 
 
@@ -47,7 +47,7 @@ class ComponentModule(lightning.LightningModule):
         reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
         engine: how the gradients of minibatches are computed: `chain` by hand, for chains of linear maps and
             activations; `autograd`; `auto` by hand where that is possible.
-        steps_per_call: how many optimizer steps are made per call of Lightning's, at least 1, with the same results;
+        steps_per_execution: how many optimizer steps are made per call of Lightning's, at least 1, with the same results;
             `auto`: as many as a twentieth of a second holds, or 1 where somebody looks at single steps.
         sync_every: None averages gradients over ranks at every step, which is exact. A number K lets each rank make
             steps of its own and averages parameters at every K-th: faster, and another algorithm (post-local SGD).
@@ -74,7 +74,7 @@ class ComponentModule(lightning.LightningModule):
         metrics: Sequence[SpecLike] = (),
         reduction: Reduction = "mean",
         engine: Engine = "auto",
-        steps_per_call: StepsPerCall = "auto",
+        steps_per_execution: StepsPerExecution = "auto",
         sync_every: int | None = None,
     ) -> None:
         super().__init__()
@@ -84,18 +84,18 @@ class ComponentModule(lightning.LightningModule):
                 "where a checkpoint was trained with one)"
             )
         own, named = (model, None) if isinstance(model, nn.Module) else (None, model)
-        self.assembly = Assembly.of(named, loss, optimizer, regularizers, scheduler, metrics)
+        self.resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler, metrics)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
-        execution = {"engine": engine, "steps_per_call": steps_per_call, "sync_every": sync_every}
-        self.save_hyperparameters({**self.assembly.plain(), "reduction": reduction, **execution}, logger=False)
+        execution = {"engine": engine, "steps_per_execution": steps_per_execution, "sync_every": sync_every}
+        self.save_hyperparameters({**self.resolved.plain(), "reduction": reduction, **execution}, logger=False)
         self.reduction: Reduction = reduction
         self.network: nn.Module | None = own
-        self.loss = self.assembly.build_loss()
-        self.regularizers = nn.ModuleList(self.assembly.build_regularizers())
+        self.loss = self.resolved.build_loss()
+        self.regularizers = nn.ModuleList(self.resolved.build_regularizers())
         self.preprocessing: Preprocessing | None = None
-        self.execution = strategy_for(self.assembly.optimizer, engine, steps_per_call, sync_every)
-        self._evaluations = PartEvaluations(self.loss, self.assembly.metric_choice)
+        self.execution = strategy_for(self.resolved.optimizer, engine, steps_per_execution, sync_every)
+        self._evaluations = PartEvaluations(self.loss, self.resolved.metric_choice)
         self._progress = FitProgress()
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -103,33 +103,33 @@ class ComponentModule(lightning.LightningModule):
     @property
     def components(self) -> list[Resolved]:
         """The components in use, with owner and version."""
-        return self.assembly.components
+        return self.resolved.components
 
-    def data_request(self) -> DataRequest:
+    def data_request(self) -> DataRequirements:
         """What the data module must know to encode features and target for these components."""
-        linear = self.assembly.linear
+        linear = self.resolved.linear
         bias = linear is None or linear.bias is not None
-        return DataRequest(
+        return DataRequirements(
             kind=self.loss.kind,
-            loss=self.assembly.loss.name,
+            loss=self.resolved.loss.name,
             center=bias,
             reference=linear is not None and bias,
             standardize_target=linear is None,
             preprocessing=self.preprocessing,
-            full_set=self.assembly.sees_full_set,
+            full_batch=self.resolved.is_full_batch,
         )
 
     @property
     def outcome(self) -> Outcome | None:
-        """How a full-set optimizer ended the training, else None."""
+        """How a full-batch optimizer ended the training, else None."""
         return self.execution.outcome
 
     @property
     def iteration(self) -> Iteration | None:
-        """The last step of a full-set optimizer, else None."""
+        """The last step of a full-batch optimizer, else None."""
         return self.execution.iteration
 
-    def adopt(self, data: Any) -> None:
+    def configure(self, data: Any) -> None:
         """Take sizes and preprocessing from a prepared data module, and build the network.
 
         `TabularData.setup` calls it, ahead of the callbacks' `setup`: some of them copy the network.
@@ -139,7 +139,7 @@ class ComponentModule(lightning.LightningModule):
             ConfigurationError: if your own network does not give the scores that the loss wants.
         """
         preprocessing: Preprocessing = data.preprocessing
-        name = self.assembly.loss.name
+        name = self.resolved.loss.name
         try:
             outputs = self.loss.outputs(preprocessing.info)
             data.check_target(self.loss)
@@ -147,16 +147,16 @@ class ComponentModule(lightning.LightningModule):
             raise DataError(f"target {enumerate_names(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
         self._evaluations.compare_with(data.target_scale)
-        self.assembly.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
+        self.resolved.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
-        self.assembly.set_precision(self._built(), self.loss)
+        self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         problem = self._objective()
-        if isinstance(self.execution, FullSet):
-            optimizer = self.assembly.build_optimizer(self._parameter_groups(), problem)
+        if isinstance(self.execution, FullBatch):
+            optimizer = self.resolved.build_optimizer(self._parameter_groups(), problem)
             self.execution.refuse(optimizer, problem, data.training_set)
         else:
             self.execution.refuse_engine(problem)
@@ -167,15 +167,15 @@ class ComponentModule(lightning.LightningModule):
         Args:
             optimizer_state: as a checkpoint holds it.
         """
-        if not self.assembly.sees_full_set:
+        if not self.resolved.is_full_batch:
             return None
-        optimizer = self.assembly.build_optimizer(self._parameter_groups(), self._objective())
+        optimizer = self.resolved.build_optimizer(self._parameter_groups(), self._objective())
         optimizer.load_state_dict(optimizer_state)
         outcome: Outcome | None = getattr(optimizer, "outcome", None)
         return outcome
 
     def _build_network(self, inputs: int, outputs: int) -> None:
-        self.network = self.assembly.build_network(inputs, outputs)
+        self.network = self.resolved.build_network(inputs, outputs)
 
     def _built(self) -> nn.Module:
         if self.network is None:
@@ -185,7 +185,7 @@ class ComponentModule(lightning.LightningModule):
         return self.network
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        return self.assembly.parameter_groups(self._built(), self.loss)
+        return self.resolved.parameter_groups(self._built(), self.loss)
 
     def _objective(self) -> StepObjective:
         return StepObjective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
@@ -196,20 +196,20 @@ class ComponentModule(lightning.LightningModule):
         """Refuse to go on without a network, or with settings that would train wrongly; on every rank."""
         if stage == "fit":
             self.execution.refuse_settings(self.trainer)
-            self.assembly.set_precision(self._built(), self.loss)
+            self.resolved.set_precision(self._built(), self.loss)
         # Lightning converts it too, but only after a checkpoint's float64 would have been rounded to float32.
         self.trainer.precision_plugin.convert_module(self._built())
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
         objective = self._objective()
-        flat = self.assembly.takes_flat(objective)
-        groups = self.execution.arrange(self.trainer, objective, self._parameter_groups(), flat)
-        optimizer = self.assembly.build_optimizer(groups, objective)
-        self.execution.take(optimizer)
-        if self.assembly.scheduler is None or not self.assembly.takes_learning_rate:
+        flat = self.resolved.takes_flat(objective)
+        groups = self.execution.flatten_parameters(self.trainer, objective, self._parameter_groups(), flat)
+        optimizer = self.resolved.build_optimizer(groups, objective)
+        self.execution.bind_optimizer(optimizer)
+        if self.resolved.scheduler is None or not self.resolved.takes_learning_rate:
             return optimizer
-        scheduler = self.assembly.build_scheduler(optimizer, *planned_steps(self.trainer))
+        scheduler = self.resolved.build_scheduler(optimizer, *planned_steps(self.trainer))
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
@@ -221,7 +221,7 @@ class ComponentModule(lightning.LightningModule):
     def _check_monitor(self, monitor: str, mode: object) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        choice = self.assembly.metric_choice
+        choice = self.resolved.metric_choice
         known = ["train/loss", *choice.watchable(validated)]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
@@ -231,7 +231,7 @@ class ComponentModule(lightning.LightningModule):
     def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
         """What the user should know of a fit to come, and did not ask."""
         rows = batch_size if isinstance(batch_size, int) else 1
-        return [*self.assembly.notes(self.network), *self.execution.notes(trainer, self._built(), rows)]
+        return [*self.resolved.notes(self.network), *self.execution.notes(trainer, self._built(), rows)]
 
     # ------------------------------------------------------------------ training
 
@@ -242,7 +242,7 @@ class ComponentModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Take up the layers that a callback has frozen or unfrozen."""
-        self.execution.follow(self._objective)
+        self.execution.refresh_trainable(self._objective)
 
     def on_fit_start(self) -> None:
         """A fit that is resumed starts with the metrics that it had."""
@@ -258,7 +258,7 @@ class ComponentModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
         self._progress.batch_begins(self.trainer, self.execution)
-        given: Any = batch if isinstance(self.execution, FullSet) else self._as_batch(batch, batch_idx)
+        given: Any = batch if isinstance(self.execution, FullBatch) else self._as_batch(batch, batch_idx)
         return self.execution.training_step(given)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
@@ -322,9 +322,9 @@ class ComponentModule(lightning.LightningModule):
     def on_validation_start(self) -> None:
         """During a fit, look at the device before anything is judged or saved."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.execution.look()
-            self.execution.make_alike()
-            self.execution.evaluate_here()
+            self.execution.raise_if_nonfinite()
+            self.execution.sync_parameters()
+            self.execution.optimizer_eval()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
@@ -423,7 +423,7 @@ class ComponentModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which code this is, and what prediction needs; each tensor with memory of its own."""
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
-        checkpoint[KEY] = checkpoint_record(self.assembly, self.loss, self.preprocessing)
+        checkpoint[KEY] = checkpoint_record(self.resolved, self.loss, self.preprocessing)
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             checkpoint[KEY]["fit"] = self._progress.state(trainer, self.execution)

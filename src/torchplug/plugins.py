@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import pluggy
 
 from torchplug import hookspecs
-from torchplug.component import Component, Direction, Family, Kind, Metric, Need, View
+from torchplug.component import Capability, Component, Direction, Family, Kind, Metric, View
 from torchplug.errors import PluginError
 
 GROUP = "torchplug"
@@ -245,8 +245,10 @@ def _fault(component: Any) -> str | None:
         return f"{component.name} with the target {_short(component.target)}, which is no package.module:Class"
     if not isinstance(component.summary, str) or not component.summary.strip() or "\n" in component.summary:
         return f"{component.name} with a summary that is not one line"
-    if not isinstance(component.needs, frozenset) or not all(isinstance(need, Need) for need in component.needs):
-        return f"{component.name} with needs that are no frozenset of torchplug.Need"
+    if not isinstance(component.capabilities, frozenset) or not all(
+        isinstance(need, Capability) for need in component.capabilities
+    ):
+        return f"{component.name} with needs that are no frozenset of torchplug.Capability"
     return None
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from inspect import Parameter
 from typing import Any
 
-from torchplug.component import Component, Family, Need, Spec
+from torchplug.component import Capability, Component, Family, Spec
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
 from torchplug.parameters import accepted_keywords, allows_none, check_value, is_factory, plain, read_parameters
 from torchplug.plugins import BUILTIN, Plugin, canonical_name, discover, one_line
@@ -103,9 +103,9 @@ class Resolved:
         return self.entry.qualified_name
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def capabilities(self) -> frozenset[Capability]:
         """What the component wants beyond its family's contract."""
-        return self.entry.component.needs
+        return self.entry.component.capabilities
 
     @property
     def spec(self) -> Spec:

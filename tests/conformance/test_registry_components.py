@@ -18,8 +18,8 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from registered import components, resolved, sees_full_set, weights
-from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
+from registered import components, is_full_batch, resolved, weights
+from torchplug import Capability, Family, Loss, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
 from torchplug.builtin.losses import L1, MSE
 from torchplug.component import Factory
@@ -60,7 +60,7 @@ def test_it_is_documented(entry: Entry):
     assert description["summary"]
     assert len(description["summary"]) <= 80
     assert description["description"]
-    assert description["formula"], "the docstring has no formula, an indented block"
+    assert description["formula"], "the docstring has no update_fn, an indented block"
     undocumented = [p["name"] for p in description["parameters"] if not p["description"]]
     assert not undocumented, f"Args lacks {undocumented}"
     assert all(len(line) <= 120 for line in inspect.getdoc(registry().target(entry)).splitlines())
@@ -302,10 +302,10 @@ def least_absolute(design: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(solved.x[:d] - solved.x[d : 2 * d])
 
 
-@components(Family.OPTIMIZER, having=sees_full_set)
-def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
+@components(Family.OPTIMIZER, having=is_full_batch)
+def test_a_full_batch_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
     def build(network: nn.Linear) -> torch.optim.Optimizer:
-        named = Need.NAMES in entry.component.needs
+        named = Capability.NAMES in entry.component.capabilities
         return resolved(entry).build(list(network.named_parameters() if named else network.parameters()))
 
     def step(optimizer: Any, network: nn.Linear) -> None:
@@ -314,7 +314,7 @@ def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry:
         optimizer.step(lambda: calls.append(objective.value()), objective=objective)
         assert len(calls) == 1
 
-    rows, linear = Plane(), Need.PIECEWISE_LINEAR in entry.component.needs
+    rows, linear = Plane(), Capability.PIECEWISE_LINEAR in entry.component.capabilities
     loss = L1() if linear else MSE()
     network = nn.Linear(3, 1).double()
     for parameter in network.parameters():
@@ -344,10 +344,12 @@ def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-@components(Family.OPTIMIZER, having=lambda entry: not sees_full_set(entry))
+@components(Family.OPTIMIZER, having=lambda entry: not is_full_batch(entry))
 def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: Entry):
     def build(params: list[nn.Parameter]) -> torch.optim.Optimizer:
-        named = [(f"w{i}", p) for i, p in enumerate(params)] if Need.NAMES in entry.component.needs else params
+        named = (
+            [(f"w{i}", p) for i, p in enumerate(params)] if Capability.NAMES in entry.component.capabilities else params
+        )
         return resolved(entry).build(named)
 
     def step(optimizer: torch.optim.Optimizer, params: list[nn.Parameter]) -> float:
@@ -379,7 +381,9 @@ def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: En
     assert all(torch.equal(a, b) for a, b in zip(resumed, params, strict=True))
 
 
-@components(Family.OPTIMIZER, having=lambda entry: Need.PROX in entry.component.needs and not sees_full_set(entry))
+@components(
+    Family.OPTIMIZER, having=lambda entry: Capability.PROX in entry.component.capabilities and not is_full_batch(entry)
+)
 def test_an_optimizers_step_applies_the_prox_if_it_says_so(entry: Entry):
     (weight,) = weights()
     optimizer = resolved(entry).build([weight])

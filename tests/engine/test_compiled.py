@@ -110,7 +110,7 @@ def test_a_coefficient_that_changes_is_taken_up():
         with torch.no_grad():
             engine.gradient(b, 1, False)
         found = gradients(objective)
-        value, _ = objective.share(b, 1, 1)
+        value, _ = objective.scaled_loss(b, 1, 1)
         torch.testing.assert_close(found, list(torch.autograd.grad(value, objective.parameters())))
 
 
@@ -129,7 +129,7 @@ def test_features_may_be_any_nest_of_tensors():
     b = plain._replace(features={"a": plain.features, "b": [plain.target]})
     with torch.no_grad():
         engine.gradient(b, 1, False)
-    value, _ = objective.share(b, 1, 1)
+    value, _ = objective.scaled_loss(b, 1, 1)
     torch.testing.assert_close(gradients(objective), list(torch.autograd.grad(value, objective.parameters())))
 
 

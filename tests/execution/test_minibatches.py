@@ -67,8 +67,8 @@ class Trainer:
 def started(lr=0.1, reduction="mean"):
     network = nn.Linear(2, 1)
     optimizer = Switching(network.parameters(), lr=lr)
-    execution = Minibatches(steps_per_call=1)
-    execution.take(optimizer)
+    execution = Minibatches(steps_per_execution=1)
+    execution.bind_optimizer(optimizer)
     execution.start(Trainer(network, optimizer), StepObjective(network, Squared(), [], reduction))
     return network, optimizer, execution
 
@@ -86,7 +86,7 @@ def test_forward_sees_the_training_point_and_everybody_else_the_other():
     _, optimizer, execution = started()
     step(execution, optimizer, Batch(torch.ones(3, 2), torch.ones(3, 1), torch.ones(3), 3))
     assert optimizer.calls[-2:] == ["train", "eval"]
-    execution.evaluate_here()
+    execution.optimizer_eval()
     assert optimizer.calls[-1] == "eval"
 
 
@@ -127,17 +127,19 @@ def test_the_objective_of_a_sum_is_that_of_a_step():
 def test_a_copy_belongs_to_no_trainer():
     execution = started()[2]
     for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
-        found, idle = ({**vars(one), "_layout": vars(one._layout)} for one in (copied, Minibatches(steps_per_call=1)))
+        found, idle = (
+            {**vars(one), "_layout": vars(one._layout)} for one in (copied, Minibatches(steps_per_execution=1))
+        )
         assert found == idle
 
 
 def test_layers_that_thaw_are_guarded():
     network, _, execution = started()
     network.bias.requires_grad_(False)
-    execution.follow(lambda: StepObjective(network, Squared(), []))
+    execution.refresh_trainable(lambda: StepObjective(network, Squared(), []))
     assert [name for name, _ in execution._watched] == ["weight"]
     network.bias.requires_grad_(True)
-    execution.follow(lambda: StepObjective(network, Squared(), []))
+    execution.refresh_trainable(lambda: StepObjective(network, Squared(), []))
     assert [name for name, _ in execution._watched] == ["weight", "bias"]
 
 

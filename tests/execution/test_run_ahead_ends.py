@@ -259,7 +259,7 @@ def test_a_network_of_ones_own_keeps_its_parameters(tmp_path):
 
 
 def test_how_a_model_is_trained_is_saved_with_it(tmp_path):
-    settings = {"engine": "autograd", "steps_per_call": 7, "sync_every": 8}
+    settings = {"engine": "autograd", "steps_per_execution": 7, "sync_every": 8}
     Fit(tmp_path, module=ComponentModule(MLP, **settings))().run.save_checkpoint(tmp_path / "whole.ckpt")
     loaded = ComponentModule.load_from_checkpoint(tmp_path / "whole.ckpt", weights_only=True)
     assert {name: loaded.hparams[name] for name in settings} == settings

@@ -112,12 +112,12 @@ def test_a_chain_of_checkpoints_within_epochs_ends_as_the_uninterrupted_run(run,
 
 
 def test_how_steps_are_made_comes_back_and_may_change(run, table, tmp_path):
-    flags = ["--model.sync_every", "8", "--model.engine", "autograd", "--model.steps_per_call", "3"]
+    flags = ["--model.sync_every", "8", "--model.engine", "autograd", "--model.steps_per_execution", "3"]
     run(["fit", *table, *flags, "--trainer.max_epochs", "2"])
     status, _, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"])
     assert status == 0, errors
     model = yaml.safe_load((the_run(tmp_path) / "config.yaml").read_text())["model"]
-    assert (model["sync_every"], model["engine"], model["steps_per_call"]) == (8, "autograd", 3)
+    assert (model["sync_every"], model["engine"], model["steps_per_execution"]) == (8, "autograd", 3)
     for flag in (["--model.sync_every", "8"], ["--model.engine", "auto"]):
         status, _, errors = run(["fit", "--ckpt_path", "last", *flag, "--trainer.max_epochs", "4"])
         assert (status, errors) == (0, "") or "behind it" in errors

@@ -45,7 +45,7 @@ class AnalyticObjective:
     def move(self, point: Tensor) -> None:
         self.parameter.copy_(point)
 
-    def agree(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def _remembered(self, what, compute):
@@ -88,12 +88,12 @@ class AnalyticObjective:
 
         return torch.func.jacfwd(twice, has_aux=True)(self.point)
 
-    def gram(self) -> tuple[Tensor, Tensor]:
+    def normal_equations(self) -> tuple[Tensor, Tensor]:
         jacobian, residuals = self.rows()
         return jacobian.mT @ jacobian, jacobian.mT @ residuals
 
     def gnvp(self, vector: Tensor) -> Tensor:
-        return self.gram()[0] @ vector
+        return self.normal_equations()[0] @ vector
 
     def factor(self) -> Tensor:
         jacobian, residuals = self.rows()

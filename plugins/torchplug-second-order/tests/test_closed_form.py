@@ -129,7 +129,7 @@ def test_l2_as_scikit_learns_ridge(method, per_output):
     assert optimizer.statistics is None
 
 
-@pytest.mark.parametrize("penalties", [[Towards()], [L2(0.1), Towards()], [L2(0.1, only=["bias"])], [Smooth()]])
+@pytest.mark.parametrize("penalties", [[Towards()], [L2(0.1), Towards()], [L2(0.1, include=["bias"])], [Smooth()]])
 def test_other_quadratic_penalties_leave_no_gradient(penalties):
     model = network(3, 2)
     X, Y = normal(50, 3), normal(50, 2, seed=1)

@@ -223,7 +223,7 @@ def test_fixed_steps_follow_a_scheduler():
 def test_decisions_are_rank_zeros():
     objective = AnalyticObjective(START[rosenbrock], residuals=rosenbrock)
     agreed = []
-    objective.agree = lambda tensor: agreed.append(tensor) or tensor
+    objective.broadcast = lambda tensor: agreed.append(tensor) or tensor
     optimizer = Solver([objective.parameter], Steepest(), Armijo())
     run(optimizer, objective, 1)
     # the direction and its slope, in one message

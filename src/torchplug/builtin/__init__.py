@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from torchplug.component import Component, Metric, Need
+from torchplug.component import Capability, Component, Metric
 from torchplug.hookspecs import hookimpl
 
-_FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
+_FIRST_ORDER = frozenset({Capability.PROX, Capability.ELEMENTWISE})
 
 
 @hookimpl

@@ -32,7 +32,7 @@ from torchplug.data.table import Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
-from torchplug.preprocessing import DataRequest, Preprocessing, Substitutions, TargetReading, read_target
+from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
@@ -188,7 +188,7 @@ class InMemoryTables:
         require_columns(table.head, target, describe(source))
         yield pl.DataFrame(list(table.columns(target)))
 
-    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
+    def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
         source, table = self._sources["source"], self._table("source", carried.types if carried else {})
@@ -260,7 +260,7 @@ class InMemoryTables:
 
     def _divide_and_fit(
         self,
-        request: DataRequest,
+        request: DataRequirements,
         used: UsedRows,
         features: Sequence[str],
         target: Sequence[str],
@@ -278,7 +278,7 @@ class InMemoryTables:
         return preprocessing, dict(divided)
 
     def _read_target(
-        self, request: DataRequest, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
+        self, request: DataRequirements, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
     ) -> TargetReading:
         if len(used) < 2:
             raise DataError(f"{used.where} has one row to learn from: training needs at least two")
@@ -288,7 +288,7 @@ class InMemoryTables:
 
     def _fit(
         self,
-        request: DataRequest,
+        request: DataRequirements,
         reading: TargetReading,
         frame: pl.DataFrame,
         used: UsedRows,

@@ -277,7 +277,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-class FullSetLoader:
+class FullBatchLoader:
     """One item an epoch: the training part as an object that is read, not iterated over, and always the same.
 
     Args:

@@ -22,7 +22,7 @@ from torchplug.data.statistics import (
     ValueCounts,
 )
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.columns import Array, CategoricalColumn, Column, MarkedColumn, NumericColumn, raw_column
 from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import fit_categories, fit_number, marked, ones, read_block, read_column
@@ -33,7 +33,7 @@ from torchplug.task import TASKS
 
 def fit(
     settings: TableSettings,
-    request: DataRequest,
+    request: DataRequirements,
     selection: Selection,
     features: Sequence[str],
     target: Sequence[str],
@@ -101,8 +101,8 @@ def _preprocessing(
     mean, spread = moments.mean_and_spread() if settings.standardize else (np.zeros(d), np.ones(d))
     if not center:
         mean = np.zeros(d)
-    silent = moments.all_equal(mean)
-    center_, scale, silent_ = (torch.from_numpy(vector) for vector in (mean, spread, silent))
+    zero_variance = moments.all_equal(mean)
+    center_, scale, silent_ = (torch.from_numpy(vector) for vector in (mean, spread, zero_variance))
     return Preprocessing(tuple(fitted), center_, scale, silent_, coding)
 
 
@@ -208,7 +208,7 @@ def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
 class _Target:
     """What is learned of the target: of all rows, how it is to be read; of the training part, classes or moments."""
 
-    request: DataRequest
+    request: DataRequirements
     columns: Sequence[str]
     head: pl.DataFrame
     _all: DistinctValues = field(default_factory=DistinctValues)

@@ -31,7 +31,7 @@ def tried(objective: StepObjective, features: Any) -> tuple[Tensor, bool]:
     return scores, drawn
 
 
-def factors(objective: StepObjective, samples: int, times: int, share: float, like: Tensor) -> Tensor:
+def factors(objective: StepObjective, samples: int, times: int, scaled_loss: float, like: Tensor) -> Tensor:
     """What Σ wℓ and the penalties are multiplied by, for the function's last argument.
 
     Args:
@@ -41,7 +41,7 @@ def factors(objective: StepObjective, samples: int, times: int, share: float, li
         share: of the penalties.
         like: has the dtype and device.
     """
-    return like.new_tensor([times / samples if objective.reduction == "mean" else times, share])
+    return like.new_tensor([times / samples if objective.reduction == "mean" else times, scaled_loss])
 
 
 class _Share(nn.Module):
@@ -68,7 +68,7 @@ def gradient_function(objective: StepObjective) -> GradientFunction:
     buffer_names = [f"network.{name}" for name, _ in objective.network.named_buffers()]
     penalties = [(r, [f"network.{name}" for name in named]) for r, named in objective.penalties if not r.proximal]
 
-    def share(
+    def scaled_loss(
         values: list[Tensor], buffers: list[Tensor], features: Any, target: Tensor, weight: Tensor, factors: Tensor
     ) -> Any:
         named: dict[str, Any] = dict(zip(names, values, strict=True))
@@ -81,7 +81,7 @@ def gradient_function(objective: StepObjective) -> GradientFunction:
         return value, (weighted, list(moving.values()))
 
     def gradient(values: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        gradients, (value, (weighted, buffers)) = grad_and_value(share, has_aux=True)(values, *arguments)
+        gradients, (value, (weighted, buffers)) = grad_and_value(scaled_loss, has_aux=True)(values, *arguments)
         return value, weighted, gradients, buffers
 
     return gradient

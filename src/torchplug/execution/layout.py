@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.chain import Chain
-from torchplug.execution.calls import FULL_STORAGE
+from torchplug.execution.grouping import FULL_STORAGE
 from torchplug.flat_storage import FlatGroups, FlatStorage
 
 
@@ -27,7 +27,7 @@ class Layout:
         self._groups: FlatGroups | None = None
         self._optimizer: Optimizer | None = None
 
-    def arrange(
+    def flatten_parameters(
         self, trainer: Trainer, network: nn.Module, groups: Sequence[Mapping[str, Any]], flat: bool
     ) -> list[dict[str, Any]]:
         """Lay parameters out before an optimizer is built.
@@ -57,11 +57,11 @@ class Layout:
             arranged = self._groups.of(arranged)
         return arranged
 
-    def take(self, optimizer: Optimizer) -> None:
+    def bind_optimizer(self, optimizer: Optimizer) -> None:
         """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
         self._optimizer = optimizer
         if self._groups is not None:
-            self._groups.take(optimizer)
+            self._groups.bind_optimizer(optimizer)
 
     def attach(self) -> None:
         """Have gradients where the parameters' storage wants them."""

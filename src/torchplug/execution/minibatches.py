@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchplug.batch import Batch, Rows
-from torchplug.engine import UNROUNDED, Engine, GradientEngine, WholeSteps, check_chain, choose
+from torchplug.engine import UNROUNDED, Engine, FusedSteps, GradientEngine, check_analytic, choose
 from torchplug.errors import ConfigurationError, NonFiniteGradientError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
-from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
+from torchplug.execution.grouping import StepsPerExecution, steps_per_execution, why_single_steps
 from torchplug.execution.layout import Layout
 from torchplug.execution.processor import Processor
 from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
@@ -34,7 +34,7 @@ class Minibatches:
 
     Args:
         engine: how gradients are computed.
-        steps_per_call: how many steps are made per call of Lightning's, at most.
+        steps_per_execution: how many steps are made per call of Lightning's, at most.
         sync_every: after how many steps ranks average their parameters; None: gradients, at every step.
     """
 
@@ -46,10 +46,10 @@ class Minibatches:
     """Its coefficients come without standard errors."""
 
     def __init__(
-        self, engine: Engine = "auto", steps_per_call: StepsPerCall = "auto", sync_every: int | None = None
+        self, engine: Engine = "auto", steps_per_execution: StepsPerExecution = "auto", sync_every: int | None = None
     ) -> None:
         self._asked_engine = engine
-        self._asked_steps = steps_per_call
+        self._asked_steps = steps_per_execution
         self._sync_every = sync_every
         self.engine: GradientEngine
         self._objective: StepObjective
@@ -64,7 +64,7 @@ class Minibatches:
         self._log: StepLog
         self._stepped = False
         self._failure: NonFiniteGradientError | None = None
-        self._whole: WholeSteps | None = None
+        self._whole: FusedSteps | None = None
         self._run_ahead: RunAhead | None = None
         self._ranks: Ranks
         self._processor: Processor
@@ -81,15 +81,15 @@ class Minibatches:
         Raises:
             ConfigurationError: if an engine or several steps per call were asked for, and cannot be had.
         """
-        if self._asked_engine == "chain" and trainer.precision not in UNROUNDED:
-            raise ConfigurationError(f"engine chain: it computes in full precision, and not in {trainer.precision}")
+        if self._asked_engine == "analytic" and trainer.precision not in UNROUNDED:
+            raise ConfigurationError(f"engine analytic: it computes in full precision, and not in {trainer.precision}")
         self._refuse_steps(trainer)
 
     def _refuse_steps(self, trainer: Trainer) -> None:
         asked = self._asked_steps
         obstacle = None if asked in ("auto", 1) else why_single_steps(trainer)
         if obstacle is not None:
-            raise ConfigurationError(f"steps_per_call {asked}: {obstacle}; leave it at auto, or set it to 1")
+            raise ConfigurationError(f"steps_per_execution {asked}: {obstacle}; leave it at auto, or set it to 1")
 
     def refuse_engine(self, objective: StepObjective) -> None:
         """Refuse an engine that cannot be had for this network and loss, whatever the trainer.
@@ -97,31 +97,31 @@ class Minibatches:
         Raises:
             ConfigurationError: saying what stands in the way.
         """
-        if self._asked_engine == "chain":
-            check_chain(objective)
+        if self._asked_engine == "analytic":
+            check_analytic(objective)
 
     def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
         """What the user should know and did not ask; `rows` are those of a rank's batch."""
         notes = []
         obstacle = why_single_steps(trainer)
-        if obstacle is None and steps_per_call(self._asked_steps, network, rows) == 1:
+        if obstacle is None and steps_per_execution(self._asked_steps, network, rows) == 1:
             obstacle = "a step of so large a network takes longer than what surrounds it"
         if obstacle is not None and self._asked_steps == "auto":
-            notes.append(f"steps_per_call is 1: {obstacle}")
+            notes.append(f"steps_per_execution is 1: {obstacle}")
         if self._sync_every is not None and trainer.world_size == 1:
             notes.append("sync_every has no effect in a single process")
         return notes
 
     def boundary_steps(self, network: nn.Module, rows: int) -> int:
         """After how many steps ranks ask each other whether to stop: about a tenth of a second's, the same on all."""
-        steps, every = steps_per_call("auto", network, rows), self._sync_every or 1
+        steps, every = steps_per_execution("auto", network, rows), self._sync_every or 1
         return -(-steps // every) * every
 
     def is_boundary(self) -> bool:
         """Whether training may stop after the last step: ranks that step on their own have the same parameters."""
         return self._averaging is None or self._averaging.is_due(self._trainer.global_step)
 
-    def arrange(
+    def flatten_parameters(
         self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
     ) -> list[dict[str, Any]]:
         """Lay parameters out where a step is cheapest, before an optimizer is built.
@@ -135,12 +135,12 @@ class Minibatches:
         Returns:
             the groups to build it over.
         """
-        return self._layout.arrange(trainer, objective.network, groups, flat)
+        return self._layout.flatten_parameters(trainer, objective.network, groups, flat)
 
-    def take(self, optimizer: Optimizer) -> None:
+    def bind_optimizer(self, optimizer: Optimizer) -> None:
         """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
         self._optimizer, self._update = optimizer, Update(optimizer)
-        self._layout.take(optimizer)
+        self._layout.bind_optimizer(optimizer)
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
         """Take up a fit whose parameters and optimizer are in place.
@@ -154,7 +154,7 @@ class Minibatches:
         optimizer = trainer.optimizers[0]
         if optimizer is not self._optimizer:  # a module may build another
             self._layout.release()
-            self.take(optimizer)
+            self.bind_optimizer(optimizer)
         self._switch = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._watched = self._trainable()
         device = self._watched[0][1].device
@@ -167,12 +167,12 @@ class Minibatches:
         self._run_ahead = None
         rows = getattr(trainer.train_dataloader, "batch_size", None) or 1
         self._processor = Processor(objective.network, rows, device)
-        most = steps_per_call(self._asked_steps, objective.network, rows)
+        most = steps_per_execution(self._asked_steps, objective.network, rows)
         if most > 1 and why_single_steps(trainer) is None:
             boundary = self.boundary_steps(objective.network, rows)
             self._run_ahead = RunAhead(trainer, self, most, boundary)
 
-    def follow(self, objective: Callable[[], StepObjective]) -> None:
+    def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
         """An epoch begins: take up the layers that a callback has frozen or unfrozen, and write a learning rate."""
         if any(config.interval == "epoch" for config in self._trainer.lr_scheduler_configs):
             write_row(self._trainer, learning_rates(self._trainer.optimizers[0]))
@@ -214,7 +214,7 @@ class Minibatches:
             self._switch.train()
         trainer = self._trainer
         self.engine.renew()
-        return self.engine.carried(batch, trainer.world_size, trainer.accumulate_grad_batches)
+        return self.engine.with_precomputed_grad(batch, trainer.world_size, trainer.accumulate_grad_batches)
 
     def zero_gradient(self, zero: Callable[[], None]) -> None:
         """Forget the last step's gradient: `zero` does it where parameters keep their own."""
@@ -287,7 +287,7 @@ class Minibatches:
         """The optimizer's part of a step."""
         return self._update.leanest()
 
-    def makes_several(self) -> bool:
+    def can_fuse(self) -> bool:
         """Whether several steps can be made in one graph."""
         sound = self._guard is not None and self._guard.is_known_sound
         return self._whole is not None and sound and not self._update.is_hooked()
@@ -296,7 +296,7 @@ class Minibatches:
         """How many steps there are until a row is due, the one included after which it is."""
         return self._log.until_row()
 
-    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
+    def try_fused(self, rows: Rows, count: int) -> Callable[[], bool] | None:
         """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
         whole, guard, log = self._whole, self._guard, self._log
         take = None if whole is None else whole.made(rows, count)
@@ -349,12 +349,12 @@ class Minibatches:
         if self._failure is not None:
             raise self._failure
         if not self._stepped:
-            self.evaluate_here()
+            self.optimizer_eval()
         self._stepped = False
 
     def row(self) -> dict[str, float]:
         """Look at the device, and give the row to log."""
-        self.look()
+        self.raise_if_nonfinite()
         return self._log.row()
 
     def _gradients(self) -> list[Tensor]:
@@ -366,9 +366,9 @@ class Minibatches:
 
     def after_epoch(self) -> None:
         """Look at the device, and write the epoch's mean loss."""
-        self.look()
-        self.make_alike()
-        self.evaluate_here()
+        self.raise_if_nonfinite()
+        self.sync_parameters()
+        self.optimizer_eval()
         with self._processor:
             sums = None if epoch_is_complete(self._trainer) else self._means.state()
             total, rows = self._means.epoch()
@@ -376,7 +376,7 @@ class Minibatches:
                 self._means.restore(sums)
         write_epoch_row(self._trainer, {"train/epoch_loss": total / rows})
 
-    def look(self) -> None:
+    def raise_if_nonfinite(self) -> None:
         """Raise what the device has recorded.
 
         Raises:
@@ -389,12 +389,12 @@ class Minibatches:
         else:
             self._averaging.agree(self._guard.failure(self._trainer.current_epoch))
 
-    def make_alike(self) -> None:
+    def sync_parameters(self) -> None:
         """Give every rank the same parameters, before they are judged or saved."""
         if self._averaging is not None:
             self._averaging.now()
 
-    def evaluate_here(self) -> None:
+    def optimizer_eval(self) -> None:
         """Put the parameters where they are to be evaluated, also in the middle of a window."""
         if self._switch is not None:
             self._switch.eval()

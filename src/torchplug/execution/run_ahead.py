@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 
 from torchplug.batch import Batch, Chunk, Rows
-from torchplug.execution.calls import steps_per_graph, steps_until_a_look
+from torchplug.execution.grouping import steps_per_graph, steps_until_a_look
 from torchplug.execution.progress import advance, write_row
 from torchplug.execution.stopping import StepBoundaries
 from torchplug.execution.uninterrupted import uninterrupted
@@ -48,13 +48,13 @@ class Steps(Protocol):
     def leanest_update(self) -> Callable[[], object]:
         """The optimizer's part of it."""
 
-    def makes_several(self) -> bool:
+    def can_fuse(self) -> bool:
         """Whether several steps can be made in one graph."""
 
     def steps_until_row(self) -> int:
         """How many steps there are until a row is due, the one included after which it is."""
 
-    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
+    def try_fused(self, rows: Rows, count: int) -> Callable[[], bool] | None:
         """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
 
     def row(self) -> dict[str, float]:
@@ -92,7 +92,7 @@ class RunAhead:
         self._boundaries.begin()
         self._update = self._execution.leanest_update()
         between = self._clip is not None or self._scheduled  # something that is no part of a graph
-        at_once = self._per_graph if not between and self._execution.makes_several() else 1
+        at_once = self._per_graph if not between and self._execution.can_fuse() else 1
         try:
             with torch.no_grad():
                 self._train(loader, position, position + count, at_once)
@@ -117,7 +117,7 @@ class RunAhead:
             position = ahead
 
     def _all_at_once(self, rows: Rows, count: int) -> bool:
-        take = self._execution.made_at_once(rows, count)
+        take = self._execution.try_fused(rows, count)
         if take is None:
             return False
         with uninterrupted():

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from torchplug.without_graph import bare
+from torchplug.no_grad import unwrapped
 
 
 class Update:
@@ -31,7 +31,7 @@ class Update:
             step: Callable[[], Any] = self.optimizer.step
             return step
         self.optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
-        return bare(self.optimizer.update)
+        return unwrapped(self.optimizer.update)
 
     def replace(self, update: Callable[[], None]) -> None:
         """Have all of the optimizer's steps, Lightning's as well, go through another update."""

@@ -41,14 +41,14 @@ class StepObjective:
         self.loss = loss
         self.reduction = reduction
         self._checked = False
-        self.penalties = [(regularizer, penalized(network, regularizer.only)) for regularizer in regularizers]
+        self.penalties = [(regularizer, penalized(network, regularizer.include)) for regularizer in regularizers]
         self._smooth = [(regularizer, named) for regularizer, named in self.penalties if not regularizer.proximal]
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters of network and loss."""
         return [p for module in (self.network, self.loss) for p in module.parameters() if p.requires_grad]
 
-    def share(self, batch: Batch, world: int, window: int, uniform: bool = False) -> tuple[Tensor, Tensor]:
+    def scaled_loss(self, batch: Batch, world: int, window: int, uniform: bool = False) -> tuple[Tensor, Tensor]:
         """What this rank backpropagates for one micro-batch, and its Σ wℓ, detached.
 
         Lightning divides by `window` (its accumulation setting) and DDP averages over `world`

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
 from torchplug.task import TASKS, Problem
 
@@ -128,7 +128,7 @@ def adapt(settings: Settings, parsed: Callable[[Settings], _Command]) -> Adaptat
     reading = None
     if kind is None:
         kind, reading = data.guess_kind()
-    data.prepare(DataRequest(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
+    data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
     summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), TASKS[kind].problem)
     return Adaptation(summary, settings.adapt(summary), data, reading)

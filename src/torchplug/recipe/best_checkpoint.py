@@ -40,7 +40,7 @@ class BestCheckpoint:
             data: prepared.
         """
         monitor = "val/loss" if validates(trainer, data) else None
-        if not module.assembly.sees_full_set:
+        if not module.resolved.is_full_batch:
             return cls(monitor, is_solution=False)
         if monitor is None or not _stops_early(trainer):
             return cls(None, is_solution=True)

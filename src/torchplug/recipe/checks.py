@@ -106,13 +106,13 @@ def _refuse_validation_never_reached(trainer: lightning.Trainer, data: TabularDa
 def _refuse_unlogged(trainer: lightning.Trainer, module: ComponentModule, data: TabularData) -> None:
     """Refuse to wait for a metric that does not exist when it is asked for."""
     validated = validates(trainer, data)
-    choice = module.assembly.metric_choice
+    choice = module.resolved.metric_choice
     labelled = module.preprocessing is None or module.preprocessing.target_coding.labels
     known = choice.watchable(validated, labelled)
-    schedule = module.assembly.trial_scheduler
+    schedule = module.resolved.trial_scheduler
     monitor = getattr(schedule, "monitor", None)
     if monitor is not None:
-        scheduler = module.assembly.scheduler
+        scheduler = module.resolved.scheduler
         name = "the scheduler" if scheduler is None else scheduler.name
         where = f"--model.scheduler: {name} watches {monitor}"
         if monitor not in ["train/loss", *known]:
@@ -174,7 +174,7 @@ def refuse_numbers(module: ComponentModule, precision: str | int | None) -> None
     Raises:
         ConfigurationError: naming the parameter and the range.
     """
-    if module.assembly.sees_full_set or str(precision) in ("64-true", "64"):
+    if module.resolved.is_full_batch or str(precision) in ("64-true", "64"):
         return
     half = precision in ("16-true", "transformer-engine-float16")
     limits = torch.finfo(torch.float16 if half else torch.float32)

@@ -39,7 +39,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     data.prepare(module.data_request())
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
-    module.adopt(data)
+    module.configure(data)
     trainer = build_trainer(command.parser, command.settings)
     refuse_evaluation(trainer, data, part)
     run = command.origin.run

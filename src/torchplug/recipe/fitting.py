@@ -61,11 +61,11 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     resumed = command.origin
     file = None if resumed is None else str(resumed.file)
     data.prepare(module.data_request())
-    module.adopt(data)
+    module.configure(data)
     if resumed is not None:
         changed_tables(resumed.content, data, "train", named=False)
         _check_resumable(module, resumed, command.settings.trainer)
-    trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
+    trainer = build_trainer(command.parser, command.settings, progress_bar=not module.resolved.is_full_batch)
     module.execution.refuse_settings(trainer)
     refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
@@ -125,7 +125,7 @@ def _record(
     directory.write_provenance(origins)
     resumed = command.origin is not None and command.origin.run is not None
     tracking = Tracking(**command.settings.tracking.as_dict())
-    directions = module.assembly.metric_choice.directions
+    directions = module.resolved.metric_choice.directions
     return wandb_logger(tracking, directory, load_yaml(config), origins, directions, resumed)
 
 
@@ -141,7 +141,7 @@ def _attach(
     trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, best.monitor)
     stop = StopAtBoundary(directory.last, module.boundary_batches)
-    table = [ConvergenceTable()] if module.assembly.sees_full_set else []
+    table = [ConvergenceTable()] if module.resolved.is_full_batch else []
     ours = [RowPosition(jsonl, wandb), *table, stop, *checkpoints]
     trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
 

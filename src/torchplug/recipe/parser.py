@@ -16,13 +16,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from torchplug.assembly import SpecLike
 from torchplug.component import Family, Spec
 from torchplug.data.tabular import TabularData
-from torchplug.execution import Engine, StepsPerCall
+from torchplug.execution import Engine, StepsPerExecution
 from torchplug.recipe import components
 from torchplug.recipe.adaptation import TableSummary
 from torchplug.recipe.bounded_yaml import bounded_yaml
+from torchplug.resolved_config import SpecLike
 from torchplug.terminal import printable
 from torchplug.tracking.settings import Tracking
 from torchplug.value_types import lenient_values
@@ -44,10 +44,10 @@ _LISTS = {"regularizers": Family.REGULARIZER, "metrics": Family.METRIC}
 _WAYS: dict[str, tuple[Any, Any]] = {
     "reduction": (Literal["mean", "sum"], "mean"),
     "engine": (Engine, "auto"),
-    "steps_per_call": (StepsPerCall, "auto"),
+    "steps_per_execution": (StepsPerExecution, "auto"),
     "sync_every": (int | None, None),
 }
-HOW_STEPS_ARE_MADE = ("engine", "steps_per_call", "sync_every")
+HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 """Settings of the model that say how it is trained, and may change when training is resumed."""
 EVALUATION_SETTINGS = ("metrics",)
 """Settings of the model that training does not depend on."""
@@ -196,7 +196,7 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
             metrics: metrics beside those of the loss's kind; += adds one.
             reduction: mean or sum of the samples' losses.
             engine: how gradients of minibatches are computed: by hand (chain), by autograd, compiled; auto chooses.
-            steps_per_call: optimizer steps per call of Lightning's, with the same results; auto: as many as can be.
+            steps_per_execution: optimizer steps per call of Lightning's, with the same results; auto: as many as can be.
             sync_every: let ranks step alone and average parameters after so many steps; another algorithm.
         """
 

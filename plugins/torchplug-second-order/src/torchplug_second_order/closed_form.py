@@ -19,7 +19,7 @@ from torchplug_second_order.parameter_table import ParameterTable, keep_table, k
 from torchplug_second_order.regression_table import RegressionTable, regression_table
 
 if TYPE_CHECKING:
-    from torchplug.objective.design import Design
+    from torchplug.objective.least_squares import Design
 
 _GRAM_CONDITION = 1e5
 """Where products of features leave 6 of 16 digits."""

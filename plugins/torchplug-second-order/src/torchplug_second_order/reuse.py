@@ -66,7 +66,7 @@ def curvature(objective: Objective, memory: Memory, subset: Tensor | None = None
         found = _factorized(objective.hessian(torch.float32, subset))
         fine = found.shift == 0.0 and found.independence >= _INDEPENDENT
         # all ranks or none, even where their processors differ
-        if bool(objective.agree(found.matrix.new_tensor([float(fine)]))):
+        if bool(objective.broadcast(found.matrix.new_tensor([float(fine)]))):
             return found
         memory["needs_double"] = True
     found = _factorized(objective.hessian(torch.float64, subset))

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.component import Family, Need, Spec
-from torchplug.contracts import LinearScores, Loss, Regularizer, is_piecewise_linear, linear_scores, offers
+from torchplug.component import Capability, Family, Spec
+from torchplug.contracts import LinearScores, Loss, Regularizer, implements, is_piecewise_linear, linear_scores
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.metrics import MetricChoice
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
-from torchplug.objective import StepObjective, penalized, pure
+from torchplug.objective import StepObjective, deterministic_eval, penalized
 from torchplug.registry import Resolved, registry
 from torchplug.task import TASKS
 
@@ -27,7 +27,7 @@ SpecLike = Spec | str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Assembly:
+class ResolvedConfig:
     """The components of one module, resolved and checked; `model` is None for a user's own network."""
 
     model: Resolved | None
@@ -46,7 +46,7 @@ class Assembly:
         regularizers: Sequence[SpecLike],
         scheduler: SpecLike | None,
         metrics: Sequence[SpecLike] = (),
-    ) -> Assembly:
+    ) -> ResolvedConfig:
         """Resolve every name and try every parameter, so that mistakes surface here.
 
         Raises:
@@ -55,7 +55,7 @@ class Assembly:
             ConfigurationError: for components that do not go together.
         """
         find = registry().resolve
-        assembly = cls(
+        resolved = cls(
             model=None if model is None else find(Family.MODEL, model),
             loss=find(Family.LOSS, loss),
             optimizer=find(Family.OPTIMIZER, optimizer),
@@ -63,8 +63,8 @@ class Assembly:
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
         )
-        assembly._try()
-        return assembly
+        resolved._try()
+        return resolved
 
     @property
     def components(self) -> list[Resolved]:
@@ -73,9 +73,9 @@ class Assembly:
         return [component for component in chosen if component is not None]
 
     @property
-    def sees_full_set(self) -> bool:
+    def is_full_batch(self) -> bool:
         """Whether the optimizer's step sees the whole training set."""
-        return Need.OBJECTIVE in self.optimizer.needs
+        return Capability.OBJECTIVE in self.optimizer.capabilities
 
     @cached_property
     def takes_learning_rate(self) -> bool:
@@ -93,7 +93,7 @@ class Assembly:
             optimizer, scheduler = self.optimizer.name, self.scheduler.name
             notes.append(f"{optimizer} finds its own step sizes, so the scheduler {scheduler} is left out")
         layers = network.modules() if network is not None else ()
-        if self.sees_full_set and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
+        if self.is_full_batch and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
             notes.append(f"{self.optimizer.name} minimizes a fixed function, so dropout is off")
         return [*notes, *self._repeated_penalties(network)]
 
@@ -153,9 +153,9 @@ class Assembly:
 
     @cached_property
     def _copies(self) -> int:
-        """How often training holds the parameters; a full-set optimizer's first step would need an objective."""
+        """How often training holds the parameters; a full-batch optimizer's first step would need an objective."""
         parameter = nn.Parameter(torch.zeros(2, 3))
-        return FULL_SET_COPIES if self.sees_full_set else copies_held(self.trial_optimizer(parameter), parameter)
+        return FULL_SET_COPIES if self.is_full_batch else copies_held(self.trial_optimizer(parameter), parameter)
 
     @cached_property
     def trial_scheduler(self) -> LRScheduler | ReduceLROnPlateau | None:
@@ -194,7 +194,7 @@ class Assembly:
             regularizer = component.build()
             if not isinstance(regularizer, Regularizer):
                 raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
-            if regularizer.proximal and Need.PROX not in self.optimizer.needs:
+            if regularizer.proximal and Capability.PROX not in self.optimizer.capabilities:
                 raise ConfigurationError(
                     f"{component.name} with proximal: true needs an optimizer whose step applies the prox, and "
                     f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
@@ -208,13 +208,13 @@ class Assembly:
         """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
         optimizer, name = self.optimizer.name, self.loss.name
         linear = is_piecewise_linear(loss)
-        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
+        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
             if not linear:
                 raise ConfigurationError(
                     f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
                     "use another optimizer such as newton or lbfgs"
                 )
-        elif self.sees_full_set and not loss.smooth:
+        elif self.is_full_batch and not loss.smooth:
             remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
             if linear:
                 remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
@@ -222,10 +222,10 @@ class Assembly:
 
     def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
         """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
-        if not self.sees_full_set or regularizer.proximal:
+        if not self.is_full_batch or regularizer.proximal:
             return
-        if Need.PIECEWISE_LINEAR in self.optimizer.needs:
-            if not (offers(regularizer, "residuals") and offers(regularizer, "curvature")):
+        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
+            if not (implements(regularizer, "residuals") and implements(regularizer, "curvature")):
                 raise ConfigurationError(
                     f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
                     f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
@@ -236,12 +236,12 @@ class Assembly:
                 f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
                 f"use the optimizer proximal_newton with {name} and proximal: true"
             )
-        if Need.RESIDUALS in self.optimizer.needs and not offers(regularizer, "residuals"):
+        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(regularizer, "residuals"):
             raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
 
     def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
-        """Double precision for a full-set optimizer: it decides by digits that single precision does not have."""
-        if self.sees_full_set:
+        """Double precision for a full-batch optimizer: it decides by digits that single precision does not have."""
+        if self.is_full_batch:
             network.double()
             loss.double()
 
@@ -266,8 +266,8 @@ class Assembly:
 
     def takes_flat(self, objective: StepObjective) -> bool:
         """Whether the optimizer may see a group of parameters as one tensor."""
-        needs = self.optimizer.needs
-        return Need.ELEMENTWISE in needs and Need.NAMES not in needs and not _prox(objective)
+        capabilities = self.optimizer.capabilities
+        return Capability.ELEMENTWISE in capabilities and Capability.NAMES not in capabilities and not _prox(objective)
 
     def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
         """The optimizer over groups of parameters, these with names or flat."""
@@ -290,7 +290,7 @@ class Assembly:
         return scheduler
 
     def _named_if_needed(self, members: Sequence[tuple[str, Tensor] | Tensor]) -> list[Any]:
-        if Need.NAMES in self.optimizer.needs:
+        if Capability.NAMES in self.optimizer.capabilities:
             return list(members)
         return [member if isinstance(member, Tensor) else member[1] for member in members]
 
@@ -327,7 +327,7 @@ class Assembly:
         """Build everything once at the smallest size: ranges are checked by the components."""
         self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
-        if Need.RESIDUALS in self.optimizer.needs and not offers(loss, "residuals"):
+        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):
             raise ConfigurationError(
                 f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
                 "use the loss mse, or another optimizer such as newton or lbfgs"
@@ -357,7 +357,7 @@ def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
-    with torch.no_grad(), pure(network):
+    with torch.no_grad(), deterministic_eval(network):
         yield
 
 

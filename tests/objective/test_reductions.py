@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_ranks import on_ranks
 
-from torchplug.objective.ranks import Ranks, cut, tree_sum
+from torchplug.objective.reductions import Ranks, cut, tree_sum
 
 
 @given(samples=st.integers(1, 100_000), unit=st.sampled_from([1, 7, 1024]))
@@ -49,4 +49,4 @@ def test_each_run_is_computed_by_one_rank(world):
 def test_alone_where_there_is_no_process_group():
     assert Ranks.current() == Ranks(0, 1)
     tensor = torch.ones(2)
-    assert Ranks().agree(tensor) is tensor
+    assert Ranks().broadcast(tensor) is tensor

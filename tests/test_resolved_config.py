@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from torchplug.assembly import Assembly, check_network
 from torchplug.component import use
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.objective import StepObjective
+from torchplug.resolved_config import ResolvedConfig, check_network
 
 PLUGIN = """
-    from torchplug import Component, Need, hookimpl
+    from torchplug import Component, Capability, hookimpl
 
     @hookimpl
     def torchplug_optimizers():
         return [
             Component("plain", "strange_parts:Plain", "no prox"),
-            Component("named", "strange_parts:Named", "sees names", frozenset({Need.NAMES})),
+            Component("named", "strange_parts:Named", "sees names", frozenset({Capability.NAMES})),
         ]
 
     @hookimpl
@@ -64,45 +64,45 @@ def strange(distributions):
     distributions.module("strange_parts", PARTS)
 
 
-def assembly(model="linear", loss="mse", optimizer="sgd", regularizers=(), scheduler=None):
-    return Assembly.of(model, loss, optimizer, regularizers, scheduler)
+def resolved(model="linear", loss="mse", optimizer="sgd", regularizers=(), scheduler=None):
+    return ResolvedConfig.of(model, loss, optimizer, regularizers, scheduler)
 
 
-def built(assembly, network):
-    loss = assembly.build_loss()
-    objective = StepObjective(network, loss, assembly.build_regularizers())
-    return assembly.build_optimizer(assembly.parameter_groups(network, loss), objective)
+def built(resolved, network):
+    loss = resolved.build_loss()
+    objective = StepObjective(network, loss, resolved.build_regularizers())
+    return resolved.build_optimizer(resolved.parameter_groups(network, loss), objective)
 
 
 def test_hyper_parameters_and_records_name_owner_and_version():
-    whole = assembly(regularizers=["l2"], scheduler=use("exponential", decay=0.9))
+    whole = resolved(regularizers=["l2"], scheduler=use("exponential", decay=0.9))
     assert whole.plain()["scheduler"] == {"name": "torchplug:exponential", "parameters": {"decay": 0.9}}
     assert [record["family"] for record in whole.records()] == [
         "model", "loss", "optimizer", "regularizer", "scheduler"
     ]  # fmt: skip
-    assert Assembly.of(**whole.plain()) == whole
+    assert ResolvedConfig.of(**whole.plain()) == whole
 
 
 def test_proximal_needs_an_optimizer_that_applies_it(strange):
     with pytest.raises(ConfigurationError, match="plain does not"):
-        assembly(optimizer="plain", regularizers=[use("l1", proximal=True)])
-    assert assembly(optimizer="plain", regularizers=["l1"]).optimizer.qualified_name == "strange:plain"
+        resolved(optimizer="plain", regularizers=[use("l1", proximal=True)])
+    assert resolved(optimizer="plain", regularizers=["l1"]).optimizer.qualified_name == "strange:plain"
 
 
 def test_the_prox_reaches_penalized_parameters_alone():
     network = nn.Linear(2, 1)
-    optimizer = built(assembly(regularizers=[use("l1", coefficient=0.5, proximal=True)]), network)
+    optimizer = built(resolved(regularizers=[use("l1", coefficient=0.5, proximal=True)]), network)
     assert list(optimizer.prox) == [network.weight]
     torch.testing.assert_close(optimizer.prox[network.weight](torch.tensor([2.0]), 2.0), torch.tensor([1.0]))
 
 
 def test_an_optimizer_that_needs_names_gets_them(strange):
-    assert built(assembly(optimizer="named"), nn.Linear(2, 1)).seen == ["weight", "bias"]
+    assert built(resolved(optimizer="named"), nn.Linear(2, 1)).seen == ["weight", "bias"]
 
 
 def test_a_frozen_network_is_refused():
     with pytest.raises(ConfigurationError, match="no trainable parameter"):
-        built(assembly(), nn.Linear(2, 1).requires_grad_(False))
+        built(resolved(), nn.Linear(2, 1).requires_grad_(False))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_frozen_network_is_refused():
 )
 def test_a_plugin_that_breaks_the_contract_is_named(strange, arguments, message):
     with pytest.raises(PluginError, match=message):
-        assembly(**arguments)
+        resolved(**arguments)
 
 
 def test_a_network_is_tried_before_training():

@@ -40,7 +40,7 @@ class Ranks:
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
-    def agree(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, on every rank: what was computed alike may differ by a bit between processors."""
         if self.world > 1:
             tensor = tensor.contiguous().clone()

@@ -1,4 +1,4 @@
-"""Full-set optimizers in two and three processes against one: the same weights on every rank."""
+"""Full-batch optimizers in two and three processes against one: the same weights on every rank."""
 
 import pytest
 import torch

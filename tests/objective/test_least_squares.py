@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from simulated_ranks import on_ranks
 from torch import nn
 
-from torchplug.objective.design import Design, accumulation
-from torchplug.objective.ranks import Ranks, cut, tree_sum
+from torchplug.objective.least_squares import Design, accumulation
+from torchplug.objective.reductions import Ranks, cut, tree_sum
 
 METHODS = ["qr", "gram"]
 

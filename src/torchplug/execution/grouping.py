@@ -19,10 +19,10 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.optim import Optimizer
 
+from torchplug.execution.cost_model import seconds_of_step
 from torchplug.execution.progress import done_in_epoch
-from torchplug.execution.step_time import seconds_of_step
 
-StepsPerCall = int | Literal["auto"]
+StepsPerExecution = int | Literal["auto"]
 
 _KNOWN: tuple[type[Callback], ...] = (ModelCheckpoint, LearningRateMonitor, TQDMProgressBar, RichProgressBar, Timer)
 """Callbacks that lose nothing: each looks where a call ends, or is shown the steps that it asks for."""
@@ -89,7 +89,7 @@ def why_single_steps(trainer: Trainer) -> str | None:
     return _watcher(trainer)
 
 
-def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
+def steps_per_execution(asked: StepsPerExecution, network: nn.Module, rows: int) -> int:
     """How many steps a call makes where nobody looks: as many as asked for, or as a fraction of a second holds.
 
     The same on every rank, so no time is measured.

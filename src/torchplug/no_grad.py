@@ -13,7 +13,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def without_graph(method: Callable[_P, _R]) -> Callable[_P, _R]:
+def no_grad_if_enabled(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run it under no_grad, entered only where gradients are on: entering costs as much as a small product."""
 
     @wraps(method)
@@ -23,11 +23,11 @@ def without_graph(method: Callable[_P, _R]) -> Callable[_P, _R]:
         with torch.no_grad():
             return method(*args, **kwargs)
 
-    wrapper.bare = method  # type: ignore[attr-defined]
+    wrapper.unwrapped = method  # type: ignore[attr-defined]
     return wrapper
 
 
-def bare(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A bound method as it was before `without_graph`, for who calls it many times where nobody records a graph."""
+def unwrapped(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A bound method as it was before `no_grad_if_enabled`, for who calls it many times where nobody records a graph."""
     inner = getattr(method, "bare", None)  # not `__wrapped__`: what other decorators do must be done
     return method if inner is None else MethodType(inner, method.__self__)  # type: ignore[attr-defined]

@@ -207,7 +207,7 @@ def test_residual_products_are_those_of_the_dense_jacobian(case, penalties):
     objective = problem(case, penalties)
     r_of, theta = dense(objective, penalties, residual=True), objective.point
     J, r = torch.func.jacrev(r_of)(theta), r_of(theta)
-    JtJ, Jtr = objective.gram()
+    JtJ, Jtr = objective.normal_equations()
     assert_close(JtJ, J.mT @ J)
     assert_close(Jtr, J.mT @ r)
     assert objective.value() == pytest.approx(float(r @ r), rel=1e-12)
@@ -236,7 +236,7 @@ def everything(objective):
     v = torch.linspace(-1, 1, objective.size, dtype=DOUBLE)
     parts = [*objective.evaluate(), objective.hvp(v), objective.hessian()]
     if hasattr(objective.loss, "residuals"):
-        parts += [objective.gnvp(v), *objective.gram()]
+        parts += [objective.gnvp(v), *objective.normal_equations()]
     return [torch.as_tensor(part, dtype=DOUBLE) for part in parts]
 
 
@@ -285,9 +285,9 @@ def test_asking_twice_reads_the_rows_once():
     objective = problem(CASES[5])
     read, times = objective.training_set.read, []
     objective.training_set.read = lambda a, b: times.append((a, b)) or read(a, b)
-    objective.gram()
+    objective.normal_equations()
     once = len(times)
-    objective.gram(), objective.evaluate(), objective.value(), objective.gradient()
+    objective.normal_equations(), objective.evaluate(), objective.value(), objective.gradient()
     assert len(times) == once
     assert objective.evaluations == 1
     objective.move(objective.point)

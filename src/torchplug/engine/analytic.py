@@ -13,11 +13,11 @@ from torch import Tensor
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
-from torchplug.contracts import offers
-from torchplug.engine.carried import carried
+from torchplug.contracts import implements
 from torchplug.engine.contract import GradientEngine
+from torchplug.engine.precomputed import with_precomputed_grad
+from torchplug.no_grad import unwrapped
 from torchplug.objective import StepObjective, check_shapes, total_penalty
-from torchplug.without_graph import bare
 
 UNROUNDED = ("32-true", "64-true")
 """The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
@@ -27,7 +27,7 @@ _BLOCK_NUMBERS, _LEAST_BLOCK_ROWS = 2**18, 1024
 worth a pass over the gradient."""
 
 
-def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
+def why_not_analytic(objective: StepObjective, precision: str) -> str | None:
     """What stands in the way of the chain rule by hand; None if nothing does.
 
     Args:
@@ -42,24 +42,24 @@ def why_not_by_hand(objective: StepObjective, precision: str) -> str | None:
         return "the network drops units at random"
     if precision not in UNROUNDED:
         return f"precision {precision} rounds within the network"
-    if not offers(objective.loss, "derivative"):
+    if not implements(objective.loss, "derivative"):
         return f"the loss {loss} has no derivative written out"
     if any(p.requires_grad for p in objective.loss.parameters()):
         return f"the loss {loss} has parameters of its own"
     return None
 
 
-class ByHand(GradientEngine):
-    """Forward and backward through a chain, without a graph; `why_not_by_hand` has nothing against it."""
+class Analytic(GradientEngine):
+    """Forward and backward through a chain, without a graph; `why_not_analytic` has nothing against it."""
 
-    name = "chain"
+    name = "analytic"
 
     def _prepare(self) -> None:
         objective, storage = self._objective, self._storage
         assert storage is not None, "gradients by hand are written to one place"
         chain = Chain.of(objective.network)
         assert chain is not None
-        self._forward, self._backward = bare(chain.forward), bare(chain.backward)
+        self._forward, self._backward = unwrapped(chain.forward), unwrapped(chain.backward)
         self._parameters = chain.trainable()
         self._fresh_places = partial(storage.gradients, self._parameters, fresh=True)
         self._places = storage.gradients(self._parameters)
@@ -71,7 +71,7 @@ class ByHand(GradientEngine):
         on_cpu = storage.values.device.type == "cpu"
         self._block_rows = max(_LEAST_BLOCK_ROWS, _BLOCK_NUMBERS // chain.width) if on_cpu else sys.maxsize
 
-    def carried(self, batch: Batch, world: int, window: int) -> Tensor:
+    def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
         with torch.no_grad():
             uniform = bool((batch.weight == 1).all())
@@ -83,7 +83,7 @@ class ByHand(GradientEngine):
             value = weighted * self._scale(batch, world * window, scores)
             if self._penalties:
                 value = value + total_penalty(self._penalties) * share
-        return carried(value, gradients, self._parameters)
+        return with_precomputed_grad(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
         """Leave this rank's share of the gradient in the parameters' `grad`; called without gradients."""
@@ -137,7 +137,7 @@ class ByHand(GradientEngine):
             if not named:
                 continue
             factor = regularizer.coefficient * share
-            if offers(regularizer, "derivative"):
+            if implements(regularizer, "derivative"):
                 derivatives = regularizer.derivative(named)  # type: ignore[operator]
             else:
                 with torch.enable_grad():

@@ -18,15 +18,15 @@ from torchplug.engine.gradient_function import GradientFunction, buffers_of, fac
 from torchplug.engine.graph import Graph, layout
 from torchplug.engine.plain_attributes import PlainAttributes
 from torchplug.flat_storage import FlatStorage
+from torchplug.no_grad import no_grad_if_enabled
 from torchplug.objective import StepObjective
-from torchplug.without_graph import without_graph
 
 _logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
 
-class HasFormula(Protocol):
+class HasUpdateFn(Protocol):
     """An optimizer that says its update as a function of one tensor."""
 
     defaults: dict[str, Any]
@@ -37,25 +37,25 @@ class HasFormula(Protocol):
         """Advance parameters and state by the gradients that are there."""
         ...
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """What is kept of a parameter before its first update."""
         ...
 
-    def formula(
+    def update_fn(
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The parameter and its state after an update; changes nothing."""
         ...
 
 
-class FormulaSteps:
+class FusedUpdateSteps:
     """Optimizer steps in a graph, and the update alone in another, for steps that are Lightning's.
 
     Between two compilers' renderings of one formula lies rounding: whoever makes a step, the update is of this formula,
     so that parameters do not hang on how many steps were made at once.
 
     Args:
-        optimizer: of the fit; `why_no_formula` has nothing against it.
+        optimizer: of the fit; `why_no_update_fn` has nothing against it.
         objective: F on a minibatch.
         gradient: of it, as a function without side effects.
         losses: is told of the losses on the way.
@@ -67,25 +67,25 @@ class FormulaSteps:
 
     def __init__(
         self,
-        optimizer: HasFormula,
+        optimizer: HasUpdateFn,
         objective: StepObjective,
         gradient: GradientFunction,
         losses: Losses,
         storage: FlatStorage | None,
         context: Callable[[], AbstractContextManager[None]],
         attributes: PlainAttributes,
-        draws: Callable[[Tensor, Tensor], bool],
+        uses_rng: Callable[[Tensor, Tensor], bool],
     ) -> None:
         self._optimizer = optimizer
         self._objective = objective
         self._gradient = gradient
         self._losses = losses
         self._attributes = attributes
-        self._draws = draws
+        self._uses_rng = uses_rng
         groups = optimizer.param_groups
         self._parameters: list[Tensor] = [p for group in groups for p in group["params"]]
         self._owners = [number for number, group in enumerate(groups) for _ in group["params"]]
-        self._keys = [list(optimizer.fresh_state(p)) for p in self._parameters]
+        self._keys = [list(optimizer.init_state(p)) for p in self._parameters]
         self._buffers = buffers_of(objective)
         self._parts = _parts(self._parameters, objective, storage)
         self._settings = [_Settings(optimizer, number) for number in range(len(groups))]
@@ -93,7 +93,7 @@ class FormulaSteps:
         self._update = Graph(self._after_update, nullcontext)
         self._steps = Graph(self._after_steps, context)
 
-    @without_graph
+    @no_grad_if_enabled
     def update(self) -> None:
         """Advance parameters and state by the gradients that are there."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -108,7 +108,7 @@ class FormulaSteps:
         None where a number was not finite, a matter for single steps, and where the network draws random numbers.
         """
         each = len(rows.target) // count
-        if self._draws(rows.features[:each], rows.target[:each]):  # others, in another graph
+        if self._uses_rng(rows.features[:each], rows.target[:each]):  # others, in another graph
             self._say_why()
             return None
         self._count = count
@@ -162,9 +162,9 @@ class FormulaSteps:
         settings: Sequence[Mapping[str, Any]],
     ) -> tuple[list[Tensor], list[State]]:
         """What the formula makes of parameters and their states."""
-        formula = self._optimizer.formula
+        update_fn = self._optimizer.update_fn
         owned = zip(points, gradients, states, self._owners, strict=True)
-        moved = [formula(point, gradient, state, settings[owner]) for point, gradient, state, owner in owned]
+        moved = [update_fn(point, gradient, state, settings[owner]) for point, gradient, state, owner in owned]
         return [point for point, _ in moved], [state for _, state in moved]
 
     # ------------------------------------------------------------------ what goes in and comes out
@@ -177,7 +177,7 @@ class FormulaSteps:
                 continue  # looking would make an entry, which is saved
             state = self._optimizer.state[parameter]
             if not state:
-                state.update(self._optimizer.fresh_state(parameter))
+                state.update(self._optimizer.init_state(parameter))
             states += [state[key] for key in keys]
         return [*self._parameters, *states, *(settings.flat() for settings in self._settings)]
 
@@ -208,7 +208,7 @@ class FormulaSteps:
         self._has_said_why = True
 
 
-def why_no_formula(
+def why_no_update_fn(
     optimizer: Optimizer,
     objective: StepObjective,
     storage: FlatStorage | None,
@@ -226,8 +226,8 @@ def why_no_formula(
     owned = [p for group in optimizer.param_groups for p in group["params"]]
     with context():
         rounds = torch.is_autocast_enabled("cpu")
-    if not hasattr(optimizer, "formula"):
-        return f"the optimizer {name} has no formula"
+    if not hasattr(optimizer, "update_fn"):
+        return f"the optimizer {name} has no update_fn"
     if hasattr(optimizer, "train"):
         return f"the optimizer {name} trains at another point than it evaluates"
     if getattr(optimizer, "prox", None):
@@ -249,7 +249,7 @@ class _Settings:
         number: of one of its parameter groups, which may be another dict after loading.
     """
 
-    def __init__(self, optimizer: HasFormula, number: int) -> None:
+    def __init__(self, optimizer: HasUpdateFn, number: int) -> None:
         self._optimizer = optimizer
         self._number = number
         self._names = [name for name, value in optimizer.defaults.items() if _is_number(value)]

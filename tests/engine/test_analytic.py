@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from compared_fits import Fit, differences, made, quiet, rows
-from engine_steps import Squared, batch, by_hand, gradients, network, objective_of, stored
+from engine_steps import Squared, analytic, batch, gradients, network, objective_of, stored
 from torchplug import Family, Regularizer, use
 from torchplug.builtin.regularizers import L1, L2, ElasticNet
-from torchplug.engine import by_hand as module
+from torchplug.engine import analytic as module
 from torchplug.registry import registry
 from torchplug.task import TASKS
 
@@ -25,7 +25,7 @@ class Quartic(Regularizer):
 
 def expected(objective, b, world=1, window=1):
     """The share's gradient, by autograd."""
-    value, weighted = objective.share(b, world, window)
+    value, weighted = objective.scaled_loss(b, world, window)
     return value, float(weighted), torch.autograd.grad(value, objective.parameters(), allow_unused=True)
 
 
@@ -40,8 +40,8 @@ PENALTIES = {
     "l2": [L2(0.1)],
     "l1": [L1(0.1)],
     "elastic": [ElasticNet(0.1, 0.2)],
-    "of-biases": [L2(0.1, only=["*bias"])],
-    "overlapping": [L2(0.1), L1(0.2, only=["0.weight"]), L2(0.3, only=["0.*"])],
+    "of-biases": [L2(0.1, include=["*bias"])],
+    "overlapping": [L2(0.1), L1(0.2, include=["0.weight"]), L2(0.3, include=["0.*"])],
     "without-derivative": [Quartic(), L2(0.1)],
     "proximal": [L1(0.1, proximal=True)],
 }
@@ -54,7 +54,7 @@ PENALTIES = {
 def test_it_is_autograds_gradient(b, world, penalties, reduction):
     objective = objective_of(network(), penalties, reduction)
     _, weighted, wanted = expected(objective, b, world)
-    engine, told = by_hand(objective)
+    engine, told = analytic(objective)
     with torch.no_grad():
         engine.gradient(b, world, bool((b.weight == 1).all()))
     assert_close(gradients(objective), wanted)
@@ -68,8 +68,8 @@ def test_it_is_autograds_gradient(b, world, penalties, reduction):
 def test_what_is_carried_leads_to_it(b, window, penalties):
     objective = objective_of(network(), penalties)
     value, weighted, wanted = expected(objective, b, 2, window)
-    engine, told = by_hand(objective)
-    carried = engine.carried(b, 2, window)
+    engine, told = analytic(objective)
+    carried = engine.with_precomputed_grad(b, 2, window)
     torch.testing.assert_close(carried.detach(), value.detach(), rtol=1e-13, atol=1e-13)
     carried.backward()
     assert_close(gradients(objective), wanted)
@@ -83,13 +83,13 @@ def test_what_is_carried_leads_to_it(b, window, penalties):
 def test_both_entrances_give_the_same_bits(dtype, penalties, uniform, count):
     objective = objective_of(network(dtype), penalties)
     storage = stored(objective)
-    engine, _ = by_hand(objective, storage)
+    engine, _ = analytic(objective, storage)
     b = batch(count, dtype, uniform=uniform)
     with torch.no_grad():
         engine.gradient(b, 1, uniform)
     direct = gradients(objective)
     storage.gradient.zero_()
-    engine.carried(b, 1, 1).backward()
+    engine.with_precomputed_grad(b, 1, 1).backward()
     assert differences(direct, gradients(objective)) == []
 
 
@@ -101,7 +101,7 @@ def test_many_rows_are_gone_through_in_blocks(monkeypatch, uniform, count):
     objective = objective_of(network(), [L2(0.1)])
     storage, b = stored(objective), batch(count, uniform=uniform)
     value, weighted, wanted = expected(objective, b)
-    engine, told = by_hand(objective, storage)
+    engine, told = analytic(objective, storage)
     with torch.no_grad():
         engine.gradient(b, 1, uniform)
     direct = gradients(objective)
@@ -109,7 +109,7 @@ def test_many_rows_are_gone_through_in_blocks(monkeypatch, uniform, count):
     assert told.weighted == pytest.approx(weighted, rel=1e-13)
     assert told.rows == count
     storage.gradient.zero_()
-    carried = engine.carried(b, 1, 1)
+    carried = engine.with_precomputed_grad(b, 1, 1)
     torch.testing.assert_close(carried.detach(), value.detach(), rtol=1e-13, atol=1e-13)
     carried.backward()
     assert differences(direct, gradients(objective)) == []
@@ -117,9 +117,11 @@ def test_many_rows_are_gone_through_in_blocks(monkeypatch, uniform, count):
 
 def test_carried_gradients_add_up_and_are_scaled():
     objective = objective_of(network(), [L2(0.1)])
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     batches = [batch(seed=seed, samples=10, micro_batches=2) for seed in (1, 2)]
-    both = [engine.carried(b, 1, 2) / 2 for b in batches]  # of which the second must not overwrite the first
+    both = [
+        engine.with_precomputed_grad(b, 1, 2) / 2 for b in batches
+    ]  # of which the second must not overwrite the first
     for value in both:
         value.backward()
     wanted = [expected(objective, b, 1, 2)[2] for b in batches]
@@ -128,7 +130,7 @@ def test_carried_gradients_add_up_and_are_scaled():
 
 def test_gradients_do_not_add_up_over_steps():
     objective = objective_of(network(), [Quartic()])
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     with torch.no_grad():
         for seed in range(3):
             engine.gradient(batch(seed=seed), 1, False)
@@ -137,7 +139,7 @@ def test_gradients_do_not_add_up_over_steps():
 
 def test_sizes_of_batches_may_change():
     objective = objective_of(network())
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     for count, samples in ((5, 5), (3, 3), (5, 7), (5, 5)):
         b = batch(count, samples=samples)
         with torch.no_grad():
@@ -150,10 +152,10 @@ def test_frozen_parameters_take_no_part(frozen):
     net = network()
     for index in frozen:
         list(net.parameters())[index].requires_grad_(False)
-    objective = objective_of(net, [L2(0.1, only=["*"])])
+    objective = objective_of(net, [L2(0.1, include=["*"])])
     b = batch()
     wanted = expected(objective, b)[2]
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     with torch.no_grad():
         engine.gradient(b, 1, False)
     assert_close(gradients(objective), wanted)
@@ -166,26 +168,26 @@ def test_a_penalty_on_nothing_adds_nothing():
     net[0].weight.requires_grad_(False)
     net[2].weight.requires_grad_(False)
     objective = objective_of(net, [Quartic(), L2(0.1)])
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     with torch.no_grad():
         engine.gradient(batch(), 1, False)
     assert_close(gradients(objective), expected(objective, batch())[2])
-    engine.carried(batch(), 1, 1).backward()
+    engine.with_precomputed_grad(batch(), 1, 1).backward()
 
 
 def test_nothing_of_the_batch_is_changed():
     objective = objective_of(network())
-    engine, _ = by_hand(objective)
+    engine, _ = analytic(objective)
     b, kept = batch(), batch()
     with torch.no_grad():
         engine.gradient(b, 1, False)
-    engine.carried(b, 1, 1).backward()
+    engine.with_precomputed_grad(b, 1, 1).backward()
     assert differences(list(b), list(kept)) == []
 
 
 def test_second_derivatives_are_not_pretended():
-    engine, _ = by_hand(objective_of(network()))
-    value = engine.carried(batch(), 1, 1)
+    engine, _ = analytic(objective_of(network()))
+    value = engine.with_precomputed_grad(batch(), 1, 1)
     (gradient,) = torch.autograd.grad(value, [engine._parameters[0]])
     assert not gradient.requires_grad
 
@@ -211,8 +213,10 @@ def assert_agree(folder, within=1e-12, **settings):
     """30 steps in float64 by either engine; returns the parameters."""
     options = {"precision": "64-true", "max_epochs": None, "max_steps": 30, **settings}
     with quiet():
-        chain, autograd = (Fit(made(folder / engine), engine=engine, **options)() for engine in ("chain", "autograd"))
-    assert [fit.module.execution.engine.name for fit in (chain, autograd)] == ["chain", "autograd"]
+        chain, autograd = (
+            Fit(made(folder / engine), engine=engine, **options)() for engine in ("analytic", "autograd")
+        )
+    assert [fit.module.execution.engine.name for fit in (chain, autograd)] == ["analytic", "autograd"]
     found, wanted = (fit.everything() for fit in (chain, autograd))
     for thing in ("checkpoint", "rows", "metrics", "steps"):
         assert differences(found[thing], wanted[thing], thing, within) == []
@@ -242,7 +246,7 @@ def test_every_activation_agrees(tmp_path, activation):
         {"optimizer": "adam"},
         {"optimizer": "adamw", "regularizers": ["l2"]},
         {"optimizer": use("nesterov", lr=0.02), "scheduler": use("cosine", interval="step")},
-        {"regularizers": [use("l2", coefficient=0.1), use("l1", coefficient=0.05, only=["*bias"])]},
+        {"regularizers": [use("l2", coefficient=0.1), use("l1", coefficient=0.05, include=["*bias"])]},
         {"regularizers": [use("elastic_net", l1=0.1, l2=0.1)], "data": lambda: rows(weights="w")},
         {"regularizers": [use("l1", coefficient=0.1, proximal=True)]},
         {"gradient_clip_val": 0.1},

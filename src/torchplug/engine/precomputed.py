@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def carried(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+def with_precomputed_grad(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
     """The value, with a backward pass that gives each parameter its gradient, bit for bit.
 
     Args:

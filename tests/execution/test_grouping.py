@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStr
 from torch import nn
 
 from torchplug import ComponentModule
-from torchplug.execution.calls import steps_per_call, steps_per_graph, steps_until_a_look, why_single_steps
+from torchplug.execution.grouping import steps_per_execution, steps_per_graph, steps_until_a_look, why_single_steps
 
 # ---------------------------------------------------------------------- why one
 
@@ -172,16 +172,16 @@ def test_a_method_given_to_an_object_counts():
 
 @pytest.mark.parametrize("asked", [1, 2, 7, 10**6])
 def test_what_is_asked_for_is_what_is_tried(asked):
-    assert steps_per_call(asked, nn.Linear(3, 1), 32) == asked
+    assert steps_per_execution(asked, nn.Linear(3, 1), 32) == asked
 
 
-def test_large_models_and_batches_make_fewer_steps_per_call():
+def test_large_models_and_batches_make_fewer_steps_per_execution():
     """Where a step takes a tenth of a second, overhead no longer matters."""
-    assert steps_per_call("auto", nn.Linear(3, 1), 32) == 4096
-    sizes = [steps_per_call("auto", nn.Linear(1000, width), 1000) for width in (10, 100, 1000, 2000)]
+    assert steps_per_execution("auto", nn.Linear(3, 1), 32) == 4096
+    sizes = [steps_per_execution("auto", nn.Linear(1000, width), 1000) for width in (10, 100, 1000, 2000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1] >= 1
-    assert steps_per_call("auto", nn.Linear(10**4, 10**3), 10**4) == 1
+    assert steps_per_execution("auto", nn.Linear(10**4, 10**3), 10**4) == 1
 
 
 # ---------------------------------------------------------------------- how many now

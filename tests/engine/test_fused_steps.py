@@ -13,7 +13,7 @@ from torchplug.batch import Rows
 from torchplug.builtin.adaptive_optimizers import Adam
 from torchplug.builtin.optimizers import SGD, Nesterov
 from torchplug.engine.compiled import Compiled
-from torchplug.engine.formula_steps import why_no_formula
+from torchplug.engine.fused_steps import why_no_update_fn
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own
@@ -140,8 +140,8 @@ def prox(optimizer):
 @pytest.mark.parametrize(
     ("build", "net", "context", "reason"),
     [
-        (torch.optim.Adam, network(), nullcontext, "the optimizer Adam has no formula"),
-        (Nesterov, network(), nullcontext, "the optimizer Nesterov has no formula"),
+        (torch.optim.Adam, network(), nullcontext, "the optimizer Adam has no update_fn"),
+        (Nesterov, network(), nullcontext, "the optimizer Nesterov has no update_fn"),
         (WithFormula, network(), nullcontext, "the optimizer WithFormula trains at another point"),
         (lambda p: prox(Adam(p)), network(), nullcontext, "a proximal regularizer acts after the update"),
         (lambda p: Adam(p[:1]), network(), nullcontext, "the optimizer Adam has other parameters than are trained"),
@@ -153,5 +153,5 @@ def prox(optimizer):
 )
 def test_what_stands_in_the_way_is_named(build, net, context, reason):
     objective = objective_of(net)
-    found = why_no_formula(build(objective.parameters()), objective, None, context)
+    found = why_no_update_fn(build(objective.parameters()), objective, None, context)
     assert found is None if reason is None else found.startswith(reason)

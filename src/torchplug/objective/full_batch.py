@@ -1,4 +1,4 @@
-"""F over the whole training set, at the network's current parameters: what full-set optimizers ask."""
+"""F over the whole training set, at the network's current parameters: what full-batch optimizers ask."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows, TrainingSet
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, Regularizer, offers
+from torchplug.contracts import Loss, Regularizer, implements
 from torchplug.errors import ConfigurationError
-from torchplug.objective.derivatives import ByAutograd, ByHand, Derivatives
-from torchplug.objective.design import Accumulation, Block, Design, LinearMap, Method, accumulation
+from torchplug.objective.derivatives import Analytic, ByAutograd, Derivatives
+from torchplug.objective.least_squares import Accumulation, Block, Design, LinearMap, Method, accumulation
 from torchplug.objective.penalties import FlatPenalties, penalized
-from torchplug.objective.ranks import Ranks, cut, tree_sum
+from torchplug.objective.reductions import Ranks, cut, tree_sum
 from torchplug.objective.sample import Sample
 from torchplug.objective.step import Reduction
 
@@ -72,7 +72,7 @@ class Objective:
         self.evaluations = 0
         self.scale = 1.0 / rows.samples if reduction == "mean" else 1.0
         self._regularizers = list(regularizers)
-        smooth = [(r, penalized(network, r.only)) for r in self._regularizers if not r.proximal]
+        smooth = [(r, penalized(network, r.include)) for r in self._regularizers if not r.proximal]
         self.penalties = FlatPenalties(smooth, self.parameters)
         self._ranks = Ranks.current() if ranks is None else ranks
         self._derivatives = _derivatives(network, loss, self.parameters)
@@ -112,12 +112,12 @@ class Objective:
     @property
     def has_residuals(self) -> bool:
         """Whether the loss is a sum of squared residuals."""
-        return offers(self.loss, "residuals")
+        return implements(self.loss, "residuals")
 
     @property
     def is_likelihood(self) -> bool:
         """Whether the loss is the negative logarithm of a likelihood."""
-        return offers(self.loss, "likelihood") and self.loss.likelihood
+        return implements(self.loss, "likelihood") and self.loss.likelihood
 
     # ------------------------------------------------------------------ where
 
@@ -129,13 +129,13 @@ class Objective:
     @torch.no_grad()
     def move(self, point: Tensor) -> None:
         """Let the parameters take the values of rank 0's `point` (p,)."""
-        parts = torch.split(self.agree(point), [p.numel() for p in self.parameters])
+        parts = torch.split(self.broadcast(point), [p.numel() for p in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.copy_(part.view_as(parameter))
 
-    def agree(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, on every rank."""
-        return self._ranks.agree(tensor)
+        return self._ranks.broadcast(tensor)
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A flat vector (p,) as tensors of the parameters' shapes."""
@@ -279,7 +279,7 @@ class Objective:
         """The scores z (n, k) of all rows, on every rank."""
         return torch.cat([self._derivatives.scores(rows) for rows in self._blocks(0, self.samples, 1)])
 
-    def gram(self) -> tuple[Tensor, Tensor]:
+    def normal_equations(self) -> tuple[Tensor, Tensor]:
         """JᵀJ (p, p) and Jᵀr (p,), the penalties' rows included; F and ∇F follow from the same pass."""
         return self._remembered("gram", self._gram)
 
@@ -444,4 +444,4 @@ def _derivatives(network: nn.Module, loss: Loss, parameters: list[nn.Parameter])
     if not parameters:
         raise ConfigurationError("the network has no trainable parameter")
     chain = None if any(True for _ in loss.parameters()) else Chain.of(network)
-    return ByAutograd(network, loss, parameters) if chain is None else ByHand(chain, network, loss, parameters)
+    return ByAutograd(network, loss, parameters) if chain is None else Analytic(chain, network, loss, parameters)

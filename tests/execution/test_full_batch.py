@@ -14,11 +14,11 @@ from torch import nn
 from small_fits import regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import ConfigurationError
-from torchplug.execution import FullSet
+from torchplug.execution import FullBatch
 
 PLUGIN = """
 import torch
-from torchplug import Component, Iteration, Need, Outcome, hookimpl
+from torchplug import Component, Iteration, Capability, Outcome, hookimpl
 
 
 class Descent(torch.optim.Optimizer):
@@ -69,11 +69,11 @@ class Descent(torch.optim.Optimizer):
 @hookimpl
 def torchplug_optimizers():
     here = "descent_plugin:Descent"
-    whole = frozenset({Need.OBJECTIVE})
+    whole = frozenset({Capability.OBJECTIVE})
     return [
         Component("descent", here, "halving descent", whole),
-        Component("squares", here, "the same for sums of squares", whole | {Need.RESIDUALS}),
-        Component("straight", here, "the same for linear models", whole | {Need.RESIDUALS, Need.LINEAR_RESIDUALS}),
+        Component("squares", here, "the same for sums of squares", whole | {Capability.RESIDUALS}),
+        Component("straight", here, "the same for linear models", whole | {Capability.RESIDUALS, Capability.LINEAR_RESIDUALS}),
     ]
 """
 
@@ -172,7 +172,7 @@ class Interrupted(torch.optim.SGD):
 
 def test_an_interrupted_step_leaves_no_trial_behind(tmp_path, monkeypatch):
     module = ComponentModule(use("linear"), "mse", "descent")
-    monkeypatch.setattr(type(module.assembly), "build_optimizer", lambda *_: Interrupted(module.network.parameters()))
+    monkeypatch.setattr(type(module.resolved), "build_optimizer", lambda *_: Interrupted(module.network.parameters()))
     with pytest.raises(SystemExit):
         fitted(tmp_path, module)
     assert float(module.network.map.weight.detach().abs().max()) < 1.0
@@ -304,8 +304,8 @@ def test_a_loader_of_batches_is_refused(tmp_path):
 
 def test_schedulers_are_left_out_with_a_note():
     module = ComponentModule(use("mlp", dropout=0.2), "mse", "descent", scheduler="cosine")
-    module.adopt(prepared(module))
-    scheduler, dropout = module.assembly.notes(module.network)
+    module.configure(prepared(module))
+    scheduler, dropout = module.resolved.notes(module.network)
     assert scheduler == "descent finds its own step sizes, so the scheduler cosine is left out"
     assert dropout == "descent minimizes a fixed function, so dropout is off"
 
@@ -335,7 +335,7 @@ def test_frozen_layers_are_taken_up_at_the_next_epoch(tmp_path):
 def test_a_copy_starts_idle(copied):
     module = ComponentModule(use("linear"), "mse", "descent")
     again = copied(module.execution)
-    assert isinstance(again, FullSet)
+    assert isinstance(again, FullBatch)
     assert again.iteration is None
     assert again.outcome is None
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchplug.batch import TrainingSet
-from torchplug.component import Iteration, Need, Outcome
-from torchplug.engine import carried
+from torchplug.component import Capability, Iteration, Outcome
+from torchplug.engine import with_precomputed_grad
 from torchplug.errors import ConfigurationError
 from torchplug.execution.ending import trainer_outcome
 from torchplug.execution.progress import write_epoch_row, write_row
@@ -24,7 +24,7 @@ from torchplug.objective import Objective, StepObjective
 _REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
-class FullSet:
+class FullBatch:
     """One optimizer step per epoch, which asks the objective what it wants to know.
 
     Automatic optimization stays on: the closure carries F and its gradient through Lightning's backward pass, DDP
@@ -36,9 +36,9 @@ class FullSet:
         outcome: how training ended; None while it goes on.
     """
 
-    def __init__(self, name: str, needs: frozenset[Need]) -> None:
+    def __init__(self, name: str, capabilities: frozenset[Capability]) -> None:
         self._name = name
-        self._needs = needs
+        self._needs = capabilities
         self._trainer: Trainer
         self._problem: StepObjective
         self._objective: Objective
@@ -46,8 +46,8 @@ class FullSet:
         self._logged: Iteration | None = None
         self._limit: Outcome | None = None
 
-    def __reduce__(self) -> tuple[type[FullSet], tuple[str, frozenset[Need]]]:
-        return FullSet, (self._name, self._needs)
+    def __reduce__(self) -> tuple[type[FullBatch], tuple[str, frozenset[Capability]]]:
+        return FullBatch, (self._name, self._needs)
 
     @property
     def iteration(self) -> Iteration | None:
@@ -129,12 +129,12 @@ class FullSet:
                 "set batch_norm: false, or put these layers into evaluation mode",
             )
         objective = _objective(problem, training_set)
-        if Need.LINEAR_RESIDUALS in self._needs and not objective.has_linear_residuals():
+        if Capability.LINEAR_RESIDUALS in self._needs and not objective.has_linear_residuals():
             raise ConfigurationError(
                 f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
                 "linear, or another optimizer such as levenberg_marquardt"
             )
-        if Need.PIECEWISE_LINEAR in self._needs and not objective.has_linear_scores():
+        if Capability.PIECEWISE_LINEAR in self._needs and not objective.has_linear_scores():
             raise ConfigurationError(
                 f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
                 "linear, or an optimizer for minibatches such as adam"
@@ -147,13 +147,13 @@ class FullSet:
     def _refusal(self, trouble: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
 
-    def arrange(
+    def flatten_parameters(
         self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
     ) -> list[dict[str, Any]]:
         """Parameters stay where they are: an iteration is worth a pass over the rows, whatever else it costs."""
         return [dict(group) for group in groups]
 
-    def take(self, optimizer: Optimizer) -> None:
+    def bind_optimizer(self, optimizer: Optimizer) -> None:
         """Take up the optimizer, whose state may be restored later."""
         self._optimizer = optimizer
 
@@ -185,7 +185,7 @@ class FullSet:
             if wants_rate and "lr" not in self._optimizer.defaults:
                 raise self._refusal("it has no learning rate", f"leave the callback {type(callback).__name__} out")
 
-    def follow(self, objective: Callable[[], StepObjective]) -> None:
+    def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
         """Take up the layers that a callback has frozen or unfrozen since."""
         current = [p for m in (self._problem.network, self._problem.loss) for p in m.parameters() if p.requires_grad]
         if [id(p) for p in current] != [id(p) for p in self._objective.parameters]:
@@ -195,7 +195,9 @@ class FullSet:
     def training_step(self, batch: TrainingSet) -> Tensor:
         """A tensor whose value is F and whose backward pass gives ∇F, the same on every rank."""
         value, gradient = self._objective.evaluate()
-        return carried(gradient.new_tensor(value), self._objective.split(gradient), self._objective.parameters)
+        return with_precomputed_grad(
+            gradient.new_tensor(value), self._objective.split(gradient), self._objective.parameters
+        )
 
     def zero_gradient(self, zero: Callable[[], None]) -> None:
         """Forget the last step's gradient."""
@@ -261,13 +263,13 @@ class FullSet:
         if self.outcome is None:
             self._limit = trainer_outcome(self._trainer)
 
-    def look(self) -> None:
+    def raise_if_nonfinite(self) -> None:
         """Nothing waits on the device to be looked at."""
 
-    def make_alike(self) -> None:
+    def sync_parameters(self) -> None:
         """Every rank has the same parameters at any time."""
 
-    def evaluate_here(self) -> None:
+    def optimizer_eval(self) -> None:
         """The parameters stand where they are to be evaluated."""
 
 

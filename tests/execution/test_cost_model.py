@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from torchplug.execution.step_time import bytes_of_step, seconds_of_step, seconds_of_work
+from torchplug.execution.cost_model import bytes_of_step, seconds_of_step, seconds_of_work
 
 
 def test_work_grows_with_rows_and_parameters():
