@@ -17,13 +17,12 @@ from torchplug.batch import Batch, as_batch
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.coefficients import coefficient_table, original_coefficients
 from torchplug.component import Iteration, Outcome
+from torchplug.contracts import linear_scores
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullBatch, StepsPerExecution, planned_steps, strategy_for
 from torchplug.execution.fit_progress import FitProgress
 from torchplug.execution.watching import NEVER, step_watching_schedulers
-from torchplug.metrics import epoch_metrics
-from torchplug.models import Linear
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
@@ -32,6 +31,9 @@ from torchplug.tables import as_frame, enumerate_names
 
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 """Parameters that say how a module is trained, and may change when training is resumed."""
+
+EVALUATION_SETTINGS = ("metrics",)
+"""Parameters that training does not depend on."""
 
 
 class ComponentModule(lightning.LightningModule):
@@ -47,6 +49,7 @@ class ComponentModule(lightning.LightningModule):
         optimizer: an optimizer's name or spec.
         regularizers: names or specs of penalties, each added with its λ.
         scheduler: a learning-rate scheduler's name or spec, or None for a constant rate.
+        metrics: names or specs of metrics beside those of the loss's kind.
         reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
         engine: how gradients of minibatches are computed: `analytic` (for chains of linear maps and activations),
             `autograd`, `compiled`, or `auto`, which chooses.
@@ -74,6 +77,7 @@ class ComponentModule(lightning.LightningModule):
         optimizer: SpecLike = "adam",
         regularizers: Sequence[SpecLike] = (),
         scheduler: SpecLike | None = None,
+        metrics: Sequence[SpecLike] = (),
         reduction: Reduction = "mean",
         engine: Engine = "auto",
         steps_per_execution: StepsPerExecution = "auto",
@@ -86,7 +90,7 @@ class ComponentModule(lightning.LightningModule):
                 "where a checkpoint was trained with one)"
             )
         own, named = (model, None) if isinstance(model, nn.Module) else (None, model)
-        self.resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler)
+        self.resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler, metrics)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
         execution = {"engine": engine, "steps_per_execution": steps_per_execution, "sync_every": sync_every}
@@ -97,7 +101,7 @@ class ComponentModule(lightning.LightningModule):
         self.regularizers = nn.ModuleList(self.resolved.build_regularizers())
         self.preprocessing: Preprocessing | None = None
         self.execution = strategy_for(self.resolved.optimizer, engine, steps_per_execution, sync_every)
-        self._evaluations = PartEvaluations(self.loss)
+        self._evaluations = PartEvaluations(self.loss, self.resolved.metric_choice)
         self._progress = FitProgress()
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -109,15 +113,14 @@ class ComponentModule(lightning.LightningModule):
 
     def data_request(self) -> DataRequirements:
         """What the data module must know to encode features and target for these components."""
-        model = self.resolved.model
-        linear = model is not None and isinstance(model.target, type) and issubclass(model.target, Linear)
-        bias = bool(model.parameters.get("bias", True)) if model is not None and linear else True
+        linear = self.resolved.linear
+        bias = linear is None or linear.bias is not None
         return DataRequirements(
             kind=self.loss.kind,
             loss=self.resolved.loss.name,
             center=bias,
-            reference=linear and bias,
-            standardize_target=not linear,
+            reference=linear is not None and bias,
+            standardize_target=linear is None,
             preprocessing=self.preprocessing,
             full_batch=self.resolved.is_full_batch,
         )
@@ -150,6 +153,7 @@ class ComponentModule(lightning.LightningModule):
             raise DataError(f"target {enumerate_names(preprocessing.info.columns)}: {name} {error}") from error
         self.preprocessing = preprocessing
         self._evaluations.compare_with(data.target_scale)
+        self.resolved.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self._build_network(inputs, outputs)
@@ -215,17 +219,20 @@ class ComponentModule(lightning.LightningModule):
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
-            self._check_monitor(monitor)
+            self._check_monitor(monitor, getattr(scheduler, "mode", None))
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _check_monitor(self, monitor: str) -> None:
+    def _check_monitor(self, monitor: str, mode: object) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        known = ["train/loss", *epoch_metrics(self.loss.kind, validated)]
+        choice = self.resolved.metric_choice
+        known = ["train/loss", *choice.watchable(validated)]
         if monitor not in known:
             raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
+        if (objection := choice.objection(monitor, mode)) is not None:
+            raise ConfigurationError(f"the scheduler watches {monitor}, {objection}")
 
     def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
         """What the user should know of a fit to come, and did not ask."""
@@ -313,7 +320,7 @@ class ComponentModule(lightning.LightningModule):
             world=trainer.world_size,
             window=trainer.accumulate_grad_batches if training else 1,
             batches=trainer.num_training_batches if training else math.inf,
-            indices=self.loss.kind == "multiclass",
+            indices=self.loss.task.has_indices,
         )
 
     # ------------------------------------------------------------------ evaluation
@@ -415,7 +422,7 @@ class ComponentModule(lightning.LightningModule):
     @property
     def has_coefficients(self) -> bool:
         """Whether `coefficient_table` has rows: for a linear model, or one for which there are standard errors."""
-        return isinstance(self.network, Linear) or self.execution.statistics is not None
+        return linear_scores(self.network) is not None or self.execution.statistics is not None
 
     # ------------------------------------------------------------------ checkpoints
 

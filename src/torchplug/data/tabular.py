@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.contracts import Kind, Loss
+from torchplug.component import Kind
+from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader

@@ -148,7 +148,8 @@ class Training:
         run.write_config(self.config)
         run.write_provenance(origins)
         is_resumed = self.origin is not None and self.origin.run is not None
-        return wandb_logger(self.tracking, run, self.settings, origins, is_resumed)
+        directions = self.module.resolved.metric_choice.directions
+        return wandb_logger(self.tracking, run, self.settings, origins, directions, is_resumed)
 
     def _attach(self, trainer: lightning.Trainer, best: BestCheckpoint, run: Run, wandb: WandbLogger | None) -> None:
         """Give the trainer its loggers and callbacks."""
