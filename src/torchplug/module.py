@@ -22,6 +22,7 @@ from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation import PartEvaluations, original_units, predicted
 from torchplug.execution import Engine, FullSet, StepsPerCall, planned_steps, strategy_for
 from torchplug.execution.fit_progress import FitProgress
+from torchplug.execution.lightning_internals import resumes_within_epoch
 from torchplug.execution.watching import NEVER, step_watching_schedulers
 from torchplug.metrics import epoch_metrics
 from torchplug.models import Linear
@@ -239,6 +240,7 @@ class ComponentModule(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Take up the layers that a callback has frozen or unfrozen."""
         self.execution.follow(self._objective)
+        self._lead_batches()
 
     def on_fit_start(self) -> None:
         """A fit that is resumed starts with the metrics that it had."""
@@ -250,6 +252,14 @@ class ComponentModule(lightning.LightningModule):
         self._progress.resume(self.trainer, self.execution)
         for note in self.notes(self.trainer, getattr(self.trainer.train_dataloader, "batch_size", None)):
             rank_zero_info(note)
+        if resumes_within_epoch(self.trainer):  # whose start has no hook
+            self._lead_batches()
+
+    def _lead_batches(self) -> None:
+        """Lead the trainer's next pass over its training loader, and no other, through the strategy."""
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "through"):
+            loader.through = self.execution.run_ahead
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """What this rank backpropagates."""
@@ -260,10 +270,6 @@ class ComponentModule(lightning.LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Forget the last step's gradient."""
         self.execution.zero_gradient(optimizer.zero_grad)
-
-    def run_ahead(self, loader: Any, position: int) -> int:
-        """Asked by the loader for each batch: train on those before it; returns on how many."""
-        return self.execution.run_ahead(loader, position)
 
     def is_boundary(self) -> bool:
         """Whether training may stop after the last step, to go on from a checkpoint later."""

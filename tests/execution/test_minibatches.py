@@ -12,7 +12,7 @@ from torchplug.batch import Batch
 from torchplug.contracts import Loss
 from torchplug.execution import Minibatches
 from torchplug.execution.averaging import Ranks
-from torchplug.execution.progress import write_row
+from torchplug.execution.lightning_internals import write_row
 from torchplug.execution.running_means import RunningMeans
 from torchplug.objective import StepObjective
 

@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.optim import Optimizer
 
-from torchplug.execution.progress import done_in_epoch
+from torchplug.execution.lightning_internals import done_in_epoch, is_training
 from torchplug.execution.step_time import seconds_of_step
 
 StepsPerCall = int | Literal["auto"]
@@ -127,6 +127,8 @@ def steps_until_a_look(trainer: Trainer, most: int) -> int:
     schedule watches a metric. Rows of the log are no such place: they are written in passing.
     """
     if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # which may change from epoch to epoch
+        return 1
+    if not is_training(trainer):  # a pass over the loader that a fit prepared for and never made
         return 1
     loop: Any = trainer.fit_loop.epoch_loop
     here, step = done_in_epoch(trainer), trainer.global_step

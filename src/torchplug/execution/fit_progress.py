@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchplug.errors import CheckpointError
 from torchplug.execution.generators import generator_states, restore_generators
+from torchplug.execution.lightning_internals import restore_metrics
 from torchplug.execution.resumption import Position, make_up_for, rewrite_loops
 from torchplug.execution.running_means import RunningMeans
 
@@ -142,7 +143,7 @@ class FitProgress:
 
     def restore_metrics(self, trainer: Trainer) -> None:
         """Give callbacks the last metrics that were known; in `on_fit_start`, before which a trainer forgets them."""
-        trainer._logger_connector._callback_metrics.update(self._metrics)
+        restore_metrics(trainer, self._metrics)
 
     def resume(self, trainer: Trainer, execution: Stateful) -> None:
         """Restore this rank's generators and sums, and do what was outstanding; in `on_train_start`."""

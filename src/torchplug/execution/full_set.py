@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchplug.batch import TrainingSet
+from torchplug.batch import Batch, Groups, TrainingSet
 from torchplug.component import Iteration, Need, Outcome
 from torchplug.engine import carried
 from torchplug.errors import ConfigurationError
 from torchplug.execution.ending import trainer_outcome
-from torchplug.execution.progress import write_epoch_row, write_row
+from torchplug.execution.lightning_internals import write_epoch_row, write_row
 from torchplug.objective import Objective, StepObjective
 
 _REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -105,9 +105,9 @@ class FullSet:
         """Nothing is decided here that was not asked for."""
         return []
 
-    def run_ahead(self, loader: Any, position: int) -> int:
+    def run_ahead(self, groups: Groups) -> Iterator[Batch]:
         """Every step is Lightning's own."""
-        return 0
+        return (group.last() for group in groups(lambda: 1))
 
     def boundary_steps(self, network: nn.Module, rows: int) -> int:
         """Ranks ask each other after every step whether to stop."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchplug.batch import Batch, Rows
+from torchplug.batch import Batch, Groups, Rows
 from torchplug.engine import UNROUNDED, Engine, GradientEngine, WholeSteps, check_chain, choose
 from torchplug.errors import ConfigurationError, NonFiniteGradientError
 from torchplug.execution.averaging import ParameterAveraging, Ranks
 from torchplug.execution.calls import StepsPerCall, steps_per_call, why_single_steps
 from torchplug.execution.layout import Layout
+from torchplug.execution.lightning_internals import write_epoch_row, write_row
 from torchplug.execution.processor import Processor
-from torchplug.execution.progress import learning_rates, write_epoch_row, write_row
 from torchplug.execution.resumption import epoch_is_complete
-from torchplug.execution.run_ahead import Chunks, RunAhead
+from torchplug.execution.run_ahead import RunAhead
 from torchplug.execution.running_means import RunningMeans
-from torchplug.execution.step_log import StepLog
+from torchplug.execution.step_log import StepLog, learning_rates
 from torchplug.execution.update import Update
 from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
@@ -243,14 +244,17 @@ class Minibatches:
 
     # ------------------------------------------------------------------ steps without Lightning
 
-    def run_ahead(self, loader: Chunks, position: int) -> int:
-        """Train on the batches before the next one that Lightning is to see; returns how many."""
+    def run_ahead(self, groups: Groups) -> Iterator[Batch]:
+        """Train on the leading batches of each group, and yield its last for Lightning's step."""
         if self._run_ahead is None:
-            return 0
+            return (group.last() for group in groups(lambda: 1))
+        return self._run_ahead(groups)
+
+    def prepare(self) -> AbstractContextManager[None]:
+        """Get ready for steps without Lightning; they are made within what is returned."""
         self._layout.attach()
         self.engine.renew()
-        with self._processor:
-            return self._run_ahead(loader, position)
+        return self._processor
 
     def begin_step(self) -> bool:
         """Count the step; returns whether a row is due after it."""

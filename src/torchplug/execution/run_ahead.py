@@ -1,41 +1,32 @@
 """Several optimizer steps per call of Lightning's: all but the last are made without it.
 
-Asked for the next batch, the loader lets `RunAhead` train on the batches before it, and yields the last one as an
-ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and schedules of that last
-step are Lightning's own, and the steps before it have the same effects in the same order.
+`RunAhead` stands between the loader and the trainer: it trains on the leading batches of each group and passes the
+last one on as an ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and
+schedules of that last step are Lightning's own, and the steps before it have the same effects in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 
-from torchplug.batch import Batch, Chunk, Rows
+from torchplug.batch import Batch, Groups, Rows, StepGroup
 from torchplug.execution.calls import steps_per_graph, steps_until_a_look
-from torchplug.execution.progress import advance, write_row
+from torchplug.execution.lightning_internals import advance, step_schedules, write_row
 from torchplug.execution.stopping import StepBoundaries
 from torchplug.execution.uninterrupted import uninterrupted
 
 
-class Chunks(Protocol):
-    """A loader that also gives several batches at once."""
-
-    aligned: bool
-    """Whether batches may be read several at once."""
-
-    def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
-        """The `count` batches from a position of the epoch on."""
-
-    def several(self, position: int, count: int) -> Rows:
-        """Their rows, one batch after the other."""
-
-
 class Steps(Protocol):
     """What a step is: `Minibatches`."""
+
+    def prepare(self) -> AbstractContextManager[None]:
+        """Get ready for steps without Lightning; they are made within what is returned."""
 
     def begin_step(self) -> bool:
         """Count the step; returns whether a row is due after it."""
@@ -83,11 +74,15 @@ class RunAhead:
         self._scheduled = any(c.interval == "step" and not c.reduce_on_plateau for c in trainer.lr_scheduler_configs)
         self._clip = self._clip_gradient if trainer.gradient_clip_val else None
 
-    def __call__(self, loader: Chunks, position: int) -> int:
-        """Train on the batches before the next one that Lightning is to see; returns how many."""
-        count = steps_until_a_look(self._trainer, self._most) - 1
-        if count < 1:
-            return 0
+    def __call__(self, groups: Groups) -> Iterator[Batch]:
+        """Train on the leading batches of each group, and yield its last."""
+        for group in groups(lambda: steps_until_a_look(self._trainer, self._most)):
+            if group.leading:
+                with self._execution.prepare():
+                    self._train(group)
+            yield group.last()
+
+    def _train(self, group: StepGroup) -> None:
         self._uncounted = 0
         self._boundaries.begin()
         self._update = self._execution.leanest_update()
@@ -95,26 +90,27 @@ class RunAhead:
         at_once = self._per_graph if not between and self._execution.makes_several() else 1
         try:
             with torch.no_grad():
-                self._train(loader, position, position + count, at_once)
+                self._make_steps(group, at_once)
         finally:  # also after Ctrl-C: what is saved now must know of the steps that were made
             self._count()
-        return count
 
-    def _train(self, loader: Chunks, position: int, stop: int, at_once: int) -> None:
+    def _make_steps(self, group: StepGroup, at_once: int) -> None:
         """Make the steps, so many at a time where no row comes between them."""
-        while position < stop:
-            if at_once > 1 and loader.aligned and at_once <= min(stop - position, self._execution.steps_until_row()):
-                if self._all_at_once(loader.several(position, at_once), at_once):
-                    position += at_once
+        done = 0
+        while done < group.leading:
+            left = group.leading - done
+            if at_once > 1 and group.aligned and at_once <= min(left, self._execution.steps_until_row()):
+                if self._all_at_once(group.several(done, at_once), at_once):
+                    done += at_once
                     self._boundaries.pass_one(at_once)
                     continue
                 at_once = 1
-            ahead = stop if at_once == 1 else position + 1
-            for chunk in loader.chunks(position, ahead - position, self._place):
+            count = left if at_once == 1 else 1
+            for chunk in group.chunks(done, count, self._place):
                 for batch in chunk.batches:
                     self._step(batch, chunk.uniform)
                     self._boundaries.pass_one()
-            position = ahead
+            done += count
 
     def _all_at_once(self, rows: Rows, count: int) -> bool:
         take = self._execution.made_at_once(rows, count)
@@ -144,7 +140,7 @@ class RunAhead:
             self._uncounted += 1  # after the row, which has the number of steps before it
         if self._scheduled:
             self._count()
-            self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+            step_schedules(self._trainer)
 
     def _begin_row(self) -> None:
         self._count()
