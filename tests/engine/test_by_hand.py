@@ -212,7 +212,7 @@ def assert_agree(folder, within=1e-12, **settings):
     options = {"precision": "64-true", "max_epochs": None, "max_steps": 30, **settings}
     with quiet():
         chain, autograd = (Fit(made(folder / engine), engine=engine, **options)() for engine in ("chain", "autograd"))
-    assert [fit.module.execution.engine.name for fit in (chain, autograd)] == ["chain", "autograd"]
+    assert [fit.module.execution.fit.stepper.engine.name for fit in (chain, autograd)] == ["chain", "autograd"]
     found, wanted = (fit.everything() for fit in (chain, autograd))
     for thing in ("checkpoint", "rows", "metrics", "steps"):
         assert differences(found[thing], wanted[thing], thing, within) == []

@@ -104,6 +104,18 @@ def steps_per_call(asked: StepsPerCall, network: nn.Module, rows: int) -> int:
     return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds_of_step(network, rows))))
 
 
+def boundary_steps(network: nn.Module, rows: int, sync_every: int | None = None) -> int:
+    """After how many steps ranks ask each other whether to stop: about a tenth of a second's, the same on all.
+
+    Args:
+        network: its size says how long a step takes.
+        rows: in a rank's batch.
+        sync_every: after how many steps ranks have the same parameters; None: after each.
+    """
+    every = sync_every or 1
+    return -(-steps_per_call("auto", network, rows) // every) * every
+
+
 def steps_per_graph(trainer: Trainer, most: int) -> int:
     """How many steps to put into one graph, at least 1.
 

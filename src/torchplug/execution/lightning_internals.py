@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.loops.training_epoch_loop import RestartStage
 from torch import Tensor
 
@@ -63,6 +64,11 @@ def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
 def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
     """Give callbacks the values of metrics that were known when a fit was saved."""
     trainer._logger_connector._callback_metrics.update(metrics)
+
+
+def mark_closure_done(closure: Any) -> None:
+    """Have Lightning take a closure, of which nothing is left to do, for one that was run."""
+    closure._result = ClosureResult(closure_loss=None)
 
 
 # ---------------------------------------------------------------------- where a fit stands, and goes on

@@ -8,63 +8,30 @@ schedules of that last step are Lightning's own, and the steps before it have th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 
 from torchplug.batch import Batch, Groups, Rows, StepGroup
 from torchplug.execution.calls import steps_per_graph, steps_until_a_look
 from torchplug.execution.lightning_internals import advance, step_schedules, write_row
+from torchplug.execution.minibatch_fit import MinibatchFit
 from torchplug.execution.stopping import StepBoundaries
 from torchplug.execution.uninterrupted import uninterrupted
-
-
-class Steps(Protocol):
-    """What a step is: `Minibatches`."""
-
-    def prepare(self) -> AbstractContextManager[None]:
-        """Get ready for steps without Lightning; they are made within what is returned."""
-
-    def begin_step(self) -> bool:
-        """Count the step; returns whether a row is due after it."""
-
-    def step(
-        self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
-    ) -> None:
-        """Make it, called without a graph: gradient, clipping and the optimizer's update, guarded."""
-
-    def leanest_update(self) -> Callable[[], object]:
-        """The optimizer's part of it."""
-
-    def makes_several(self) -> bool:
-        """Whether several steps can be made in one graph."""
-
-    def steps_until_row(self) -> int:
-        """How many steps there are until a row is due, the one included after which it is."""
-
-    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
-        """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
-
-    def row(self) -> dict[str, float]:
-        """The row to log."""
 
 
 class RunAhead:
     """Makes optimizer steps between two of Lightning's.
 
     Args:
-        trainer: whose fit it is.
-        execution: what a step is.
+        fit: by minibatches.
         most: how many steps a call makes where nobody looks, Lightning's own included.
         boundary: on several ranks, after how many steps they ask each other whether a signal asks for the end.
     """
 
-    def __init__(self, trainer: Trainer, execution: Steps, most: int, boundary: int = 1) -> None:
-        self._trainer = trainer
-        self._execution = execution
+    def __init__(self, fit: MinibatchFit, most: int, boundary: int = 1) -> None:
+        self._fit = fit
+        self._trainer = trainer = fit.trainer
         self._most = most
         self._boundaries = StepBoundaries(trainer, boundary)
         self._per_graph = steps_per_graph(trainer, most)
@@ -78,16 +45,18 @@ class RunAhead:
         """Train on the leading batches of each group, and yield its last."""
         for group in groups(lambda: steps_until_a_look(self._trainer, self._most)):
             if group.leading:
-                with self._execution.prepare():
+                self._fit.layout.attach()
+                self._fit.stepper.engine.renew()
+                with self._fit.processor:
                     self._train(group)
             yield group.last()
 
     def _train(self, group: StepGroup) -> None:
         self._uncounted = 0
         self._boundaries.begin()
-        self._update = self._execution.leanest_update()
+        self._update = self._fit.layout.update.leanest()
         between = self._clip is not None or self._scheduled  # something that is no part of a graph
-        at_once = self._per_graph if not between and self._execution.makes_several() else 1
+        at_once = self._per_graph if not between and self._fit.stepper.makes_several() else 1
         try:
             with torch.no_grad():
                 self._make_steps(group, at_once)
@@ -99,7 +68,7 @@ class RunAhead:
         done = 0
         while done < group.leading:
             left = group.leading - done
-            if at_once > 1 and group.aligned and at_once <= min(left, self._execution.steps_until_row()):
+            if at_once > 1 and group.aligned and at_once <= min(left, self._fit.log.until_row()):
                 if self._all_at_once(group.several(done, at_once), at_once):
                     done += at_once
                     self._boundaries.pass_one(at_once)
@@ -113,7 +82,7 @@ class RunAhead:
             done += count
 
     def _all_at_once(self, rows: Rows, count: int) -> bool:
-        take = self._execution.made_at_once(rows, count)
+        take = self._fit.stepper.made_at_once(rows, count)
         if take is None:
             return False
         with uninterrupted():
@@ -122,20 +91,20 @@ class RunAhead:
         if due:
             try:
                 self._begin_row()
-                write_row(self._trainer, self._execution.row())
+                write_row(self._trainer, self._fit.row())
             finally:
                 self._uncounted += 1
         return True
 
     def _step(self, batch: Batch, uniform: bool) -> None:
-        execution = self._execution
-        due = execution.begin_step()
+        fit = self._fit
+        due = fit.log.begin(fit.log.step + 1)
         if due:
             self._begin_row()
-        execution.step(batch, uniform, self._update, self._clip)
+        fit.stepper.step(batch, uniform, self._update, self._clip)
         try:
             if due:
-                write_row(self._trainer, execution.row())
+                write_row(self._trainer, fit.row())
         finally:
             self._uncounted += 1  # after the row, which has the number of steps before it
         if self._scheduled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from torchplug import interruption
+from torchplug.execution.calls import boundary_steps
 from torchplug.execution.lightning_internals import ask_before_batches, evaluated_batches
 from torchplug.interruption import Interrupted
 
@@ -70,24 +70,24 @@ class StopAtBoundary(Callback):
 
     Args:
         last: where a fit's checkpoint goes; None: nothing is trained.
-        every: on several ranks, after how many batches of an evaluation they ask each other.
     """
 
-    def __init__(self, last: Path | None = None, every: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, last: Path | None = None) -> None:
         self._last = last
-        self._every = every
-        self._period = 1
+        self._period = 1  # on several ranks, after how many batches of an evaluation they ask each other
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask between Lightning's batches, whatever callbacks there are."""
         if not interruption.is_handled():
             return
-        self._period = self._every() if trainer.world_size > 1 else 1
+        if trainer.world_size > 1:
+            rows = getattr(getattr(trainer, "datamodule", None), "batch_size", 1)
+            self._period = boundary_steps(pl_module, rows if isinstance(rows, int) else 1)
 
         def stop_if_asked(window_is_whole: bool) -> None:
             asked = asked_to_stop(trainer)
             module: Any = trainer.lightning_module
-            _stop_if(asked and window_is_whole and module.is_boundary())
+            _stop_if(asked and window_is_whole and module.execution.fit.is_boundary())
 
         ask_before_batches(trainer, stop_if_asked)
 

@@ -13,6 +13,7 @@ import lightning
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from torchplug import interruption
+from torchplug.checks import refuse_settings
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.execution import StopAtBoundary
@@ -66,7 +67,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         changed_tables(resumed.content, data, "train", named=False)
         _check_resumable(module, resumed, command.settings.trainer)
     trainer = build_trainer(command.parser, command.settings, progress_bar=not module.assembly.sees_full_set)
-    module.execution.refuse_settings(trainer)
+    refuse_settings(module.assembly, module.options, trainer)
     refuse_combination(trainer, module, data)
     fresh = resumed is None or resumed.run is None
     directory = RunDirectory.create(command.recipe) if resumed is None or resumed.run is None else resumed.run
@@ -111,7 +112,12 @@ def _check_resumable(module: ComponentModule, origin: Origin, trainer: jsonargpa
     module.on_load_checkpoint(dict(content))
     with offering_another(file, resume=True):
         load_weights(module, content, file)
-    refuse_nothing_left(origin, trainer, module.saved_outcome(content["optimizer_states"][0]))
+    outcome = None
+    if module.assembly.sees_full_set:
+        optimizer = module.build_optimizer()
+        optimizer.load_state_dict(content["optimizer_states"][0])
+        outcome = getattr(optimizer, "outcome", None)
+    refuse_nothing_left(origin, trainer, outcome)
 
 
 def _record(
@@ -139,7 +145,7 @@ def _attach(
     jsonl = JsonlLogger(directory)
     trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
     checkpoints = checkpoint_callbacks(directory, best.monitor)
-    stop = StopAtBoundary(directory.last, module.boundary_batches)
+    stop = StopAtBoundary(directory.last)
     table = [ConvergenceTable()] if module.assembly.sees_full_set else []
     ours = [RowPosition(jsonl, wandb), *table, stop, *checkpoints]
     trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
