@@ -81,17 +81,6 @@ class MinibatchFit(Fit):
                 self.means.restore(sums)
         write_epoch_row(self.trainer, {"train/epoch_loss": total / rows})
 
-    def settle(self) -> None:
-        """Bring the parameters to where they are evaluated and saved, the same on every rank.
-
-        Raises:
-            NonFiniteGradientError: if a gradient was not finite.
-        """
-        self.stepper.look(self.trainer.current_epoch)
-        if self.stepper.averaging is not None:
-            self.stepper.averaging.now()
-        self.stepper.evaluate_here()
-
     def is_boundary(self) -> bool:
         """Whether training may stop after the last step: ranks that step on their own have the same parameters."""
         averaging = self.stepper.averaging

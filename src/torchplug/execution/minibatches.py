@@ -126,12 +126,16 @@ class Minibatches(Strategy):
 
     def after_epoch(self) -> None:
         """Raise what the device has recorded, and write the epoch's mean loss."""
-        self.fit.settle()
+        self.settle()
         self.fit.write_epoch()
 
     def settle(self) -> None:
         """Bring the parameters to where they are evaluated and saved, the same on every rank, or raise."""
-        self.fit.settle()
+        stepper = self.fit.stepper
+        stepper.look(self.fit.trainer.current_epoch)
+        if stepper.averaging is not None:
+            stepper.averaging.now()
+        stepper.evaluate_here()
 
     def end(self) -> None:
         """Give parameters memory of their own again."""
