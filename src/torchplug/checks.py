@@ -1,7 +1,7 @@
 """Settings, models and data that a fit by the chosen optimizer cannot handle: refused before its first step.
 
-What names and parameters alone show is refused by `Assembly.of`. The functions here come in the order in which more is
-known: options at construction, the model when the data are there, the trainer's settings in `setup`, and in
+What names and parameters alone show is refused by `Assembly.of`. The functions here come in the order in which more
+is known: options at construction, the model when the data are there, the trainer's settings in `setup`, and in
 `on_train_start` what only the built optimizer and the loader show. Recipes call all but the last before there is a run
 directory.
 """
@@ -34,10 +34,11 @@ def refuse_options(assembly: Assembly, options: Execution) -> None:
     Raises:
         ConfigurationError: naming the optimizer.
     """
+    name = assembly.optimizer.name
     if assembly.sees_full_set and options not in (Execution(), Execution(steps_per_execution=1)):
         raise ConfigurationError(
-            f"{assembly.optimizer.name} makes one step per epoch, alike on every rank, and chooses its own "
-            "derivatives: leave out engine, steps_per_call and sync_every"
+            f"{name} makes one step per epoch, alike on every rank, and chooses its own derivatives: "
+            "leave out engine, steps_per_call and sync_every"
         )
 
 
