@@ -310,9 +310,7 @@ def test_a_full_batch_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entr
 
     def step(optimizer: Any, network: nn.Linear) -> None:
         objective = Objective(network, loss, [], rows)
-        calls: list[float] = []
-        optimizer.step(lambda: calls.append(objective.value()), objective=objective)
-        assert len(calls) == 1
+        optimizer.step(objective=objective)
 
     rows, linear = Plane(), Capability.PIECEWISE_LINEAR in entry.component.capabilities
     loss = L1() if linear else MSE()

@@ -113,7 +113,7 @@ def steps(job):
             "rows": recorder.rows,
             "steps": run.global_step,
             "calls": len(calls),
-            "engine": module.execution.engine.name,
+            "engine": module.execution.fit.stepper.engine.name,
             "failure": failure,
         }
     return results

@@ -216,7 +216,7 @@ def assert_agree(folder, within=1e-12, **settings):
         chain, autograd = (
             Fit(made(folder / engine), engine=engine, **options)() for engine in ("analytic", "autograd")
         )
-    assert [fit.module.execution.engine.name for fit in (chain, autograd)] == ["analytic", "autograd"]
+    assert [fit.module.execution.fit.stepper.engine.name for fit in (chain, autograd)] == ["analytic", "autograd"]
     found, wanted = (fit.everything() for fit in (chain, autograd))
     for thing in ("checkpoint", "rows", "metrics", "steps"):
         assert differences(found[thing], wanted[thing], thing, within) == []

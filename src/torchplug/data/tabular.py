@@ -376,7 +376,6 @@ class TabularData(LightningDataModule):
                 "limit": lambda: trainer.num_training_batches,
                 # Lightning repeats a batch that was interrupted: what counts is what it has processed
                 "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-                "ahead": getattr(trainer.lightning_module, "run_ahead", None),
             }
         return part.loader(self._precision(self._request), **options)
 
