@@ -14,10 +14,11 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torchplug.batch import Batch
 from torchplug.engine.carried import carried
 from torchplug.engine.contract import GradientEngine
-from torchplug.engine.formula_steps import FormulaSteps, HasFormula, why_no_formula
+from torchplug.engine.formula_steps import FormulaSteps, why_no_formula
 from torchplug.engine.gradient_function import buffers_of, factors, gradient_function, tried
 from torchplug.engine.graph import Graph, layout
 from torchplug.engine.plain_attributes import PlainAttributes
+from torchplug.engine.train_step import UpdateRule
 from torchplug.objective import check_shapes
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Compiled(GradientEngine):
             _logger.info("one step per graph: %s", obstacle)
             return None
         return FormulaSteps(
-            cast(HasFormula, optimizer),
+            cast(UpdateRule, optimizer),
             self._objective,
             self._function,
             self._losses,
