@@ -17,6 +17,8 @@ from torchplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
+    from torchplug.fit_result import FitResult
+    from torchplug.many import fit_many
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
 
@@ -26,6 +28,7 @@ __all__ = [
     "ComponentModule",
     "Factory",
     "Family",
+    "FitResult",
     "Iteration",
     "Loss",
     "Need",
@@ -37,13 +40,16 @@ __all__ = [
     "TabularData",
     "TargetInfo",
     "TorchplugError",
+    "fit_many",
     "hookimpl",
     "use",
 ]
 
 _LAZY = {
     "ComponentModule": "torchplug.module",
+    "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "fit_many": "torchplug.many",
     "Loss": "torchplug.contracts",
     "Objective": "torchplug.objective",
     "Pieces": "torchplug.contracts",

@@ -238,6 +238,37 @@ class Chain:
         return features.new_zeros(len(features), k) if tangent is None else tangent
 
 
+class Stage(NamedTuple):
+    """A linear map of a chain and what follows it, its parameters by name."""
+
+    weight: str
+    bias: str | None
+    activation: _Activation | None = None
+    dropout: nn.Dropout | None = None
+    """What drops units in training, after the activation."""
+
+
+def stages_of(network: nn.Module) -> list[Stage] | None:
+    """What a chain is made of, by name, dropout after activations included; None for any other network."""
+    if Chain.of(network) is None:
+        return None
+    names = {id(module): name for name, module in network.named_modules()}
+    found: list[Stage] = []
+    for module in _unpacked(network):
+        if type(module) is nn.Linear:
+            name = names[id(module)]
+            found.append(Stage(f"{name}.weight", None if module.bias is None else f"{name}.bias"))
+        elif type(module) is nn.Dropout:
+            if not found or found[-1].dropout is not None:
+                return None
+            found[-1] = found[-1]._replace(dropout=module)
+        elif type(module) not in _TRANSPARENT:
+            if found[-1].dropout is not None:
+                return None
+            found[-1] = found[-1]._replace(activation=_activation(module))
+    return found
+
+
 def _first_trainable(tape: Tape) -> int:
     """The first layer with a trainable parameter, which nothing need be carried below; or the tape's length."""
     for i, (_, weight, bias, _) in enumerate(tape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from torchplug.data.notes import (
     shared_features,
     unknown_categories,
 )
-from torchplug.data.parts import PARTS, balance, compact
+from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
@@ -169,6 +170,18 @@ class InMemoryTables:
         self._sources = settings.sources
         self._tables: dict[str, tuple[Types, Table]] = {}
 
+    def divided(self, rows: DrawnRows) -> InMemoryTables:
+        """These tables, with the source's rows dealt out so; what is open is shared.
+
+        Raises:
+            DataError: if a part has a table of its own.
+        """
+        if self._settings.own:
+            raise DataError(f"folds take their rows from the source: leave out the table for {self._settings.own[0]}")
+        found = InMemoryTables(replace(self._settings, splitting=replace(self._settings.splitting, rows=rows)))
+        found._tables = self._tables
+        return found
+
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""
         return {key: fingerprint_of_columns((table.height, _columns(table))) for key, table in self._opened().items()}
@@ -273,7 +286,9 @@ class InMemoryTables:
         frame = used.select(settings.needed_columns("source", [], target))
         reading = carried_reading(carried) if carried else self._read_target(request, target, frame, used)
         labels = frame[target[0]] if reading.labels else None
-        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where), strict=True)
+        if settings.splitting.rows is not None:
+            settings.splitting.rows.refuse_beyond(used.table.height, used.where)
+        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
         divided = {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
         preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"], admit)
         return preprocessing, dict(divided)
