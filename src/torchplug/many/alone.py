@@ -13,8 +13,10 @@ from torch import nn
 from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import NonFiniteGradientError
+from torchplug.execution import StopAtBoundary
 from torchplug.execution.ending import trainer_outcome
 from torchplug.fit_result import FitResult
+from torchplug.interruption import Interrupted
 from torchplug.many.configurations import Configuration
 from torchplug.module import ComponentModule
 
@@ -30,7 +32,8 @@ def fit_alone(configuration: Configuration, data: TabularData, settings: Mapping
     given = dict(configuration.given)
     if isinstance(given.get("model"), nn.Module):
         given["model"] = copy.deepcopy(given["model"])
-    callbacks = copy.deepcopy(settings.get("callbacks"))
+    callbacks = copy.deepcopy(settings.get("callbacks") or [])
+    callbacks = [*(callbacks if isinstance(callbacks, list | tuple) else [callbacks]), StopAtBoundary()]
     trainer = lightning.Trainer(**{**settings, "callbacks": callbacks})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(configuration.seed)
@@ -40,6 +43,9 @@ def fit_alone(configuration: Configuration, data: TabularData, settings: Mapping
             trainer.fit(module, data)
         except NonFiniteGradientError as error:  # the others go on, as they do within a program
             outcome = Outcome("stalled", str(error))
+        except Interrupted:
+            epochs = trainer.current_epoch
+            outcome = Outcome("limit", f"interrupted after {epochs} epochs", "fit again to train to the end")
     outcome = outcome or module.outcome or trainer_outcome(trainer)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return FitResult(metrics, outcome, lambda: module)
