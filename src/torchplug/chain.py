@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class _Activation(NamedTuple):
     """u → a(u); in place where a′ needs a(u) alone."""
     pull: Callable[[Tensor, Tensor], Tensor]
     """(D, kept) → D ∘ a′(u); of equal shapes, as torch's kernels do not all broadcast."""
+    pull_into: Callable[..., Tensor]
+    """The same, (D, kept, grad_input=out), into a tensor that may be D itself."""
     keeps_output: bool
     """Whether `kept` is a(u), or else u."""
 
@@ -306,11 +308,18 @@ def _write_weight(block: Tensor, signal: Tensor | None, slope: Tensor | None, h:
 
 
 # torch's own backward kernels: D ∘ a′(u) in one pass over memory, with autograd's bits.
+def _by_kernel(apply: Callable[[Tensor], Tensor], backward: Any, keeps_output: bool, **settings: float) -> _Activation:
+    into = partial(backward.grad_input, **settings)
+    if not settings:
+        return _Activation(apply, backward.default, into, keeps_output)
+    return _Activation(apply, partial(backward.default, **settings), into, keeps_output)
+
+
 _PARAMETERLESS: dict[type[nn.Module], _Activation] = {
-    nn.ReLU: _Activation(torch.relu_, partial(_aten.threshold_backward.default, threshold=0), keeps_output=True),
-    nn.Tanh: _Activation(torch.tanh_, _aten.tanh_backward.default, keeps_output=True),
-    nn.Sigmoid: _Activation(torch.sigmoid_, _aten.sigmoid_backward.default, keeps_output=True),
-    nn.SiLU: _Activation(nn.functional.silu, _aten.silu_backward.default, keeps_output=False),
+    nn.ReLU: _by_kernel(torch.relu_, _aten.threshold_backward, True, threshold=0),
+    nn.Tanh: _by_kernel(torch.tanh_, _aten.tanh_backward, True),
+    nn.Sigmoid: _by_kernel(torch.sigmoid_, _aten.sigmoid_backward, True),
+    nn.SiLU: _by_kernel(nn.functional.silu, _aten.silu_backward, False),
 }
 
 _TRANSPARENT = (nn.Sequential, models.MLP, models.Linear, nn.Identity)
@@ -318,14 +327,11 @@ _TRANSPARENT = (nn.Sequential, models.MLP, models.Linear, nn.Identity)
 
 def _activation(module: nn.Module) -> _Activation | None:
     if type(module) is nn.GELU and module.approximate == "none":
-        return _Activation(nn.functional.gelu, _aten.gelu_backward.default, keeps_output=False)
+        return _by_kernel(nn.functional.gelu, _aten.gelu_backward, False)
     if type(module) is nn.Softplus:
         beta, threshold = module.beta, module.threshold
-        return _Activation(
-            partial(nn.functional.softplus, beta=beta, threshold=threshold),
-            partial(_aten.softplus_backward.default, beta=beta, threshold=threshold),
-            keeps_output=False,
-        )
+        apply = partial(nn.functional.softplus, beta=beta, threshold=threshold)
+        return _by_kernel(apply, _aten.softplus_backward, False, beta=beta, threshold=threshold)
     return _PARAMETERLESS.get(type(module))
 
 

@@ -30,7 +30,7 @@ from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
-from torchplug.data.table import Table, UsedRows, open_table, span
+from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
@@ -169,6 +169,7 @@ class InMemoryTables:
         self._settings = settings
         self._sources = settings.sources
         self._tables: dict[str, tuple[Types, Table]] = {}
+        self._is_fold = False
 
     def divided(self, rows: DrawnRows) -> InMemoryTables:
         """These tables, with the source's rows dealt out so; what is open is shared.
@@ -179,7 +180,7 @@ class InMemoryTables:
         if self._settings.own:
             raise DataError(f"folds take their rows from the source: leave out the table for {self._settings.own[0]}")
         found = InMemoryTables(replace(self._settings, splitting=replace(self._settings.splitting, rows=rows)))
-        found._tables = self._tables
+        found._tables, found._is_fold = self._tables, True
         return found
 
     def fingerprints(self) -> dict[str, str]:
@@ -258,7 +259,10 @@ class InMemoryTables:
         """A table by the types that are known."""
         types = self._settings.types(known)
         if key not in self._tables or self._tables[key][0] != types:
-            self._tables[key] = types, open_table(self._sources[key], self._settings.form, types)
+            opened = open_table(self._sources[key], self._settings.form, types)
+            if self._is_fold and isinstance(opened, MemoryTable):
+                opened.convert()
+            self._tables[key] = types, opened
         return self._tables[key][1]
 
     def _used(self, key: str, table: Table, features: list[str], target: list[str], notes: Notes) -> UsedRows:

@@ -43,11 +43,12 @@ class DrawnRows:
             rows = np.asarray(given)
             if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
                 raise DataError(f"a fold's {name} rows are whole numbers (n,), not {rows.dtype} of shape {rows.shape}")
-            found, counts = np.unique(rows.astype(np.int64), return_counts=True)
-            if (counts > 1).any():
-                raise DataError(f"a fold's {name} rows have {found[counts > 1][0]} twice")
+            found = np.sort(rows.astype(np.int64))
+            repeated = found[1:][found[1:] == found[:-1]]
+            if repeated.size:
+                raise DataError(f"a fold's {name} rows have {repeated[0]} twice")
             both.append(found)
-        shared = np.intersect1d(both[0], both[1])
+        shared = np.intersect1d(both[0], both[1], assume_unique=True)
         if shared.size:
             raise DataError(f"a fold trains on row {shared[0]} and validates on it: leave it out of one")
         return cls(*both)

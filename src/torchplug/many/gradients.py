@@ -19,7 +19,7 @@ from torchplug.many.folds import FoldBatch
 from torchplug.many.losses import StackedLoss
 from torchplug.many.stack import Layout
 
-_BLOCK_NUMBERS = 2**23
+_BLOCK_NUMBERS = 2**21
 """How many numbers a block of models keeps between forward and backward: bounds memory."""
 
 
@@ -110,6 +110,7 @@ class ChainGradients(StackGradients):
         self._stages = list(stages)
         self._dropout = dropout
         self._generators = list(generators)
+        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def write(self, values: Tensor, batch: FoldBatch, out: Tensor) -> Tensor:
         """Forward and back, block by block."""
@@ -154,7 +155,9 @@ class ChainGradients(StackGradients):
         tape = []
         for stage in self._stages:
             weight = views[stage.weight].transpose(1, 2)
-            u = torch.bmm(h, weight) if stage.bias is None else torch.baddbmm(views[stage.bias].unsqueeze(1), h, weight)
+            u = torch.bmm(h, weight, out=self._buffer(stage.weight, models, h.shape[1], weight.shape[2], like=h))
+            if stage.bias is not None:
+                u.add_(views[stage.bias].unsqueeze(1))
             activation, mask = stage.activation, None
             after = u if activation is None else activation.apply(u)
             kept = after if activation is None or activation.keeps_output else u
@@ -164,6 +167,13 @@ class ChainGradients(StackGradients):
             tape.append((h, kept, mask))
             h = after
         return h, tape, batch.target[fold].unsqueeze(0), self._loss.of(block, (models, 1, 1))
+
+    def _buffer(self, use: str, *shape: int, like: Tensor) -> Tensor:
+        """Memory that is used again in every step: a fresh piece of some megabytes is cleared page by page."""
+        key = (use, shape)
+        if key not in self._buffers:
+            self._buffers[key] = like.new_empty(shape)
+        return self._buffers[key]
 
     def _mask(self, like: Tensor, block: slice, rows: int) -> Tensor:
         """Dropout as each model's own fit draws it, which draws nothing for padding."""
@@ -179,12 +189,15 @@ class ChainGradients(StackGradients):
     ) -> None:
         for stage, (h, kept, mask) in zip(reversed(self._stages), reversed(tape), strict=True):
             signal = signal if mask is None else signal * mask
-            signal = signal if stage.activation is None else stage.activation.pull(signal, kept)
+            if stage.activation is not None:
+                signal = stage.activation.pull_into(signal, kept, grad_input=signal)
             if stage.bias is not None:
                 torch.sum(signal, 1, out=gradients[stage.bias])
             gradients[stage.weight].copy_(torch.bmm(signal.transpose(1, 2), h))
             if stage is not self._stages[0]:
-                signal = torch.bmm(signal, views[stage.weight])
+                weight = views[stage.weight]
+                buffer = self._buffer(f"{stage.weight} back", *signal.shape[:2], weight.shape[2], like=signal)
+                signal = torch.bmm(signal, weight, out=buffer)
 
 
 class FunctionalGradients(StackGradients):
