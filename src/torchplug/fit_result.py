@@ -76,4 +76,4 @@ class LateMetrics(Mapping[str, float]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return repr(self._values)

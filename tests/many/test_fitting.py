@@ -6,10 +6,12 @@ import signal
 import threading
 from contextlib import contextmanager
 
+import polars
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
+from compared_fits import table
 from many.single_fits import FOLDS, WITHIN, assert_equal, data, single
 from torchplug import ComponentModule, TabularData, fit_many, use
 from torchplug.errors import ConfigurationError, DataError
@@ -98,7 +100,7 @@ def test_batch_normalization_is_trained_fold_by_fold(tmp_path, precision, caplog
     folds = [(range(40, 250), range(40)), (range(140), range(140, 170))]
     with noted(caplog):
         results = fit_many(configs, data(batch_size=20), folds, {"accelerator": "cpu", **settings})
-    assert "4 models train in 2 programs" in caplog.text
+    assert "training 4 models in 2 programs" in caplog.text
     for c, config in enumerate(configs):
         for f, fold in enumerate(folds):
             module, run = single(tmp_path, config, data(batch_size=20).fold(*fold), **settings)
@@ -166,8 +168,8 @@ def test_what_cannot_share_a_program_is_trained_alone_and_a_note_says_why(tmp_pa
     ]
     with noted(caplog):
         results = fit_many(configs, data(), FOLDS[:2], {"accelerator": "cpu", "max_epochs": 2})
-    note = next(r.message for r in caplog.records if "train in" in r.message)
-    assert note.startswith("6 models train in 2 programs, 8 train one by one (")
+    note = next(r.message for r in caplog.records if "models in" in r.message)
+    assert note.startswith("training 6 models in 2 programs and 8 models one by one (")
     for reason in ("closed_form sees the whole training set", "nn.Module of your own", "engine is chosen", "drops"):
         assert reason in note
     for c, config in enumerate(configs):
@@ -198,6 +200,7 @@ class Watching(Callback):
         ({"accumulate_grad_batches": 2}, "the Trainer's setting accumulate_grad_batches is chosen"),
         ({"callbacks": [Watching()]}, "the callback Watching watches a Trainer"),
         ({"precision": "bf16-mixed"}, "precision bf16-mixed rounds within the network"),
+        ({"callbacks": EarlyStopping("val/rmse")}, "EarlyStopping watches val/rmse"),
         ({"limit_train_batches": 3}, "the Trainer's setting limit_train_batches is chosen"),
     ],
 )
@@ -206,10 +209,95 @@ def test_settings_that_no_program_follows_hold_all_the_same(tmp_path, settings, 
     configs = seeds("sgd", model=LINEAR)
     with noted(caplog):
         results = fit_many(configs, data(), trainer={"accelerator": "cpu", **settings})
-    assert f"2 train one by one ({reason})" in caplog.text
+    assert f"training 2 models one by one ({reason})" in caplog.text
     for result, config in zip(results, configs, strict=True):
         module, run = single(tmp_path, config, data(), **settings)
         assert_equal(result, module, run, 1e-6)
+
+
+def test_a_schedule_that_watches_another_metric_trains_alone(tmp_path, caplog):
+    config = {"model": MLP, "scheduler": use("plateau", monitor="val/rmse", patience=0, threshold=0.5)}
+    with noted(caplog):
+        settings = {"accelerator": "cpu", "max_epochs": 3, "log_every_n_steps": 1}
+        (result,) = fit_many([config], data(), trainer=settings)
+    assert "one by one (its schedule watches val/rmse)" in caplog.text
+    assert_equal(result, *single(tmp_path, config, data(), max_epochs=3), 1e-6)
+
+
+def test_folds_of_other_features_or_without_validation_have_programs_of_their_own(tmp_path, caplog):
+    frame = table(60).with_columns(word=polars.Series(["p", "q"] * 15 + ["r", "s", "p"] * 10))
+    tables = TabularData(frame, target="y", features=["x0", "word"], batch_size=7)
+    folds = [(range(30), range(30, 60)), (range(30, 60), range(30)), (range(30, 60), [])]
+    configs = seeds("adam", model=MLP)
+    with noted(caplog):
+        results = fit_many(configs, tables, folds, {"accelerator": "cpu", "max_epochs": 2, "precision": "64-true"})
+    assert "training 6 models in 3 programs" in caplog.text
+    assert "val/loss" not in results[2].metrics
+    settings = {"max_epochs": 2, "precision": "64-true"}
+    for f, fold in enumerate(folds[:2]):
+        assert_equal(results[f], *single(tmp_path, configs[0], tables.fold(*fold), **settings), 1e-9)
+
+
+PLUGIN = """
+import torch
+from torch import nn
+from torchplug import Loss, Regularizer
+
+class Residual(nn.Module):
+    def __init__(self, inputs, outputs, width: int = 4):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(inputs, width), nn.LayerNorm(width), nn.Linear(width, outputs)
+        self.skip = nn.Linear(inputs, outputs)
+    def forward(self, x):
+        return self.last(torch.tanh(self.norm(self.first(x)))) + self.skip(x)
+
+class Cauchy(Loss):
+    kind = "regression"
+    hyper = ("scale",)
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+    def forward(self, scores, target):
+        return torch.log1p(((scores - target) / self.scale).square()).sum(1)
+
+class Groups(Regularizer):
+    hyper = ("coefficient",)
+    def __init__(self, coefficient: float = 0.1):
+        super().__init__()
+        self.coefficient = coefficient
+    def forward(self, parameters):
+        return torch.stack([(p.square().sum(0) + 1e-6).sqrt().sum() for p in parameters.values()]).sum()
+
+def adagrad(params, lr: float = 0.01):
+    return torch.optim.Adagrad(params, lr=lr)
+"""
+
+
+@pytest.mark.parametrize("model", ["residual", "linear"])
+def test_a_plugins_components_need_declare_nothing(tmp_path, distributions, model):
+    distributions.module("own", PLUGIN)
+    distributions.offer(
+        "own-things",
+        ("models", "residual", "own:Residual"),
+        ("losses", "cauchy", "own:Cauchy"),
+        ("regularizers", "groups", "own:Groups"),
+        ("optimizers", "adagrad", "own:adagrad"),
+    )
+    configs = [
+        {
+            "model": model,
+            "loss": use("cauchy", scale=scale),
+            "optimizer": use("adagrad", lr=lr),
+            "regularizers": [use("groups", coefficient=coefficient)],
+        }
+        for scale, lr, coefficient in ((1.0, 0.01, 0.1), (1.0, 0.1, 0.01), (2.0, 0.1, 0.1))
+    ]
+    settings = {"max_epochs": 2, "precision": "64-true"}
+    results = fit_many(configs, data(), FOLDS[:2], {"accelerator": "cpu", **settings})
+    for c, config in enumerate(configs):
+        for f in range(2):
+            fitted = single(tmp_path, config, data().fold(*FOLDS[f]), **settings)
+            assert_equal(results[2 * c + f], *fitted, 1e-9)
 
 
 def test_a_checkpoint_of_one_model_loads_as_an_ordinary_module(tmp_path):
@@ -285,6 +373,11 @@ def test_an_interruption_ends_training_at_a_step_and_gives_what_is_done(model):
 def test_what_cannot_be_trained_is_refused_before_anything_is(configs, folds, message):
     with pytest.raises((ConfigurationError, DataError), match=message):
         fit_many(configs, data(), folds, {"accelerator": "cpu", "max_epochs": 1})
+
+
+def test_what_the_trainer_refuses_is_refused():
+    with pytest.raises(ConfigurationError, match=r"trainer: .*max_epoch"):
+        fit_many([{"model": LINEAR}], data(), trainer={"max_epoch": 3})
 
 
 def test_rows_without_target_take_no_part_in_a_fold():

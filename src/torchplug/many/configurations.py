@@ -15,6 +15,7 @@ from torchplug.component import Family
 from torchplug.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
+from torchplug.many.stopping import WATCHED
 from torchplug.module import ComponentModule
 from torchplug.registry import Resolved, registry
 
@@ -106,6 +107,8 @@ class Configurations:
         decays = bool(trial.defaults.get("weight_decay"))
         key = repr((_structure(assembly, loss, regularizers), decays, whole["reduction"]))
         self._try(assembly, whole, key)
+        if assembly.monitor not in (None, *WATCHED):
+            return Configuration(given, seed, alone=f"its schedule watches {assembly.monitor}")
         if any(True for _ in loss.parameters()):
             return Configuration(given, seed, alone=f"the loss {assembly.loss.name} has parameters of its own")
         return Configuration(given, seed, assembly, loss, regularizers, key)

@@ -12,7 +12,7 @@ from torch import nn
 from torchplug.chain import stages_of
 from torchplug.data.tabular import TabularData
 from torchplug.many.configurations import Configuration
-from torchplug.many.members import Members
+from torchplug.many.members import Members, assembly_of
 from torchplug.many.settings import TrainerSettings
 from torchplug.preprocessing import DataRequest
 
@@ -56,10 +56,14 @@ class Grouping:
         together = sum(len(share.members) for share in self.shares)
         parts = []
         if together:
-            parts.append(f"{together} models train in {len(self.shares)} program{'s' * (len(self.shares) > 1)}")
+            parts.append(f"{_counted(together, 'model')} in {_counted(len(self.shares), 'program')}")
         if self.alone:
-            parts.append(f"{len(self.alone)} train one by one ({'; '.join(self.reasons)})")
-        return ", ".join(parts)
+            parts.append(f"{_counted(len(self.alone), 'model')} one by one ({'; '.join(self.reasons)})")
+        return f"training {' and '.join(parts)}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Grouper:
@@ -106,18 +110,25 @@ class Grouper:
             with torch.random.fork_rng(devices=[]):
                 module.adopt(data)
             network: Any = module.network
+            validated = bool(data.sizes["validation"])
             reason = _obstacle(network, data)
+            if reason is None and not validated and self._watches_validation(members):
+                reason = "a validation metric is watched, and there is no validation"
             if reason is not None:
                 grouping.leave(numbers, [number], reason)
                 continue
             preprocessing: Any = data.preprocessing
-            names = (preprocessing.feature_names, preprocessing.info)
+            names = (preprocessing.feature_names, preprocessing.info, validated)
             # other networks are batched over the models of one fold
             shares.setdefault(repr(names) if stages_of(network) is not None else number, []).append(number)
         for chosen in shares.values():
             prepared = [folds[number] for number in chosen]
             shared = Members(members, prepared, self._settings.plan().dtype)
             grouping.shares.append(Share(shared, numbers, chosen))
+
+    def _watches_validation(self, members: Sequence[Configuration]) -> bool:
+        monitors = [*self._settings.monitors, *(assembly_of(member).monitor for member in members)]
+        return any(monitor is not None and monitor.startswith("val/") for monitor in monitors)
 
     def _prepared_for(self, request: DataRequest) -> list[TabularData]:
         """The folds as a request wants them, each with parts of its own."""

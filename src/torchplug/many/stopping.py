@@ -8,6 +8,9 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
+WATCHED = ("train/epoch_loss", "val/loss")
+"""The metrics that a program has after each epoch."""
+
 
 class EarlyStops:
     """What Lightning's `EarlyStopping` decides for a single fit, for K of them.
