@@ -92,10 +92,17 @@ class Loss(nn.Module):
     Attributes:
         kind: what it is for.
         smooth: whether ℓ has a derivative everywhere; full-batch optimizers ask for it.
+        leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
+            so that many models are trained at once without copies of the target. As every optional part it belongs
+            to its `forward`, see `offers`.
+        hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
+            may be tensors that broadcast against the scores.
     """
 
     kind: Kind
     smooth: bool = True
+    leading_axes: bool = False
+    hyper: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -160,6 +167,10 @@ class Regularizer(nn.Module):
         include: glob patterns of parameter names to act on; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere; curvature methods ask for it.
+        elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
+            many models at once, with one more axis in front. As every optional part it belongs to its `forward`.
+        hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
+            may be tensors that broadcast against such parameters.
 
     Optional: `derivative({name: parameter})` gives ∂R/∂θ by name, with the subgradient that autograd takes; gradients
     by hand use it. Optional, for a penalty that treats every element alone: `curvature({name: parameter})` gives
@@ -171,6 +182,8 @@ class Regularizer(nn.Module):
     include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
+    elementwise: bool = False
+    hyper: tuple[str, ...] = ()
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """R(θ), a scalar tensor."""

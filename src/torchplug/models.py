@@ -93,6 +93,9 @@ class MLP(nn.Module):
     Note: the softplus is exact for scores up to 20 and the identity beyond, as torch computes it.
     """
 
+    hyper = ("dropout",)
+    """Parameters that may differ among models that are trained at once: rates of `nn.Dropout`."""
+
     def __init__(
         self,
         inputs: int,

@@ -14,6 +14,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from torchplug.component import Factory, Family
@@ -57,6 +58,7 @@ def read_parameters(target: Any, family: Family) -> dict[str, inspect.Parameter]
     return found
 
 
+@cache
 def accepted_keywords(target: Any) -> frozenset[str]:
     """The keywords that a target's signature names."""
     return frozenset(inspect.signature(target).parameters)
@@ -76,6 +78,8 @@ def check_value(annotation: Any, value: Any) -> Any:
     value = plain(value)
     if annotation is Any or (value is None and allows_none(annotation)):
         return value
+    if _is_exact(annotation, value):  # most are, and a parser takes half a millisecond
+        return value
     if value is not None:
         from jsonargparse import ArgumentError, ArgumentParser
 
@@ -91,6 +95,14 @@ def check_value(annotation: Any, value: Any) -> Any:
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
     expected = f"one of {', '.join(map(repr, choices))}" if choices else type_name(annotation)
     raise ValueError(f"must be {expected}, got {reprlib.repr(value)}")
+
+
+def _is_exact(annotation: Any, value: Any) -> bool:
+    """Whether a value is of the annotated type as it is: a scalar, or a list of scalars."""
+    if type(value) is list and get_origin(annotation) is list:
+        (member,) = get_args(annotation)
+        return member in _SCALARS and all(type(item) is member for item in value)
+    return annotation in _SCALARS and type(value) is annotation
 
 
 def plain(value: Any) -> Any:
