@@ -99,7 +99,7 @@ class ResolvedConfig:
             built = [component.build() for component in self.regularizers if component.name == name]
             if len(built) < 2 or network is None:
                 continue
-            acted_on = [set(penalized(network, regularizer.only)) for regularizer in built]
+            acted_on = [set(penalized(network, regularizer.include)) for regularizer in built]
             shared = set.union(*(a & b for a, b in combinations(acted_on, 2)))
             if shared:
                 values = " and ".join(f"{regularizer.coefficient:g}" for regularizer in built)

@@ -93,7 +93,7 @@ def test_everything_overrides_the_rules(command_of, table, tmp_path, monkeypatch
     command = command_of(line)
     specs = command.specs()
     assert (specs["model"].parameters["hidden"], specs["optimizer"].parameters["lr"]) == ([3], 0.5)
-    assert (command.settings.data.batch_size, command.settings.trainer.max_epochs) == (7, 9)
+    assert (command.settings.data["batch_size"], command.settings.trainer["max_epochs"]) == (7, 9)
     assert command.data().batch_size == 7
     assert specs["loss"].name == "mse"
     (note,) = command.notes

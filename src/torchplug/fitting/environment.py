@@ -34,7 +34,7 @@ def seed_generators(seed: int | None) -> None:
     if seed is None:
         return
     if not 0 <= seed <= _LARGEST_SEED:
-        raise ConfigurationError(f"seed_everything must be from 0 to {_LARGEST_SEED}, not {seed}")
+        raise ConfigurationError(f"--seed_everything must be from 0 to {_LARGEST_SEED}, not {seed}")
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
