@@ -130,7 +130,7 @@ def test_help_reads_no_table(run):
     assert status == 0
     chosen = load("mlp").adapt(recipe.TableSummary(100, 5, "regression"))
     expected = sum(len(group) for group in chosen.values())
-    assert " ".join(printed.split()).count("default: by the data") == expected
+    assert " ".join(printed.split()).count("= by the data") == expected
 
 
 @pytest.mark.parametrize("line", [[], ["--print_config"]])

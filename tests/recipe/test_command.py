@@ -177,7 +177,7 @@ def test_help_of_a_component(run):
     status, printed, _ = run(["fit", "--model.optimizer.help", "adam"])
     assert status == 0
     assert "--model.optimizer.betas" in printed
-    assert "type: float" in printed
+    assert "--model.optimizer.lr: float = 0.001" in printed
 
 
 def test_help_lists_all_subcommands(run):
@@ -198,7 +198,7 @@ def test_help_names_components(run):
     assert status == 0
     text = " ".join(printed.split())
     assert "--trainer.max_epochs" in text
-    assert "known: adam, adamw, momentum" in text
+    assert "Known: adam, adamw, momentum" in text
     assert "torchplug_optimizers" not in text
 
 

@@ -115,7 +115,7 @@ def test_help_of_every_slot(run, slot):
     name = printed.split()[0]
     status, printed, _ = run(["fit", f"--model.{slot}.help={name}"])
     assert status == 0
-    assert printed.startswith(f"--model.{slot} {name}\n")
+    assert printed.startswith(f"{name} (")
 
 
 def test_a_penalty_that_is_added_to_the_recipes_own_is_noted(run):

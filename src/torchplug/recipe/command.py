@@ -171,9 +171,10 @@ def _help(program: str, line: CommandLine, settings: Settings) -> None:
     """Print the help that was asked for, if any, and end the program."""
     if line.help_of is not None:
         print_help_of(*line.help_of)
+    elif not line.subcommand:
+        print(overview(program))
     elif line.asks_help:
-        details = help_of(program, line.subcommand, with_stand_ins(settings), adapted_keys(settings))
-        print(details if line.subcommand else overview(program))
+        print(help_of(program, line.subcommand, with_stand_ins(settings), adapted_keys(settings)))
     else:
         return
     raise SystemExit(0)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Collection, Iterable, Iterator
-from inspect import cleandoc
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from torchplug.component import Family, Spec
-from torchplug.description import describe, read_docstring
+from torchplug.description import describe, page, parameter_text, read_docstring
 from torchplug.errors import ConfigurationError
 from torchplug.parameters import plain, type_name
 from torchplug.recipe.lightning_classes import print_class_help
-from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS, known_names, option
+from torchplug.recipe.model_settings import MODEL, OPTIONS, SLOTS, known_names
 from torchplug.recipe.settings import (
     GROUPS,
     LIGHTNING_CLASSES,
     SUBCOMMANDS,
     Settings,
     parameters_of,
-    signature_of,
     top_level,
 )
 from torchplug.registry import registry
@@ -28,8 +25,12 @@ from torchplug.terminal import printable
 BY_THE_DATA = "by the data"
 """The default of settings that follow from the table, which `--help` does not read."""
 
-_CONFIG = ("-c, --config FILE", "Configuration file, YAML or JSON.")
-_PRINT = ("--print_config", "Print all settings as a configuration file; --print_config=skip_default: what differs.")
+_PROGRAM = """\
+    --config FILE, -c FILE
+        Configuration file, YAML or JSON.
+    --print_config
+        Print all settings as a configuration file; --print_config=skip_default: what differs."""
+_COMPONENTS = "Components (`torchplug list` shows them, --model.optimizer.help adam explains one):"
 _TITLES = {"data": "The table", "trainer": "Lightning's Trainer", "tracking": "Weights & Biases"}
 _OTHERS = {
     "seed_everything": "Seed of all generators.",
@@ -40,15 +41,10 @@ _OTHERS = {
 
 def overview(program: str) -> str:
     """The help of a recipe: its subcommands."""
-    lines = [f"usage: {program} [--config FILE] [subcommand] [--name value ...]", "", _COMPONENTS_HINT, ""]
+    lines = [f"usage: {program} [--config FILE] [subcommand] [--name value ...]", "", "Subcommands:"]
     width = max(map(len, SUBCOMMANDS))
     lines += [f"  {name:{width}} {summary}" for name, summary in SUBCOMMANDS.items()]
     return "\n".join([*lines, "", f"Without a subcommand: fit. {program} fit --help lists its settings."])
-
-
-_COMPONENTS_HINT = (
-    "Components go by their names: `torchplug list` shows them, --model.optimizer.help adam explains one."
-)
 
 
 def help_of(program: str, subcommand: str, settings: Settings, adapted: Collection[str]) -> str:
@@ -60,16 +56,15 @@ def help_of(program: str, subcommand: str, settings: Settings, adapted: Collecti
         settings: the recipe's, whose values are the defaults.
         adapted: the settings that follow from the table.
     """
-    environment = f"TORCHPLUG_{subcommand.upper()}__A__B in the environment sets --a.b."
     blocks = [
         f"usage: {program} {subcommand} [--config FILE] [--name value ...]",
         SUBCOMMANDS[subcommand],
-        "Files come before variables, and variables before flags. " + environment,
-        _listed("Options", [_CONFIG, _PRINT, *_other_entries(subcommand, settings)]),
-        _listed(f"Components. {_COMPONENTS_HINT}", _model_entries(settings, adapted)),
+        f"Files come before variables of the environment (TORCHPLUG_{subcommand.upper()}__A__B sets --a.b), "
+        "and these before flags.",
+        "\n".join(["Options:", _PROGRAM, *_others(subcommand, settings)]),
+        "\n".join([_COMPONENTS, *_model(settings, adapted)]),
     ]
-    for group, title in _TITLES.items():
-        blocks.append(_listed(title, _group_entries(group, settings, adapted)))
+    blocks += ["\n".join([f"{title}:", *_group(group, settings, adapted)]) for group, title in _TITLES.items()]
     return printable("\n\n".join(blocks), lines=True)
 
 
@@ -99,60 +94,41 @@ def _names(family: Family) -> str:
 
 def _component(family: Family, name: str, flag: str) -> str:
     try:
-        about = describe(registry(), registry().find(family, name))
+        return page(describe(registry(), registry().find(family, name)), prefix=f"--{flag}.")
     except ConfigurationError as error:
         raise type(error)(f"--{flag}: {error}") from error
-    entries = [
-        (
-            f"--{flag}.{parameter['name']}",
-            _text(
-                parameter["description"],
-                parameter["type"],
-                "required" if parameter["required"] else _shown(parameter["default"]),
-            ),
-        )
-        for parameter in about["parameters"]
-    ]
-    formula = textwrap.indent(about["formula"], "    ")
-    parts = [f"--{flag} {name}", about["description"] or about["summary"], formula, _listed("Parameters", entries)]
-    return "\n\n".join(part for part in parts if part)
 
 
-def _other_entries(subcommand: str, settings: Settings) -> Iterator[tuple[str, str]]:
+def _others(subcommand: str, settings: Settings) -> Iterator[str]:
     resumes = subcommand == "fit"
     checkpoint = f"{'Resume from' if resumes else 'Use'} best or last of the newest run, a run directory, or a file."
-    texts = {**_OTHERS, "ckpt_path": checkpoint}
     for name, known in top_level(subcommand).items():
         default = settings.seed if name == "seed_everything" else known.default
-        yield f"--{name}", _text(texts[name], type_name(known.annotation), _shown(default))
+        yield _entry(name, known.annotation, default, {**_OTHERS, "ckpt_path": checkpoint}[name])
 
 
-def _model_entries(settings: Settings, adapted: Collection[str]) -> Iterator[tuple[str, str]]:
-    for name in COMPONENTS:
-        is_adapted = f"{MODEL}.{name}" in adapted
-        if name in SLOTS:
-            default = BY_THE_DATA if is_adapted else _shown(settings.model.get(name, [] if SLOTS[name].many else None))
-            known = known_names(SLOTS[name].family)
-            yield f"--{MODEL}.{name}", f"{SLOTS[name].summary} (default: {default}, known: {known})"
-        else:
-            parameter, summary = option(name)
-            default = BY_THE_DATA if is_adapted else _shown(settings.model.get(name, parameter.default))
-            yield f"--{MODEL}.{name}", _text(summary, type_name(parameter.annotation), default)
+def _model(settings: Settings, adapted: Collection[str]) -> Iterator[str]:
+    for name, slot in SLOTS.items():
+        default = settings.model.get(name, [] if slot.many else None)
+        text = f"{slot.summary}. Known: {known_names(slot.family)}"
+        yield _entry(f"{MODEL}.{name}", slot.family.value, default, text, adapted)
+    for name, (annotation, default, summary) in OPTIONS.items():
+        yield _entry(f"{MODEL}.{name}", annotation, settings.model.get(name, default), summary, adapted)
 
 
-def _group_entries(group: str, settings: Settings, adapted: Collection[str]) -> Iterator[tuple[str, str]]:
+def _group(group: str, settings: Settings, adapted: Collection[str]) -> Iterator[str]:
     owner = GROUPS[group]
-    documented = read_docstring(owner.__doc__).arguments or read_docstring(cleandoc(owner.__init__.__doc__)).arguments
-    defaults = settings.group(group)
-    for name in signature_of(group):
+    documented = read_docstring(owner.__doc__).arguments | read_docstring(owner.__init__.__doc__).arguments
+    for name, default in settings.group(group).items():
         known = parameters_of(group).get(name)
-        kind = "classes of Lightning" if known is None else type_name(known.annotation)
-        default = BY_THE_DATA if f"{group}.{name}" in adapted else _shown(defaults[name])
-        yield f"--{group}.{name}", _text(documented.get(name, ""), kind, default)
+        kind = "classes of Lightning" if known is None else known.annotation
+        yield _entry(f"{group}.{name}", kind, default, documented.get(name, ""), adapted)
 
 
-def _text(description: str, kind: str, default: str) -> str:
-    return f"{description} (type: {kind.replace('None', 'null')}, default: {default})".strip()
+def _entry(name: str, kind: Any, default: Any, text: str, adapted: Collection[str] = ()) -> str:
+    kind = kind if isinstance(kind, str) else type_name(kind).replace("None", "null")
+    shown = BY_THE_DATA if name in adapted else _shown(default)
+    return parameter_text(f"--{name}", kind, shown, " ".join(text.split()))
 
 
 def _shown(value: Any) -> str:
@@ -163,11 +139,3 @@ def _shown(value: Any) -> str:
         parameters = ", ".join(f"{key}={_shown(item)}" for key, item in value.parameters.items())
         return f"{value.name}({parameters})" if parameters else value.name
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(plain(value))
-
-
-def _listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
-    lines = [f"{title}:"]
-    for flag, text in entries:
-        lines.append(f"  {flag}")
-        lines.append(textwrap.fill(" ".join(text.split()), 100, initial_indent=" " * 8, subsequent_indent=" " * 8))
-    return "\n".join(lines)

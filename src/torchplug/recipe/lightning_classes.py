@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -13,13 +16,22 @@ from lightning.pytorch import Trainer
 from torchplug.bounded_yaml import load, refuse_unbounded
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.trainer import NOT_SETTABLE
-from torchplug.recipe.settings import LIGHTNING_CLASSES, signature_of
+from torchplug.parameters import settable_parameters
+from torchplug.recipe.settings import LIGHTNING_CLASSES, near, read_value, signature_of
 from torchplug.recipe.sources import Given
 
 _WORD = re.compile(r"[a-z0-9_]+")
 """What Lightning takes by its own names, such as `ddp`; class names have capital letters."""
 
 _TAKES_WORDS = ("accelerator", "strategy", "profiler")
+_MODULES = {
+    "accelerator": "accelerators",
+    "strategy": "strategies",
+    "callbacks": "callbacks",
+    "profiler": "profilers",
+    "plugins": "plugins",
+}
+"""Where in lightning.pytorch the classes of a setting are."""
 
 
 class LightningClasses:
@@ -39,12 +51,11 @@ class LightningClasses:
             name, *path = given.path[1:]
             if name in LIGHTNING_CLASSES:
                 values[name] = _changed(values[name], path, given)
-        named = {name: value for name, value in values.items() if _names_class(name, value)}
+        named = {name: _checked(name, value) for name, value in values.items() if _names_class(name, value)}
         self._parsed: Any = None
         if named:
-            for name, value in named.items():
-                _refuse_foreign(value, f"--trainer.{name}")
-            self._parsed = self._parse(named)
+            self._parser = _parser(named)
+            self._parsed = _parsed(self._parser.parse_object, {"trainer": named})
             values |= yaml.safe_load(self._parser.dump(self._parsed, skip_unset=False))["trainer"]
         self.plain = values
         """The settings, every parameter of a class included."""
@@ -65,15 +76,6 @@ class LightningClasses:
                 cause = cause.__cause__
             raise ConfigurationError(f"--trainer: {' '.join(str(cause).split())}") from error
 
-    def _parse(self, named: Mapping[str, Any]) -> Any:
-        from jsonargparse import ArgumentError
-
-        self._parser = _parser(named)
-        try:
-            return self._parser.parse_object({"trainer": dict(named)})
-        except ArgumentError as error:
-            raise ConfigurationError(_one_line(str(error))) from error
-
 
 def print_class_help(name: str, class_name: str | None) -> None:
     """Print the parameters of one of Lightning's classes, and end the program.
@@ -81,12 +83,18 @@ def print_class_help(name: str, class_name: str | None) -> None:
     Raises:
         ConfigurationError: for a class that does not exist.
     """
+    _parsed(_parser([name]).parse_args, [f"--trainer.{name}.help", *([class_name] if class_name else [])])
+
+
+def _parsed(parse: Callable[[Any], Any], settings: Any) -> Any:
     from jsonargparse import ArgumentError
 
     try:
-        _parser([name]).parse_args([f"--trainer.{name}.help", *([class_name] if class_name else [])])
+        return parse(settings)
     except ArgumentError as error:
-        raise ConfigurationError(_one_line(str(error))) from error
+        last = str(error).strip().splitlines()[-1].strip(" -")
+        where = re.search(r'Parser key "([^"]+)"', str(error))
+        raise ConfigurationError(f"--{where[1]}: {last}" if where else last) from error
 
 
 def _parser(names: Iterable[str]) -> Any:
@@ -141,52 +149,45 @@ def _names_class(name: str, value: Any) -> bool:
     return value is not None and value != []
 
 
-def _refuse_foreign(value: Any, where: str) -> None:
-    """Refuse paths that are not Lightning's, and texts that would cost much to read."""
-    for text, names_class in _texts(value):
-        if names_class and not re.fullmatch(r"[\w.]+", text):
-            raise ConfigurationError(f"{where}: unknown class {text!r}")
-        if names_class and "." in text and not text.startswith("lightning."):
-            raise ConfigurationError(f"{where}: {text} is refused: settings name classes of lightning")
-        try:
-            refuse_unbounded(text)
-        except yaml.YAMLError:
-            continue
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{where}: {error}") from error
+def _checked(name: str, value: Any) -> Any:
+    """A setting with its classes found, and their parameters as their types."""
+    where = f"--trainer.{name}"
+    if isinstance(value, list):
+        return [_checked(name, item) for item in value]
+    spec = value if isinstance(value, Mapping) else {"class_path": value}
+    path, found = _class(name, spec.get("class_path"))
+    signature, typed = inspect.signature(found).parameters, _plain_parameters(found)
+    parameters = {}
+    for key, item in (spec.get("init_args") or {}).items():
+        if key not in signature and inspect.Parameter.VAR_KEYWORD not in {known.kind for known in signature.values()}:
+            raise ConfigurationError(f"{where}: {found.__name__} has no parameter {key!r}; {near(key, signature)}")
+        given = Given(("trainer", name, key), item, f"{where}.{key}")
+        parameters[key] = read_value(typed[key].annotation, given) if key in typed else item
+        if isinstance(item, str):  # which jsonargparse reads as YAML
+            with suppress(yaml.YAMLError):
+                refuse_unbounded(item)
+    missing = [key for key, known in typed.items() if known.default is known.empty and key not in parameters]
+    if missing:
+        raise ConfigurationError(f"{where}: {found.__name__} needs {', '.join(missing)}")
+    return {"class_path": path, "init_args": parameters}
 
 
-def _texts(value: Any, names_class: bool = True) -> Iterator[tuple[str, bool]]:
-    """Yield every text in a setting, and whether it names a class."""
-    if isinstance(value, str):
-        yield value, names_class
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, names_class)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(item, key == "class_path")
+def _class(name: str, path: Any) -> tuple[str, type]:
+    """One of Lightning's classes by its name or path, and its path."""
+    if "." in str(path) and not str(path).startswith("lightning."):
+        raise ConfigurationError(f"--trainer.{name}: {path} is refused: settings name classes of lightning")
+    module, _, short = (str(path) if "." in str(path) else f"lightning.pytorch.{_MODULES[name]}.{path}").rpartition(".")
+    try:
+        found = getattr(import_module(module), short)
+    except (ImportError, AttributeError):
+        found = None
+    if not inspect.isclass(found):
+        raise ConfigurationError(f"--trainer.{name}: unknown class {str(path)!r}")
+    return f"{module}.{short}", found
 
 
-def _one_line(message: str) -> str:
-    """What jsonargparse refuses in a class, in one line: which flag, what is wrong, what is accepted."""
-    keys = dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message))
-    where = f"--{'.'.join(keys)}: " if keys else ""
-    if refused := re.search(r"Importing '([^']+)' is not allowed", message):
-        return f"{where}{refused[1]} is refused: settings name classes of lightning"
-    # The first class: others are alternatives.
-    if (given := re.search(r"given class_path '(?:[\w.]+\.)?(\w+)'", message)) is None:
-        name = re.search(r"Expected a dot import path string: (.*)", message)
-        return where + (f"unknown class {name[1]!r}" if name else message.strip().splitlines()[-1].strip(" -"))
-    if value := re.search(r"Expected an? (.*?)\.? Got value: (.*)", message):
-        return f"{where}{given[1]}: expected {_types(value[1])}, got {value[2]}"
-    if required := re.search(r"arguments are required: (.*)", message):
-        return f"{where}{given[1]} needs {required[1]}"
-    if unknown := re.search(r"Option '([^']+)' is not accepted|[Kk]ey '([^']+)' is not expected", message):
-        return f"{where}{given[1]} has no parameter {unknown[1] or unknown[2]!r}"
-    return f"{where}{given[1]} cannot be built from these settings"
-
-
-def _types(text: str) -> str:
-    """Type names as people write them."""
-    return re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
+def _plain_parameters(found: type) -> Mapping[str, inspect.Parameter]:
+    try:
+        return settable_parameters(found)
+    except ValueError:  # it needs an object: what is missing is found when it is built
+        return {}

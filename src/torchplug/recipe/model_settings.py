@@ -49,7 +49,7 @@ SLOTS: Mapping[str, Slot] = {
     "scheduler": Slot(Family.SCHEDULER, "how the learning rate changes", optional=True),
     "regularizers": Slot(Family.REGULARIZER, "penalties; += adds one, a whole list replaces them", many=True),
 }
-_OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
+OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
     "reduction": (Literal["mean", "sum"], "mean", "mean or sum of the samples' losses"),
     "engine": (
         Engine,
@@ -67,14 +67,9 @@ _OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
         "let ranks step alone and average parameters after so many steps; another algorithm",
     ),
 }
-COMPONENTS = (*SLOTS, *_OPTIONS)
+"""Settings of the module that are no components: type, default and meaning."""
+COMPONENTS = (*SLOTS, *OPTIONS)
 """The settings of `--model`."""
-
-
-def option(name: str) -> tuple[Parameter, str]:
-    """A setting of the module that is no component, and what it means."""
-    annotation, default, summary = _OPTIONS[name]
-    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default), summary
 
 
 def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str, Any]:
@@ -91,11 +86,11 @@ def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str
         ConfigurationError: for components and parameters that do not exist, or values that do not fit.
     """
     chosen = {name: _start(slot, defaults.get(name)) for name, slot in SLOTS.items()}
-    chosen |= {name: defaults.get(name, default) for name, (_, default, _) in _OPTIONS.items()}
+    chosen |= {name: defaults.get(name, default) for name, (_, default, _) in OPTIONS.items()}
     for given in givens:
         _, name, *path = given.path
-        if name in _OPTIONS:
-            chosen[name] = read_value(_OPTIONS[name][0], given.inside(_nested(path, given.value)))
+        if name in OPTIONS:
+            chosen[name] = read_value(OPTIONS[name][0], given.inside(_nested(path, given.value)))
         elif SLOTS[name].many:
             chosen[name] = _change_list(SLOTS[name].family, chosen[name], path, given)
         else:

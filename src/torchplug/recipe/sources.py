@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,13 +10,12 @@ from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from torchplug.bounded_yaml import UnboundedError, load, read_text, read_yaml, refuse_unbounded
+from torchplug.bounded_yaml import UnboundedError, load, read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
 from torchplug.recipe.settings import GROUPS, LIGHTNING_CLASSES, SUBCOMMANDS, near, signature_of, top_level
 from torchplug.registry import registry
-from torchplug.terminal import shortened
 
 _BARE = re.compile(r"(?:(?:model|data|trainer|tracking)(?:\.\w+)+|seed_everything|ckpt_path|output|id)\+?=")
 """A setting without dashes, as `${args_no_hyphens}` gives it."""
@@ -90,8 +88,9 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     start = next((i for i, (flag, _) in enumerate(units) if flag not in _CONFIG), len(units))
     general: list[str | None] = []
     subcommand = "fit"
-    if start < len(units) and not units[start][0]:
-        subcommand = str(units[start][1])
+    word = str(units[start][1]) if start < len(units) and not units[start][0] else ""
+    if word and not (_BARE.match(word) or word.startswith("{") or word.endswith(".json")):
+        subcommand = word
         if subcommand not in SUBCOMMANDS:
             raise ConfigurationError(f"invalid choice: {subcommand!r}; subcommands are {', '.join(SUBCOMMANDS)}")
         general, units = [value for _, value in units[:start]], units[start + 1 :]
@@ -123,12 +122,12 @@ def names_of(subcommand: str) -> list[str]:
 
 
 def _units(arguments: Sequence[str]) -> Iterator[_Unit]:
-    """Yield each flag with its value, and each word by itself; other forms of settings become flags."""
+    """Yield each flag with its value, and each word by itself."""
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
         if not _is_flag(argument):
-            yield from _word(argument)
+            yield "", argument
             continue
         flag, equals, value = argument.partition("=")
         if equals:
@@ -143,34 +142,6 @@ def _is_flag(argument: str) -> bool:
     return argument.startswith("-") and argument != "-" and not re.match(r"-[\d.]", argument)
 
 
-def _word(argument: str) -> Iterator[_Unit]:
-    if _BARE.match(argument):
-        name, _, value = argument.partition("=")
-        yield f"--{name}", value
-    elif argument.startswith("{"):
-        yield from _settings(_json(argument, "the argument"))
-    elif argument.endswith(".json"):
-        yield from _settings(_json(read_text(argument), argument))
-    else:
-        yield "", argument
-
-
-def _json(text: str, where: str) -> Mapping[str, Any]:
-    try:
-        refuse_unbounded(text)
-        content = json.loads(text)
-    except (ValueError, RecursionError, YAMLError) as error:
-        raise ConfigurationError(f"{where} is no JSON object of settings: {shortened(text, 40)}") from error
-    if not isinstance(content, Mapping):
-        raise ConfigurationError(f"{where} is no JSON object of settings: {shortened(text, 40)}")
-    return content
-
-
-def _settings(content: Mapping[str, Any]) -> Iterator[_Unit]:
-    for name, value in content.items():
-        yield f"--{name}", value if isinstance(value, str) else json.dumps(value)
-
-
 def _sorted_out(units: Iterable[_Unit], known: Sequence[str]) -> tuple[list[Given], list[str], dict[str, str | None]]:
     """The settings, the configuration files, and the flags that ask for something to be printed."""
     flags: list[Given] = []
@@ -178,14 +149,26 @@ def _sorted_out(units: Iterable[_Unit], known: Sequence[str]) -> tuple[list[Give
     special: dict[str, str | None] = {}
     for flag, value in units:
         if not flag:
-            raise ConfigurationError(f"unknown argument {value!r}; settings are given as --name value")
-        if flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
+            flags += _word(str(value), known)
+        elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
             special[flag] = value if value is not None or flag.endswith(".help") else ""
         elif flag in _CONFIG:
             files.append(_required(flag, value))
         else:
             flags += _known_flag(flag, value, known)
     return flags, files, special
+
+
+def _word(word: str, known: Sequence[str]) -> Iterator[Given]:
+    """Yield the settings of a word that is no flag."""
+    if _BARE.match(word):
+        name, _, value = word.partition("=")
+        yield from _known_flag(f"--{name}", value, known)
+    elif word.startswith("{") or word.endswith(".json"):
+        where, content = _file("the argument", word)
+        yield from _inside(content, (), where, known)
+    else:
+        raise ConfigurationError(f"unknown argument {word!r}; settings are given as --name value")
 
 
 def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:
