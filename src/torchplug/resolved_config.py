@@ -317,7 +317,7 @@ def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
             if parameter in prox:
                 raise ConfigurationError(
                     f"two proximal regularizers act on {name}, and the prox of their sum is neither's: "
-                    "use elastic_net, or part them by `only`"
+                    "use elastic_net, or separate them by `include`"
                 )
             prox[parameter] = regularizer.prox
     return prox
