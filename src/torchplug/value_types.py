@@ -120,11 +120,12 @@ def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
     if isinstance(value, str):
-        value = re.sub(r"^([+-]?)\.(?=inf|nan)", r"\1", value.lower())  # as YAML writes them
+        as_yaml_writes_it = re.compile(r"^([+-]?)\.(?=inf|nan)")
+        value = int(value) if _INT.fullmatch(value) else as_yaml_writes_it.sub(r"\1", value.lower())
     try:
         return float(value)
     except OverflowError as error:
-        raise ValueError from error
+        raise ValueError("it is too large for a float") from error
 
 
 def _str(value: Any) -> str:

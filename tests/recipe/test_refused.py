@@ -91,7 +91,7 @@ TABLE = {
     "--trainer.callbacks+=EarlyStoping": "--trainer.callbacks: unknown class 'EarlyStoping'",
     "--trainer.callbacks+=EarlyStopping": "--trainer.callbacks: EarlyStopping needs monitor",
     f"{STOPPING}.monitr val/loss": "EarlyStopping has no parameter 'monitr'",
-    f"{STOPPING}.monitor val/loss --trainer.callbacks.patience many": "--trainer.callbacks.patience: expected int, got many",
+    f"{STOPPING}.monitor val/loss --trainer.callbacks.patience many": "callbacks.patience: expected int, got many",
     f"{STOPPING}.monitor val/loss --trainer.callbacks.mode best": "--trainer: `mode` can be min, max, got best",
     f"{STOPPING}.monitor val/accuracy": "watches val/accuracy, which no epoch logs: watch train/epoch_loss, val/loss,",
     f"{STOPPING}.monitor val/loss --data.split [1,0,0]": "since nothing is validated: watch train/epoch_loss",

@@ -116,7 +116,9 @@ def read_value(annotation: Any, given: Given, current: Any = None) -> Any:
         return convert(annotation, value)
     except UnboundedError as error:
         raise ConfigurationError(f"{given.where}: {error}") from error
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error.__cause__, OverflowError):
+            raise ConfigurationError(f"{given.where}: {error}") from None
         wanted = expected(annotation).replace(" | None", " or null").replace(" | ", " or ")
         raise ConfigurationError(f"{given.where}: expected {wanted}, got {shortened(str(value))}") from None
 
