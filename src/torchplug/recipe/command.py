@@ -19,7 +19,7 @@ from torchplug.recipe.adaptation import Adaptation, adapt, adapted_keys, with_st
 from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.help_text import help_of, overview, print_help_of
-from torchplug.recipe.lightning_classes import LightningClasses
+from torchplug.recipe.lightning_classes import MODULES, build_classes
 from torchplug.recipe.model_settings import SLOTS, read_model
 from torchplug.recipe.output import say_notes
 from torchplug.recipe.paths import refuse_impossible_paths
@@ -43,7 +43,6 @@ class Command:
         script: how the recipe was called, for telling how to go on.
         line: the command line.
         settings: the resolved settings.
-        classes: Lightning's classes among the settings of the trainer.
         origin: the checkpoint to start from, if any.
         adaptation: what followed from the table, for a new fit of a recipe with rules.
     """
@@ -52,7 +51,6 @@ class Command:
     script: str
     line: CommandLine
     settings: Values
-    classes: LightningClasses
     origin: Origin | None
     adaptation: Adaptation | None
 
@@ -114,7 +112,8 @@ class Command:
         Raises:
             ConfigurationError: for what such a class refuses.
         """
-        parameters = {**self.settings.trainer, **self.classes.build()}
+        classes = build_classes({name: self.settings.trainer[name] for name in MODULES})
+        parameters = {**self.settings.trainer, **classes}
         parameters["enable_progress_bar"] = parameters["enable_progress_bar"] is not False and sys.stdout.isatty()
         return parameters
 
@@ -149,15 +148,14 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
             # give them another checkpoint.
             sys.argv[1:] = [*arguments, "--ckpt_path", str(origin.file)]
         settings = settings_of(origin, settings, resume=line.subcommand == "fit")
-    classes = LightningClasses(settings.group("trainer"), line.of("trainer"))
     adaptation = None
     if origin is None and settings.adapt is not None:
         running.quieten()
-        adaptation = adapt(settings, lambda defaults: resolve(defaults, line, classes.plain))
+        adaptation = adapt(settings, lambda defaults: resolve(defaults, line))
         settings = adaptation.apply(settings)
-    values = resolve(settings, line, classes.plain)
+    values = resolve(settings, line)
     refuse_impossible_paths(values)
-    command = Command(recipe, script, line, values, classes, origin, adaptation)
+    command = Command(recipe, script, line, values, origin, adaptation)
     if origin is not None:
         _refuse_changes(command, settings.model)
     tracking = chosen(Tracking(**values.tracking))
@@ -184,8 +182,7 @@ def _print_config(command: Command, settings: Settings) -> None:
     """Print the settings as a configuration file, and end the program."""
     content = command.settings.plain()
     if "skip_default" in str(command.line.print_config):
-        classes = LightningClasses(settings.group("trainer"), ())
-        content = difference(content, resolve(settings, CommandLine(command.subcommand), classes.plain).plain())
+        content = difference(content, resolve(settings, CommandLine(command.subcommand)).plain())
     print(printable(as_yaml(content), lines=True), end="")
     raise SystemExit(0)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from inspect import Parameter
 from typing import Any
 
 from torchplug.component import Family, Spec
 from torchplug.description import describe, page, parameter_text, read_docstring
 from torchplug.errors import ConfigurationError
 from torchplug.parameters import plain, type_name
-from torchplug.recipe.lightning_classes import print_class_help
+from torchplug.recipe.lightning_classes import MODULES, LightningClass, known_classes
 from torchplug.recipe.model_settings import MODEL, OPTIONS, SLOTS, known_names
 from torchplug.recipe.settings import (
     GROUPS,
-    LIGHTNING_CLASSES,
     SUBCOMMANDS,
     Settings,
     parameters_of,
@@ -64,7 +64,10 @@ def help_of(program: str, subcommand: str, settings: Settings, adapted: Collecti
         "\n".join(["Options:", _PROGRAM, *_others(subcommand, settings)]),
         "\n".join([_COMPONENTS, *_model(settings, adapted)]),
     ]
-    blocks += ["\n".join([f"{title}:", *_group(group, settings, adapted)]) for group, title in _TITLES.items()]
+    blocks += [
+        "\n".join([f"{title}:", *_entries(group, GROUPS[group], parameters_of(group), settings.group(group), adapted)])
+        for group, title in _TITLES.items()
+    ]
     return printable("\n\n".join(blocks), lines=True)
 
 
@@ -79,8 +82,9 @@ def print_help_of(path: tuple[str, ...], name: str | None) -> None:
         ConfigurationError: for what does not exist.
     """
     flag = ".".join(path)
-    if path[0] == "trainer" and len(path) == 2 and path[1] in LIGHTNING_CLASSES:
-        print_class_help(path[1], name)
+    if path[0] == "trainer" and path[-1] in MODULES:
+        print(printable(_lightning_class(path[-1], name), lines=True))
+        return
     if path[0] != MODEL or len(path) < 2 or path[1] not in SLOTS:
         raise ConfigurationError(f"unknown flag --{flag}.help; components have help, as --model.optimizer.help adam")
     family = SLOTS[path[1]].family
@@ -97,6 +101,19 @@ def _component(family: Family, name: str, flag: str) -> str:
         return page(describe(registry(), registry().find(family, name)), prefix=f"--{flag}.")
     except ConfigurationError as error:
         raise type(error)(f"--{flag}: {error}") from error
+
+
+def _lightning_class(setting: str, name: str | None) -> str:
+    if name is None:
+        return "\n".join(known_classes(setting))
+    found = LightningClass.find(setting, name)
+    defaults = {
+        key: "required" if known.default is known.empty else known.default for key, known in found.parameters().items()
+    }
+    about = read_docstring(found.itself.__doc__).text
+    return "\n".join(
+        [found.path, "", about, "", *_entries(f"trainer.{setting}", found.itself, found.parameters(), defaults)]
+    )
 
 
 def _others(subcommand: str, settings: Settings) -> Iterator[str]:
@@ -116,13 +133,17 @@ def _model(settings: Settings, adapted: Collection[str]) -> Iterator[str]:
         yield _entry(f"{MODEL}.{name}", annotation, settings.model.get(name, default), summary, adapted)
 
 
-def _group(group: str, settings: Settings, adapted: Collection[str]) -> Iterator[str]:
-    owner = GROUPS[group]
+def _entries(
+    prefix: str,
+    owner: Any,
+    parameters: Mapping[str, Parameter],
+    defaults: Mapping[str, Any],
+    adapted: Collection[str] = (),
+) -> Iterator[str]:
     documented = read_docstring(owner.__doc__).arguments | read_docstring(owner.__init__.__doc__).arguments
-    for name, default in settings.group(group).items():
-        known = parameters_of(group).get(name)
-        kind = "classes of Lightning" if known is None else known.annotation
-        yield _entry(f"{group}.{name}", kind, default, documented.get(name, ""), adapted)
+    for name, default in defaults.items():
+        kind = parameters[name].annotation if name in parameters else "classes of Lightning"
+        yield _entry(f"{prefix}.{name}", kind, default, documented.get(name, ""), adapted)
 
 
 def _entry(name: str, kind: Any, default: Any, text: str, adapted: Collection[str] = ()) -> str:

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Literal
 
-from yaml import YAMLError  # type: ignore[import-untyped]
-
-from torchplug.bounded_yaml import load
 from torchplug.component import Family, Spec
 from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.execution import Engine, StepsPerExecution
 from torchplug.parameters import allows_none, is_factory
+from torchplug.recipe.given import structure
 from torchplug.recipe.settings import read_value
 from torchplug.registry import registry
 
 if TYPE_CHECKING:
-    from torchplug.recipe.sources import Given
+    from torchplug.recipe.given import Given
 
 MODEL = "model"
 
@@ -90,7 +88,7 @@ def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str
     for given in givens:
         _, name, *path = given.path
         if name in OPTIONS:
-            chosen[name] = read_value(OPTIONS[name][0], given.inside(_nested(path, given.value)))
+            chosen[name] = read_value(OPTIONS[name][0], given.within(None, path))
         elif SLOTS[name].many:
             chosen[name] = _change_list(SLOTS[name].family, chosen[name], path, given)
         else:
@@ -140,11 +138,12 @@ def _change_list(family: Family, chosen: list[Spec], path: list[str], given: Giv
     if path:
         last = _change(family, chosen[-1] if chosen else None, path, given)
         return [*chosen[:-1], last]
-    value = _structure(given)
+    value = structure(given)
     if not given.appends and not isinstance(value, list):
+        example = value if isinstance(value, str) else registry().entries(family)[0].name
         raise ConfigurationError(
-            f"{given.where}: expected a list such as '[{value}]', which replaces those that there are; "
-            f"--{'.'.join(given.path)}+={value} adds one"
+            f"{given.where}: expected a list such as '[{example}]', which replaces those that there are; "
+            f"--{'.'.join(given.path)}+={example} adds one"
         )
     items = value if isinstance(value, list) else [value]
     added = [_change(family, None, [], given.inside(item)) for item in items]
@@ -157,12 +156,12 @@ def _change(family: Family, spec: Spec | None, path: list[str], given: Given, op
         if spec is None:
             raise ConfigurationError(f"{given.where}: name the {family.value} first; known are {known_names(family)}")
         return _with_parameter(family, spec, path, given)
-    value = _structure(given)
+    value = structure(given)
     if value is None or value == "None":
         if optional:
             return None
         raise ConfigurationError(f"{given.where}: a {family.value} is needed; known are {known_names(family)}")
-    name, parameters = _parts(value)
+    name, parameters = _parts(value, given)
     if name is not None:
         spec = _named(family, spec, name, given)
     for key, item in parameters.items():
@@ -170,27 +169,16 @@ def _change(family: Family, spec: Spec | None, path: list[str], given: Given, op
     return spec
 
 
-def _structure(given: Given) -> Any:
-    """A name, a mapping, a list or None, from text as well."""
-    text = given.value
-    if not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
-        return None if text == "null" else text
-    try:
-        return load(text)
-    except YAMLError as error:
-        raise ConfigurationError(f"{given.where}: {text} is neither a name nor valid YAML") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{given.where}: {error}") from error
-
-
-def _parts(value: Any) -> tuple[Any, Mapping[str, Any]]:
+def _parts(value: Any, given: Given) -> tuple[Any, Mapping[str, Any]]:
     """A component's name, None for the one that is there, and parameters."""
     if not isinstance(value, Mapping):
         return value, {}
-    for name, parameters in (("class_path", "init_args"), ("name", "parameters")):
-        inner = value.get(parameters) or {}
-        if value and set(value) <= {name, parameters} and isinstance(inner, Mapping):
-            return value.get(name), inner
+    for name, key in (("class_path", "init_args"), ("name", "parameters")):
+        if value and set(value) <= {name, key}:
+            parameters = value.get(key) or {}
+            if not isinstance(parameters, Mapping):
+                raise ConfigurationError(f"{given.where}: {key} must be a mapping, not {parameters}")
+            return value.get(name), parameters
     return None, value
 
 
@@ -218,17 +206,8 @@ def _with_parameter(family: Family, spec: Spec, path: list[str], given: Given) -
         start = None if current is None else Spec.of(current)
         value = _change(family, start, inner, given, allows_none(known.annotation))
     else:
-        if inner:
-            given = given.inside({**(current or {}), **_nested(inner, given.value)})
-        value = read_value(known.annotation, given, current)
+        value = read_value(known.annotation, given.within(current, inner), current)
     return Spec(spec.name, {**spec.parameters, name: value})
-
-
-def _nested(path: Iterable[str], value: Any) -> Any:
-    """The mapping that a path leads into, such as {a: {b: value}}."""
-    for key in reversed(list(path)):
-        value = {key: value}
-    return value
 
 
 def _shown(family: Family, name: str) -> str:

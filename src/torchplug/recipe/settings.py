@@ -22,7 +22,7 @@ from torchplug.value_types import convert
 
 if TYPE_CHECKING:
     from torchplug.recipe.adaptation import TableSummary
-    from torchplug.recipe.sources import Given
+    from torchplug.recipe.given import Given
 
 SUBCOMMANDS = {
     "fit": "Train on the training part and report on the validation part.",
@@ -32,9 +32,6 @@ SUBCOMMANDS = {
 }
 GROUPS: Mapping[str, Any] = {"data": TabularData, "trainer": Trainer, "tracking": Tracking}
 """Groups of settings that are the parameters of a class; `model` holds components besides."""
-
-LIGHTNING_CLASSES = ("accelerator", "strategy", "callbacks", "profiler", "plugins")
-"""Settings of the trainer that may name Lightning's classes."""
 
 _OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "data": {"source": None},
@@ -109,7 +106,8 @@ def read_value(annotation: Any, given: Given, current: Any = None) -> Any:
     """
     value = given.value
     if given.appends:
-        value = [*(current or []), *(value if isinstance(value, list) else [value])]
+        there = current if isinstance(current, list | tuple) else []
+        value = [*there, *(value if isinstance(value, list) else [value])]
     if value in ("null", "None") and allows_none(annotation):
         return None
     try:
@@ -138,9 +136,7 @@ def read_group(known: Mapping[str, Parameter], start: Mapping[str, Any], givens:
     values = dict(start)
     for given in givens:
         name, *rest = given.path[-1:] if given.path[0] not in GROUPS else given.path[1:]
-        if rest:
-            given = given.inside({**(values[name] or {}), ".".join(rest): given.value})
-        values[name] = read_value(known[name].annotation, given, values[name])
+        values[name] = read_value(known[name].annotation, given.within(values[name], rest), values[name])
     return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -13,8 +13,10 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from torchplug.bounded_yaml import UnboundedError, load, read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
+from torchplug.recipe.given import Given
+from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
-from torchplug.recipe.settings import GROUPS, LIGHTNING_CLASSES, SUBCOMMANDS, near, signature_of, top_level
+from torchplug.recipe.settings import GROUPS, SUBCOMMANDS, near, signature_of, top_level
 from torchplug.registry import registry
 
 _BARE = re.compile(r"(?:(?:model|data|trainer|tracking)(?:\.\w+)+|seed_everything|ckpt_path|output|id)\+?=")
@@ -24,28 +26,6 @@ _CONFIG = ("-c", "--config")
 _HELP = ("-h", "--help")
 _Unit = tuple[str, str | None]
 """A flag with its value; or a word, whose flag is empty."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """One setting as it was given.
-
-    Args:
-        path: the setting's name, taken apart at its dots.
-        value: text from flags and variables; from files anything that YAML holds.
-        where: how errors name it: a flag, a variable, or a file with the setting's name.
-        appends: whether the value is added to a list (`+=`).
-    """
-
-    path: tuple[str, ...]
-    value: Any
-    where: str
-    appends: bool = False
-
-    def inside(self, value: Any, *path: str) -> Given:
-        """A part of this setting, such as a parameter from a mapping that names a component."""
-        where = ".".join((self.where, *path))
-        return replace(self, path=(*self.path, *path), value=value, where=where, appends=False)
 
 
 @dataclass(frozen=True)
@@ -202,7 +182,7 @@ def _expanded(
         name, content = _file(where, value)
         yield from _inside(content, path, name, known)
         return
-    if path[0] == MODEL or (path[1:2] and path[1] in LIGHTNING_CLASSES):
+    if path[0] == MODEL or (path[1:2] and path[1] in MODULES):
         path = tuple(part for part in path if part != "init_args")
         path = path[:-1] if path[-1] == "class_path" else path
     yield Given(path, value, where, appends)

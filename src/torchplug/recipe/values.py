@@ -10,8 +10,9 @@ import yaml  # type: ignore[import-untyped]
 
 from torchplug.errors import ConfigurationError
 from torchplug.parameters import plain
+from torchplug.recipe.lightning_classes import MODULES, read_classes
 from torchplug.recipe.model_settings import MODEL, read_model, written
-from torchplug.recipe.settings import GROUPS, LIGHTNING_CLASSES, Settings, parameters_of, read_group, top_level
+from torchplug.recipe.settings import GROUPS, Settings, parameters_of, read_group, top_level
 from torchplug.recipe.sources import CommandLine
 
 
@@ -53,22 +54,21 @@ def as_yaml(settings: Mapping[str, Any]) -> str:
     return text
 
 
-def resolve(settings: Settings, line: CommandLine, classes: Mapping[str, Any]) -> Values:
+def resolve(settings: Settings, line: CommandLine) -> Values:
     """A recipe's settings with what a command line, files and variables give.
 
     Args:
         settings: the recipe's.
         line: the command line.
-        classes: the settings of the trainer that may name Lightning's classes.
 
     Raises:
         ConfigurationError: for values that do not fit.
     """
     groups = {}
     for name in GROUPS:
-        givens = [given for given in line.of(name) if name != "trainer" or given.path[1] not in LIGHTNING_CLASSES]
+        givens = [given for given in line.of(name) if name != "trainer" or given.path[1] not in MODULES]
         groups[name] = read_group(parameters_of(name), settings.group(name), givens)
-    groups["trainer"] |= classes
+    groups["trainer"] |= read_classes(settings.group("trainer"), line.of("trainer"))
     if groups["data"]["source"] is None:
         raise ConfigurationError("--data.source is needed")
     known = top_level(line.subcommand)
