@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,6 @@ from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import module_of
-from torchplug.tracking.choices import chosen
-from torchplug.tracking.settings import Tracking
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,6 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     command = Command(recipe, script, line, values, origin, adaptation)
     if origin is not None:
         _refuse_changes(command, settings.model)
-    tracking = chosen(Tracking(**values.tracking))
-    command = replace(command, settings=replace(values, tracking={**values.tracking, "project": tracking.project}))
     if line.print_config is not None:
         _print_config(command, settings)
     return command

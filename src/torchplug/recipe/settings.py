@@ -16,13 +16,13 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.parameters import allows_none, expected, settable_parameters
+from torchplug.recipe.given import Given, structure
 from torchplug.terminal import shortened
 from torchplug.tracking.settings import Tracking
 from torchplug.value_types import convert
 
 if TYPE_CHECKING:
     from torchplug.recipe.adaptation import TableSummary
-    from torchplug.recipe.given import Given
 
 SUBCOMMANDS = {
     "fit": "Train on the training part and report on the validation part.",
@@ -106,6 +106,7 @@ def read_value(annotation: Any, given: Given, current: Any = None) -> Any:
     """
     value = given.value
     if given.appends:
+        value = structure(given)
         there = current if isinstance(current, list | tuple) else []
         value = [*there, *(value if isinstance(value, list) else [value])]
     if value in ("null", "None") and allows_none(annotation):

@@ -36,7 +36,7 @@ class CommandLine:
         subcommand: fit, validate, test or predict.
         givens: all settings, later ones counting more.
         flags: the names of the settings that the command line itself gives.
-        asks_help: None; the empty text for the help of the subcommand, or of all where `subcommand` is empty.
+        asks_help: whether to print the help of the subcommand, or of all where `subcommand` is empty.
         print_config: whether to print the settings: None, or the options of the flag.
         help_of: the class or component that `--model.optimizer.help adam` asks about, with the path of its setting.
     """
@@ -76,7 +76,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
         general, units = [value for _, value in units[:start]], units[start + 1 :]
     known = names_of(subcommand)
     plugins = [plugin.distribution for plugin in registry().plugins]
-    refuse_unknown({name: names_of(name) for name in SUBCOMMANDS}, plugins)
+    refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
     flags, files, special = _sorted_out(units, known)
     asks_help = bool(special.keys() & set(_HELP))
     helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
@@ -98,7 +98,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
 def names_of(subcommand: str) -> list[str]:
     """The settings that a subcommand takes, such as `trainer.max_epochs`."""
     grouped = [f"{group}.{name}" for group in GROUPS for name in signature_of(group)]
-    return ["config", *top_level(subcommand), MODEL, *(f"{MODEL}.{name}" for name in COMPONENTS), *GROUPS, *grouped]
+    return [*top_level(subcommand), MODEL, *(f"{MODEL}.{name}" for name in COMPONENTS), *GROUPS, *grouped]
 
 
 def _units(arguments: Sequence[str]) -> Iterator[_Unit]:
@@ -213,7 +213,7 @@ def _in_order(givens: Iterable[Given]) -> list[Given]:
 def _variables(subcommand: str, known: Sequence[str]) -> Iterator[Given]:
     for name in known:
         variable = f"{PREFIX}{subcommand}__{name.replace('.', '__')}".upper()
-        if name != "config" and variable in os.environ:
+        if variable in os.environ:
             yield from _expanded(tuple(name.split(".")), os.environ[variable], variable, known)
 
 
@@ -229,14 +229,17 @@ def _files(
                 f"{name} holds {stray}, which is a setting of a subcommand: give it after the subcommand "
                 f"({subcommand} --config FILE), or put its content under `{subcommand}:`"
             )
-        yield from _inside(content.get(subcommand) or {}, (), name, known)
+        section = content.get(subcommand) or {}
+        if not isinstance(section, Mapping):
+            raise ConfigurationError(f"{name}: {subcommand}: expected settings, got {section}")
+        yield from _in_order(_inside(section, (), name, known))
     for value in filter(None, [variables[1], *specific]):
         name, content = _file("--config", value)
         if (stray := next((key for key in content if key in SUBCOMMANDS), None)) is not None:
             raise ConfigurationError(
                 f"{name} holds settings under `{stray}:`: give it before the subcommand (--config FILE {subcommand})"
             )
-        yield from _inside(content, (), name, known)
+        yield from _in_order(_inside(content, (), name, known))
 
 
 def _file(where: str, text: Any) -> tuple[str, Mapping[str, Any]]:

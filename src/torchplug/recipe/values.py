@@ -14,6 +14,8 @@ from torchplug.recipe.lightning_classes import MODULES, read_classes
 from torchplug.recipe.model_settings import MODEL, read_model, written
 from torchplug.recipe.settings import GROUPS, Settings, parameters_of, read_group, top_level
 from torchplug.recipe.sources import CommandLine
+from torchplug.tracking.choices import chosen
+from torchplug.tracking.settings import Tracking
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def resolve(settings: Settings, line: CommandLine) -> Values:
     groups["trainer"] |= read_classes(settings.group("trainer"), line.of("trainer"))
     if groups["data"]["source"] is None:
         raise ConfigurationError("--data.source is needed")
+    groups["tracking"]["project"] = chosen(Tracking(**groups["tracking"])).project
     known = top_level(line.subcommand)
     start = {name: parameter.default for name, parameter in known.items()} | {"seed_everything": settings.seed}
     others = read_group(known, start, [given for name in known for given in line.of(name)])
