@@ -129,7 +129,7 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         settings: the recipe's own.
 
     Raises:
-        ConfigurationError: for what the parser refuses, in one line.
+        ConfigurationError: for settings that do not exist or do not fit, in one line.
         CheckpointError: if `--ckpt_path` leads nowhere.
     """
     own = arguments is None

@@ -66,7 +66,7 @@ class LightningClass:
         module, _, short = path.rpartition(".")
         try:
             found = getattr(import_module(module), short)
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, ValueError):
             found = None
         if not (inspect.isclass(found) and issubclass(found, tuple(_bases(setting)))):
             raise ConfigurationError(f"{where}: unknown class {name!r}; {near(short, known_classes(setting))}")
