@@ -61,7 +61,7 @@ REFUSED = {
     "--model.metrics+=xyzzy": "'xyzzy': `torchplug list metric` shows what there is; metrics are accuracy, ",
     "--model.metrics+=macro_au": "unknown metric 'macro_au': did you mean macro_auc",
     "--model.metrics+=rmse": "rmse goes with losses for count and regression, and this loss is for multiclass: choose",
-    "--model.metrics+=macro_auc --model.metrics.average many": "--model.metrics.average: expected 'macro' or 'weighted'",
+    "--model.metrics+=macro_auc --model.metrics.average many": "average: expected 'macro' or 'weighted'",
     "--model.metrics+=macro_auc --model.metrics.averge macro": "unknown parameter 'averge', did you mean average?",
     "--model.metrics '[macro_auc, macro_auc]'": "--model.metrics names macro_auc twice",
     f"--model.metrics+=macro_auc {STOPPING} val/macro_auc": "val/macro_auc, whose highest value is the best: set its",
