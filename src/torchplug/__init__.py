@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from torchplug import validate
 from torchplug.component import (
     Capability,
     Component,
@@ -26,6 +27,7 @@ from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from torchplug.batch import Batch, Rows, TrainingSet
     from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult
@@ -33,35 +35,44 @@ if TYPE_CHECKING:
     from torchplug.many import fit_many
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
+    from torchplug.objective.least_squares import LeastSquares
+    from torchplug.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.run import Run, runs
 
 __version__ = version("torchplug")
 __all__ = [
+    "Batch",
     "Capability",
     "Component",
     "ComponentModule",
     "Factory",
     "Family",
     "FitResult",
+    "FusedOptimizer",
     "Iteration",
+    "LeastSquares",
     "Loss",
     "Metric",
     "Objective",
     "Outcome",
     "Pieces",
+    "ProximalOptimizer",
     "Regularizer",
+    "Rows",
     "Run",
     "Spec",
     "TabularData",
     "TargetInfo",
     "TorchplugError",
+    "TrainingSet",
     "fit",
     "fit_many",
     "hookimpl",
     "load",
     "runs",
     "use",
+    "validate",
 ]
 
 _LAZY = {
@@ -75,6 +86,12 @@ _LAZY = {
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.contracts",
     "Objective": "torchplug.objective",
+    "LeastSquares": "torchplug.objective.least_squares",
+    "FusedOptimizer": "torchplug.optimizer",
+    "ProximalOptimizer": "torchplug.optimizer",
+    "Batch": "torchplug.batch",
+    "Rows": "torchplug.batch",
+    "TrainingSet": "torchplug.batch",
     "Pieces": "torchplug.contracts",
     "Regularizer": "torchplug.contracts",
 }

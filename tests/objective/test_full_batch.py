@@ -212,7 +212,7 @@ def test_residual_products_are_those_of_the_dense_jacobian(case, penalties):
     assert_close(Jtr, J.mT @ r)
     assert objective.value() == pytest.approx(float(r @ r), rel=1e-12)
     assert_close(objective.gradient(), 2 * J.mT @ r)
-    R = problem(case, penalties).factor()
+    R = problem(case, penalties).qr_factor()
     A = torch.cat([J, r[:, None]], dim=1)
     assert_close(R.mT @ R, A.mT @ A)
     assert torch.equal(R, R.triu())
@@ -220,7 +220,7 @@ def test_residual_products_are_those_of_the_dense_jacobian(case, penalties):
     assert_close(objective.gnvp(v), J.mT @ (J @ v))
     data_rows = objective.samples * objective.outputs
     again = problem(case, penalties)
-    J_data, r_data = again.rows()
+    J_data, r_data = again.jacobian()
     assert_close(J_data, J[:data_rows])
     assert_close(r_data, r[:data_rows])
     assert again.value() == pytest.approx(float(r @ r), rel=1e-12)
@@ -267,12 +267,12 @@ def test_the_number_of_ranks_does_not_change_a_bit(case, world, n):
 
 def test_ranks_agree_on_factor_and_point():
     case = CASES[5]
-    expected = problem(case, n=3000).factor()
+    expected = problem(case, n=3000).qr_factor()
 
     def moved(ranks):
         objective = problem(case, n=3000, ranks=ranks)
         objective.move(objective.point + ranks.rank)
-        return objective.factor(), objective.point
+        return objective.qr_factor(), objective.point
 
     start = problem(case, n=3000)
     start.move(start.point)
@@ -394,7 +394,7 @@ def test_a_design_knows_the_objective_at_every_point(case, reduction, method):
     """From one pass: the rows are not read again."""
     expected = problem(case, [L2(0.3)], reduction)
     objective = problem(case, [L2(0.3)], reduction)
-    design = objective.design(method)
+    design = objective.least_squares(method)
     assert (design.features, design.outputs, design.intercept) == (3, case[2], case[0] == "linear")
     objective.training_set.read = None
     for shift in (0.0, 0.7, -3.0):
@@ -406,20 +406,20 @@ def test_a_design_knows_the_objective_at_every_point(case, reduction, method):
 
 @pytest.mark.parametrize("case", [CASES[3], CASES[5], CASES[9], CASES[12], CASES[13]], ids=named)
 def test_other_problems_have_no_design(case):
-    assert problem(case).design() is None
+    assert problem(case).least_squares() is None
 
 
 def test_a_map_with_a_frozen_part_has_no_design():
     network = randomized(Linear(3, 1))
     network.map.bias.requires_grad_(False)
     objective = Objective(network, MSE(), [], data(20, 1))
-    assert objective.design() is None
+    assert objective.least_squares() is None
     H = objective.hessian()
     X, w = objective.training_set.tensors[0], objective.training_set.tensors[2]
     assert_close(H, 2 / 20 * (X * w[:, None]).mT @ X)
 
 
 def test_every_number_of_ranks_has_the_same_design():
-    expected = problem(CASES[1], n=9000).design().factor
-    for factor in on_ranks(3, lambda ranks: problem(CASES[1], n=9000, ranks=ranks).design().factor):
+    expected = problem(CASES[1], n=9000).least_squares().factor
+    for factor in on_ranks(3, lambda ranks: problem(CASES[1], n=9000, ranks=ranks).least_squares().factor):
         assert_close(factor.mT @ factor, expected.mT @ expected)

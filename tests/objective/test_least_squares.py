@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from simulated_ranks import on_ranks
 from torch import nn
 
-from torchplug.objective.least_squares import Design, accumulation
+from torchplug.objective.least_squares import LeastSquares, accumulation
 from torchplug.objective.reductions import Ranks, cut, tree_sum
 
 METHODS = ["qr", "gram"]
@@ -143,7 +143,7 @@ def test_pieces_of_whole_blocks_make_no_difference(method):
 def test_value_and_gradient_anywhere_are_those_of_the_network(method, intercept):
     X, Y, w = rows(60, 3, 2)
     network = nn.Linear(3, 2, bias=intercept, dtype=torch.float64)
-    design = Design(intercept, 3, 2, torch.from_numpy(factorized(method, X, Y, w, intercept)), 60, 0.5 / 60)
+    design = LeastSquares(intercept, 3, 2, torch.from_numpy(factorized(method, X, Y, w, intercept)), 60, 0.5 / 60)
     error = network(torch.from_numpy(X)) - torch.from_numpy(Y)
     value = (error.square().sum(1) * torch.from_numpy(w)).sum() * 0.5 / 60
     value.backward()

@@ -35,7 +35,7 @@ class AnalyticObjective:
 
     @property
     def outputs(self) -> int:
-        return len(self.rows()[1])
+        return len(self.jacobian()[1])
 
     @property
     def point(self) -> Tensor:
@@ -67,7 +67,7 @@ class AnalyticObjective:
 
     def _evaluate(self) -> tuple[float, Tensor]:
         if self.residuals is not None:
-            jacobian, residuals = self.rows()
+            jacobian, residuals = self.jacobian()
             return float(residuals @ residuals), 2.0 * (residuals @ jacobian)
         gradient, value = torch.func.grad_and_value(self.function)(self.point)
         return float(value), gradient
@@ -78,7 +78,7 @@ class AnalyticObjective:
     def hessian(self) -> Tensor:
         return torch.func.hessian(self.function)(self.point)
 
-    def rows(self) -> tuple[Tensor, Tensor]:
+    def jacobian(self) -> tuple[Tensor, Tensor]:
         return self._remembered("rows", self._rows)
 
     def _rows(self) -> tuple[Tensor, Tensor]:
@@ -89,14 +89,14 @@ class AnalyticObjective:
         return torch.func.jacfwd(twice, has_aux=True)(self.point)
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
-        jacobian, residuals = self.rows()
+        jacobian, residuals = self.jacobian()
         return jacobian.mT @ jacobian, jacobian.mT @ residuals
 
     def gnvp(self, vector: Tensor) -> Tensor:
         return self.normal_equations()[0] @ vector
 
-    def factor(self) -> Tensor:
-        jacobian, residuals = self.rows()
+    def qr_factor(self) -> Tensor:
+        jacobian, residuals = self.jacobian()
         both = torch.cat([jacobian, residuals[:, None]], dim=1)
         padded = torch.cat([both, both.new_zeros(max(0, self.size + 1 - len(both)), self.size + 1)])
         return torch.linalg.qr(padded, mode="r")[1]

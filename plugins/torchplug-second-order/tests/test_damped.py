@@ -40,7 +40,7 @@ def test_what_is_not_positive_definite_has_no_solution():
 def test_the_path(scaling):
     objective = AnalyticObjective(START[network], residuals=network)
     path = DampedGaussNewton(scaling).path(Point.of(objective), objective, {})
-    jacobian, residuals = objective.rows()
+    jacobian, residuals = objective.jacobian()
     squares = jacobian.mT @ jacobian
     scale = torch.diag(squares.diagonal()) if scaling == "diagonal" else torch.eye(13, dtype=torch.float64)
     step = path.at(0.3)

@@ -119,7 +119,7 @@ class TestGaussNewton:
     def test_against_numpy(self, solver):
         objective = AnalyticObjective(START[network], residuals=network)
         line = path_of(GaussNewton(solver), objective)
-        jacobian, residuals = objective.rows()
+        jacobian, residuals = objective.jacobian()
         expected = np.linalg.lstsq(jacobian.numpy(), -residuals.numpy(), rcond=None)[0]
         np.testing.assert_allclose(line.direction, expected, rtol=1e-8)
         assert line.predicted_reduction == pytest.approx(-0.5 * float(line.direction @ objective.gradient()))
@@ -133,7 +133,7 @@ class TestGaussNewton:
     def test_a_deficient_rank(self):
         objective = self.deficient()
         line = path_of(GaussNewton("qr"), objective)
-        jacobian, residuals = objective.rows()
+        jacobian, residuals = objective.jacobian()
         best = float(residuals @ residuals) - float(
             (residuals - jacobian @ (torch.linalg.pinv(jacobian) @ residuals)).square().sum()
         )

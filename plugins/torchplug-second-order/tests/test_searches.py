@@ -167,9 +167,9 @@ class TestGainRatio:
 
     def test_nielsens_rule(self):
         step, objective, here, memory = self.run([0.5, 1.0])
-        jacobian, residuals = objective.rows()
+        jacobian, residuals = objective.jacobian()
         objective.move(here.position)
-        jacobian, residuals = objective.rows()
+        jacobian, residuals = objective.jacobian()
         linear = float((residuals + jacobian @ step.displacement).square().sum())
         objective.move(here.position + step.displacement)
         ratio = (here.value - objective.value()) / (here.value - linear)

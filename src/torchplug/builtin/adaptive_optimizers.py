@@ -14,11 +14,11 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.rmsprop import rmsprop
 
-from torchplug.builtin.proximal import Fused, Proximal, State, coefficients
-from torchplug.builtin.ranges import below_one, non_negative, positive
+from torchplug.optimizer import FusedOptimizer, ProximalOptimizer, State, coefficients
+from torchplug.validate import below_one, non_negative, positive
 
 
-class RMSprop(Proximal, torch.optim.RMSprop):
+class RMSprop(ProximalOptimizer, torch.optim.RMSprop):
     r"""Steps divided by a running root mean square of the gradient.
 
         s ← β s + (1 − β) g²
@@ -88,7 +88,7 @@ _ONE = torch.ones(())
 """As a tensor: torch takes twice as long to add a number."""
 
 
-class _FusedAdam(Fused):
+class _FusedAdam(FusedOptimizer):
     """What Adam and AdamW share beside torch's classes of these names."""
 
     decoupled: bool

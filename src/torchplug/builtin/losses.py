@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from torchplug.builtin.ranges import one_of, positive
 from torchplug.contracts import Loss, Pieces
+from torchplug.validate import one_of, positive
 
 PerOutput = Literal["sum", "mean"]
 

@@ -26,12 +26,12 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from torchplug.builtin.proximal import Closure, Fused, Proximal, State, coefficients, evaluated
-from torchplug.builtin.ranges import below_one, positive
 from torchplug.no_grad import no_grad_if_enabled
+from torchplug.optimizer import Closure, FusedOptimizer, ProximalOptimizer, State, coefficients, evaluated
+from torchplug.validate import below_one, positive
 
 
-class SGD(Fused, torch.optim.SGD):
+class SGD(FusedOptimizer, torch.optim.SGD):
     r"""Gradient descent: from one sample to the full batch, as the data module's batch size says.
 
         θ ← θ − α g
@@ -66,7 +66,7 @@ class SGD(Fused, torch.optim.SGD):
         return parameter - rate * gradient, state
 
 
-class _Velocity(Proximal):
+class _Velocity(ProximalOptimizer):
     """What momentum and nesterov share."""
 
     def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:

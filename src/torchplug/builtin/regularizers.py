@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from torchplug.builtin.ranges import non_negative
 from torchplug.contracts import Regularizer
+from torchplug.validate import non_negative
 
 
 class L2(Regularizer):

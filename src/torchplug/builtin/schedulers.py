@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchplug.builtin.ranges import at_least, below_one, non_negative, one_of, positive
+from torchplug.validate import at_least, below_one, non_negative, one_of, positive
 
 Interval = Literal["epoch", "step"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.builtin.ranges import at_least, non_negative, one_of, positive
 from torchplug.builtin.schedulers import Interval
 from torchplug.component import Factory
+from torchplug.validate import at_least, non_negative, one_of, positive
 
 
 class Plateau(ReduceLROnPlateau):

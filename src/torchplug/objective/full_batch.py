@@ -14,7 +14,7 @@ from torchplug.chain import Chain
 from torchplug.contracts import Loss, Regularizer, implements
 from torchplug.errors import ConfigurationError
 from torchplug.objective.derivatives import Analytic, ByAutograd, Derivatives
-from torchplug.objective.least_squares import Accumulation, Block, Design, LinearMap, Method, accumulation
+from torchplug.objective.least_squares import Accumulation, Block, LeastSquares, LinearMap, Method, accumulation
 from torchplug.objective.penalties import FlatPenalties, penalized
 from torchplug.objective.reductions import Ranks, cut, tree_sum
 from torchplug.objective.sample import Sample
@@ -81,7 +81,7 @@ class Objective:
         self._known: dict[str, Any] = {}
         self._known_at: tuple[tuple[int, int], ...] = ()
         self._outputs: int | None = None
-        self._design: tuple[Method, Design] | None = None
+        self._design: tuple[Method, LeastSquares] | None = None
 
     def sample(self, samples: int) -> Objective:
         """F on evenly spaced rows in place of all, at the same parameters; with `reduction: mean` its minimum is near.
@@ -302,7 +302,7 @@ class Objective:
         self._known["value and gradient"] = (value + penalty, 2.0 * product)
         return squares, product
 
-    def factor(self) -> Tensor:
+    def qr_factor(self) -> Tensor:
         """R (p+1, p+1), upper triangular with RᵀR = [J r]ᵀ[J r], by streamed orthogonal factorization.
 
         As many digits as J has, where `gram` squares its condition number.
@@ -331,7 +331,7 @@ class Objective:
         """Where the coefficients lie in θ, if the network is one linear map and all of it is trained; else None."""
         return self._derivatives.linear_map
 
-    def design(self, method: Method = "qr") -> Design | None:
+    def least_squares(self, method: Method = "qr") -> LeastSquares | None:
         """The rows of a single linear map with a squared loss, factorized in one pass; None for anything else.
 
         They do not depend on θ: from then on F and ∇F come from the factor, without another pass.
@@ -349,7 +349,7 @@ class Objective:
             names = getattr(self.training_set, "feature_names", None)
             scale = self.scale * problem.slope**2
             size = (shape.intercept, shape.features, shape.outputs)
-            self._design = (method, Design(*size, factor, self.samples, scale, names))
+            self._design = (method, LeastSquares(*size, factor, self.samples, scale, names))
         return self._design[1]
 
     def _accumulated(self, sums: Accumulation, blocks: Callable[[int, int], Iterable[Block]]) -> Tensor:
@@ -361,7 +361,7 @@ class Objective:
         )
         return sums.factor(summary)
 
-    def rows(self) -> tuple[Tensor, Tensor]:
+    def jacobian(self) -> tuple[Tensor, Tensor]:
         """J (n·q, p) and r (n·q,) of all data rows, the penalties' left out: for fewer rows than parameters.
 
         Every rank computes all of them: they fit, and sending them would take longer.

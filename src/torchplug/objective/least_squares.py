@@ -61,7 +61,7 @@ class LinearMap:
 
 
 @dataclass(frozen=True, eq=False)
-class Design(LinearMap):
+class LeastSquares(LinearMap):
     """A linear model's rows, factorized: F and ∇F at any point without another pass over them.
 
     Args:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from torchplug import Loss, Pieces
+from torchplug import Loss, Pieces, validate
 
 
 class Hinge(Loss):
@@ -83,8 +81,7 @@ class Focal(Loss):
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25) -> None:
         super().__init__()
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be at least 0 and finite, got {gamma}")
+        validate.non_negative(gamma=gamma)
         if alpha is not None and not 0 < alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), or left out, got {alpha}")
         self.gamma = gamma

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from torchplug import Loss, Pieces, TargetInfo
+from torchplug import Loss, Pieces, TargetInfo, validate
 
 
 class Huber(Loss):
@@ -39,7 +39,7 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        _positive(delta=delta)
+        validate.positive(delta=delta)
         self.delta = delta
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Tukey(Loss):
 
     def __init__(self, c: float = 4.685) -> None:
         super().__init__()
-        _positive(c=c)
+        validate.positive(c=c)
         self.c = c
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
@@ -236,9 +236,3 @@ class PoissonNLL(Loss):
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:
         """e^z on the diagonal, (n, k, k)."""
         return torch.diag_embed(torch.exp(scores))
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")

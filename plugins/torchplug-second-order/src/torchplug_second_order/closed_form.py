@@ -18,7 +18,7 @@ from torchplug_second_order.parameter_table import ParameterTable, keep_table, k
 from torchplug_second_order.regression_table import RegressionTable, regression_table
 
 if TYPE_CHECKING:
-    from torchplug.objective.least_squares import Design
+    from torchplug import LeastSquares
 
 _GRAM_CONDITION = 1e5
 """Where products of features leave 6 of 16 digits."""
@@ -112,7 +112,7 @@ class ClosedForm(Optimizer):
         self._end("converged", f"{found}; the features' condition number is {solution.condition:.2g}")
         return solution
 
-    def _trouble(self, objective: Objective, design: Design | None, solution: Solution) -> str | None:
+    def _trouble(self, objective: Objective, design: LeastSquares | None, solution: Solution) -> str | None:
         """What the user should know of the solution."""
         if solution.dependent:
             names = self._names(objective, design)
@@ -136,7 +136,7 @@ class ClosedForm(Optimizer):
             )
         return None
 
-    def _names(self, objective: Objective, design: Design | None) -> list[str]:
+    def _names(self, objective: Objective, design: LeastSquares | None) -> list[str]:
         """What to call the columns of the factor."""
         if design is not None:
             features = design.names or [f"feature {j}" for j in range(design.features)]
@@ -172,7 +172,7 @@ class _System:
     """
 
     factor: Tensor
-    design: Design | None
+    design: LeastSquares | None
     penalty: tuple[Tensor, Tensor]
     rows: int
 
@@ -180,11 +180,11 @@ class _System:
     def of(cls, objective: Objective, method: Literal["qr", "gram"]) -> _System:
         """The objective's system: over the columns of features where it can, else over those of the Jacobian."""
         penalty = objective.penalty_diagonal()
-        design = None if penalty is None else objective.design(method)
+        design = None if penalty is None else objective.least_squares(method)
         if penalty is None or design is None:
             nothing = torch.zeros(0, dtype=torch.float64)
             rows = objective.samples * objective.outputs
-            return cls(objective.factor().double().cpu(), None, (nothing, nothing), rows)
+            return cls(objective.qr_factor().double().cpu(), None, (nothing, nothing), rows)
         curvature, gradient = penalty
         return cls(design.factor.cpu(), design, (curvature.double().cpu(), gradient.double().cpu()), design.samples)
 

@@ -17,8 +17,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from torchplug import Objective
-from torchplug_second_order.ranges import one_of, positive
+from torchplug import Objective, validate
 from torchplug_second_order.sizes import refuse_memory, refuse_time
 from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point, negligible_decrease
 
@@ -97,7 +96,7 @@ class DualSystem(System):
         """The system at the objective's current point."""
         penalty = objective.penalty_diagonal()
         assert penalty is not None, "has_fewer_rows has seen to it"
-        return cls(*objective.rows(), *penalty)
+        return cls(*objective.jacobian(), *penalty)
 
     def solve(self, damping: Tensor) -> Tensor:
         """Δ (p,)."""
@@ -210,8 +209,8 @@ class DampedGaussNewton(Descent[Damped]):
     ends_by_promise = False
 
     def __init__(self, scaling: Literal["identity", "diagonal"], memory_limit: float = 4.0) -> None:
-        one_of("identity", "diagonal", scaling=scaling)
-        positive(memory_limit=memory_limit)
+        validate.one_of("identity", "diagonal", scaling=scaling)
+        validate.positive(memory_limit=memory_limit)
         self.scaling = scaling
         self.memory_limit = memory_limit
 
@@ -222,7 +221,7 @@ class DampedGaussNewton(Descent[Damped]):
     def evaluate(self, objective: Objective) -> None:
         """Ask for what the system is made of."""
         if has_fewer_rows(objective):
-            objective.rows()
+            objective.jacobian()
         else:
             objective.normal_equations()
 

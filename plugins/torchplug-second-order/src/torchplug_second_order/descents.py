@@ -13,10 +13,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from torchplug import Objective
+from torchplug import Objective, validate
 from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system, steepest_column
 from torchplug_second_order.linear_solvers import EPSILON, minimum_norm, shifted_cholesky, truncated_cg
-from torchplug_second_order.ranges import one_of, positive
 from torchplug_second_order.sizes import refuse_memory, refuse_time, seconds
 from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
 
@@ -139,8 +138,8 @@ class Newton(Descent[Line]):
     """Seconds that a dense iteration may take before conjugate gradients are the better bet."""
 
     def __init__(self, linear_solver: Literal["auto", "cholesky", "cg"] = "auto", memory_limit: float = 4.0) -> None:
-        one_of("auto", "cholesky", "cg", linear_solver=linear_solver)
-        positive(memory_limit=memory_limit)
+        validate.one_of("auto", "cholesky", "cg", linear_solver=linear_solver)
+        validate.positive(memory_limit=memory_limit)
         self.linear_solver = linear_solver
         self.memory_limit = memory_limit
 
@@ -221,8 +220,8 @@ class GaussNewton(Descent[Line]):
     """
 
     def __init__(self, linear_solver: Literal["qr", "cholesky"] = "qr", memory_limit: float = 4.0) -> None:
-        one_of("qr", "cholesky", linear_solver=linear_solver)
-        positive(memory_limit=memory_limit)
+        validate.one_of("qr", "cholesky", linear_solver=linear_solver)
+        validate.positive(memory_limit=memory_limit)
         self.linear_solver = linear_solver
         self.memory_limit = memory_limit
 
@@ -233,9 +232,9 @@ class GaussNewton(Descent[Line]):
     def evaluate(self, objective: Objective) -> None:
         """Ask for what the direction is computed from."""
         if has_fewer_rows(objective):
-            objective.rows()
+            objective.jacobian()
         elif self.linear_solver == "qr":
-            objective.factor()
+            objective.qr_factor()
         else:
             objective.normal_equations()
 
@@ -245,7 +244,7 @@ class GaussNewton(Descent[Line]):
         if has_fewer_rows(objective):
             squares = DualSystem.of(objective).diagonal
         elif self.linear_solver == "qr":
-            squares = objective.factor()[:-1, :-1].square().sum(dim=0)
+            squares = objective.qr_factor()[:-1, :-1].square().sum(dim=0)
         else:
             squares = objective.normal_equations()[0].diagonal()
         return here._replace(steepest=steepest_column(0.5 * here.gradient, squares))
@@ -257,7 +256,7 @@ class GaussNewton(Descent[Line]):
             system = DualSystem.of(objective)
             direction = system.solve(torch.full_like(here.gradient, _SLIGHT * float(system.diagonal.max())))
         elif self.linear_solver == "qr":
-            factor = objective.factor()
+            factor = objective.qr_factor()
             direction = -minimum_norm(factor[:-1, :-1], factor[:-1, -1])
         else:
             direction = _by_gram(*objective.normal_equations())

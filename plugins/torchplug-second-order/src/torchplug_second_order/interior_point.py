@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from torchplug import Iteration, Objective, Outcome
+from torchplug import Iteration, Objective, Outcome, validate
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.piecewise_program import Program, numbers_held, refuse_concave
-from torchplug_second_order.ranges import positive
 from torchplug_second_order.sizes import refuse_memory
 
 _MARGIN = 0.1
@@ -66,7 +65,7 @@ class InteriorPoint(Optimizer):
         max_iterations: int | None = None,
         memory_limit: float = 4.0,
     ) -> None:
-        positive(gap_tolerance=gap_tolerance, memory_limit=memory_limit)
+        validate.positive(gap_tolerance=gap_tolerance, memory_limit=memory_limit)
         if max_iterations is not None and max_iterations < 0:
             raise ValueError(f"max_iterations must be at least 0, got {max_iterations}")
         super().__init__(params, {})

@@ -11,11 +11,10 @@ from typing import Literal
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from torchplug import Objective
+from torchplug import Objective, validate
 from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
-from torchplug_second_order.ranges import one_of
 from torchplug_second_order.refinement import Refined
 from torchplug_second_order.reuse import ReusedNewton
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
@@ -291,7 +290,7 @@ def _search(
     point: Callable[[Objective], Point] | None = None,
 ) -> Search[Line]:
     """A search by its name; without `point` a trial's pass gives ∇F as well, as most trials are accepted."""
-    one_of("armijo", "strong_wolfe", search=name)
+    validate.one_of("armijo", "strong_wolfe", search=name)
     if name == "strong_wolfe":
         return StrongWolfe(curvature=curvature)
     return Armijo(value=(lambda objective: objective.evaluate()[0]) if point is None else None, point=point)

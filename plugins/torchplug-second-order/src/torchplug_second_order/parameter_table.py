@@ -117,7 +117,7 @@ def parameter_table(objective: Objective) -> RegressionTable | ParameterTable | 
 
 
 def _of_residuals(objective: Objective) -> RegressionTable | ParameterTable | None:
-    design = objective.design()
+    design = objective.least_squares()
     if design is not None:
         factor = design.factor.cpu()
         rank = solve(factor, design.outputs, intercept=design.intercept, rows=design.samples).rank
@@ -127,7 +127,7 @@ def _of_residuals(objective: Objective) -> RegressionTable | ParameterTable | No
         return regression_table(factor, coefficients, intercept=design.intercept, samples=design.samples)
     size = objective.size
     freedom = objective.samples * objective.outputs - size
-    factor = objective.factor().cpu()
+    factor = objective.qr_factor().cpu()
     if freedom <= 0 or not bool(factor.isfinite().all()):
         return None
     norms = factor[:size, :size].norm(dim=0)

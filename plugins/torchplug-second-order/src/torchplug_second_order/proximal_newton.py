@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from torchplug import Objective, Outcome
+from torchplug import Objective, Outcome, validate
 from torchplug_second_order.descents import Line
 from torchplug_second_order.proximal_subproblem import Subproblem
-from torchplug_second_order.ranges import positive
 from torchplug_second_order.reuse import curvature, serves, start_counting
 from torchplug_second_order.searches import Armijo
 from torchplug_second_order.solver import Descent, Failure, Memory, Point, Solver, Stopping
@@ -265,7 +264,7 @@ class ProximalNewton(Solver):
         memory_limit: float = 4.0,
         warm_start: bool = True,
     ) -> None:
-        positive(memory_limit=memory_limit)
+        validate.positive(memory_limit=memory_limit)
         self._penalty = Penalty()
         descent = ProximalDescent(self._penalty, memory_limit)
         search = Armijo(value=descent.value, point=descent.point)

@@ -11,9 +11,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from torchplug import Objective
+from torchplug import Objective, validate
 from torchplug_second_order.descents import Line, descending, first_length
-from torchplug_second_order.ranges import positive
 from torchplug_second_order.sizes import refuse_memory
 from torchplug_second_order.solver import Descent, Failure, Memory, Point
 
@@ -46,7 +45,7 @@ class BFGS(Descent[Line]):
     """
 
     def __init__(self, memory_limit: float = 4.0) -> None:
-        positive(memory_limit=memory_limit)
+        validate.positive(memory_limit=memory_limit)
         self.memory_limit = memory_limit
 
     def refuse_size(self, size: int) -> None:

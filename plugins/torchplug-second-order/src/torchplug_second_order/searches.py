@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, final
 
 import torch
 
-from torchplug import Objective
+from torchplug import Objective, validate
 from torchplug_second_order.damped import Damped
 from torchplug_second_order.descents import Line
 from torchplug_second_order.linear_solvers import EPSILON
-from torchplug_second_order.ranges import between, positive
 from torchplug_second_order.solver import (
     NOISE,
     NOTHING_LEFT,
@@ -44,7 +43,7 @@ class Fixed(Search[Line]):
     """
 
     def __init__(self, lr: float = 1.0) -> None:
-        positive(lr=lr)
+        validate.positive(lr=lr)
         self.defaults = {"lr": lr}
 
     def run(
@@ -91,7 +90,7 @@ class Armijo(Search[Line]):
         value: Callable[[Objective], float] | None = None,
         point: Callable[[Objective], Point] | None = None,
     ) -> None:
-        between(0.0, 1.0, decrease=decrease)
+        validate.between(0.0, 1.0, decrease=decrease)
         self.decrease = decrease
         self.value = value or (lambda objective: objective.value())
         self.point = point or Point.of
@@ -159,8 +158,8 @@ class StrongWolfe(Search[Line]):
     """
 
     def __init__(self, decrease: float = 1e-4, curvature: float = 0.9) -> None:
-        between(0.0, 1.0, curvature=curvature)
-        between(0.0, curvature, decrease=decrease)
+        validate.between(0.0, 1.0, curvature=curvature)
+        validate.between(0.0, curvature, decrease=decrease)
         self.decrease = decrease
         self.curvature = curvature
 
@@ -299,7 +298,7 @@ class GainRatio(Search[Damped]):
     """
 
     def __init__(self, damping: float = 1e-3, point: Callable[[Objective], Point] | None = None) -> None:
-        positive(damping=damping)
+        validate.positive(damping=damping)
         self.damping = damping
         self.point = point or Point.of
 

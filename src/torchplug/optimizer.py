@@ -22,7 +22,7 @@ Closure = Callable[[], Any]
 """Computes the loss and its gradients, and returns the loss."""
 
 
-class Proximal(Optimizer):
+class ProximalOptimizer(Optimizer):
     """An optimizer whose step is a closure, an update of each group, and `prox`. Empty, that costs nothing.
 
     Attributes:
@@ -91,7 +91,7 @@ class Proximal(Optimizer):
                     parameter.copy_(point)
 
 
-class Fused(Proximal):
+class FusedOptimizer(ProximalOptimizer):
     """For torch's classes with a fused kernel: it is used where every parameter of a group allows it."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -1,4 +1,9 @@
-"""Refusals of parameters outside their range, worded alike for every component."""
+"""Checks of component parameters: each raises a ValueError that names the parameter, its range and the value.
+
+from torchplug import validate
+
+validate.positive(delta=delta)
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,7 @@ import math
 
 def positive(**values: float) -> None:
     """Refuse values that are not finite and above zero."""
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    between(0.0, math.inf, **values)
 
 
 def non_negative(**values: float) -> None:
@@ -24,6 +27,14 @@ def below_one(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def between(low: float, high: float, **values: float) -> None:
+    """Refuse values that are not strictly between two bounds."""
+    for name, value in values.items():
+        if not low < value < high:
+            expected = "positive and finite" if (low, high) == (0.0, math.inf) else f"between {low:g} and {high:g}"
+            raise ValueError(f"{name} must be {expected}, got {value}")
 
 
 def at_least(minimum: int, **values: float) -> None:
