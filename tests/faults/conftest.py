@@ -10,8 +10,8 @@ from recipe_calls import call
 
 _HEADER = (
     "# Faults\n\n"
-    "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks each time that the library\n"
-    "behaves as documented. `make test` runs a selection. This table is from the last full run.\n\n"
+    "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks each\n"
+    "time that the library behaves as documented. `make test` runs a selection. This table is from the last full run.\n\n"
 )
 
 
