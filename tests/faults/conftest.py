@@ -10,8 +10,9 @@ from recipe_calls import call
 
 _HEADER = (
     "# Faults\n\n"
-    "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks each\n"
-    "time that the library behaves as documented. `make test` runs a selection. This table is from the last full run.\n\n"
+    "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks\n"
+    "each time that the library behaves as documented. `make test` runs a selection. This table is from the last full\n"
+    "run.\n\n"
 )
 
 
