@@ -1,4 +1,4 @@
-"""The table of `make faults`: each kind of fault, how often it was tried, and how often the documented behaviour held."""
+"""The table of `make faults`: each kind of fault, how often it was tried, how often the documented behaviour held."""
 
 import os
 from functools import partial
