@@ -1,4 +1,4 @@
-"""Refusals of parameters outside their range, worded alike for every component."""
+"""Range checks of parameters, with uniform messages."""
 
 from __future__ import annotations
 
