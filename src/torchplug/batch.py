@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     Args:
         features: any pytree; the core never opens it.
         target: (n, k) floats or (n,) class indices.
-        weight: (n,) sample weights, of mean 1 over the training part.
+        weight: (n,) sample weights, of mean 1 over the training split.
         samples: |B|, the samples of the whole optimizer step: all ranks, all micro-batches of the
             accumulation window.
         micro_batches: how many micro-batches this window has (the last of an epoch may be shorter).
@@ -28,12 +28,12 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Some rows of the training part, in the order in which they lie there.
+    """Some rows of the training split, in the order in which they lie there.
 
     Args:
         features: any pytree; the core never opens it.
         target: (n, k) floats or (n,) class indices.
-        weight: (n,) sample weights, of mean 1 over the training part.
+        weight: (n,) sample weights, of mean 1 over the training split.
     """
 
     features: Any
@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
 
 
 class TrainingSet(Protocol):
-    """The whole training part, read a piece at a time: what a full-batch optimizer's loader yields once an epoch.
+    """The whole training split, read a piece at a time: what a full-batch optimizer's loader yields once an epoch.
 
     Not iterable and without `to`: Lightning would walk it or copy it to a device. Optional is
     `feature_names`, for messages.
@@ -64,7 +64,7 @@ class TrainingSet(Protocol):
     """n, the rows of all ranks together."""
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`, counted over the whole training part; any rank may read any of them, in float64."""
+        """Rows `start` to `stop`, counted over the whole training split; any rank may read any of them, in float64."""
         ...
 
 

@@ -203,7 +203,7 @@ class CrossEntropy(Loss):
             if bool((target < 0).any()):
                 raise ValueError("needs class indices from 0, the target has negative ones")
             return
-        off = (target.sum(dim=1) - 1.0).abs() > 1e-4  # sums of float32 columns of many classes have rounding errors of this size
+        off = (target.sum(dim=1) - 1.0).abs() > 1e-4  # float32 sums of many classes have such errors
         if bool((target < 0).any()) or bool(off.any()):
             raise ValueError("needs class probabilities: in each row not negative and summing to 1")
 

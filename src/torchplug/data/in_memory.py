@@ -267,7 +267,7 @@ class InMemoryTables:
         target: Sequence[str],
         admit: Callable[[Sequence[Column]], None],
     ) -> tuple[Preprocessing, dict[str, RowNumbers | None]]:
-        """What the training part teaches, and which of the source's rows belong to each part that is drawn from it."""
+        """What the training split teaches, and which of the source's rows belong to each part that is drawn from it."""
         settings, carried = self._settings, request.preprocessing
         # whole, since they are few: the columns that are no features
         frame = used.select(settings.needed_columns("source", [], target))

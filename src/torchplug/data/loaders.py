@@ -1,4 +1,4 @@
-"""What a trainer iterates over: batches, each rank its own rows, or the whole training part as one object."""
+"""What a trainer iterates over: batches, each rank its own rows, or the whole training split as one object."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class FullBatchLoader:
-    """One item an epoch: the training part as an object that is read, not iterated over, and always the same.
+    """One item an epoch: the training split as an object that is read, not iterated over, and always the same.
 
     Args:
         training_set: the part; Lightning must find nothing in it to walk or to move.

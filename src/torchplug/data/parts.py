@@ -109,7 +109,8 @@ class Splitting:
             if needed and not count:
                 cause = f"column '{self.column}'" if self.column else f"split {_format(self.ratios)}"
                 raise DataError(
-                    f"{where}: {cause} of {sum(counts)} rows leaves the {name} part empty: change it, or give more rows"
+                    f"{where}: {cause} of {sum(counts)} rows leaves the {name} split empty: "
+                    "change it, or give more rows"
                 )
 
     def _shares(self, own: Collection[str]) -> list[float]:

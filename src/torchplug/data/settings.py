@@ -31,7 +31,7 @@ class TableSettings:
         columns: which columns are what.
         class_weight: whether classes weigh alike in training.
         encode: which levels of a category get a feature.
-        handle_unknown: what becomes of a category that the training part lacks.
+        handle_unknown: what becomes of a category that the training split lacks.
         max_categories: the most features of a categorical column; None: no bound.
         impute: how missing values are dealt with.
         standardize: whether features are standardized.

@@ -38,7 +38,7 @@ def fit(
     target: Sequence[str],
     far: FarValues,
 ) -> Preprocessing:
-    """Learn from the training part what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
+    """Learn from the training split what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
 
     Args:
         settings: the user's choices.
@@ -184,7 +184,7 @@ class _Categories:
 
 
 def _count_exactly(columns: Iterable[_Feature], selection: Selection) -> None:
-    """Go through the training part again for columns of too many categories to be counted at once."""
+    """Go through the training split again for columns of too many categories to be counted at once."""
     for column in columns:
         if isinstance(column, _Categories) and not column.values.complete:
             pieces = selection.pieces(chunk_rows(1), [column.name])
@@ -205,7 +205,7 @@ def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
 
 @dataclass
 class _Target:
-    """What is learned of the target: of all rows, how it is to be read; of the training part, classes or moments."""
+    """What is learned of the target: of all rows, how it is to be read; of the training split, classes or moments."""
 
     request: DataRequirements
     columns: Sequence[str]

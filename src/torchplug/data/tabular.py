@@ -41,7 +41,7 @@ class TabularData(LightningDataModule):
     """A table for training, validation, test and prediction.
 
     Everything that is learned from the data (levels, fill values, mean and standard deviation, classes) is learned from
-    the training part alone, and travels with the model: a checkpoint predicts without this object. Rows count from 1
+    the training split alone, and travels with the model: a checkpoint predicts without this object. Rows count from 1
     in messages.
 
     Args:
@@ -57,14 +57,14 @@ class TabularData(LightningDataModule):
         encoding: of CSV files, by Python's name for it; none: found from the file.
         missing: words in CSV files that stand for a missing value, beside the usual ones (NA, n/a, ?, None and so on).
         dayfirst: whether 3/4/2020 in a CSV file is in April; none: refused where no date of the column decides.
-        dates: "number" makes a date one feature, the days since the first of the training part (times of the day: the
+        dates: "number" makes a date one feature, the days since the first of the training split (times of the day: the
             hours since midnight); "cyclic" a sine and a cosine each for its place in the year, the week and the day.
         weights: a column of positive sample weights; they are scaled to mean 1 on each part.
         class_weight: "balanced" multiplies training weights by n/(c·n_c), c classes of n_c rows each, and scales them
             to mean 1 again; evaluation keeps the plain weights.
         validation: a table or file of its own for validation; its rows take no share of the source, and the ratios
             of the other parts grow in proportion.
-        test: the same for the test part.
+        test: as `validation`, for the test split.
         split_column: a column that says train, validation or test in each row.
         group: a column whose equal values stay in one part; the ratios then hold as nearly as whole groups allow.
         time: a column along which the earliest rows train and the latest test.
@@ -74,21 +74,21 @@ class TabularData(LightningDataModule):
         seed: of split and shuffling, 0 or more.
         encode: "onehot" gives every category a feature, "reference" all but the first; "auto" leaves it to the model
             (reference for a linear one with bias).
-        handle_unknown: what becomes of categories that the training part lacks. "pool": they share a feature
+        handle_unknown: what becomes of categories that the training split lacks. "pool": they share a feature
             `column=other` with those that it has once (without such ones they have no feature); "ignore": they have no
             feature; "error": they are refused.
         max_categories: the most features of a categorical column, at least 2; the rarest categories share
             `column=other`. None: no bound.
-        impute: what becomes of missing values of features. "auto" fills in the median of the training part (streamed:
+        impute: what becomes of missing values of features. "auto" fills in the median of the training split (streamed:
             the mean), or the most frequent category, and adds a 0/1 feature `column=missing` for each column that has
-            gaps in the training part; "mean", "median" and "most_frequent" fill in numbers so, and add nothing; "drop"
+            gaps in the training split; "mean", "median" and "most_frequent" fill in numbers so, and add nothing; "drop"
             leaves rows with gaps out of training and evaluation, and predicts for them as "auto" does; "error" refuses
             them. Rows without target are always left out.
         standardize: whether features are brought to mean 0 and standard deviation 1; the 0/1 features of categories
             too, so that a penalty weighs alike on all coefficients.
         standardize_target: the same for regression targets; "auto" leaves it to the model (on for networks, off for
             linear ones). Predictions and metrics are in original units either way.
-        batch_size: rows per rank and batch, at least 1, or "full". Optimizers that see the whole training part at once
+        batch_size: rows per rank and batch, at least 1, or "full". Optimizers that see the whole training split at once
             do not use it.
         shuffle: whether each epoch draws a new order.
         stream: whether the tables stay on disk, for those larger than memory: they are Parquet files then, read a piece
@@ -223,7 +223,7 @@ class TabularData(LightningDataModule):
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training part, read a piece at a time.
+        """The training split, read a piece at a time.
 
         Raises:
             ConfigurationError: if the data have not been read.
@@ -341,7 +341,7 @@ class TabularData(LightningDataModule):
             if zero_variance
         ]
         if flat:
-            remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
+            remarks.append(f"constant in the training split, so without effect: {enumerate_names(flat)}")
         if not self.sizes["validation"]:
             remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
         if self._request.full_batch and self.batch_size != "full":
@@ -360,7 +360,7 @@ class TabularData(LightningDataModule):
     # ------------------------------------------------------------------ loading
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
-        """The training part: batches of this rank, or all of it at once where the optimizer wants that."""
+        """The training split: batches of this rank, or all of it at once where the optimizer wants that."""
         part = self._part("train")
         if self._request.full_batch:
             return FullBatchLoader(part)
@@ -380,15 +380,15 @@ class TabularData(LightningDataModule):
         return part.loader(self._precision(self._request), **options)
 
     def val_dataloader(self) -> Batches:
-        """Batches of this rank: the validation part."""
+        """Batches of this rank: the validation split."""
         if not self.sizes["validation"]:
-            raise DataError("there is no validation part: split gives it no row")
+            raise DataError("there is no validation split: split gives it no row")
         return self._evaluation_loader(self._part("validation"))
 
     def test_dataloader(self) -> Batches:
-        """Batches of this rank: the test part."""
+        """Batches of this rank: the test split."""
         if not self.sizes["test"]:
-            raise DataError("there is no test part: split gives it no row")
+            raise DataError("there is no test split: split gives it no row")
         return self._evaluation_loader(self._part("test"))
 
     def predict_dataloader(self) -> Batches:
