@@ -99,7 +99,7 @@ class ResolvedConfig:
             built = [component.build() for component in self.regularizers if component.name == name]
             if len(built) < 2 or network is None:
                 continue
-            acted_on = [set(penalized(network, regularizer.only)) for regularizer in built]
+            acted_on = [set(penalized(network, regularizer.include)) for regularizer in built]
             shared = set.union(*(a & b for a, b in combinations(acted_on, 2)))
             if shared:
                 values = " and ".join(f"{regularizer.coefficient:g}" for regularizer in built)
@@ -317,7 +317,7 @@ def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
             if parameter in prox:
                 raise ConfigurationError(
                     f"two proximal regularizers act on {name}, and the prox of their sum is neither's: "
-                    "use elastic_net, or part them by `only`"
+                    "use elastic_net, or separate them by `include`"
                 )
             prox[parameter] = regularizer.prox
     return prox

@@ -56,8 +56,8 @@ def test_a_penalty_that_is_added_to_the_recipes_own_is_noted(run):
 
 
 def test_penalties_on_different_parameters_are_not_noted(run):
-    first = "{class_path: l2, init_args: {coefficient: 0.1, only: [map.weight]}}"
-    second = "{class_path: l2, init_args: {coefficient: 0.2, only: [map.bias]}}"
+    first = "{class_path: l2, init_args: {coefficient: 0.1, include: [map.weight]}}"
+    second = "{class_path: l2, init_args: {coefficient: 0.2, include: [map.bias]}}"
     line = ["fit", "--model.optimizer", "newton", "--model.regularizers", f"[{first}, {second}]"]
     status, printed, _ = run(line, "logistic_regression")
     assert status == 0

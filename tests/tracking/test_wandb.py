@@ -183,13 +183,13 @@ def test_a_client_that_fails_meanwhile_is_one_warning(start, monkeypatch):
     + [("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
 )
 def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
-    class Run:
+    class Recorder:
         defined = None
 
         def define_metric(self, name, summary, **settings):
             self.defined = (name, summary)
 
-    run = Run()
+    run = Recorder()
     WandbLogger(Tracking(), Run("."), {})._define(run, name)
     assert run.defined == (None if best is None else (name, f"{best},last"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from collections.abc import Iterator
@@ -25,8 +26,12 @@ _NO_NEWS = (
 """Warnings of Lightning that are no fault of the user's."""
 
 
-def seed_generators(seed: int | None) -> None:
+def seed_generators(seed: int | None, setting: str = "seed") -> None:
     """Seed Python, NumPy and torch; None leaves them as they are.
+
+    Args:
+        seed: from 0 to 2³² − 1.
+        setting: its name in messages.
 
     Raises:
         ConfigurationError: for a seed out of range.
@@ -34,7 +39,7 @@ def seed_generators(seed: int | None) -> None:
     if seed is None:
         return
     if not 0 <= seed <= _LARGEST_SEED:
-        raise ConfigurationError(f"seed_everything must be from 0 to {_LARGEST_SEED}, not {seed}")
+        raise ConfigurationError(f"{setting} must be from 0 to {_LARGEST_SEED}, not {seed}")
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
@@ -57,7 +62,9 @@ def typed_errors() -> Iterator[None]:
 
 @contextmanager
 def as_found() -> Iterator[None]:
-    """Quiet within; afterwards log levels, warning filters and the process group are as they were.
+    """Quiet within; afterwards log levels and warning filters are as they were.
+
+    A process group that was begun within serves later fits too, and is left when the process ends.
 
     Raises:
         KeyboardInterrupt: where training was interrupted.
@@ -73,8 +80,8 @@ def as_found() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-    if not had_group:
-        leave_process_group(together=True)
+        if not had_group and _has_process_group():
+            atexit.register(leave_process_group, together=False)
 
 
 def leave_process_group(together: bool) -> None:

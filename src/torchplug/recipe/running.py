@@ -31,7 +31,7 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
         TorchplugError: for input that is refused, or training that had to stop.
     """
     quieten()
-    environment.seed_generators(command.settings.seed_everything)
+    environment.seed_generators(command.settings.seed_everything, "--seed_everything")
     if command.origin is not None and command.origin.note is not None:
         say_notes([command.origin.note])
     status = None
