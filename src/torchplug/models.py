@@ -73,9 +73,9 @@ class MLP(nn.Module):
         batch_norm: whether each hidden map is followed by batch normalization, whose shift replaces the
             map's bias.
         bias: whether the maps have biases.
-        embedding: None, or `periodic`: each feature is replaced by itself and three learned mixtures of cosines of it
+        embedding: None, or `periodic`: each feature is complemented by three learned mixtures of cosines of it
             (`torchplug.embeddings.PeriodicEmbedding`), for targets that change fast along single features.
-        frequency_scale: σ > 0 of the embedding's first frequencies, in periods per unit of a feature.
+        frequency_scale: σ > 0 of the embedding's initial frequencies, in periods per unit of a feature.
 
     Shape:
         features (n, d) → scores (n, k).
