@@ -1,4 +1,4 @@
-"""Losses, optimizers, regularizers and schedulers by name, on PyTorch Lightning."""
+"""Losses, optimizers, regularizers, schedulers and metrics by name, on PyTorch Lightning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Capability, Component, Factory, Family, Iteration, Outcome, Spec, TargetInfo, use
+from torchplug.component import (
+    Capability,
+    Component,
+    Factory,
+    Family,
+    Iteration,
+    Metric,
+    Outcome,
+    Spec,
+    TargetInfo,
+    use,
+)
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -33,6 +44,7 @@ __all__ = [
     "FitResult",
     "Iteration",
     "Loss",
+    "Metric",
     "Objective",
     "Outcome",
     "Pieces",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torchplug import models
+from torchplug.contracts import linear_scores
 from torchplug.no_grad import no_grad_if_enabled
 
 _aten = torch.ops.aten
@@ -70,8 +71,8 @@ class Chain:
     def of(cls, network: nn.Module) -> Chain | None:
         """Return a network as a chain, or None if it is not certain to be one.
 
-        Recognized are nn.Linear, nn.Sequential of such, this package's `linear` and `mlp`, and after each
-        map at most one of relu, tanh, sigmoid, gelu (exact), silu, softplus; identity and dropout anywhere.
+        Recognized are nn.Linear, models that declare `linear_scores`, nn.Sequential of such, this package's `mlp`, and
+        after each map at most one of relu, tanh, sigmoid, gelu (exact), silu, softplus; identity and dropout anywhere.
         Subclasses, hooks, parametrizations, shared parameters and replaced `forward`s may compute anything,
         so the result is then None. Later changes of this kind are not detected: call `of` again.
         """
@@ -80,9 +81,13 @@ class Chain:
         for module in _unpacked(network):
             if not _is_plain(module):
                 return None
-            kind = type(module)
+            kind, declared = type(module), linear_scores(module)
             if kind is nn.Linear:
                 layers.append(_Layer(module._parameters, None))
+            elif declared is not None:
+                if not all(map(_is_plain, module.modules())):
+                    return None
+                layers.append(_Layer(declared._asdict(), None))
             elif kind is nn.Dropout:
                 dropout = True
             elif kind not in _TRANSPARENT:
@@ -282,7 +287,7 @@ _PARAMETERLESS: dict[type[nn.Module], _Activation] = {
     nn.SiLU: _Activation(nn.functional.silu, _aten.silu_backward.default, keeps_output=False),
 }
 
-_TRANSPARENT = (nn.Sequential, models.MLP, models.Linear, nn.Identity)
+_TRANSPARENT = (nn.Sequential, models.MLP, nn.Identity)
 
 
 def _activation(module: nn.Module) -> _Activation | None:
@@ -306,8 +311,6 @@ def _unpacked(module: nn.Module) -> Iterator[nn.Module]:
             yield from _unpacked(child)
     elif type(module) is models.MLP:
         yield from _unpacked(module.layers)
-    elif type(module) is models.Linear:
-        yield from _unpacked(module.map)
 
 
 def _is_plain(module: nn.Module) -> bool:

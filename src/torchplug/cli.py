@@ -158,6 +158,9 @@ def _page(description: dict[str, Any]) -> str:
     for heading in ("shape", "raises", "reference", "note"):
         if description[heading]:
             blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
+    if metric := description["metric"]:
+        kinds = ", ".join(metric["kinds"])
+        blocks.append(f"Metric:\n    of {metric['view']}, for losses of kind {kinds}; best is {metric['best']}")
     if description["capabilities"]:
         blocks.append(f"Needs:\n    {', '.join(description['capabilities'])}")
     return "\n\n".join(blocks)

@@ -7,18 +7,12 @@ default that follows from the kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from torchplug.component import TargetInfo
-
-Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
-"""What a loss is for; metrics, link and the checks of the target follow from it."""
-
-KINDS: tuple[str, ...] = get_args(Kind)
-CLASS_KINDS = ("binary", "multiclass", "margin")
+from torchplug.component import Kind, TargetInfo
+from torchplug.task import TASKS, Task
 
 
 class Pieces(NamedTuple):
@@ -39,17 +33,16 @@ def is_piecewise_linear(loss: Loss) -> bool:
     """Whether a loss has `pieces`, tested on one row."""
     if not implements(loss, "pieces"):
         return False
-    target = torch.zeros(1, dtype=torch.long) if loss.kind == "multiclass" else torch.zeros(1, 1)
-    return loss.pieces(target) is not None
+    return loss.pieces(loss.task.example_target()) is not None
 
 
-def implements(component: Loss | Regularizer, optional: str) -> bool:
+def implements(component: nn.Module, optional: str) -> bool:
     """Whether a component has an optional method that matches its `forward`.
 
     An inherited method does not match a `forward` that a subclass has replaced.
 
     Args:
-        component: a loss or regularizer.
+        component: a model, loss or regularizer.
         optional: the method's name, such as `derivative`.
     """
     if optional in vars(component):
@@ -58,6 +51,32 @@ def implements(component: Loss | Regularizer, optional: str) -> bool:
     defined = next((i for i, kind in enumerate(order) if optional in vars(kind)), None)
     valued = next(i for i, kind in enumerate(order) if "forward" in vars(kind))
     return defined is not None and defined <= valued
+
+
+class LinearScores(NamedTuple):
+    r"""A network whose scores are linear in its only parameters.
+
+        z = x Wᵀ + b
+
+    Args:
+        weight: W (k, d).
+        bias: b (k,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def linear_scores(network: nn.Module | None) -> LinearScores | None:
+    """The coefficients of a network that declares itself linear, else None.
+
+    It does so by a method `linear_scores()`, which gives (weight, bias) as in `LinearScores`, or None where it is not
+    linear after all. As every optional part it belongs to the class's `forward`, see `offers`.
+    """
+    if network is None or not implements(network, "linear_scores"):
+        return None
+    declared = network.linear_scores()  # type: ignore[operator]
+    return None if declared is None else LinearScores(*declared)
 
 
 class Loss(nn.Module):
@@ -77,6 +96,11 @@ class Loss(nn.Module):
 
     kind: Kind
     smooth: bool = True
+
+    @property
+    def task(self) -> Task:
+        """All that follows from the kind."""
+        return TASKS[self.kind]
 
     @property
     def likelihood(self) -> bool:
@@ -101,13 +125,7 @@ class Loss(nn.Module):
 
     def link(self, scores: Tensor) -> Tensor:
         """Return predictions from scores: identity, σ, softmax or exp, by kind."""
-        if self.kind == "binary":
-            return torch.sigmoid(scores)
-        if self.kind == "multiclass":
-            return torch.softmax(scores, dim=1)
-        if self.kind == "count":
-            return torch.exp(scores)
-        return scores
+        return self.task.link(scores)
 
     def outputs(self, info: TargetInfo) -> int:
         """Return the number of scores that the network needs for a target.
@@ -115,15 +133,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: if the target does not fit the kind.
         """
-        if self.kind not in CLASS_KINDS:
-            return len(info.columns)
-        if self.kind == "multiclass":
-            if info.classes is None:
-                raise ValueError("needs classes, the target has real values")
-            return len(info.classes)
-        if info.classes is not None and len(info.classes) != 2:
-            raise ValueError(f"separates two classes, the target has {len(info.classes)}")
-        return 1
+        return self.task.outputs(info)
 
     def check(self, target: Tensor) -> None:
         """Raise an error if target values are outside the loss's domain.
@@ -131,10 +141,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: with the values that are outside, or those that are allowed.
         """
-        if self.kind == "count" and bool((target < 0).any()):
-            raise ValueError("needs counts, the target has negative values")
-        if self.kind in ("binary", "margin") and bool(((target < 0) | (target > 1)).any()):
-            raise ValueError("needs targets in [0, 1]")
+        self.task.check(target)
 
     def point(self, predictions: Tensor) -> Tensor:
         """Return the one prediction per target that metrics use; all predictions by default."""

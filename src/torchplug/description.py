@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
+from torchplug.component import Component, Metric
 from torchplug.parameters import is_factory, plain, type_name
 from torchplug.registry import Entry, Registry
 
@@ -89,7 +90,14 @@ def summarize(entry: Entry) -> dict[str, Any]:
         "version": entry.version,
         "summary": entry.component.summary,
         "capabilities": sorted(need.value for need in entry.component.capabilities),
+        "metric": _of_metric(entry.component),
     }
+
+
+def _of_metric(component: Component) -> dict[str, Any] | None:
+    if not isinstance(component, Metric):
+        return None
+    return {"kinds": sorted(component.kinds), "view": component.view, "best": component.direction}
 
 
 def _describe_parameter(entry: Entry, parameter: Parameter, description: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ reduction over ranks costs the same for one tensor of all elements as for each o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class FlatGroups:
         self._storage = storage
         self._hooks: list[Any] = []
 
-    def of(self, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def of(self, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the groups, each with one flat tensor instead of its parameters."""
         return [{**group, "params": [part]} for group, part in zip(groups, self._storage.parts, strict=True)]
 

@@ -55,6 +55,10 @@ class Linear(nn.Module):
         scores: Tensor = self.map(features)
         return scores
 
+    def linear_scores(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (k, d) and bias (k,) of the scores; None where another kind of module has taken the map's place."""
+        return (self.map.weight, self.map.bias) if type(self.map) is nn.Linear else None
+
 
 class MLP(nn.Module):
     r"""Multilayer perceptron: a chain of linear maps and activations.

@@ -27,7 +27,6 @@ _CONTAINERS = (
     collections.abc.Iterable,
     collections.abc.Mapping,
 )
-_BY_KEYWORD = ("total_steps", "steps_per_epoch")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -41,7 +40,7 @@ def read_parameters(target: Any, family: Family) -> dict[str, inspect.Parameter]
         ValueError: if the signature cannot serve the family, saying why.
     """
     signature = inspect.signature(target)
-    supplied = [name for name in family.supplied if name not in _BY_KEYWORD]
+    supplied = [name for name in family.supplied if name not in family.supplied_by_keyword]
     leading = list(signature.parameters)[: len(supplied)]
     if leading != supplied:
         raise ValueError(f"its signature must begin with {', '.join(supplied)}, and begins with {', '.join(leading)}")

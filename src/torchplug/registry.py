@@ -248,6 +248,8 @@ class Registry:
         hints += self._absent(family, name)
         if not hints:
             hints.append(f"`torchplug list{f' {kind}' if family else ''}` shows what there is")
+        if family is Family.METRIC:
+            hints.append(f"metrics are {', '.join(self.shortest_name(entry) for entry in self.entries(family))}")
         hints += [plugin.trouble for plugin in self.plugins if plugin.trouble]
         return UnknownComponentError(f"unknown {kind} {name!r}: {'; '.join(hints)}")
 

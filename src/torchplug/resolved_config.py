@@ -15,11 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchplug.component import Capability, Family, Spec
-from torchplug.contracts import KINDS, Loss, Regularizer, implements, is_piecewise_linear
+from torchplug.contracts import LinearScores, Loss, Regularizer, implements, is_piecewise_linear, linear_scores
 from torchplug.errors import ConfigurationError, PluginError
+from torchplug.metrics import MetricChoice
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, deterministic_eval, penalized
 from torchplug.registry import Resolved, registry
+from torchplug.task import TASKS
 
 SpecLike = Spec | str | Mapping[str, Any]
 
@@ -33,6 +35,7 @@ class ResolvedConfig:
     optimizer: Resolved
     regularizers: tuple[Resolved, ...]
     scheduler: Resolved | None
+    metrics: tuple[Resolved, ...] = ()
 
     @classmethod
     def of(
@@ -42,6 +45,7 @@ class ResolvedConfig:
         optimizer: SpecLike,
         regularizers: Sequence[SpecLike],
         scheduler: SpecLike | None,
+        metrics: Sequence[SpecLike] = (),
     ) -> ResolvedConfig:
         """Resolve every name and try every parameter, so that mistakes surface here.
 
@@ -57,14 +61,15 @@ class ResolvedConfig:
             optimizer=find(Family.OPTIMIZER, optimizer),
             regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
+            metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
         )
         resolved._try()
         return resolved
 
     @property
     def components(self) -> list[Resolved]:
-        """All of them, in the order model, loss, optimizer, regularizers, scheduler."""
-        chosen = [self.model, self.loss, self.optimizer, *self.regularizers, self.scheduler]
+        """All of them, in the order model, loss, optimizer, regularizers, scheduler, metrics."""
+        chosen = [self.model, self.loss, self.optimizer, *self.regularizers, self.scheduler, *self.metrics]
         return [component for component in chosen if component is not None]
 
     @property
@@ -119,6 +124,7 @@ class ResolvedConfig:
             "optimizer": self.optimizer.spec.plain(),
             "regularizers": [regularizer.spec.plain() for regularizer in self.regularizers],
             "scheduler": None if self.scheduler is None else self.scheduler.spec.plain(),
+            "metrics": [metric.spec.plain() for metric in self.metrics],
         }
 
     def records(self) -> list[dict[str, str]]:
@@ -152,12 +158,16 @@ class ResolvedConfig:
         return FULL_SET_COPIES if self.is_full_batch else copies_held(self.trial_optimizer(parameter), parameter)
 
     @cached_property
-    def monitor(self) -> str | None:
-        """The metric that the scheduler watches, if there is one that does."""
+    def trial_scheduler(self) -> LRScheduler | ReduceLROnPlateau | None:
+        """The scheduler over a trial optimizer, if there is one that is used."""
         if self.scheduler is None or not self.takes_learning_rate:
             return None
-        scheduler = self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
-        return getattr(scheduler, "monitor", None)
+        return self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+
+    @cached_property
+    def metric_choice(self) -> MetricChoice:
+        """The metrics of evaluations: those of the loss's kind, and those that were asked for."""
+        return MetricChoice(self.build_loss().task, self.metrics)
 
     def build_loss(self) -> Loss:
         """The loss.
@@ -166,9 +176,9 @@ class ResolvedConfig:
             PluginError: if the plugin's class does not keep the contract.
         """
         loss = self.loss.build()
-        if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in KINDS:
+        if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
             raise PluginError(
-                f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(KINDS)}"
+                f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(TASKS)}"
             )
         return loss
 
@@ -290,11 +300,32 @@ class ResolvedConfig:
         optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
         return optimizer
 
+    @cached_property
+    def linear(self) -> LinearScores | None:
+        """The coefficients of a trial network of three features and one score, if the model is linear.
+
+        Raises:
+            PluginError: if they are not those of its scores.
+        """
+        if self.model is None:
+            return None
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network = self.build_network(3, 1).eval()
+            linear = linear_scores(network)
+            if linear is None:
+                return None
+            for parameter in network.parameters():
+                nn.init.normal_(parameter)
+            features = torch.randn(4, 3).to(linear.weight)
+            declared = linear.weight.shape == (1, 3) and nn.functional.linear(features, *linear)
+            if not (isinstance(declared, Tensor) and torch.allclose(network(features), declared, rtol=1e-3, atol=1e-4)):
+                name = self.model.qualified_name
+                raise PluginError(f"model {name}: linear_scores() gives other coefficients than its scores have")
+        return linear
+
     def _try(self) -> None:
         """Build everything once at the smallest size: ranges are checked by the components."""
-        if self.model is not None:
-            with torch.random.fork_rng(devices=[]):
-                self.build_network(1, 1)
+        self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
         if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):
             raise ConfigurationError(
@@ -303,8 +334,8 @@ class ResolvedConfig:
             )
         self._refuse_kinks(loss)
         self.build_regularizers()
-        if self.takes_learning_rate:
-            self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+        self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
+        self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
 
 
 def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:

@@ -23,10 +23,12 @@ from torchplug import Capability, Family, Loss, Objective, Regularizer, TargetIn
 from torchplug.batch import Rows
 from torchplug.builtin.losses import L1, MSE
 from torchplug.component import Factory
-from torchplug.contracts import KINDS, is_piecewise_linear
+from torchplug.contracts import is_piecewise_linear, linear_scores
 from torchplug.description import describe
 from torchplug.errors import ParameterError
+from torchplug.metrics import Evaluation, MetricChoice
 from torchplug.registry import Entry, registry
+from torchplug.task import TASKS
 
 FEW = settings(max_examples=15, deadline=None)
 WEIGHTS = arrays(np.float64, (2, 3), elements=st.floats(-5, 5, allow_subnormal=False))
@@ -111,11 +113,50 @@ def test_a_model_maps_features_to_scores_and_reloads(entry: Entry, shape: tuple[
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@components(Family.MODEL)
+def test_a_model_that_is_declared_linear_is(entry: Entry):
+    model = resolved(entry).build(4, 3).double().eval()
+    linear = linear_scores(model)
+    assert (linear is not None) is (entry.name == "linear") or not entry.builtin
+    if linear is not None:
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        features = torch.randn(6, 4, dtype=torch.float64)
+        torch.testing.assert_close(model(features), nn.functional.linear(features, *linear))
+        declared = [tensor for tensor in linear if tensor is not None]
+        assert all(a is b for a, b in zip(declared, model.parameters(), strict=True)), "weight, then bias, and no more"
+
+
+@components(Family.METRIC)
+def test_a_metrics_direction_tells_good_predictions_from_bad_ones(entry: Entry):
+    record: Any = entry.component
+    for kind in record.kinds:
+        task = TASKS[kind]
+        k = 3 if task.has_indices else 1
+        choice = MetricChoice(task, [] if entry.name in task.metrics else [resolved(entry)])
+        generator = torch.Generator().manual_seed(5)
+        labels = torch.randint(k if task.has_indices else 2, (60,), generator=generator)
+        target = labels if task.has_indices else labels[:, None].double()
+        good = nn.functional.one_hot(labels, 3).double() * 3.0 if task.has_indices else 4.0 * target - 2.0
+        noise = torch.randn(good.shape, generator=generator, dtype=torch.float64)
+        if not task.has_classes:
+            target = task.link(good)
+        values = {}
+        for size in (0.1, 10.0):
+            evaluation = Evaluation(choice, k)
+            predictions = task.link(good + size * noise)
+            for rows in (slice(0, 25), slice(25, 25), slice(25, 60)):
+                evaluation.update(torch.zeros(len(target[rows])), predictions[rows], target[rows])
+            values[size] = evaluation.compute()[entry.name]
+        assert sorted(values, key=lambda size: values[size], reverse=record.direction == "max") == [0.1, 10.0], kind
+        assert choice.directions[entry.name] == record.direction
+
+
 @components(Family.LOSS)
 def test_a_loss_keeps_the_contract(entry: Entry):
     loss = resolved(entry).build()
     assert isinstance(loss, Loss)
-    assert loss.kind in KINDS
+    assert loss.kind in TASKS
     scores, target = loss_example(loss)
     loss.check(target)
     values = loss(scores, target)
@@ -269,9 +310,7 @@ def test_a_full_batch_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entr
 
     def step(optimizer: Any, network: nn.Linear) -> None:
         objective = Objective(network, loss, [], rows)
-        calls: list[float] = []
-        optimizer.step(lambda: calls.append(objective.value()), objective=objective)
-        assert len(calls) == 1
+        optimizer.step(objective=objective)
 
     rows, linear = Plane(), Capability.PIECEWISE_LINEAR in entry.component.capabilities
     loss = L1() if linear else MSE()

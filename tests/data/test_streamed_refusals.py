@@ -53,11 +53,13 @@ def same(table):
     return table
 
 
+NO_LOSS = DataRequirements("regression")
+
+
 @pytest.mark.parametrize(
     ("change", "request_", "options", "message"),
     [
-        (same, DataRequirements("regression"), {"batch_size": "full"},
-         "stream never holds all rows, so batch_size cannot"),
+        (same, NO_LOSS, {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
         (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
         (same, REGRESSION, {"target": "Y"}, "has no column Y"),
         (same, REGRESSION, {"weights": "v"}, "has no column v"),

@@ -57,6 +57,7 @@ def build(job):
         job["optimizer"],
         job.get("regularizers", []),
         job.get("scheduler"),
+        job.get("metrics", []),
         engine=job.get("engine", "auto"),
         steps_per_execution=job.get("steps_per_execution", "auto"),
         sync_every=job.get("sync_every"),
@@ -112,7 +113,7 @@ def steps(job):
             "rows": recorder.rows,
             "steps": run.global_step,
             "calls": len(calls),
-            "engine": module.execution.engine.name,
+            "engine": module.execution.fit.stepper.engine.name,
             "failure": failure,
         }
     return results

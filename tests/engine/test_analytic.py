@@ -8,9 +8,9 @@ from compared_fits import Fit, differences, made, quiet, rows
 from engine_steps import Squared, analytic, batch, gradients, network, objective_of, stored
 from torchplug import Family, Regularizer, use
 from torchplug.builtin.regularizers import L1, L2, ElasticNet
-from torchplug.contracts import KINDS
 from torchplug.engine import analytic as module
 from torchplug.registry import registry
+from torchplug.task import TASKS
 
 
 class Quartic(Regularizer):
@@ -216,7 +216,7 @@ def assert_agree(folder, within=1e-12, **settings):
         chain, autograd = (
             Fit(made(folder / engine), engine=engine, **options)() for engine in ("analytic", "autograd")
         )
-    assert [fit.module.execution.engine.name for fit in (chain, autograd)] == ["analytic", "autograd"]
+    assert [fit.module.execution.fit.stepper.engine.name for fit in (chain, autograd)] == ["analytic", "autograd"]
     found, wanted = (fit.everything() for fit in (chain, autograd))
     for thing in ("checkpoint", "rows", "metrics", "steps"):
         assert differences(found[thing], wanted[thing], thing, within) == []
@@ -225,7 +225,7 @@ def assert_agree(folder, within=1e-12, **settings):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_with_a_derivative_agrees(tmp_path, name):
-    assert LOSSES[name] in KINDS
+    assert LOSSES[name] in TASKS
     found = assert_agree(tmp_path, loss=name, data=lambda: rows(_of_kind(LOSSES[name]), weights="w"))
     assert all(torch.isfinite(value).all() for value in found.values())
 

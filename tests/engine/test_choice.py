@@ -121,7 +121,7 @@ FITS = [
 def test_a_fit_chooses(tmp_path, settings, name):
     with quiet():
         fit = Fit(tmp_path, max_epochs=1, **settings)()
-    assert fit.module.execution.engine.name == name
+    assert fit.module.execution.fit.stepper.engine.name == name
 
 
 @pytest.mark.parametrize("settings", [{"model": DROPPED}, {"precision": "bf16-mixed"}])

@@ -64,7 +64,7 @@ def test_steps_are_the_same_and_those_of_autograd(name, tmp_path, caplog):
         single = assert_alike(tmp_path / "compiled", "compiled", calls=(8, "auto"), **job)
     assert "compiled a step of 16 rows in" in caplog.text
     assert "compiled 5 steps of 16 rows in" in caplog.text
-    assert single.module.execution.engine.name == "compiled"
+    assert single.module.execution.fit.stepper.engine.name == "compiled"
     with quiet():
         reference = Fit(made(tmp_path / "autograd"), 1, "autograd", **job)()
     close = 1e-11 if job.get("precision") == "64-true" else 1e-4

@@ -7,7 +7,13 @@ import numpy as np
 import polars
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers.logger import Logger
 from torch import nn
 
@@ -46,10 +52,9 @@ class Descent(torch.optim.Optimizer):
         if objective.size < self.too_small:
             raise ValueError("is too small")
 
-    def step(self, closure=None, *, objective):
+    def step(self, *, objective):
         if self.outcome is not None:
             raise AssertionError("a finished optimizer was asked for a step")
-        loss = closure()
         value, gradient = objective.evaluate()
         start, step = objective.point, 1.0
         objective.move(start - step * gradient)
@@ -63,7 +68,6 @@ class Descent(torch.optim.Optimizer):
             self.state["outcome"] = ("converged", "the gradient is small", "")
         elif number == self.limit:
             self.state["outcome"] = ("stalled", "that will do", "try more")
-        return loss
 
 
 @hookimpl
@@ -164,8 +168,7 @@ def test_a_limit_is_named(tmp_path, settings, words):
 
 
 class Interrupted(torch.optim.SGD):
-    def step(self, closure=None, *, objective):
-        closure()
+    def step(self, *, objective):
         objective.move(objective.point + 1000.0)
         raise KeyboardInterrupt
 
@@ -244,6 +247,10 @@ def test_resuming_goes_on_and_a_finished_run_takes_no_further_step(tmp_path):
     ("settings", "words"),
     [
         ({"accumulate_grad_batches": 2}, "leave accumulate_grad_batches at 1"),
+        (
+            {"callbacks": [GradientAccumulationScheduler({1: 2})]},
+            "the callback GradientAccumulationScheduler out",
+        ),
         ({"gradient_clip_val": 1.0}, "leave gradient_clip_val unset"),
         ({"precision": "bf16-true"}, "precision bf16-true would lose the digits"),
         ({"precision": "16-true"}, "precision 16-true would lose the digits"),
@@ -332,10 +339,11 @@ def test_frozen_layers_are_taken_up_at_the_next_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda strategy: pickle.loads(pickle.dumps(strategy))])
-def test_a_copy_starts_idle(copied):
-    module = ComponentModule(use("linear"), "mse", "descent")
-    again = copied(module.execution)
-    assert isinstance(again, FullBatch)
+def test_a_copy_starts_idle(tmp_path, copied):
+    module, _ = fitted(tmp_path, max_epochs=2)
+    again = copied(module)
+    assert isinstance(again.execution, FullBatch)
+    assert module.iteration is not None
     assert again.iteration is None
     assert again.outcome is None
 

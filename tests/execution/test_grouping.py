@@ -194,6 +194,8 @@ def at(here=0, step=None, epoch=0, batches=100, **changes):
     loop = SimpleNamespace(batch_progress=progress, min_steps=changes.pop("min_steps", None))
     plain = {
         "should_stop": False,
+        "training": True,
+        "state": SimpleNamespace(stopped=False),
         "accumulate_grad_batches": 1,
         "fit_loop": SimpleNamespace(epoch_loop=loop),
         "global_step": step,

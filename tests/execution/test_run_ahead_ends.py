@@ -12,6 +12,7 @@ from compared_fits import DROPPED, MLP, NORMALIZED, Fit, differences, made, rows
 from small_fits import trainer
 from torchplug import ComponentModule, Loss, use
 from torchplug.errors import NonFiniteGradientError
+from torchplug.execution import Execution
 
 ENGINES = pytest.mark.parametrize("engine", ["auto", "autograd"])
 
@@ -180,7 +181,7 @@ def test_a_copy_predicts_and_trains_on(tmp_path, options, copied):
     again = copied(fit.module)
     assert again.predict(table()).equals(fit.module.predict(table()))
     assert differences(again.network.state_dict(), fit.module.network.state_dict()) == []
-    assert (again.execution._asked_steps, again.execution._asked_engine) == (7, "auto")
+    assert again.options == again.execution.options == Execution(steps_per_execution=7)
     precision = options.get("precision", "32-true")
     trained = []
     for number, module in enumerate((fit.module, again)):

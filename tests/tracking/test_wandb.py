@@ -25,6 +25,7 @@ from torchplug.tracking.wandb import WandbLogger, wandb_logger
 KEY = "0" * 40
 CONFIG = {"model": {"optimizer": {"name": "adam", "parameters": {"lr": 0.1}}, "hidden": [64, 64]}, "seed": 1}
 PROVENANCE = {"torch": "2", "plugins": [{"distribution": "torchplug", "version": "0"}]}
+DIRECTIONS = {"loss": "min", "accuracy": "max"}
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def start(run, wandb_home):
     made = []
 
     def make(**settings):
-        made.append(wandb_logger(Tracking(**settings), run, CONFIG, PROVENANCE))
+        made.append(wandb_logger(Tracking(**settings), run, CONFIG, PROVENANCE, DIRECTIONS))
         return made[-1]
 
     yield make
@@ -178,9 +179,10 @@ def test_a_client_that_fails_meanwhile_is_one_warning(start, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "best"),
-    [("test/log_loss", "min"), ("val/brier", "min"), ("val/rmse", "min"), ("val/mae", "min"), ("train/loss", "min")]
-    + [(f"val/{name}", "max") for name in ("r2", "auroc", "average_precision", "macro_f1", "accuracy")]
-    + [("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    [
+        *[("train/loss", "min"), ("test/loss", "min"), ("val/accuracy", "max")],
+        *[("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    ],
 )
 def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
     class Recorder:
@@ -190,7 +192,7 @@ def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
             self.defined = (name, summary)
 
     run = Recorder()
-    WandbLogger(Tracking(), Run("."), {})._define(run, name)
+    WandbLogger(Tracking(), Run("."), {}, DIRECTIONS)._define(run, name)
     assert run.defined == (None if best is None else (name, f"{best},last"))
 
 

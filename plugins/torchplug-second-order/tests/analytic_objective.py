@@ -104,19 +104,13 @@ class AnalyticObjective:
     def penalty_diagonal(self) -> tuple[Tensor, Tensor]:
         return torch.zeros(self.size, dtype=torch.float64), torch.zeros(self.size, dtype=torch.float64)
 
-    def closure(self):
-        """What Lightning's closure does: value and gradient where the parameters stand."""
-        value, gradient = self.evaluate()
-        self.parameter.grad = gradient
-        self.values.append(value)
-        return value
-
 
 def minimize(make, objective, steps=500):
     """Step until there is an outcome; returns the optimizer."""
     optimizer = make([objective.parameter])
     for _ in range(steps):
-        optimizer.step(objective.closure, objective=objective)
+        objective.values.append(objective.evaluate()[0])
+        optimizer.step(objective=objective)
         if optimizer.outcome is not None:
             break
     return optimizer

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Rows
-from torchplug.contracts import CLASS_KINDS
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.in_memory_fit import TrainingColumns
@@ -90,8 +89,8 @@ class InMemoryPart(Part):
 
     def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of a numeric target; computed once."""
-        if self._scale is None and coding.kind not in CLASS_KINDS:
-            self._scale = location_and_spread(coding.original_units(self._target), coding.kind)
+        if self._scale is None and not coding.task.has_classes:
+            self._scale = location_and_spread(coding.original_units(self._target))
         return self._scale
 
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:

@@ -111,7 +111,7 @@ class TableSettings:
 
     def refuse_reading(self, reading: TargetReading, request: DataRequirements, where: str) -> None:
         """Refuse choices that do not go with the target."""
-        if self.standardize_target is True and reading.kind != "regression":
+        if self.standardize_target is True and not reading.task.standardizes:
             raise DataError(
                 f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"
             )

@@ -28,6 +28,7 @@ from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import fit_categories, fit_number, marked, ones, read_block, read_column
 from torchplug.preprocessing.refusals import IMPUTE_REMEDY, refuse_missing
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
+from torchplug.task import TASKS
 
 
 def fit(
@@ -218,9 +219,10 @@ class _Target:
     @property
     def _may_be_labels(self) -> bool:
         """Whether it is one column that a loss for classes may take: then all rows decide, not each piece."""
-        classes = self.request.kind not in ("regression", "count")
-        numeric = self.head[self.columns[0]].dtype.is_numeric()
-        return classes and len(self.columns) == 1 and not (self.request.kind is None and numeric)
+        if len(self.columns) > 1:
+            return False
+        kind = self.request.kind
+        return not self.head[self.columns[0]].dtype.is_numeric() if kind is None else TASKS[kind].has_classes
 
     def look(self, piece: Piece) -> None:
         if not self._may_be_labels:
@@ -254,7 +256,7 @@ class _Target:
         # of numbers, the extremes tell whether there is anything to predict
         extremes = pl.DataFrame({column: [moments.low[j], moments.high[j]] for j, column in enumerate(self.columns)})
         coding = TargetCoding.fit(extremes, reading, standardize=False, center=False, where=where)
-        if not standardize or reading.kind != "regression":
+        if not standardize or not reading.task.standardizes:
             return coding
         mean, spread = (torch.from_numpy(statistic) for statistic in moments.mean_and_spread())
         return replace(coding, center=mean if self.request.center else coding.center, scale=spread)

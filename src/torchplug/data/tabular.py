@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.contracts import Kind, Loss
+from torchplug.component import Kind
+from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
@@ -373,7 +374,6 @@ class TabularData(LightningDataModule):
                 "limit": lambda: trainer.num_training_batches,
                 # Lightning repeats a batch that was interrupted: what counts is what it has processed
                 "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-                "ahead": getattr(trainer.lightning_module, "run_ahead", None),
             }
         return part.loader(self._precision(self._request), **options)
 

@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, StochasticWeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.component import Capability, Iteration, Outcome
-from torchplug.engine import with_precomputed_grad
-from torchplug.errors import ConfigurationError
+from torchplug.component import Iteration, Outcome
 from torchplug.execution.ending import trainer_outcome
-from torchplug.execution.progress import write_epoch_row, write_row
+from torchplug.execution.lightning_internals import mark_closure_done, write_epoch_row, write_row
+from torchplug.execution.strategy import Fit, Strategy
 from torchplug.objective import Objective, StepObjective
 
-_REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
+class FullBatchFit(Fit):
+    """What belongs to a fit by full batches.
 
-class FullBatch:
-    """One optimizer step per epoch, which asks the objective what it wants to know.
-
-    Automatic optimization stays on: the closure carries F and its gradient through Lightning's backward pass, DDP
-    included. Evaluating it costs no pass over the rows that the optimizer
-    does not use as well.
-
-    Attributes:
-        iteration: the last step that was made; None before the first.
-        outcome: how training ended; None while it goes on.
+    Args:
+        trainer: of the fit; its optimizer and loaders are in place.
+        problem: network, loss and penalties.
+        training_set: all training rows.
     """
 
-    def __init__(self, name: str, capabilities: frozenset[Capability]) -> None:
-        self._name = name
-        self._needs = capabilities
-        self._trainer: Trainer
-        self._problem: StepObjective
-        self._objective: Objective
-        self._optimizer: Any = None
-        self._logged: Iteration | None = None
-        self._limit: Outcome | None = None
-
-    def __reduce__(self) -> tuple[type[FullBatch], tuple[str, frozenset[Capability]]]:
-        return FullBatch, (self._name, self._needs)
+    def __init__(self, trainer: Trainer, problem: StepObjective, training_set: TrainingSet) -> None:
+        self.trainer = trainer
+        self.limit: Outcome | None = None
+        self._optimizer: Any = trainer.optimizers[0]
+        self._objective = full_batch_objective(problem, training_set)
+        self._logged = self.iteration
 
     @property
     def iteration(self) -> Iteration | None:
@@ -57,169 +42,34 @@ class FullBatch:
     @property
     def outcome(self) -> Outcome | None:
         """How training ended; None while it goes on."""
-        return getattr(self._optimizer, "outcome", None) or self._limit
+        return getattr(self._optimizer, "outcome", None) or self.limit
 
     @property
     def statistics(self) -> Any:
-        """What the optimizer says of how sure the coefficients are: standard errors and the like; None if nothing."""
+        """Standard errors and the like; None where the optimizer gives none."""
         return getattr(self._optimizer, "statistics", None)
 
-    def refuse_settings(self, trainer: Trainer) -> None:
-        """Refuse what the trainer would do to the optimizer's steps.
+    def refresh_trainable(self, problem: Callable[[], StepObjective]) -> None:
+        """Take up the layers that were frozen or unfrozen."""
+        objective = self._objective
+        current = [p for m in (objective.network, objective.loss) for p in m.parameters() if p.requires_grad]
+        if [id(p) for p in current] != [id(p) for p in objective.parameters]:
+            self._objective = full_batch_objective(problem(), objective.training_set)
 
-        Raises:
-            ConfigurationError: naming the setting and the remedy.
-        """
-        checks = [
-            (
-                trainer.accumulate_grad_batches != 1,
-                "there is nothing to accumulate",
-                "leave accumulate_grad_batches at 1",
-            ),
-            (
-                bool(trainer.gradient_clip_val),
-                "its gradient must stay what it is, unclipped",
-                "leave gradient_clip_val unset",
-            ),
-            (
-                trainer.limit_train_batches < 1,
-                "there is no part of its batches to train on",
-                "leave limit_train_batches and overfit_batches out, or give it fewer rows",
-            ),
-            (
-                trainer.precision in _REDUCED_PRECISIONS,
-                f"precision {trainer.precision} would lose the digits that it decides by",
-                "use precision 32-true or 64-true (it computes in double precision either way)",
-            ),
-            (
-                not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy),
-                f"{type(trainer.strategy).__name__}, which shards parameters, cannot be used",
-                "use strategy ddp",
-            ),
-        ]
-        for found, trouble, remedy in checks:
-            if found:
-                raise self._refusal(trouble, remedy)
-
-    def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
-        """Nothing is decided here that was not asked for."""
-        return []
-
-    def run_ahead(self, loader: Any, position: int) -> int:
-        """Every step is Lightning's own."""
-        return 0
-
-    def boundary_steps(self, network: nn.Module, rows: int) -> int:
-        """Ranks ask each other after every step whether to stop."""
-        return 1
-
-    def is_boundary(self) -> bool:
-        """Training may stop after every step."""
-        return True
-
-    def refuse(self, optimizer: Any, problem: StepObjective, training_set: TrainingSet) -> None:
-        """Refuse a model, or a size, that the optimizer cannot train.
-
-        Raises:
-            ConfigurationError: saying what stands against it, and the remedy.
-        """
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in problem.network.modules()):
-            raise self._refusal(
-                "batch normalization, which makes a row's loss depend on its batch, cannot be trained",
-                "set batch_norm: false, or put these layers into evaluation mode",
-            )
-        objective = _objective(problem, training_set)
-        if Capability.LINEAR_RESIDUALS in self._needs and not objective.has_linear_residuals():
-            raise ConfigurationError(
-                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
-                "linear, or another optimizer such as levenberg_marquardt"
-            )
-        if Capability.PIECEWISE_LINEAR in self._needs and not objective.has_linear_scores():
-            raise ConfigurationError(
-                f"{self._name} needs a model that is linear in its parameters, and this one is not: use the model "
-                "linear, or an optimizer for minibatches such as adam"
-            )
-        try:
-            getattr(optimizer, "refuse", lambda objective: None)(objective)
-        except ValueError as error:
-            raise ConfigurationError(f"{self._name}: {' '.join(str(error).split())}") from error
-
-    def _refusal(self, trouble: str, remedy: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._name} sees the whole training set at once, so {trouble}: {remedy}")
-
-    def flatten_parameters(
-        self, trainer: Trainer, objective: StepObjective, groups: Sequence[Mapping[str, Any]], flat: bool
-    ) -> list[dict[str, Any]]:
-        """Parameters stay where they are: an iteration is worth a pass over the rows, whatever else it costs."""
-        return [dict(group) for group in groups]
-
-    def bind_optimizer(self, optimizer: Optimizer) -> None:
-        """Take up the optimizer, whose state may be restored later."""
-        self._optimizer = optimizer
-
-    def start(self, trainer: Trainer, problem: StepObjective) -> None:
-        """Take up a fit whose parameters and optimizer are in place; one that is finished takes no further step.
-
-        Raises:
-            ConfigurationError: for a loader of batches, for callbacks that want a learning rate where there is none, or
-                for what `refuse` refuses.
-        """
-        loader: Any = trainer.train_dataloader
-        if not hasattr(loader, "training_set"):
-            raise self._refusal(
-                f"it cannot be fed by a {type(loader).__name__}, which gives batches",
-                "use TabularData, or a loader with an attribute training_set",
-            )
-        self._trainer, self._problem = trainer, problem
-        self._optimizer = trainer.optimizers[0]
-        self._refuse_callbacks(trainer)
-        self.refuse(self._optimizer, problem, loader.training_set)
-        self._objective = _objective(problem, loader.training_set)
-        self._logged, self._limit = self.iteration, None
-        if self.outcome is not None:
-            trainer.should_stop = True
-
-    def _refuse_callbacks(self, trainer: Trainer) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            wants_rate = isinstance(callback, LearningRateMonitor | StochasticWeightAveraging)
-            if wants_rate and "lr" not in self._optimizer.defaults:
-                raise self._refusal("it has no learning rate", f"leave the callback {type(callback).__name__} out")
-
-    def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
-        """Take up the layers that a callback has frozen or unfrozen since."""
-        current = [p for m in (self._problem.network, self._problem.loss) for p in m.parameters() if p.requires_grad]
-        if [id(p) for p in current] != [id(p) for p in self._objective.parameters]:
-            self._problem = objective()
-            self._objective = _objective(self._problem, self._objective.training_set)
-
-    def training_step(self, batch: TrainingSet) -> Tensor:
-        """A tensor whose value is F and whose backward pass gives ∇F, the same on every rank."""
-        value, gradient = self._objective.evaluate()
-        return with_precomputed_grad(
-            gradient.new_tensor(value), self._objective.split(gradient), self._objective.parameters
-        )
-
-    def zero_gradient(self, zero: Callable[[], None]) -> None:
-        """Forget the last step's gradient."""
-        zero()
-
-    def before_update(self) -> None:
-        """Solvers watch the gradient themselves."""
-
-    def optimizer_step(self, step: Callable[..., Any]) -> None:
-        """Run the update, and end the training where it has come to an outcome."""
+    def step(self) -> None:
+        """Make a step, end the training where it has come to an outcome, and write the iteration's row."""
         start, before = self._objective.point, self.iteration
         try:
             with warnings.catch_warnings():
-                if not self._trainer.is_global_zero:  # every rank would say the same
+                if not self.trainer.is_global_zero:  # every rank would say the same
                     warnings.simplefilter("ignore")
-                step(objective=self._objective)
+                self._optimizer.step(objective=self._objective)
         except BaseException:  # Ctrl-C among them: what is saved now must not be a trial
             if self.iteration == before:
                 self._put_back(start)
             raise
         if self.outcome is not None:
-            self._trainer.should_stop = True
+            self.trainer.should_stop = True
         self._write_row()
 
     @torch.no_grad()
@@ -227,9 +77,6 @@ class FullBatch:
         """As `Objective.move`, but without waiting for ranks that may be elsewhere."""
         for parameter, part in zip(self._objective.parameters, self._objective.split(point), strict=True):
             parameter.copy_(part)
-
-    def after_batch(self) -> None:
-        """The iteration's row is written already."""
 
     def _write_row(self) -> None:
         """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
@@ -245,34 +92,52 @@ class FullBatch:
             "train/damping": iteration.damping,
             "train/evaluations": iteration.evaluations,
         }
-        write_row(self._trainer, {name: float(value) for name, value in row.items() if value is not None})
+        write_row(self.trainer, {name: float(value) for name, value in row.items() if value is not None})
+
+    def write_epoch(self) -> None:
+        """Write the data's part of F after the step."""
+        write_epoch_row(self.trainer, {"train/epoch_loss": self._objective.loss_value()})
+
+
+class FullBatch(Strategy):
+    """One optimizer step per epoch, which asks the objective for what it needs.
+
+    The optimizer makes its step in Lightning's `optimizer_step` hook, whose closure is not run: there is no forward
+    pass through DDP, no autograd and no gradient in `grad`, and hooks between them are not called.
+    """
+
+    fit: FullBatchFit
+
+    def __reduce__(self) -> tuple[type[FullBatch], tuple[()]]:
+        return FullBatch, ()
+
+    def start(self, trainer: Trainer, objective: StepObjective) -> None:
+        """Build the fit; one that is finished takes no further step."""
+        loader: Any = trainer.train_dataloader
+        self.fit = FullBatchFit(trainer, objective, loader.training_set)
+        if self.fit.outcome is not None:
+            trainer.should_stop = True
+
+    def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
+        """Take up the layers that were frozen or unfrozen."""
+        self.fit.refresh_trainable(objective)
+
+    def optimizer_step(self, optimizer: Any, closure: Any) -> None:
+        """Make the step in the place of Lightning's closure."""
+        self.fit.step()
+        mark_closure_done(closure)
 
     def after_epoch(self) -> None:
         """Write the data's part of F after the step."""
-        write_epoch_row(self._trainer, {"train/epoch_loss": self._objective.loss_value()})
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: all that a solver needs is in its optimizer's state."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing is kept outside of the optimizer."""
+        self.fit.write_epoch()
 
     def end(self) -> None:
         """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
-        if self.outcome is None:
-            self._limit = trainer_outcome(self._trainer)
-
-    def raise_if_nonfinite(self) -> None:
-        """Nothing waits on the device to be looked at."""
-
-    def sync_parameters(self) -> None:
-        """Every rank has the same parameters at any time."""
-
-    def optimizer_eval(self) -> None:
-        """The parameters stand where they are to be evaluated."""
+        if self.fit.outcome is None:
+            self.fit.limit = trainer_outcome(self.fit.trainer)
 
 
-def _objective(problem: StepObjective, training_set: TrainingSet) -> Objective:
+def full_batch_objective(problem: StepObjective, training_set: TrainingSet) -> Objective:
+    """Return F on the whole training set, of the network, loss and penalties that F on a minibatch has."""
     regularizers = [regularizer for regularizer, _ in problem.penalties]
     return Objective(problem.network, problem.loss, regularizers, training_set, problem.reduction)

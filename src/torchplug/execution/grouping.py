@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.execution.cost_model import seconds_of_step
-from torchplug.execution.progress import done_in_epoch
+from torchplug.execution.lightning_internals import done_in_epoch, is_training
 
 StepsPerExecution = int | Literal["auto"]
 
@@ -104,6 +104,18 @@ def steps_per_execution(asked: StepsPerExecution, network: nn.Module, rows: int)
     return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds_of_step(network, rows))))
 
 
+def boundary_steps(network: nn.Module, rows: int, sync_every: int | None = None) -> int:
+    """After how many steps ranks ask each other whether to stop: about a tenth of a second's, the same on all.
+
+    Args:
+        network: its size says how long a step takes.
+        rows: in a rank's batch.
+        sync_every: after how many steps ranks have the same parameters; None: after each.
+    """
+    every = sync_every or 1
+    return -(-steps_per_execution("auto", network, rows) // every) * every
+
+
 def steps_per_graph(trainer: Trainer, most: int) -> int:
     """How many steps to put into one graph, at least 1.
 
@@ -127,6 +139,8 @@ def steps_until_a_look(trainer: Trainer, most: int) -> int:
     schedule watches a metric. Rows of the log are no such place: they are written in passing.
     """
     if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # which may change from epoch to epoch
+        return 1
+    if not is_training(trainer):  # a pass over the loader that a fit prepared for and never made
         return 1
     loop: Any = trainer.fit_loop.epoch_loop
     here, step = done_in_epoch(trainer), trainer.global_step

@@ -15,10 +15,14 @@ class Update:
 
     Args:
         optimizer: as it was built: hooks that it has now are its own.
+
+    Attributes:
+        switch: the optimizer, if it trains at another point than it evaluates at (`train` and `eval`), else None.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer: Any = optimizer
+        self.switch: Any = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._own_hooks = self._hooks()
 
     def is_hooked(self) -> bool:

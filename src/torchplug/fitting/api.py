@@ -20,7 +20,7 @@ from torchplug.fitting.environment import as_found, seed_generators
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.fitting.training import Training
-from torchplug.module import HOW_STEPS_ARE_MADE, ComponentModule
+from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.tracking.jsonl import plain_values
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
@@ -152,7 +152,7 @@ def _origin(file: Path, module: ComponentModule) -> Origin:
     origin = Origin.of(file.absolute(), resume=True)
     stored, given = origin.content["hyper_parameters"], dict(module.hparams)
     for name, value in given.items():
-        if name not in HOW_STEPS_ARE_MADE and value != stored.get(name):
+        if name not in (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS) and value != stored.get(name):
             raise CheckpointError(
                 f"{file} was trained with {name} {stored.get(name)}, not {value}: resume with the same configuration"
             )

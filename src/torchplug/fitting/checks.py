@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.metrics import epoch_metrics
+from torchplug.metrics import MetricChoice
 from torchplug.module import ComponentModule
 
 _VALIDATE = "validate more rows (--data.split) or more often (--trainer.limit_val_batches, check_val_every_n_epoch)"
@@ -106,24 +106,37 @@ def _refuse_validation_never_reached(trainer: lightning.Trainer, data: TabularDa
 def _refuse_unlogged(trainer: lightning.Trainer, module: ComponentModule, data: TabularData) -> None:
     """Refuse to wait for a metric that does not exist when it is asked for."""
     validated = validates(trainer, data)
-    known = epoch_metrics(module.loss.kind, validated)
-    monitor = module.resolved.monitor
-    if monitor is not None and monitor not in ["train/loss", *known]:
+    choice = module.resolved.metric_choice
+    labelled = module.preprocessing is None or module.preprocessing.target_coding.labels
+    known = choice.watchable(validated, labelled)
+    schedule = module.resolved.trial_scheduler
+    monitor = getattr(schedule, "monitor", None)
+    if monitor is not None:
         scheduler = module.resolved.scheduler
         name = "the scheduler" if scheduler is None else scheduler.name
-        raise ConfigurationError(f"--model.scheduler: {name} watches {monitor}, {_remedy(monitor, known, module)}")
+        where = f"--model.scheduler: {name} watches {monitor}"
+        if monitor not in ["train/loss", *known]:
+            raise ConfigurationError(f"{where}, {_remedy(monitor, known, choice)}")
+        _refuse_direction(choice, schedule, monitor, where)
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         where = f"--trainer.callbacks: {type(callback).__name__} watches {monitor}"
         if monitor is not None and monitor not in known:
-            raise ConfigurationError(f"{where}, {_remedy(monitor, known, module)}")
+            raise ConfigurationError(f"{where}, {_remedy(monitor, known, choice)}")
+        if monitor is not None:
+            _refuse_direction(choice, callback, monitor, where)
         if isinstance(callback, EarlyStopping) and monitor is not None:
             _refuse_early_look(trainer, callback, monitor, validated, where)
 
 
-def _remedy(monitor: str, known: Sequence[str], module: ComponentModule) -> str:
-    if monitor in epoch_metrics(module.loss.kind, validated=True):
+def _refuse_direction(choice: MetricChoice, watching: object, monitor: str, where: str) -> None:
+    if (objection := choice.objection(monitor, getattr(watching, "mode", None))) is not None:
+        raise ConfigurationError(f"{where}, {objection}")
+
+
+def _remedy(monitor: str, known: Sequence[str], choice: MetricChoice) -> str:
+    if monitor in choice.watchable(validated=True):
         return f"which no epoch logs, since nothing is validated: watch {', '.join(known)}, or {_VALIDATE}"
     return f"which no epoch logs: watch {', '.join(known)}"
 

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from torchplug.checks import refuse_settings
 from torchplug.component import Iteration, Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
@@ -95,7 +96,7 @@ class Training:
         self.module.configure(self.data)
         self._refuse_origin()
         trainer = build_trainer(self.trainer)
-        self.module.execution.refuse_settings(trainer)
+        refuse_settings(self.module.resolved, self.module.options, trainer)
         refuse_combination(trainer, self.module, self.data)
         run = (self.origin.run if self.origin else None) or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
@@ -139,7 +140,12 @@ class Training:
         self.module.on_load_checkpoint(dict(content))
         with offering_another(file, resume=True):
             load_weights(self.module, content, file)
-        refuse_nothing_left(self.origin, self.trainer, self.module.saved_outcome(content["optimizer_states"][0]))
+        outcome = None
+        if self.module.resolved.is_full_batch:
+            optimizer = self.module.build_optimizer()
+            optimizer.load_state_dict(content["optimizer_states"][0])
+            outcome = getattr(optimizer, "outcome", None)
+        refuse_nothing_left(self.origin, self.trainer, outcome)
 
     def _record(self, run: Run) -> WandbLogger | None:
         """Write what runs and where it comes from, before the first step; W&B is told the same."""
@@ -148,14 +154,15 @@ class Training:
         run.write_config(self.config)
         run.write_provenance(origins)
         is_resumed = self.origin is not None and self.origin.run is not None
-        return wandb_logger(self.tracking, run, self.settings, origins, is_resumed)
+        directions = self.module.resolved.metric_choice.directions
+        return wandb_logger(self.tracking, run, self.settings, origins, directions, is_resumed)
 
     def _attach(self, trainer: lightning.Trainer, best: BestCheckpoint, run: Run, wandb: WandbLogger | None) -> None:
         """Give the trainer its loggers and callbacks."""
         jsonl = JsonlLogger(run)
         trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
         checkpoints = checkpoint_callbacks(run, best.monitor)
-        stop = StopAtBoundary(run.last, self.module.boundary_batches)
+        stop = StopAtBoundary(run.last)
         trainer.callbacks.extend([RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints])  # type: ignore[attr-defined]
 
     def _collect_notes(self, trainer: lightning.Trainer, best: BestCheckpoint) -> list[str]:

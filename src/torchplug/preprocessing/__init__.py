@@ -14,8 +14,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from torchplug.component import TargetInfo
-from torchplug.contracts import CLASS_KINDS, KINDS, Kind
+from torchplug.component import Kind, TargetInfo
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.columns import (
@@ -42,6 +41,7 @@ from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
 from torchplug.tables import Types, enumerate_names, require_columns
+from torchplug.task import TASKS
 
 __all__ = [
     "DataRequirements",
@@ -337,7 +337,7 @@ class Preprocessing:
         if bias is not None:
             offset = offset + bias.detach().cpu().double()
         shifted = bool(self.center.any() or self.target_center.any())
-        if self.target_coding.kind not in CLASS_KINDS:
+        if not self.target_coding.task.has_classes:
             each = outputs // len(self.info.columns)
             slopes = slopes * self.target_scale.repeat_interleave(each).unsqueeze(1)
             offset = self.original_units(offset.unsqueeze(0)).squeeze(0)
@@ -410,7 +410,7 @@ class Preprocessing:
         vectors += [(self.target_coding.center, k), (self.target_coding.scale, k)]
         well_formed = (
             k > 0
-            and self.target_coding.kind in KINDS
+            and self.target_coding.kind in TASKS
             and all(isinstance(name, str) for name in (*self.columns, *info.columns))
             and all(isinstance(label, str | int | float) for label in labels)
             and all(isinstance(label, str | int) for label in classes)

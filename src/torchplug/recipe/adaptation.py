@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torchplug.component import Family, Spec
-from torchplug.contracts import Kind
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
+from torchplug.task import TASKS, Problem
 
 if TYPE_CHECKING:
     from torchplug.recipe.parser import Settings
 
-Task = Literal["regression", "binary", "multiclass"]
-
 BY_THE_DATA = "by the data"
 """The default that `--help` shows, which reads no table."""
-
-_TASKS: Mapping[Kind, Task] = {
-    "regression": "regression",
-    "count": "regression",
-    "binary": "binary",
-    "margin": "binary",
-    "multiclass": "multiclass",
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class TableSummary:
 
     rows: int
     features: int
-    task: Task
+    task: Problem
 
 
 class _Command(Protocol):
@@ -140,7 +130,7 @@ def adapt(settings: Settings, parsed: Callable[[Settings], _Command]) -> Adaptat
         kind, reading = data.guess_kind()
     data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
-    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), _TASKS[kind])
+    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), TASKS[kind].problem)
     return Adaptation(summary, settings.adapt(summary), data, reading)
 
 

@@ -16,7 +16,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.checks import refuse_numbers
 from torchplug.fitting.origin import Origin
-from torchplug.module import HOW_STEPS_ARE_MADE, ComponentModule
+from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.recipe import environment, running
 from torchplug.recipe.adaptation import BY_THE_DATA, Adaptation, adapt, adapted_keys, with_stand_ins
 from torchplug.recipe.arguments import normalized
@@ -109,7 +109,8 @@ class Command:
             refuse_numbers(module, self.settings.trainer.precision)
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        return module_of(self.origin.content, self.origin.file)
+        evaluation = {name: self.specs()[name] for name in EVALUATION_SETTINGS}
+        return module_of(self.origin.content, self.origin.file, **evaluation)
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.
@@ -232,10 +233,13 @@ def _resolved(
 
 def _refuse_changes(command: Command) -> None:
     """Refuse model settings that differ from the checkpoint's and could not take effect."""
+    free = {"fit": (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS), "predict": ()}.get(
+        command.subcommand, EVALUATION_SETTINGS
+    )
     trained = _plain(command.parser.get_defaults().model)
     wanted = _plain(command.settings.model)
     for slot, value in wanted.items():
-        if value != trained[slot] and not (command.subcommand == "fit" and slot in HOW_STEPS_ARE_MADE):
+        if value != trained[slot] and slot not in free:
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
                 f"not {_shown(value)}; fit anew without --ckpt_path"

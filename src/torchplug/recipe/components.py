@@ -19,16 +19,20 @@ from typing import Any
 from torchplug.component import Family, Spec
 from torchplug.parameters import allows_none, is_factory
 from torchplug.plugins import canonical_name
-from torchplug.registry import Entry, registry
+from torchplug.registry import Entry, Registry, registry
 
 
-@cache
 def choices(family: Family) -> type:
     """The base class whose subclasses are the components of a family.
 
     A plugin's component has two: one under its bare name, if that is unique, and one under an
     identifier for `distribution:name`.
     """
+    return _choices(family, registry())
+
+
+@cache
+def _choices(family: Family, known: Registry) -> type:
     # A module without a dot in its name: jsonargparse then takes the class's path as it stands,
     # where it would otherwise look at every class on the way for a shorter one.
     module = ModuleType(_module(family), f"Classes that stand for the registered {family.plural}.")
@@ -129,10 +133,14 @@ def _annotation(parameter: inspect.Parameter, family: Family) -> Any:
     return choices(family) | None if allows_none(parameter.annotation) else choices(family)
 
 
-@cache
 def _identifiers(family: Family) -> Mapping[str, Entry]:
     """Every identifier of a family's components; the bare name belongs to the built-in, else to the only owner."""
-    entries = registry().entries(family)
+    return _identifiers_in(family, registry())
+
+
+@cache
+def _identifiers_in(family: Family, known: Registry) -> Mapping[str, Entry]:
+    entries = known.entries(family)
     owners: dict[str, list[Entry]] = {}
     for entry in entries:
         owners.setdefault(entry.name, []).append(entry)

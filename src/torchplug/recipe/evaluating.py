@@ -49,7 +49,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     key = part if part in data.sources else "source"
     changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
     say_notes([*changed, *data.notes])
-    trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
+    trainer.callbacks.append(StopAtBoundary())  # type: ignore[attr-defined]
     meet(trainer, data, command.settings.as_dict(), command.origin.file)
     if part == "test":
         _record_opening(command, data)

@@ -11,7 +11,7 @@ from torchplug.errors import UnknownComponentError
 from torchplug.recipe.components import shown
 from torchplug.registry import registry
 
-_SLOT = re.compile(r"^model\.(model|loss|optimizer|regularizer|scheduler)s?\b")
+_SLOT = re.compile(r"^model\.(model|loss|optimizer|regularizer|scheduler|metric)s?\b")
 
 
 def one_line(message: str, flags: Iterable[str]) -> str:

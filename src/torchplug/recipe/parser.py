@@ -41,6 +41,7 @@ _SLOTS = {
     "optimizer": Family.OPTIMIZER,
     "scheduler": Family.SCHEDULER,
 }
+_LISTS = {"regularizers": Family.REGULARIZER, "metrics": Family.METRIC}
 _WAYS: dict[str, tuple[Any, Any]] = {
     "reduction": (Literal["mean", "sum"], "mean"),
     "engine": (Engine, "auto"),
@@ -59,7 +60,7 @@ class Settings:
     """What a recipe sets: the defaults of its command line.
 
     Args:
-        model: a component for each slot (model, loss, optimizer, regularizers, scheduler).
+        model: a component for each slot (model, loss, optimizer, regularizers, scheduler, metrics).
         data: parameters of TabularData.
         trainer: parameters of lightning's Trainer.
         tracking: parameters of Tracking.
@@ -175,8 +176,7 @@ def _subcommand(name: str, summary: str, settings: Settings, common: Mapping[str
 def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
     """Add `--model.*`: a component for each slot, and the ways in which they are put to work."""
     parameters = [_slot(name, family, model.get(name)) for name, family in _SLOTS.items()]
-    regularizers = [_default(Family.REGULARIZER, value) for value in model.get("regularizers") or ()]
-    parameters.append(_parameter("regularizers", list[components.choices(Family.REGULARIZER)], regularizers))  # type: ignore[misc]
+    parameters += [_several(name, family, model.get(name)) for name, family in _LISTS.items()]
     parameters += [_parameter(name, kind, model.get(name, default)) for name, (kind, default) in _WAYS.items()]
 
     def module(**settings: Any) -> None:
@@ -188,6 +188,7 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
             optimizer: how parameters are updated.
             scheduler: how the learning rate changes.
             regularizers: penalties; += adds one.
+            metrics: metrics beside those of the loss's kind; += adds one.
             reduction: mean or sum of the samples' losses.
             engine: how gradients of minibatches are computed: analytic, autograd or compiled; auto chooses.
             steps_per_execution: optimizer steps per step of Lightning's; same results; auto: as many as possible.
@@ -201,6 +202,11 @@ def _add_model(parser: RecipeParser, model: Mapping[str, Any]) -> None:
 def _slot(name: str, family: Family, value: Any) -> inspect.Parameter:
     kind: Any = components.choices(family)
     return _parameter(name, kind | None if name == "scheduler" else kind, _default(family, value))
+
+
+def _several(name: str, family: Family, values: Sequence[SpecLike] | None) -> inspect.Parameter:
+    kind: Any = components.choices(family)
+    return _parameter(name, list[kind], [_default(family, value) for value in values or ()])
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -81,19 +81,21 @@ def _check_components(parts: Parts) -> ResolvedConfig:
         raise parts.malformed("hyper_parameters", f"has {unknown[0]!r}, which ComponentModule has not")
     inside = parts.inside("hyper_parameters")
     regularizers = inside.of("regularizers", list, "a list")
+    metrics = inside.of("metrics", list, "a list") if "metrics" in settings else []  # older ones have none
     slots = {slot: settings.get(slot) for slot in ("model", "loss", "optimizer", "scheduler")}
     optional = [slots["model"], slots["scheduler"]]
     for value in [
         slots["loss"],
         slots["optimizer"],
         *regularizers,
+        *metrics,
         *(value for value in optional if value is not None),
     ]:
         if not _is_spec(value):
             raise parts.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
     try:
         with _naming(parts.path):
-            return ResolvedConfig.of(**slots, regularizers=regularizers)
+            return ResolvedConfig.of(**slots, regularizers=regularizers, metrics=metrics)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise parts.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error

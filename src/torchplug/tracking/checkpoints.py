@@ -137,17 +137,18 @@ def load(source: str | Path | Run) -> ComponentModule:
     return module_of(load_checkpoint(file, resume=False), file)
 
 
-def module_of(content: Mapping[str, Any], file: Path) -> ComponentModule:
+def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> ComponentModule:
     """Return the module that a checkpoint's content describes, with its weights.
 
     Args:
         content: as `load_checkpoint` read it.
         file: the checkpoint, for messages.
+        evaluation: parameters of ComponentModule that training does not depend on, in the place of the checkpoint's.
 
     Raises:
         CheckpointError: if the weights are not those of the components.
     """
-    module = ComponentModule(**content["hyper_parameters"])
+    module = ComponentModule(**{**content["hyper_parameters"], **evaluation})
     module.on_load_checkpoint(dict(content))
     with offering_another(file, resume=False):
         load_weights(module, content, file)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from torchplug.component import Direction
 from torchplug.terminal import printable
 from torchplug.tracking.choices import chosen, chosen_mode, spell_for_wandb
 from torchplug.tracking.flat_config import flat_config
@@ -41,26 +42,13 @@ BROKEN_OFF_SECONDS = 4.0
 FINISH_SECONDS = 120.0
 """Timeout of uploads at the end of a run; the rest is on disk for `wandb sync`."""
 
-_BEST = {
-    "loss": "min",
-    "log_loss": "min",
-    "brier": "min",
-    "rmse": "min",
-    "mae": "min",
-    "r2": "max",
-    "accuracy": "max",
-    "macro_f1": "max",
-    "auroc": "max",
-    "average_precision": "max",
-}
-"""Which value of a metric, whatever its part of the data, is the best."""
-
 
 def wandb_logger(
     tracking: Tracking,
     directory: Run,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    directions: Mapping[str, Direction],
     resumed: bool = False,
 ) -> WandbLogger | None:
     """Return the logger for the settings; None if tracking is disabled.
@@ -70,12 +58,14 @@ def wandb_logger(
         directory: the run, which contains W&B's folder.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
+        directions: which value of a metric, whatever its part of the data, is the best.
         resumed: whether the run continues one that may have been tracked.
     """
     tracking = chosen(tracking)
     if tracking.mode == "disabled":
         return None
-    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)}, resumed)
+    logged = {**flat_config(config), "provenance": dict(provenance)}
+    return WandbLogger(tracking, directory, logged, directions, resumed)
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
@@ -91,15 +81,24 @@ class WandbLogger(lightning_loggers.WandbLogger):
             resumed run continues it.
         directory: the run.
         config: the run's config in W&B.
+        directions: the direction of each metric, whatever its split, for W&B's summary of best values.
         resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
-    def __init__(self, tracking: Tracking, directory: Run, config: Mapping[str, Any], resumed: bool = False) -> None:
+    def __init__(
+        self,
+        tracking: Tracking,
+        directory: Run,
+        config: Mapping[str, Any],
+        directions: Mapping[str, Direction],
+        resumed: bool = False,
+    ) -> None:
         self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
         super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
         self._config = dict(config)
+        self._directions = dict(directions)
         self._defined: set[str] = set()
         self._beginning: Future[WandbRun | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
@@ -291,7 +290,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _define(self, run: WandbRun, name: str) -> None:
         """Make W&B summarize a metric by its best value, beside the last."""
         self._defined.add(name)
-        best = _BEST.get(name.rpartition("/")[2])
+        best = self._directions.get(name.rpartition("/")[2])
         if best is not None:
             run.define_metric(name, step_metric=STEP, summary=f"{best},last")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -106,18 +105,15 @@ class InteriorPoint(Optimizer):
         refuse_concave(objective)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
-        """Make one step, or come to an outcome; returns what the closure returns."""
-        evaluated = objective.evaluations
-        with torch.enable_grad():
-            loss = closure()
-        if self.outcome is None:
-            outcome = self._advance(objective, evaluated)
-            if outcome is not None:
-                self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
-                for name in ("interior", "offset", "linear"):  # as long as the table, and of no more use
-                    self._memory.pop(name, None)
-        return loss
+    def step(self, *, objective: Objective) -> None:  # type: ignore[override]
+        """Make one step, or come to an outcome."""
+        if self.outcome is not None:
+            return
+        outcome = self._advance(objective, objective.evaluations)
+        if outcome is not None:
+            self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
+            for name in ("interior", "offset", "linear"):  # as long as the table, and of no more use
+                self._memory.pop(name, None)
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory

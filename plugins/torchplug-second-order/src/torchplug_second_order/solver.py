@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar, final
 
 import torch
@@ -381,24 +381,19 @@ class Solver(Optimizer):
         self.descent.refuse(objective)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
-        """Make one accepted step, or come to an outcome; returns what the closure returns."""
-        finished = self.outcome is not None
+    def step(self, *, objective: Objective) -> None:  # type: ignore[override]
+        """Make one accepted step, or come to an outcome."""
+        if self.outcome is not None:
+            return
         evaluated = objective.evaluations
-        if not finished:
-            # first, so that the closure finds value and gradient already known
-            self.descent.evaluate(objective)
-            if self.iteration is not None:
-                # the step before has evaluated this point; a resumed fit does so again, and it counts once
-                evaluated = objective.evaluations
-        with torch.enable_grad():
-            loss = closure()
-        if not finished:
-            outcome = self._advance(objective, evaluated)
-            if outcome is not None:
-                outcome = self._examined(outcome, objective)
-                self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
-        return loss
+        self.descent.evaluate(objective)
+        if self.iteration is not None:
+            # the step before has evaluated this point; a resumed fit does so again, and it counts once
+            evaluated = objective.evaluations
+        outcome = self._advance(objective, evaluated)
+        if outcome is not None:
+            outcome = self._examined(outcome, objective)
+            self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
 
     def _examined(self, outcome: Outcome, objective: Objective) -> Outcome:
         """The outcome, or another where a claimed minimum is none; at a minimum, standard errors are kept."""
