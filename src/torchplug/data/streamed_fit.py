@@ -1,4 +1,4 @@
-"""Preprocessing learned from a file in one pass over its rows."""
+"""Fitting of preprocessing in one pass over a file."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def fit(
         selection: the source's rows.
         features: the feature columns.
         target: the target columns.
-        far: looks at all rows, too.
+        far: receives all rows as well.
 
     Returns:
-        The same preprocessing up to rounding.
+        The preprocessing, equal to that of a table in memory up to rounding.
 
     Raises:
-        DataError: for what is refused in memory too, and for columns with more values than can be counted.
+        DataError: as for a table in memory, and for columns with more values than can be counted.
     """
     path, head = selection.table.path, selection.table.head
     counts = np.zeros(len(PARTS), dtype=np.int64)
