@@ -28,7 +28,9 @@ from torchplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
-    from torchplug.fitting import FitResult, fit
+    from torchplug.fit_result import FitResult
+    from torchplug.fitting import fit
+    from torchplug.many import fit_many
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
     from torchplug.tracking.checkpoints import load
@@ -55,6 +57,7 @@ __all__ = [
     "TargetInfo",
     "TorchplugError",
     "fit",
+    "fit_many",
     "hookimpl",
     "load",
     "runs",
@@ -63,9 +66,10 @@ __all__ = [
 
 _LAZY = {
     "ComponentModule": "torchplug.module",
+    "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
-    "FitResult": "torchplug.fitting",
     "fit": "torchplug.fitting",
+    "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",

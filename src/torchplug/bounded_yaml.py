@@ -24,6 +24,15 @@ DEEPEST = 100
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+class _Loader(_PARSER):  # type: ignore[misc]
+    """YAML 1.1 without dates: a table or a run may be named after a day."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _PARSER.yaml_implicit_resolvers.items()
+    }
+
+
 class UnboundedError(ConfigurationError):
     """YAML that exceeds a limit."""
 
@@ -67,6 +76,20 @@ def refuse_unbounded(text: str) -> None:
             raise UnboundedError(f"YAML of more than {MOST_VALUES} values, those behind aliases included")
 
 
+def load(text: str) -> Any:
+    """Return the content of a text in plain types.
+
+    Raises:
+        UnboundedError: if it exceeds a limit.
+        yaml.YAMLError: if it is no YAML, or holds what Python cannot convert, such as a number of 5,000 digits.
+    """
+    refuse_unbounded(text)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (ValueError, OverflowError) as error:
+        raise yaml.YAMLError(str(error)) from error
+
+
 def read_text(path: str | Path) -> str:
     """Return the text of a configuration file.
 
@@ -99,8 +122,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        refuse_unbounded(text)
-        content = yaml.load(text, Loader=_PARSER)
+        content = load(text)
     except UnboundedError as error:
         raise ConfigurationError(f"{path} is no configuration: {error}") from error
     except yaml.YAMLError as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class _Activation(NamedTuple):
     """u → a(u); in place where a′ needs a(u) alone."""
     pull: Callable[[Tensor, Tensor], Tensor]
     """(D, kept) → D ∘ a′(u); of equal shapes, as torch's kernels do not all broadcast."""
+    pull_into: Callable[..., Tensor]
+    """The same, (D, kept, grad_input=out), into a tensor that may be D itself."""
     keeps_output: bool
     """Whether `kept` is a(u), or else u."""
 
@@ -243,6 +245,38 @@ class Chain:
         return features.new_zeros(len(features), k) if tangent is None else tangent
 
 
+class Stage(NamedTuple):
+    """A linear map of a chain and what follows it, its parameters by name."""
+
+    weight: str
+    bias: str | None
+    activation: _Activation | None = None
+    dropout: nn.Dropout | None = None
+    """What drops units in training, after the activation."""
+
+
+def stages_of(network: nn.Module) -> list[Stage] | None:
+    """What a chain is made of, by name, dropout after activations included; None for any other network."""
+    if Chain.of(network) is None:
+        return None
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found: list[Stage] = []
+    for module in _unpacked(network):
+        declared = linear_scores(module)
+        if type(module) is nn.Linear or declared is not None:
+            weight, bias = (module.weight, module.bias) if declared is None else declared
+            found.append(Stage(names[id(weight)], None if bias is None else names[id(bias)]))
+        elif type(module) is nn.Dropout:
+            if not found or found[-1].dropout is not None:
+                return None
+            found[-1] = found[-1]._replace(dropout=module)
+        elif type(module) not in _TRANSPARENT:
+            if found[-1].dropout is not None:
+                return None
+            found[-1] = found[-1]._replace(activation=_activation(module))
+    return found
+
+
 def _first_trainable(tape: Tape) -> int:
     """The first layer with a trainable parameter, which nothing need be carried below; or the tape's length."""
     for i, (_, weight, bias, _) in enumerate(tape):
@@ -280,11 +314,18 @@ def _write_weight(block: Tensor, signal: Tensor | None, slope: Tensor | None, h:
 
 
 # torch's own backward kernels: D ∘ a′(u) in one pass over memory, with autograd's bits.
+def _by_kernel(apply: Callable[[Tensor], Tensor], backward: Any, keeps_output: bool, **settings: float) -> _Activation:
+    into = partial(backward.grad_input, **settings)
+    if not settings:
+        return _Activation(apply, backward.default, into, keeps_output)
+    return _Activation(apply, partial(backward.default, **settings), into, keeps_output)
+
+
 _PARAMETERLESS: dict[type[nn.Module], _Activation] = {
-    nn.ReLU: _Activation(torch.relu_, partial(_aten.threshold_backward.default, threshold=0), keeps_output=True),
-    nn.Tanh: _Activation(torch.tanh_, _aten.tanh_backward.default, keeps_output=True),
-    nn.Sigmoid: _Activation(torch.sigmoid_, _aten.sigmoid_backward.default, keeps_output=True),
-    nn.SiLU: _Activation(nn.functional.silu, _aten.silu_backward.default, keeps_output=False),
+    nn.ReLU: _by_kernel(torch.relu_, _aten.threshold_backward, True, threshold=0),
+    nn.Tanh: _by_kernel(torch.tanh_, _aten.tanh_backward, True),
+    nn.Sigmoid: _by_kernel(torch.sigmoid_, _aten.sigmoid_backward, True),
+    nn.SiLU: _by_kernel(nn.functional.silu, _aten.silu_backward, False),
 }
 
 _TRANSPARENT = (nn.Sequential, models.MLP, nn.Identity)
@@ -292,14 +333,11 @@ _TRANSPARENT = (nn.Sequential, models.MLP, nn.Identity)
 
 def _activation(module: nn.Module) -> _Activation | None:
     if type(module) is nn.GELU and module.approximate == "none":
-        return _Activation(nn.functional.gelu, _aten.gelu_backward.default, keeps_output=False)
+        return _by_kernel(nn.functional.gelu, _aten.gelu_backward, False)
     if type(module) is nn.Softplus:
         beta, threshold = module.beta, module.threshold
-        return _Activation(
-            partial(nn.functional.softplus, beta=beta, threshold=threshold),
-            partial(_aten.softplus_backward.default, beta=beta, threshold=threshold),
-            keeps_output=False,
-        )
+        apply = partial(nn.functional.softplus, beta=beta, threshold=threshold)
+        return _by_kernel(apply, _aten.softplus_backward, False, beta=beta, threshold=threshold)
     return _PARAMETERLESS.get(type(module))
 
 

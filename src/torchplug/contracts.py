@@ -92,10 +92,17 @@ class Loss(nn.Module):
     Attributes:
         kind: what it is for.
         smooth: whether ℓ is differentiable everywhere, as most full-batch optimizers require.
+        leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
+            so that many models are trained at once without copies of the target. Like every optional member it
+            must be redefined together with `forward`, see `implements`.
+        hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
+            may be tensors that broadcast against the scores.
     """
 
     kind: Kind
     smooth: bool = True
+    leading_axes: bool = False
+    hyper: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -160,6 +167,11 @@ class Regularizer(nn.Module):
         include: glob patterns of parameter names to penalize; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere, as curvature methods require.
+        elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
+            many models at once, with a leading axis. Like every optional member it must be redefined together with
+            `forward`.
+        hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
+            may be tensors that broadcast against such parameters.
 
     Optional methods, each a function of {name: parameter} that returns tensors by name:
         derivative: ∂R/∂θ, with autograd's subgradient; analytic gradients use it.
@@ -171,6 +183,8 @@ class Regularizer(nn.Module):
     include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
+    elementwise: bool = False
+    hyper: tuple[str, ...] = ()
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return R(θ), a scalar tensor."""

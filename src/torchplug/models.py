@@ -93,6 +93,9 @@ class MLP(nn.Module):
     Note: softplus is exact for scores up to 20 and the identity beyond, as in torch.
     """
 
+    hyper = ("dropout",)
+    """Parameters that may differ among models that are trained at once: rates of `nn.Dropout`."""
+
     def __init__(
         self,
         inputs: int,

@@ -19,12 +19,18 @@ FULL_SET_COPIES = 4
 """Minimum number of parameter-sized tensors of a full-batch optimizer: values, gradient, step and trial point."""
 
 
-def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies: int) -> None:
+_SMALL_BYTES = 2**24
+"""There is always so much memory: finding out how much there is takes a millisecond."""
+_counted: dict[str, tuple[int, int] | None] = {}
+
+
+def refuse_beyond_memory(key: str, build: Callable[[], nn.Module], optimizer: str, copies: int) -> None:
     """Count a network's parameters without allocating them, and refuse more than fit into memory.
 
     A network that cannot be built without memory, such as one that computes with its weights, is not counted.
 
     Args:
+        key: equal for equal networks, which are counted once.
         build: builds the network.
         optimizer: the optimizer's name, for the message.
         copies: number of parameter-sized tensors in training: values, gradients, optimizer state.
@@ -32,6 +38,21 @@ def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies:
     Raises:
         ConfigurationError: with the memory that training would take, and that is available.
     """
+    if key not in _counted:
+        _counted[key] = _count(build)
+    counted = _counted[key]
+    if counted is None:
+        return
+    numbers, needed = counted[0], copies * counted[1]
+    if needed > _SMALL_BYTES and needed > (there := available_memory()):
+        raise ConfigurationError(
+            f"the network has {numbers:.3g} parameters, which with gradients and the state of {optimizer} take "
+            f"{size(needed)} of memory, and {size(there)} are free: choose smaller layers"
+        )
+
+
+def _count(build: Callable[[], nn.Module]) -> tuple[int, int] | None:
+    """A network's parameters, and the bytes that they take."""
     try:
         with torch.device("meta"):
             network = build()
@@ -40,15 +61,9 @@ def refuse_beyond_memory(build: Callable[[], nn.Module], optimizer: str, copies:
             raise ConfigurationError(
                 "the network's layers have more numbers than can be counted: choose smaller layers"
             ) from error
-        return
-    numbers = sum(parameter.numel() for parameter in network.parameters())
-    needed = copies * sum(parameter.nbytes for parameter in network.parameters())
-    there = available_memory()
-    if needed > there:
-        raise ConfigurationError(
-            f"the network has {numbers:.3g} parameters, which with gradients and the state of {optimizer} take "
-            f"{size(needed)} of memory, and {size(there)} are free: choose smaller layers"
-        )
+        return None
+    parameters = list(network.parameters())
+    return sum(parameter.numel() for parameter in parameters), sum(parameter.nbytes for parameter in parameters)
 
 
 def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:

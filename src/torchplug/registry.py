@@ -197,6 +197,18 @@ class Registry:
                 raise _broken(entry, str(error)) from error
         return self._parameters[entry]
 
+    def parameter(self, entry: Entry, name: str) -> Parameter:
+        """One of the parameters that users may set.
+
+        Raises:
+            ParameterError: if there is none of this name.
+            PluginError: as for `parameters`.
+        """
+        accepted = self.parameters(entry)
+        if name not in accepted:
+            raise _unknown_parameter(entry, name, accepted)
+        return accepted[name]
+
     def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
         """Return a component with its parameters checked.
 
@@ -211,9 +223,7 @@ class Registry:
         chosen: dict[str, Any] = {}
         nested: dict[str, Resolved] = {}
         for name, value in spec.parameters.items():
-            if name not in accepted:
-                raise _unknown_parameter(entry, name, accepted)
-            annotation = accepted[name].annotation
+            annotation = self.parameter(entry, name).annotation
             if is_factory(annotation) and not (value is None and allows_none(annotation)):
                 nested[name] = self.resolve(family, value)
                 chosen[name] = nested[name].spec.plain()

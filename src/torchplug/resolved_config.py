@@ -147,7 +147,8 @@ class ResolvedConfig:
         """
         assert self.model is not None, "a network is built only where a model was named"
         model = self.model
-        refuse_beyond_memory(lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
+        key = f"{model.qualified_name} {model.parameters} {inputs} {outputs}"
+        refuse_beyond_memory(key, lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
         network: nn.Module = model.build(inputs, outputs)
         return network
 

@@ -60,7 +60,7 @@ def test_it_is_documented(entry: Entry):
     assert description["summary"]
     assert len(description["summary"]) <= 80
     assert description["description"]
-    assert description["formula"], "the docstring has no formula, an indented block"
+    assert description["formula"], "the docstring has no update_fn, an indented block"
     undocumented = [p["name"] for p in description["parameters"] if not p["description"]]
     assert not undocumented, f"Args lacks {undocumented}"
     assert all(len(line) <= 120 for line in inspect.getdoc(registry().target(entry)).splitlines())

@@ -121,6 +121,8 @@ def test_an_optimizers_formula_is_its_update(entry: Entry):
     for number in range(1, 9):
         optimizer.param_groups[0]["lr"] *= 0.9  # as a scheduler does
         descent(optimizer, params, number, "update")
+        if hasattr(optimizer, "eval"):  # a formula's parameters are where they are evaluated
+            optimizer.eval()
         for i, (parameter, group) in enumerate(zip(params, groups, strict=True)):
             kept = [points[i].clone(), {key: value.clone() for key, value in states[i].items()}]
             point, state = optimizer.update_fn(points[i], parameter.grad, states[i], as_tensors(optimizer, group))
@@ -129,7 +131,7 @@ def test_an_optimizers_formula_is_its_update(entry: Entry):
             points[i], states[i] = point, state
             torch.testing.assert_close(point, parameter.detach(), rtol=1e-13, atol=1e-15)
             own = optimizer.state.get(parameter, {})
-            assert state.keys() == own.keys()
+            assert state.keys() <= own.keys()
             for key, value in state.items():
                 assert value.dtype == own[key].dtype
                 torch.testing.assert_close(value, own[key], rtol=1e-12, atol=1e-15)

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 import torch
 
+from torchplug import ComponentModule
+
 ROOT = Path(__file__).parents[2]
 QUIET = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 
@@ -43,7 +45,7 @@ def test_the_python_journey_of_the_readme(tmp_path, monkeypatch):
     houses = pl.DataFrame({"size": size.numpy(), "price": (2000 * size + 5000 * (size / 9).sin()).numpy()})
     houses.write_csv("houses.csv")
     houses.drop("price").write_csv("new.csv")
-    names = execute(example("README.md", "torchplug.fit"))
+    names = execute(example("README.md", "torchplug.fit("))
     assert names["run"].metrics["val/rmse"].drop_nulls().len() == 50
     assert names["run"].outcome["epochs"] == 50
     predicted = names["model"].predict(houses.drop("price"))["price"]
@@ -54,3 +56,14 @@ def test_the_loss_of_the_readme():
     loss = execute(example("README.md", "class Asymmetric"))["Asymmetric"](3.0)
     scores, target = torch.tensor([[1.0], [5.0]]), torch.tensor([[3.0], [3.0]])
     assert loss(scores, target).tolist() == [12.0, 4.0]
+
+
+@QUIET
+def test_many_models_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = execute(example("docs/many_models.md", "import numpy"))
+    assert len(names["results"]) == 30
+    assert names["losses"].mean(axis=1).min() < 0.1
+    module = ComponentModule.load_from_checkpoint("model.ckpt", weights_only=True)
+    assert torch.equal(module.network.map.weight, names["results"][0].module.network.map.weight)
+    assert "lr" in capsys.readouterr().out

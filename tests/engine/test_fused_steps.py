@@ -141,7 +141,7 @@ def prox(optimizer):
     ("build", "net", "context", "reason"),
     [
         (torch.optim.Adam, network(), nullcontext, "the optimizer Adam has no update_fn"),
-        (Nesterov, network(), nullcontext, "the optimizer Nesterov has no update_fn"),
+        (Nesterov, network(), nullcontext, "the optimizer Nesterov trains at another point"),
         (WithFormula, network(), nullcontext, "the optimizer WithFormula trains at another point"),
         (lambda p: prox(Adam(p)), network(), nullcontext, "a proximal regularizer acts after the update"),
         (lambda p: Adam(p[:1]), network(), nullcontext, "the optimizer Adam has other parameters than are trained"),

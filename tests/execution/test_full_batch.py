@@ -348,6 +348,21 @@ def test_a_copy_starts_idle(tmp_path, copied):
     assert again.outcome is None
 
 
+class Backward(Callback):
+    called = False
+
+    def on_after_backward(self, trainer, pl_module):
+        self.called = True
+
+
+def test_a_step_makes_no_backward_pass(tmp_path):
+    backward = Backward()
+    module, run = fitted(tmp_path, max_epochs=3, callbacks=[backward])
+    assert run.global_step == module.iteration.number == 3
+    assert not backward.called
+    assert all(p.grad is None for p in module.network.parameters())
+
+
 def test_infinite_values_do_not_reach_the_optimizer(tmp_path):
     frame = polars.DataFrame({"x": [1.0, float("inf"), 3.0, 4.0], "y": [1.0, 2.0, 3.0, 4.0]})
     from torchplug.errors import DataError

@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.rmsprop import rmsprop
 
-from torchplug.builtin.proximal import Fused, Proximal, State
+from torchplug.builtin.proximal import Fused, Proximal, State, coefficients
 from torchplug.builtin.ranges import below_one, non_negative, positive
 
 
@@ -71,15 +71,17 @@ class RMSprop(Proximal, torch.optim.RMSprop):
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
-        beta = settings["alpha"]
-        square = beta * state["square_avg"] + (1.0 - beta) * gradient.square()
-        step = settings["lr"] / (square.sqrt() + settings["eps"])
-        return parameter - step * gradient, {"step": state["step"] + 1.0, "square_avg": square}
+        beta, rate, eps = settings["alpha"], settings["lr"], settings["eps"]
+        kept, taken, rate, eps = coefficients(parameter, beta, 1.0 - beta, rate, eps)
+        square = kept * state["square_avg"] + taken * gradient.square()
+        moved = rate * gradient / (square.sqrt() + eps)
+        return parameter - moved, {"step": state["step"] + 1.0, "square_avg": square}
 
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+    def prox_size(self, state: State, settings: Mapping[str, Any]) -> Tensor:
         """α / (√s + ε)."""
-        step: Tensor = group["lr"] / (self.state[parameter]["square_avg"].sqrt() + group["eps"])
-        return step
+        rate, eps = coefficients(state["square_avg"], settings["lr"], settings["eps"])
+        size: Tensor = rate / (state["square_avg"].sqrt() + eps)
+        return size
 
 
 _ONE = torch.ones(())
@@ -127,24 +129,28 @@ class _FusedAdam(Fused):
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
         (beta1, beta2), lr = settings["betas"], settings["lr"]
-        if self.decoupled:
-            parameter = parameter * (1.0 - lr * settings["weight_decay"])
         steps = state["step"] + 1.0
-        mean = beta1 * state["exp_avg"] + (1.0 - beta1) * gradient
-        square = beta2 * state["exp_avg_sq"] + (1.0 - beta2) * gradient.square()
         # the count is in single precision, in which 1 − β₂ᵗ would lose digits
         first, second = 1.0 - beta1 ** steps.double(), 1.0 - beta2 ** steps.double()
-        moved = lr / first * mean / (square.sqrt() / second.sqrt() + settings["eps"])
+        numbers = (1.0 - beta1, beta2, 1.0 - beta2, lr / first, second.sqrt(), settings["eps"])
+        taken1, kept2, taken2, rate, root, eps = coefficients(parameter, *numbers)
+        if self.decoupled:
+            (decay,) = coefficients(parameter, 1.0 - lr * settings["weight_decay"])
+            parameter = parameter * decay
+        mean = torch.lerp(state["exp_avg"], gradient, taken1)
+        square = torch.addcmul(kept2 * state["exp_avg_sq"], taken2 * gradient, gradient)
+        moved = rate * mean / (square.sqrt() / root + eps)
         return parameter - moved, {"step": steps, "exp_avg": mean, "exp_avg_sq": square}
 
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+    def prox_size(self, state: State, settings: Mapping[str, Any]) -> Tensor:
         """α / (√v̂ + ε)."""
-        state = self.state[parameter]
+        square = state["exp_avg_sq"]
         # The count is a float32 tensor, on the device when fused: float64 keeps the digits of 1 − β₂ᵗ,
         # and staying a tensor saves a synchronization.
-        correction = 1.0 - group["betas"][1] ** state["step"].double()
-        step: Tensor = group["lr"] / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
-        return step
+        correction = 1.0 - settings["betas"][1] ** state["step"].double()
+        correction, rate, eps = coefficients(square, correction, settings["lr"], settings["eps"])
+        size: Tensor = rate / ((square / correction).sqrt() + eps)
+        return size
 
 
 class Adam(_FusedAdam, torch.optim.Adam):

@@ -40,6 +40,7 @@ class L1(Loss):
 
     kind = "regression"
     smooth = False
+    leading_axes = True
 
     def __init__(self, per_output: PerOutput = "sum") -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class L1(Loss):
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The absolute errors of each sample, summed or averaged over outputs."""
-        return (scores - target).abs().sum(dim=1) * _share(self.per_output, scores)
+        return (scores - target).abs().sum(dim=-1) * _share(self.per_output, scores)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The signs of the errors (n, k), divided by k for `mean`."""
@@ -79,6 +80,7 @@ class MSE(Loss):
     """
 
     kind = "regression"
+    leading_axes = True
 
     def __init__(self, per_output: PerOutput = "sum") -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class MSE(Loss):
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The squared errors of each sample, summed or averaged over outputs."""
-        return (scores - target).square().sum(dim=1) * _share(self.per_output, scores)
+        return (scores - target).square().sum(dim=-1) * _share(self.per_output, scores)
 
     def residuals(self, scores: Tensor, target: Tensor) -> Tensor:
         """The errors r = z − y (n, k), divided by √k for `mean`, so that the value is Σ_k r²."""
@@ -124,6 +126,7 @@ class BCE(Loss):
     """
 
     kind = "binary"
+    leading_axes = True
 
     def __init__(self, positive_weight: float = 1.0) -> None:
         super().__init__()
@@ -141,7 +144,7 @@ class BCE(Loss):
         weighted = target if self.positive_weight == 1.0 else self.positive_weight * target
         positive_part = weighted * nn.functional.logsigmoid(scores)
         negative_part = (target - 1.0) * nn.functional.logsigmoid(-scores)
-        return (negative_part - positive_part).sum(dim=1)
+        return (negative_part - positive_part).sum(dim=-1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """(1 − y) σ(z) − w y σ(−z), which is σ(z) − y where w = 1, (n, 1)."""
@@ -234,4 +237,4 @@ def _goes_across(scores: Tensor) -> bool:
 
 def _share(per_output: PerOutput, scores: Tensor) -> float:
     """The factor of each output's term."""
-    return 1.0 if per_output == "sum" else 1.0 / scores.shape[1]
+    return 1.0 if per_output == "sum" else 1.0 / scores.shape[-1]

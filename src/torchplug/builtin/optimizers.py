@@ -12,7 +12,8 @@ A step of torch's classes costs several times its kernel: hooks, profiler record
 therefore use torch's kernels, settings and state, and define their own step around `update()`.
 
 `formula` says the same update once more as a function of one tensor without side effects, which a compiler can
-put into a graph: it agrees with the kernel to rounding.
+put into a graph, and which makes the updates of many models at once: it agrees with the kernel to rounding.
+Its settings are tensors in float64, of which `coefficients` makes what multiplies the parameters.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from torchplug.builtin.proximal import Closure, Fused, Proximal, State, evaluated
+from torchplug.builtin.proximal import Closure, Fused, Proximal, State, coefficients, evaluated
 from torchplug.builtin.ranges import below_one, positive
 from torchplug.no_grad import no_grad_if_enabled
 
@@ -61,7 +62,8 @@ class SGD(Fused, torch.optim.SGD):
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
-        return parameter - settings["lr"] * gradient, state
+        (rate,) = coefficients(parameter, settings["lr"])
+        return parameter - rate * gradient, state
 
 
 class _Velocity(Proximal):
@@ -83,10 +85,17 @@ class _Velocity(Proximal):
         torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
         torch._foreach_add_(parameters, velocities)
 
-    def place(self, parameter: Tensor, point: Tensor) -> None:
-        """Move a parameter, and set its velocity to the actual displacement."""
-        self.state[parameter]["velocity"].add_(point - parameter)
-        parameter.copy_(point)
+    def update_fn(
+        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
+    ) -> tuple[Tensor, State]:
+        """The update of one parameter."""
+        beta, rate = coefficients(parameter, settings["beta"], settings["lr"])
+        velocity = beta * state["velocity"] - rate * gradient
+        return parameter + velocity, {"velocity": velocity}
+
+    def placed(self, parameter: Tensor, point: Tensor, state: State) -> State:
+        """Return the state with the velocity set to the actual displacement."""
+        return {**state, "velocity": state["velocity"] + (point - parameter)}
 
 
 class Momentum(_Velocity):
@@ -109,13 +118,6 @@ class Momentum(_Velocity):
     Note: torch's SGD stores the velocity without α and multiplies by α on use, which is equal only while
     α is constant. Here a change of α affects new gradients only.
     """
-
-    def update_fn(
-        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
-    ) -> tuple[Tensor, State]:
-        """The update of one parameter."""
-        velocity = settings["beta"] * state["velocity"] - settings["lr"] * gradient
-        return parameter + velocity, {"velocity": velocity}
 
 
 class Nesterov(_Velocity):
@@ -152,6 +154,11 @@ class Nesterov(_Velocity):
         for group in self.param_groups:
             # In the groups, hence in checkpoints: which point the parameters hold.
             group["look_ahead"] = True
+
+    def gradient_point(self, parameter: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
+        """The look-ahead point θ + βv, where the formula's gradient is taken."""
+        (beta,) = coefficients(parameter, settings["beta"])
+        return parameter + beta * state["velocity"]
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:

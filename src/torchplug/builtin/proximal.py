@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,14 +70,14 @@ class Proximal(Optimizer):
             states.append(state)
         return states
 
-    def prox_step(self, group: dict[str, Any], parameter: Tensor) -> Tensor | float:
-        """Return the step size of the last update: a number, or one per element."""
-        step: float = group["lr"]
-        return step
+    def prox_size(self, state: State, settings: Mapping[str, Any]) -> Tensor | float:
+        """Return the step size of the update that led to this state: a number, or one per element."""
+        size: Tensor | float = settings["lr"]
+        return size
 
-    def place(self, parameter: Tensor, point: Tensor) -> None:
-        """Set a parameter to the result of its proximal operator."""
-        parameter.copy_(point)
+    def placed(self, parameter: Tensor, point: Tensor, state: State) -> State:
+        """Return the state after the proximal operator moves a parameter to a point; unchanged by default."""
+        return state
 
     def apply_prox(self) -> None:
         """Apply the proximal operators to the parameters that the step updated."""
@@ -85,7 +85,10 @@ class Proximal(Optimizer):
             for parameter in group["params"]:
                 prox = self.prox.get(parameter)
                 if prox is not None and parameter.grad is not None:
-                    self.place(parameter, prox(parameter, self.prox_step(group, parameter)))
+                    state = self.state.get(parameter, {})
+                    point = prox(parameter, self.prox_size(state, group))
+                    state.update(self.placed(parameter, point, state))
+                    parameter.copy_(point)
 
 
 class Fused(Proximal):
@@ -103,6 +106,14 @@ class Fused(Proximal):
         group["fused"] = len(kinds) == 1 and all(
             dtype.is_floating_point and device.type in ("cpu", "cuda") for dtype, device in kinds
         )
+
+
+def coefficients(like: Tensor, *numbers: Tensor | float) -> tuple[Tensor | float, ...]:
+    """Numbers that a formula has computed in float64, rounded to the precision of what they multiply.
+
+    A tensor of several float64 numbers would turn everything that it meets into float64.
+    """
+    return tuple(number.to(like.dtype) if isinstance(number, Tensor) else number for number in numbers)
 
 
 def moved(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:

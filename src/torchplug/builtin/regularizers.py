@@ -35,6 +35,9 @@ class L2(Regularizer):
     of its LogisticRegression is 1/(2nλ).
     """
 
+    elementwise = True
+    hyper = ("coefficient",)
+
     def __init__(self, coefficient: float = 1e-4, include: list[str] | None = None) -> None:
         super().__init__()
         non_negative(coefficient=coefficient)
@@ -80,6 +83,8 @@ class L1(Regularizer):
     """
 
     smooth = False
+    elementwise = True
+    hyper = ("coefficient",)
 
     def __init__(self, coefficient: float = 1e-4, proximal: bool = False, include: list[str] | None = None) -> None:
         super().__init__()
@@ -125,6 +130,8 @@ class ElasticNet(Regularizer):
     """
 
     smooth = False
+    elementwise = True
+    hyper = ("l1", "l2")
 
     def __init__(
         self, l1: float = 1e-4, l2: float = 1e-4, proximal: bool = False, include: list[str] | None = None

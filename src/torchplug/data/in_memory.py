@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,11 @@ from torchplug.data.notes import (
     shared_features,
     unknown_categories,
 )
-from torchplug.data.parts import PARTS, balance, compact
+from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings, carried_reading
-from torchplug.data.table import Table, UsedRows, open_table, span
+from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
@@ -167,6 +168,19 @@ class InMemoryTables:
         self._settings = settings
         self._sources = settings.sources
         self._tables: dict[str, tuple[Types, Table]] = {}
+        self._is_fold = False
+
+    def divided(self, rows: DrawnRows) -> InMemoryTables:
+        """These tables, with the source's rows dealt out so; what is open is shared.
+
+        Raises:
+            DataError: if a part has a table of its own.
+        """
+        if self._settings.own:
+            raise DataError(f"folds take their rows from the source: leave out the table for {self._settings.own[0]}")
+        found = InMemoryTables(replace(self._settings, splitting=replace(self._settings.splitting, rows=rows)))
+        found._tables, found._is_fold = self._tables, True
+        return found
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""
@@ -244,7 +258,10 @@ class InMemoryTables:
         """A table by the types that are known."""
         types = self._settings.types(known)
         if key not in self._tables or self._tables[key][0] != types:
-            self._tables[key] = types, open_table(self._sources[key], self._settings.form, types)
+            opened = open_table(self._sources[key], self._settings.form, types)
+            if self._is_fold and isinstance(opened, MemoryTable):
+                opened.convert()
+            self._tables[key] = types, opened
         return self._tables[key][1]
 
     def _used(self, key: str, table: Table, features: list[str], target: list[str], notes: Notes) -> UsedRows:
@@ -272,7 +289,9 @@ class InMemoryTables:
         frame = used.select(settings.needed_columns("source", [], target))
         reading = carried_reading(carried) if carried else self._read_target(request, target, frame, used)
         labels = frame[target[0]] if reading.labels else None
-        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where), strict=True)
+        if settings.splitting.rows is not None:
+            settings.splitting.rows.refuse_beyond(used.table.height, used.where)
+        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
         divided = {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
         preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"], admit)
         return preprocessing, dict(divided)

@@ -274,6 +274,20 @@ class Loader(Batches):
         self._uniform = self._weight is None
         self._order: tuple[int, Tensor] | None = None
 
+    def table(self) -> Rows:
+        """All rows as they lie in memory."""
+        return Rows(self._features, self._target, self._first_ones(self.size) if self._weight is None else self._weight)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every weight is 1."""
+        return self._uniform
+
+    def order(self, epoch: int) -> Tensor:
+        """Which row of the table stands where in an epoch's order, (n,)."""
+        self.epoch = epoch
+        return self._rows(0, self.size)
+
     def _read(self, spans: Sequence[tuple[int, int]]) -> Rows:
         spans = merged(spans)
         if len(spans) == 1 and not self.shuffle:

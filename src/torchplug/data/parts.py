@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,53 @@ PARTS = ("train", "validation", "test")
 Rows = NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnRows:
+    """Rows of a table that train and validate, each (n,) ascending, counted from 0 in the table as it was given."""
+
+    training: Rows
+    validation: Rows
+
+    @classmethod
+    def of(cls, training: Any, validation: Any) -> DrawnRows:
+        """Read a fold.
+
+        Raises:
+            DataError: if rows are no whole numbers, occur twice, or in both.
+        """
+        both = []
+        for name, given in (("training", training), ("validation", validation)):
+            rows = np.asarray(given)
+            if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+                raise DataError(f"a fold's {name} rows are whole numbers (n,), not {rows.dtype} of shape {rows.shape}")
+            found = np.sort(rows.astype(np.int64))
+            repeated = found[1:][found[1:] == found[:-1]]
+            if repeated.size:
+                raise DataError(f"a fold's {name} rows have {repeated[0]} twice")
+            both.append(found)
+        shared = np.intersect1d(both[0], both[1], assume_unique=True)
+        if shared.size:
+            raise DataError(f"a fold trains on row {shared[0]} and validates on it: leave it out of one")
+        return cls(*both)
+
+    def refuse_beyond(self, height: int, where: str) -> None:
+        """Refuse rows that a table of this height does not have.
+
+        Raises:
+            DataError: naming the first of them.
+        """
+        for rows in (self.training, self.validation):
+            beyond = rows[(rows < 0) | (rows >= height)]
+            if beyond.size:
+                raise DataError(f"{where} has rows 0 to {height - 1}, and a fold has row {beyond[0]}")
+
+    def divide(self, height: int, places: RowNumbers | None) -> list[Rows]:
+        """Which of the rows that are used train, validate and test; `places` says where in the table these stand."""
+        used = np.arange(height) if places is None else places
+        found = [np.flatnonzero(np.isin(used, rows)) for rows in (self.training, self.validation)]
+        return [*found, np.zeros(0, dtype=np.int64)]
+
+
 @dataclass(frozen=True)
 class Splitting:
     """Assignment of a table's rows to splits.
@@ -34,6 +82,7 @@ class Splitting:
         column: one that says `train`, `validation` or `test` in each row.
         group: one whose equal values stay together.
         time: one along which the earliest rows train.
+        rows: which rows train and validate, where they are drawn already; the other settings are then of no use.
     """
 
     ratios: tuple[float, float, float]
@@ -42,6 +91,7 @@ class Splitting:
     column: str | None = None
     group: str | None = None
     time: str | None = None
+    rows: DrawnRows | None = None
 
     def __post_init__(self) -> None:
         """Refuse two ways of splitting at once, and a negative seed."""
@@ -52,7 +102,14 @@ class Splitting:
         if self.seed < 0:
             raise DataError(f"seed must be 0 or more, not {self.seed}")
 
-    def divide(self, frame: pl.DataFrame, labels: pl.Series | None, own: Collection[str], where: str) -> list[Rows]:
+    def divide(
+        self,
+        frame: pl.DataFrame,
+        labels: pl.Series | None,
+        own: Collection[str],
+        where: str,
+        places: RowNumbers | None = None,
+    ) -> list[Rows]:
         """Return the rows of training, validation and test.
 
         Args:
@@ -60,10 +117,16 @@ class Splitting:
             labels: the class of each row; None for other targets.
             own: the splits with a separate file; the other ratios are scaled up.
             where: the table's name, for messages.
+            places: where in the table the rows stand, from 0, ascending; None: all are here.
 
         Raises:
             DataError: if a requested split is empty.
         """
+        if self.rows is not None:
+            parts = self.rows.divide(frame.height, places)
+            if not len(parts[0]):
+                raise DataError(f"{where}: a fold has no row to train on")
+            return parts
         if self.column is not None:
             codes = _column_codes(frame[self.column], where, None)
             parts = [np.flatnonzero(codes == code) for code in range(len(PARTS))]

@@ -79,6 +79,10 @@ class MemoryTable:
         self.height = len(next(iter(self._columns.values())))
         self.head = self.read(0, 0, list(self._columns))
 
+    def convert(self) -> None:
+        """Convert every column once, at the cost of a copy: for tables that are read many times."""
+        self._columns = {name: as_series(name, column) for name, column in self._columns.items()}
+
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
         """Rows `start` to `stop`, counted from 0, of some columns."""
         if (start, stop) == (0, self.height):

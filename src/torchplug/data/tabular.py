@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import operator
@@ -22,7 +23,7 @@ from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
-from torchplug.data.parts import Splitting, check_ratios
+from torchplug.data.parts import DrawnRows, Splitting, check_ratios
 from torchplug.data.prepared import Part, Prepared, Tables
 from torchplug.data.settings import TableSettings
 from torchplug.data.streamed import StreamedTables
@@ -242,6 +243,35 @@ class TabularData(LightningDataModule):
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
         return self._prepared.parts[name]
 
+    def fold(self, training: Any, validation: Any) -> TabularData:
+        """The same tables with other rows for training and validation, and none for test.
+
+        All that is learned from data is learned from these training rows. A table is read once for all folds.
+
+        Args:
+            training: which rows of the source, counted from 0, (n,) whole numbers; rows without target are left out.
+            validation: the same for validation; may be empty.
+
+        Raises:
+            DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation or
+                test has a table of its own.
+        """
+        if not isinstance(self._tables, InMemoryTables):
+            raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
+        rows = DrawnRows.of(training, validation)
+        found = self.copied()
+        found._tables = self._tables.divided(rows)
+        return found
+
+    def copied(self) -> TabularData:
+        """A copy for which nothing is prepared yet; tables that are open are shared."""
+        found = copy.copy(self)
+        vars(found).pop("fingerprints", None)
+        found.trainer = None
+        found.preprocessing = found._prepared = found._prediction = None
+        found.notes, found._request = [], DataRequirements()
+        return found
+
     # ------------------------------------------------------------------ preparing
 
     def setup(self, stage: str) -> None:
@@ -253,7 +283,7 @@ class TabularData(LightningDataModule):
             return
         self.prepare(request)
         if stage == "fit":
-            self._refuse_range()
+            self.refuse_range()
         if hasattr(module, "configure"):
             module.configure(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
@@ -311,7 +341,7 @@ class TabularData(LightningDataModule):
         for note in self.notes:
             rank_zero_info(note)
 
-    def _refuse_range(self) -> None:
+    def refuse_range(self) -> None:
         """Refuse a target that the network's single precision takes for 0 or infinity, or its squares, as losses do."""
         scale = self.target_scale
         if scale is None or self._doubled:

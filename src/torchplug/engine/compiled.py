@@ -13,11 +13,12 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from torchplug.batch import Batch
 from torchplug.engine.contract import GradientEngine
-from torchplug.engine.fused_steps import FusedUpdateSteps, HasUpdateFn, why_no_update_fn
+from torchplug.engine.fused_steps import FusedUpdateSteps, why_no_update_fn
 from torchplug.engine.gradient_function import buffers_of, factors, gradient_function, tried
 from torchplug.engine.graph import Graph, layout
 from torchplug.engine.plain_attributes import PlainAttributes
 from torchplug.engine.precomputed import with_precomputed_grad
+from torchplug.engine.train_step import UpdateRule
 from torchplug.objective import check_shapes
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Compiled(GradientEngine):
             _logger.info("one step per graph: %s", obstacle)
             return None
         return FusedUpdateSteps(
-            cast(HasUpdateFn, optimizer),
+            cast(UpdateRule, optimizer),
             self._objective,
             self._function,
             self._losses,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,35 +17,12 @@ from torchplug.engine.contract import Losses
 from torchplug.engine.gradient_function import GradientFunction, buffers_of, factors
 from torchplug.engine.graph import Graph, layout
 from torchplug.engine.plain_attributes import PlainAttributes
+from torchplug.engine.train_step import State, UpdateRule, numeric_settings, updated
 from torchplug.flat_storage import FlatStorage
 from torchplug.no_grad import no_grad_if_enabled
 from torchplug.objective import StepObjective
 
 _logger = logging.getLogger(__name__)
-
-State = dict[str, Tensor]
-
-
-class HasUpdateFn(Protocol):
-    """An optimizer that says its update as a function of one tensor."""
-
-    defaults: dict[str, Any]
-    param_groups: list[dict[str, Any]]
-    state: Mapping[Tensor, State]
-
-    def update(self) -> None:
-        """Advance parameters and state by the gradients that are there."""
-        ...
-
-    def init_state(self, parameter: Tensor) -> State:
-        """What is kept of a parameter before its first update."""
-        ...
-
-    def update_fn(
-        self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
-    ) -> tuple[Tensor, State]:
-        """The parameter and its state after an update; changes nothing."""
-        ...
 
 
 class FusedUpdateSteps:
@@ -67,7 +44,7 @@ class FusedUpdateSteps:
 
     def __init__(
         self,
-        optimizer: HasUpdateFn,
+        optimizer: UpdateRule,
         objective: StepObjective,
         gradient: GradientFunction,
         losses: Losses,
@@ -162,9 +139,9 @@ class FusedUpdateSteps:
         settings: Sequence[Mapping[str, Any]],
     ) -> tuple[list[Tensor], list[State]]:
         """What the formula makes of parameters and their states."""
-        update_fn = self._optimizer.update_fn
+        rule = self._optimizer
         owned = zip(points, gradients, states, self._owners, strict=True)
-        moved = [update_fn(point, gradient, state, settings[owner]) for point, gradient, state, owner in owned]
+        moved = [updated(rule, point, gradient, state, settings[owner]) for point, gradient, state, owner in owned]
         return [point for point, _ in moved], [state for _, state in moved]
 
     # ------------------------------------------------------------------ what goes in and comes out
@@ -249,10 +226,10 @@ class _Settings:
         number: of one of its parameter groups, which may be another dict after loading.
     """
 
-    def __init__(self, optimizer: HasUpdateFn, number: int) -> None:
+    def __init__(self, optimizer: UpdateRule, number: int) -> None:
         self._optimizer = optimizer
         self._number = number
-        self._names = [name for name, value in optimizer.defaults.items() if _is_number(value)]
+        self._names = numeric_settings(optimizer)
         self._values: list[Any] = []
         self._tensor: Tensor
 
@@ -262,7 +239,7 @@ class _Settings:
         values = [group[name] for name in self._names]
         if values != self._values:
             self._values = values
-            numbers = [number for value in values for number in (value if _is_several(value) else [value])]
+            numbers = [number for value in values for number in (value if isinstance(value, tuple | list) else [value])]
             self._tensor = torch.tensor(numbers, dtype=torch.float64)
         return self._tensor
 
@@ -270,19 +247,9 @@ class _Settings:
         """By name, a scalar each or a tuple of scalars."""
         scalars = iter(flat.unbind())
         return {
-            name: tuple(next(scalars) for _ in value) if _is_several(value) else next(scalars)
+            name: tuple(next(scalars) for _ in value) if isinstance(value, tuple | list) else next(scalars)
             for name, value in zip(self._names, self._values, strict=True)
         }
-
-
-def _is_several(value: Any) -> bool:
-    return isinstance(value, tuple | list)
-
-
-def _is_number(value: Any) -> bool:
-    if _is_several(value):
-        return all(_is_number(each) for each in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _Part(NamedTuple):

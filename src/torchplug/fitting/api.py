@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import lightning
 import yaml  # type: ignore[import-untyped]
 
-from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError
+from torchplug.fit_result import FitResult
 from torchplug.fitting.config import written_config
 from torchplug.fitting.environment import as_found, seed_generators
 from torchplug.fitting.origin import Origin
@@ -22,26 +22,7 @@ from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.fitting.training import Training
 from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.tracking.jsonl import plain_values
-from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit came to.
-
-    Args:
-        module: with the parameters of the last step; `torchplug.load(run)` gives those of the best epoch.
-        metrics: the last value of every logged metric by name, such as `val/rmse`; None stands for
-            NaN and infinity.
-        outcome: how training ended.
-        run: the run directory.
-    """
-
-    module: ComponentModule
-    metrics: Mapping[str, int | float | None]
-    outcome: Outcome
-    run: Run
 
 
 def fit(
@@ -72,7 +53,7 @@ def fit(
         ckpt_path: the checkpoint from which training is resumed, in its own run directory; limits count from the start.
 
     Returns:
-        The module, the last metrics, the outcome and the run.
+        The module with the parameters of the last step, the last metrics, the outcome and the run.
 
     Raises:
         ConfigurationError: for components or settings that do not exist or do not go together.
@@ -111,7 +92,8 @@ def fit(
     )
     with as_found():
         trained = training.run()
-    return FitResult(module, plain_values(trained.trainer.callback_metrics), trained.outcome, trained.run)
+    metrics = plain_values(trained.trainer.callback_metrics)
+    return FitResult(metrics, trained.outcome, lambda: module, trained.run)
 
 
 def _module(config: Mapping[str, Any]) -> ComponentModule:

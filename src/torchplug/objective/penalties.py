@@ -49,7 +49,7 @@ def penalized(network: nn.Module, include: list[str] | None = None) -> dict[str,
     return {name: p for name, p in named.items() if name.rpartition(".")[2] != "bias" and id(p) not in normalization}
 
 
-def total_penalty(penalties: Iterable[Penalty]) -> Tensor:
+def total_penalty(penalties: Iterable[tuple[Regularizer, Mapping[str, Tensor]]]) -> Tensor:
     """Σ λR, a scalar tensor."""
     terms = [regularizer.coefficient * regularizer(named) for regularizer, named in penalties]
     return torch.stack(terms).sum() if terms else torch.zeros(())

@@ -33,7 +33,8 @@ _WHOLE = {
 
 _LARGEST_PORT = 2**16 - 1
 _SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS_PER_NODE")
-_PREFIX = "TORCHPLUG_"
+PREFIX = "TORCHPLUG_"
+"""What the names of all our variables begin with."""
 _OWN = ("TORCHPLUG_CONFIG", "TORCHPLUG_PLUGINS", "TORCHPLUG_RUN_DIRECTORY", "TORCHPLUG_TRACEBACKS")
 
 
@@ -115,10 +116,10 @@ def refuse_unknown(accepted: Mapping[str, Iterable[str]], plugins: Iterable[str]
         ConfigurationError: naming the variable and a near one.
     """
     names = {f"{command}__{name}" for command, settings in accepted.items() for name in settings}
-    known = {f"{_PREFIX}{name.upper().replace('.', '__')}" for name in names} | set(_OWN)
+    known = {f"{PREFIX}{name.upper().replace('.', '__')}" for name in names} | set(_OWN)
     theirs = tuple(re.sub(r"\W", "_", plugin).upper() + "_" for plugin in plugins)
     for name in sorted(os.environ):
-        if not name.startswith(_PREFIX) or name in known or name.startswith(tuple(t for t in theirs if t != _PREFIX)):
+        if not name.startswith(PREFIX) or name in known or name.startswith(tuple(t for t in theirs if t != PREFIX)):
             continue
         raise ConfigurationError(f"{name} in the environment sets nothing: {_advice(name, known)}")
 

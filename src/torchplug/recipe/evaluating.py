@@ -50,7 +50,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
     say_notes([*changed, *data.notes])
     trainer.callbacks.append(StopAtBoundary())  # type: ignore[attr-defined]
-    meet(trainer, data, command.settings.as_dict(), command.origin.file)
+    meet(trainer, data, command.settings.plain(), command.origin.file)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)

@@ -42,7 +42,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         module=module,
         data=data,
         trainer=trainer,
-        tracking=Tracking(**command.settings.tracking.as_dict()),
+        tracking=Tracking(**command.settings.tracking),
         seed=command.settings.seed_everything,
         config=command.config(),
         origin=command.origin,

@@ -35,7 +35,7 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     if trainer.world_size > 1:
         raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
     folder = command.origin.run.path if command.origin.run is not None else Path()
-    output = Path(command.settings.output or folder / "predictions.csv")
+    output = Path(command.settings.others["output"] or folder / "predictions.csv")
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
     if not output.parent.is_dir():
@@ -46,7 +46,7 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     table = module.predict(frame, where)
     say_notes(_notes(module, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
-    if (column := command.settings.id) is not None:
+    if (column := command.settings.others["id"]) is not None:
         if column not in frame.columns:
             there = enumerate_names(frame.columns)
             raise ConfigurationError(f"--id {column}: the input has no such column, it has {there}")

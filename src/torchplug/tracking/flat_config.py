@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _COMPONENT_FORMS = (("name", "parameters"), ("class_path", "init_args"))
-"""Keys of a component and its parameters: those of `Spec.plain` and of jsonargparse."""
+"""Keys of a component and its parameters: those of `Spec.plain` and of configuration files."""
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:

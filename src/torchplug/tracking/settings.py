@@ -1,8 +1,4 @@
-"""Settings of tracking.
-
-They are a module of their own because the command line's parser executes `if TYPE_CHECKING` blocks of the
-module that defines a class of settings, which in the logger's module would import wandb.
-"""
+"""Settings of tracking; a module of its own, because wandb is slow to import."""
 
 from __future__ import annotations
 

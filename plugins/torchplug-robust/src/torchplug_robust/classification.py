@@ -28,6 +28,7 @@ class Hinge(Loss):
 
     kind = "margin"
     smooth = False
+    leading_axes = True
 
     def __init__(self, squared: bool = False) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class Hinge(Loss):
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """Return each sample's distance to the margin, 0 beyond it."""
         short = torch.relu(1.0 - (2.0 * target - 1.0) * scores)
-        return (short.square() if self.squared else short).sum(dim=1)
+        return (short.square() if self.squared else short).sum(dim=-1)
 
     def check(self, target: Tensor) -> None:
         """Refuse anything but 0 and 1: a margin has a side."""
@@ -77,6 +78,8 @@ class Focal(Loss):
     """
 
     kind = "binary"
+    leading_axes = True
+    hyper = ("gamma",)
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25) -> None:
         super().__init__()
@@ -94,4 +97,4 @@ class Focal(Loss):
         log_q = nn.functional.logsigmoid(-scores)
         # Powers by way of the logarithm: the gradient of 0^γ would be infinite for γ < 1.
         value = positive * target * torch.exp(self.gamma * log_q) * log_p
-        return -(value + negative * (1.0 - target) * torch.exp(self.gamma * log_p) * log_q).sum(dim=1)
+        return -(value + negative * (1.0 - target) * torch.exp(self.gamma * log_p) * log_q).sum(dim=-1)

@@ -34,6 +34,8 @@ class Huber(Loss):
     """
 
     kind = "regression"
+    leading_axes = True
+    hyper = ("delta",)
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
@@ -45,7 +47,7 @@ class Huber(Loss):
         # With c = e cut off at ±δ both branches are c(e − ½c), smooth at zero where |e| is not.
         error = scores - target
         capped = error.clamp(-self.delta, self.delta)
-        return (capped * (error - 0.5 * capped)).sum(dim=1)
+        return (capped * (error - 0.5 * capped)).sum(dim=-1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The error e, cut off at ±δ, (n, k)."""
@@ -64,6 +66,7 @@ class LogCosh(Loss):
     """
 
     kind = "regression"
+    leading_axes = True
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The value of each sample, summed over outputs."""
@@ -76,7 +79,7 @@ class LogCosh(Loss):
         inner = 0.5 * torch.log1p(torch.sinh(torch.where(near, error, 0.0)).square())
         far = torch.where(near, 1.0, size)
         outer = far + torch.log1p(torch.exp(-2.0 * far)) - math.log(2.0)
-        return torch.where(near, inner, outer).sum(dim=1)
+        return torch.where(near, inner, outer).sum(dim=-1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The hyperbolic tangent of e, (n, k)."""
@@ -108,6 +111,8 @@ class Tukey(Loss):
     """
 
     kind = "regression"
+    leading_axes = True
+    hyper = ("c",)
 
     def __init__(self, c: float = 4.685) -> None:
         super().__init__()
@@ -118,7 +123,7 @@ class Tukey(Loss):
         """The value of each sample, summed over outputs."""
         u = ((scores - target) / self.c).square().clamp(max=1.0)
         # 1 − (1 − u)³ multiplied out, which keeps the digits of small errors.
-        return (u * (3.0 - 3.0 * u + u.square()) * (self.c**2 / 6.0)).sum(dim=1)
+        return (u * (3.0 - 3.0 * u + u.square()) * (self.c**2 / 6.0)).sum(dim=-1)
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """The error e times (1 − (e/c)²)² within c, 0 beyond, (n, k)."""

@@ -1,3 +1,5 @@
+"""Settings from files, variables and flags, in the forms that people and sweeps write."""
+
 import json
 import typing
 
@@ -76,3 +78,45 @@ def test_a_value_that_looks_like_a_setting(resolved):
 def test_refused(run, argument):
     status, _, errors = run([argument])
     assert (status, errors.count("\n")) == (2, 1)
+
+
+def test_files_then_variables_then_flags(resolved, monkeypatch, tmp_path):
+    (tmp_path / "general.yaml").write_text("fit: {data: {seed: 1, batch_size: 1}, trainer: {max_epochs: 1}}")
+    (tmp_path / "own.yaml").write_text("data: {seed: 2, batch_size: 2}\ntrainer: {max_epochs: 2, min_epochs: 2}")
+    (tmp_path / "trainer.yaml").write_text("max_steps: 7")
+    monkeypatch.setenv("TORCHPLUG_CONFIG", "general.yaml")
+    monkeypatch.setenv("TORCHPLUG_FIT__CONFIG", "own.yaml")
+    monkeypatch.setenv("TORCHPLUG_FIT__DATA__SEED", "3")
+    monkeypatch.setenv("TORCHPLUG_FIT__DATA", "{seed: 9, stratify: false}")
+    config = resolved("--trainer.min_epochs=4", "--config", "{trainer: {min_epochs: 3}}", "--trainer", "trainer.yaml")
+    assert (config["data"]["seed"], config["data"]["batch_size"], config["data"]["stratify"]) == (3, 2, False)
+    trainer = config["trainer"]
+    assert (trainer["max_epochs"], trainer["min_epochs"], trainer["max_steps"]) == (2, 4, 7)
+
+
+def test_lists_grow(resolved, tmp_path):
+    (tmp_path / "tags.yaml").write_text("tracking: {tags: [a]}\ndata: {features+: x}")
+    config = resolved("--config", "tags.yaml", "--tracking.tags+=b", "--tracking.tags+", "[c, d]")
+    assert config["tracking"]["tags"] == ["a", "b", "c", "d"]
+    assert config["data"]["features"] == ["x"]
+
+
+def test_what_differs_from_the_recipe(run):
+    status, printed, _ = run(["fit", "--data.batch_size", "7", "--print_config=skip_default"])
+    assert (status, yaml.safe_load(printed)) == (0, {"data": {"batch_size": 7}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("model: 3", "my.yaml: model: expected settings, got 3"),
+        ("trainer: {max_epochs: [1]}", "my.yaml: trainer.max_epochs: expected int or null, got [1]"),
+        ("config: other.yaml", "my.yaml: unknown setting config"),
+        ("tracking: {mood: bright}", "my.yaml: unknown setting tracking.mood; did you mean tracking.mode?"),
+    ],
+)
+def test_refused_files(run, tmp_path, content, message):
+    (tmp_path / "my.yaml").write_text(content)
+    status, _, errors = run(["fit", "--config", "my.yaml"])
+    assert (status, errors.count("\n")) == (2, 1)
+    assert message in errors
