@@ -6,6 +6,7 @@ from torch import nn
 
 from compared_fits import differences
 from engine_steps import autograd, batch, gradients, network, objective_of, stored
+from torchplug import Loss
 from torchplug.builtin.regularizers import L1, L2
 
 PENALTIES = [[], [L2(0.1), L1(0.2, include=["*bias"])], [L1(0.1, proximal=True)]]
@@ -75,7 +76,7 @@ def test_a_layer_that_takes_no_part_has_no_gradient():
 
 
 def test_a_losss_own_parameters_get_gradients():
-    class Scaled(nn.Module):
+    class Scaled(Loss):
         kind = "regression"
 
         def __init__(self):

@@ -13,10 +13,10 @@ from torchplug.batch import Batch
 from torchplug.contracts import Loss
 from torchplug.errors import NonFiniteGradientError
 from torchplug.execution import Execution, Minibatches
-from torchplug.execution.averaging import Ranks
 from torchplug.execution.lightning_internals import write_row
 from torchplug.execution.running_means import RunningMeans
 from torchplug.objective import StepObjective
+from torchplug.objective.reductions import Ranks
 
 
 class Squared(Loss):
@@ -43,7 +43,7 @@ class Switching(torch.optim.SGD):
 class Trainer:
     """What an execution strategy asks of Lightning's."""
 
-    world_size = 1
+    global_rank, world_size = 0, 1
     accumulate_grad_batches = 1
     num_training_batches = 4
     global_step = 0
@@ -144,7 +144,7 @@ def test_layers_that_thaw_are_guarded(thawed, named):
 
 def running_means():
     device = torch.device("cpu")
-    return RunningMeans(device, Squared(), Ranks(1, device))
+    return RunningMeans(device, Squared(), Ranks())
 
 
 def test_running_mean_adds_in_float64():

@@ -1,4 +1,4 @@
-"""What ranks average with each other: gradients at every step, or parameters now and then."""
+"""Averaging of parameters over ranks, each of which makes steps of its own."""
 
 from __future__ import annotations
 
@@ -10,41 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from torchplug.errors import NonFiniteGradientError
-from torchplug.execution.local_pair import LocalPair
-
-
-class Ranks:
-    """All ranks of a fit, which add up small tensors between Lightning's steps. Each makes one, and calls it alike.
-
-    Args:
-        world: how many there are.
-        device: where the tensors are.
-    """
-
-    def __init__(self, world: int, device: torch.device) -> None:
-        self.world = world
-        self._pair = LocalPair.connect() if world == 2 and device.type == "cpu" else None
-
-    def all_reduce_sum(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all ranks."""
-        if self._pair is not None:
-            self._pair.add(tensor)
-        elif self.world > 1:
-            torch.distributed.all_reduce(tensor)
-
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their means over all ranks, as DDP does: divided first, then added up."""
-        flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
-        self.all_reduce_sum(flat.mul_(1.0 / self.world))
-        if len(tensors) > 1:
-            pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
-            for tensor, piece in zip(tensors, pieces, strict=True):
-                tensor.copy_(piece.view_as(tensor))
-
-    def close(self) -> None:
-        """Let the others go."""
-        if self._pair is not None:
-            self._pair.close()
+from torchplug.objective.reductions import Ranks
 
 
 class ParameterAveraging:

@@ -8,17 +8,17 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch import nn
 
-from torchplug.execution.averaging import Ranks
 from torchplug.execution.layout import Layout
 from torchplug.execution.lightning_internals import write_epoch_row
 from torchplug.execution.options import Execution
-from torchplug.execution.processor import Processor
 from torchplug.execution.resumption import epoch_is_complete
 from torchplug.execution.running_means import RunningMeans
 from torchplug.execution.step_log import StepLog
 from torchplug.execution.stepper import Stepper
 from torchplug.execution.strategy import Fit
+from torchplug.execution.threads import threads_of_steps
 from torchplug.objective import StepObjective
+from torchplug.objective.reductions import Ranks
 
 
 class MinibatchFit(Fit):
@@ -37,7 +37,7 @@ class MinibatchFit(Fit):
         ranks: who trains together.
         means: the loss since the last row and since the epoch's start.
         log: which steps there are rows after.
-        processor: entered where steps are made.
+        threads: entered where steps are made.
         stepper: makes them.
     """
 
@@ -47,11 +47,11 @@ class MinibatchFit(Fit):
         self.options = options
         self.rows: int = getattr(trainer.train_dataloader, "batch_size", None) or 1
         device = self.trainable()[0][1].device
-        self.ranks = Ranks(trainer.world_size, device)
+        self.ranks = Ranks(trainer.global_rank, trainer.world_size)
         self.means = RunningMeans(device, objective.loss, self.ranks)
         self.log = StepLog(trainer, self.means)
         self.stepper = Stepper(self, objective)
-        self.processor = Processor(objective.network, self.rows, device)
+        self.threads = threads_of_steps(objective.network, self.rows, device)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """The module's parameters that require gradients now, with names."""
@@ -74,7 +74,7 @@ class MinibatchFit(Fit):
 
     def write_epoch(self) -> None:
         """Write the epoch's mean loss."""
-        with self.processor:
+        with self.threads:
             sums = None if epoch_is_complete(self.trainer) else self.means.state()
             total, rows = self.means.epoch()
             if sums is not None:  # the epoch was cut short, and goes on when the fit is resumed
@@ -99,8 +99,6 @@ class MinibatchFit(Fit):
             self.trainer.optimizers[0].load_state_dict(state["optimizer"])
 
     def end(self) -> None:
-        """Give parameters and optimizer back as they came, and what was taken of the machine."""
+        """Give parameters and optimizer back as they came."""
         self.layout.release()
         self.layout.update.restore()
-        self.processor.end()
-        self.ranks.close()

@@ -99,14 +99,14 @@ class Minibatches(Strategy):
     def optimizer_step(self, optimizer: Any, closure: Any) -> None:
         """Run Lightning's closure and the update that follows it."""
         fit = self.fit
-        with fit.processor:
+        with fit.threads:
             fit.stepper.begin()
             optimizer.step(closure=closure)
             fit.stepper.end(inspected=True)
         self._stepped = True
         if fit.log.due:  # now: a checkpoint of this step is written before the module's `on_train_batch_end`
             try:
-                with fit.processor:
+                with fit.threads:
                     row = fit.row()
                 write_row(fit.trainer, row)
             except NonFiniteGradientError as failure:

@@ -47,7 +47,7 @@ class RunAhead:
             if group.leading:
                 self._fit.layout.attach()
                 self._fit.stepper.engine.renew()
-                with self._fit.processor:
+                with self._fit.threads:
                     self._train(group)
             yield group.last()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchplug.contracts import Loss
-from torchplug.execution.averaging import Ranks
+from torchplug.objective.reductions import Ranks
 
 _DEFERRED_STEPS = 128
 _DEFERRED_ROWS = 2**16

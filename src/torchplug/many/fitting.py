@@ -18,7 +18,7 @@ from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.execution.cost_model import seconds_of_work
-from torchplug.execution.processor import ThreadLimit
+from torchplug.execution.threads import ThreadLimit
 from torchplug.fit_result import FitResult, LateMetrics
 from torchplug.many.alone import fit_alone
 from torchplug.many.configurations import Configuration, Configurations

@@ -47,6 +47,20 @@ class Ranks:
             dist.broadcast(tensor, src=0)
         return tensor
 
+    def all_reduce_sum(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over all ranks, in the order of the backend."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over all ranks, as DDP does: divided first, then summed."""
+        flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self.all_reduce_sum(flat.mul_(1.0 / self.world))
+        if len(tensors) > 1:
+            pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+            for tensor, piece in zip(tensors, pieces, strict=True):
+                tensor.copy_(piece.view_as(tensor))
+
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Every rank's tensor; all have the same shape."""
         if self.world == 1:
