@@ -45,9 +45,9 @@ NOTES = {
     "missing values filled in": "missing values are filled in",
     "(--data.dates)": "dates become numbers",
     "leading zeros": "codes with leading zeros are categories",
-    "occur once in the training part": "rare categories share a feature",
+    "occur once in the training split": "rare categories share a feature",
     "most frequent categories share": "categories are bounded",
-    "training part lacks": "categories that the training part lacks",
+    "training split lacks": "categories that the training split lacks",
     "without effect": "a constant feature has no effect",
 }
 

@@ -1,4 +1,4 @@
-"""Linear regression by gradient descent: how far diabetes has progressed, from ten measurements.
+"""Linear regression by gradient descent, on the bundled diabetes data: disease progression from ten measurements.
 
 python recipes/linear_regression.py
 python recipes/linear_regression.py fit --data.source houses.csv --data.target price
@@ -18,7 +18,7 @@ TRAINER = {"max_epochs": 200, "log_every_n_steps": 10}
 
 @recipe.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Train, evaluate or predict, as the arguments say."""
+    """Train, evaluate or predict, depending on the subcommand."""
     settings = recipe.Settings({"model": MODEL, "loss": LOSS, "optimizer": OPTIMIZER}, DATA, TRAINER)
     command = recipe.parse(__file__, arguments, settings)  # 1. the settings above, then files, environment, flags
     data = command.data()  # 2. the table: read, split, standardized

@@ -1,4 +1,4 @@
-"""Logistic regression: whether a breast tumour is malignant, from thirty measurements.
+"""Logistic regression, on the bundled breast cancer data: malignant or benign, from thirty measurements.
 
 python recipes/logistic_regression.py
 python recipes/logistic_regression.py fit --data.source churn.csv --data.target left
@@ -12,8 +12,8 @@ from torchplug import recipe, use
 MODEL = use("linear")
 LOSS = use("bce")
 OPTIMIZER = use("nesterov", lr=0.5)
-# λ = 1/(2n) is scikit-learn's C = 1, for the n = 341 training rows; without a penalty these classes
-# are separable, and the coefficients would grow without end. For your own data set your own n.
+# λ = 1/(2n) with n = 341 training rows equals scikit-learn's C = 1. These classes are separable: without a penalty
+# the coefficients would diverge. For your own data, use your own n.
 REGULARIZERS = [use("l2", coefficient=1 / (2 * 341))]
 DATA = {"source": "breast_cancer", "batch_size": "full"}
 TRAINER = {"max_epochs": 200, "log_every_n_steps": 10}
@@ -21,7 +21,7 @@ TRAINER = {"max_epochs": 200, "log_every_n_steps": 10}
 
 @recipe.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Train, evaluate or predict, as the arguments say."""
+    """Train, evaluate or predict, depending on the subcommand."""
     components = {"model": MODEL, "loss": LOSS, "optimizer": OPTIMIZER, "regularizers": REGULARIZERS}
     settings = recipe.Settings(components, DATA, TRAINER)
     command = recipe.parse(__file__, arguments, settings)  # 1. the settings above, then files, environment, flags

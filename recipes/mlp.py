@@ -1,4 +1,4 @@
-"""A multilayer perceptron for numbers or classes; as it stands: which digit a small picture of 8 × 8 pixels shows.
+"""A multilayer perceptron for numbers or classes; by default it classifies bundled images of digits, 8 × 8 pixels.
 
 python recipes/mlp.py
 python recipes/mlp.py fit --data.source houses.csv --data.target price
@@ -16,7 +16,7 @@ TRAINER = {"log_every_n_steps": 10}
 
 
 def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
-    """Defaults by the training part; flags, files and variables override each of them (docs/mlp.md says why)."""
+    """Return defaults for a table; flags, files and environment variables override them (reasons: docs/mlp.md)."""
     small = table.rows < 1000
     batch = 16 if small else 64 if table.rows < 100_000 else 256
     if table.task == "regression":
@@ -38,7 +38,7 @@ def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
 
 @recipe.reports_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Train, evaluate or predict, as the arguments say."""
+    """Train, evaluate or predict, depending on the subcommand."""
     settings = recipe.Settings({}, DATA, TRAINER, adapt=adapt)
     command = recipe.parse(__file__, arguments, settings)  # 1. the settings above, then files, environment, flags
     data = command.data()  # 2. the table: read, split, standardized

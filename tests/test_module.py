@@ -32,7 +32,7 @@ def quiet():
     with warnings.catch_warnings():
         # a loader over tensors in memory has no use for worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning's remark where there is no validation part on purpose
+        # Lightning's remark where there is no validation split on purpose
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
         yield
 

@@ -25,12 +25,12 @@ def quiet():
     with warnings.catch_warnings():
         # a loader over tensors in memory has no use for worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning's remark where there is no validation part on purpose
+        # Lightning's remark where there is no validation split on purpose
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
         # Lightning's remarks on what two tests do on purpose: layers in evaluation mode, accumulation by a callback
         warnings.filterwarnings("ignore", message=r"Found 1 module\(s\) in eval mode")
         warnings.filterwarnings("ignore", message=r"When using `Trainer\(accumulate_grad_batches")
-        # several tests train without a validation part on purpose
+        # several tests train without a validation split on purpose
         warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no")
         yield
 

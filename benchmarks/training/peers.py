@@ -49,7 +49,7 @@ def plain_lightning(problem: Problem) -> Trained:
 
 
 def skorch(problem: Problem) -> Trained:
-    """The net of the job's kind, with skorch's default callbacks, silent, and without a validation part."""
+    """The net of the job's kind, with skorch's default callbacks, silent, and without a validation split."""
     from skorch import NeuralNetClassifier, NeuralNetRegressor
     from skorch.classifier import NeuralNetBinaryClassifier
 

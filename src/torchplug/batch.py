@@ -1,4 +1,4 @@
-"""What travels from a loader to a training or evaluation step."""
+"""Batches, as loaders pass them to training and evaluation steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """One rank's share of a global batch.
+    """One rank's rows of a global batch.
 
     Args:
-        features: any pytree; the core never opens it.
+        features: any pytree; the core never inspects it.
         target: (n, k) floats or (n,) class indices.
-        weight: (n,) sample weights, of mean 1 over the training part.
+        weight: (n,) sample weights, of mean 1 over the training split.
         samples: |B|, the samples of the whole optimizer step: all ranks, all micro-batches of the
             accumulation window.
-        micro_batches: how many micro-batches this window has (the last of an epoch may be shorter).
+        micro_batches: number of micro-batches in this window (the last of an epoch may be shorter).
     """
 
     features: Any
@@ -29,12 +29,12 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Some rows of the training part, in the order in which they lie there.
+    """Some rows of the training split, in the order in which they lie there.
 
     Args:
         features: any pytree; the core never opens it.
         target: (n, k) floats or (n,) class indices.
-        weight: (n,) sample weights, of mean 1 over the training part.
+        weight: (n,) sample weights, of mean 1 over the training split.
     """
 
     features: Any
@@ -79,28 +79,28 @@ Groups = Callable[[Callable[[], int]], Iterator[StepGroup]]
 
 
 class TrainingSet(Protocol):
-    """The whole training part, read a piece at a time: what a full-batch optimizer's loader yields once an epoch.
+    """The whole training split, read in pieces; a full-batch optimizer's loader yields it once per epoch.
 
-    Not iterable and without `to`: Lightning would walk it or copy it to a device. Optional is
-    `feature_names`, for messages.
+    Not iterable and without `to`: Lightning would traverse it or copy it to a device. `feature_names`, for
+    messages, is optional.
     """
 
     samples: int
     """n, the rows of all ranks together."""
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`, counted over the whole training part; any rank may read any of them, in float64."""
+        """Rows `start` to `stop`, counted over the whole training split; any rank may read any of them, in float64."""
         ...
 
 
 def as_batch(batch: Any, index: int, *, world: int, window: int, batches: float, indices: bool = False) -> Batch:
     """Read a batch of any loader: (features, target) or (features, target, weight).
 
-    Such a loader says nothing of other ranks and micro-batches: they are taken to be of equal size.
+    Other ranks and micro-batches are assumed to be of equal size.
 
     Args:
-        batch: a `Batch`, which passes through, or a sequence of two or three tensors.
-        index: its place in the epoch, from 0.
+        batch: a `Batch`, which is returned unchanged, or a sequence of two or three tensors.
+        index: its position in the epoch, from 0.
         world: the number of ranks.
         window: how many batches an optimizer step accumulates.
         batches: how many batches the epoch has; its last window may be shorter.

@@ -1,10 +1,10 @@
-r"""The chain rule by hand, for networks that are chains of linear maps and elementwise activations.
+r"""Analytic derivatives of networks that are chains of linear maps and elementwise activations.
 
     h₀ = x,    uᵢ = hᵢ₋₁Wᵢᵀ + bᵢ,    hᵢ = aᵢ(uᵢ),    z = h_last
 
-Symbols: n rows, k scores, d inputs and m outputs of a map, p trainable scalars; D = ∂·/∂uᵢ is what the
-chain rule carries backwards, Dᵢ₋₁ = (Dᵢ Wᵢ) ∘ a′(uᵢ₋₁). Nothing here builds an autograd graph: a small
-network's step is mostly overhead, and an autograd Jacobian costs a pass per score or a vmap.
+Symbols: n rows, k scores, d inputs and m outputs of a map, p trainable scalars; D = ∂·/∂uᵢ is propagated
+backwards, Dᵢ₋₁ = (Dᵢ Wᵢ) ∘ a′(uᵢ₋₁). Nothing here builds an autograd graph: a small network's step is
+mostly overhead, and an autograd Jacobian costs a pass per score or a vmap.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class _Layer(NamedTuple):
 
 
 class Chain:
-    """The network h₀ = x, hᵢ = aᵢ(hᵢ₋₁Wᵢᵀ + bᵢ), z = h_last, with its derivatives written out.
+    """The network h₀ = x, hᵢ = aᵢ(hᵢ₋₁Wᵢᵀ + bᵢ), z = h_last, with analytic derivatives.
 
-    Made by `Chain.of`. Parameters are read from the network's modules at each `forward`, so they may
-    move and be frozen or unfrozen in between; a tape holds as long as they stay. Gradients and columns
+    Created by `Chain.of`. Parameters are read from the network's modules at each `forward`, so they may
+    change and be frozen or unfrozen in between; a tape is valid until they do. Gradients and columns
     are those of the trainable parameters, in the order of `network.parameters()`.
 
     Args:
         layers: maps and activations, from the features to the scores.
-        dropout: whether the network also drops units in training, which the chain does not.
+        dropout: whether the network also has dropout, which the chain ignores.
 
     Reference: Rumelhart, Hinton and Williams (1986), doi:10.1038/323533a0.
     Note: the derivative of relu at 0 is 0, and softplus is the identity above its threshold, as in
@@ -71,12 +71,12 @@ class Chain:
 
     @classmethod
     def of(cls, network: nn.Module) -> Chain | None:
-        """The chain that a network is, or None where it is none or might not be.
+        """Return a network as a chain, or None if it is not certain to be one.
 
         Recognized are nn.Linear, models that declare `linear_scores`, nn.Sequential of such, this package's `mlp`, and
         after each map at most one of relu, tanh, sigmoid, gelu (exact), silu, softplus; identity and dropout anywhere.
         Subclasses, hooks, parametrizations, shared parameters and replaced `forward`s may compute anything,
-        so there is no chain then. What is changed so later is not seen: ask anew.
+        so the result is then None. Later changes of this kind are not detected: call `of` again.
         """
         layers: list[_Layer] = []
         dropout = False
@@ -103,12 +103,12 @@ class Chain:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is one map alone, so that scores are linear in the parameters."""
+        """Whether it is a single map, so that scores are linear in the parameters."""
         return len(self._layers) == 1 and self._layers[0].activation is None
 
     @property
     def width(self) -> int:
-        """The most numbers that a row turns into on its way, d and k included."""
+        """The largest layer width, d and k included."""
         weights = [layer.parameters["weight"] for layer in self._layers]
         return max(max(weight.shape) for weight in weights if weight is not None)
 
@@ -124,7 +124,7 @@ class Chain:
 
     @no_grad_if_enabled
     def forward(self, features: Tensor) -> tuple[Tensor, Tape]:
-        """Scores, and what the derivatives at this point need; the two may share memory, so neither is to be changed.
+        """Return scores and a tape for derivatives at this point; they may share memory and must not be modified.
 
         Shape:
             features (n, d), n ≥ 0 → scores (n, k).
@@ -142,7 +142,7 @@ class Chain:
 
     @no_grad_if_enabled
     def backward(self, tape: Tape, derivative: Tensor, out: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """The gradient of each trainable parameter, summed over rows: Jᵀ times `derivative`.
+        """Return the gradient of each trainable parameter, summed over rows: Jᵀ times `derivative`.
 
             ∂/∂Wᵢ = Dᵢᵀ hᵢ₋₁,    ∂/∂bᵢ = Σ_n Dᵢ
 
@@ -174,7 +174,7 @@ class Chain:
 
     @no_grad_if_enabled
     def jacobian(self, tape: Tape, out: Tensor | None = None) -> Tensor:
-        """J = ∂z/∂θ of each row, θ the trainable parameters as one flat vector.
+        """Return J = ∂z/∂θ of each row, θ the trainable parameters as one flat vector.
 
             ∂z/∂Wᵢ = Dᵢ ⊗ hᵢ₋₁,    ∂z/∂bᵢ = Dᵢ,    D_last = diag(a′(u_last))
 
@@ -215,7 +215,7 @@ class Chain:
 
     @no_grad_if_enabled
     def jvp(self, tape: Tape, vector: Tensor) -> Tensor:
-        """J times a vector, without J: how the scores change as the parameters move along it.
+        """Return J times a vector, without forming J: the derivative of the scores along a direction.
 
             u̇ᵢ = ḣᵢ₋₁Wᵢᵀ + hᵢ₋₁Ẇᵢᵀ + ḃᵢ,    ḣᵢ = u̇ᵢ ∘ a′(uᵢ)
 

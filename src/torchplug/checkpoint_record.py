@@ -1,4 +1,4 @@
-"""What a checkpoint of this package carries beside weights: which code it is of, and what prediction needs."""
+"""The record in a checkpoint beside weights: the code it is of, and what prediction needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `torchplug`: which components there are, what each is, and where it comes from."""
+"""The command `torchplug`: lists and describes components and plugins."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; by default the process's own.
 
     Returns:
-        The exit status: 0; 2 where the input was refused; 3 where the output could not be written (0 if its reader
-        left); 130 after Ctrl-C.
+        The exit status: 0; 2 if the input was refused; 3 if the output could not be written (0 if its reader
+        closed the pipe); 130 after Ctrl-C.
     """
     with interruption.handled("torchplug", lambda: True):
         try:
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _known() -> Registry:
-    """The registry; plugins without which lists are shorter than expected are reported."""
+    """The registry; plugins that failed to load are reported."""
     # What a plugin prints while it is imported must not stand in the way of JSON.
     with redirect_stdout(sys.stderr):
         known = registry()
@@ -160,7 +160,7 @@ def _record(plugin: Plugin) -> dict[str, Any]:
 
 
 def _provenance(plugin: Plugin) -> str:
-    """What became of a plugin, as people read it."""
+    """The status of a plugin as text."""
     lines = [" ".join(map(printable, filter(None, (plugin.distribution, plugin.version, plugin.status))))]
     for family in Family:
         names = [component.name for owner, component in plugin.components if owner is family]

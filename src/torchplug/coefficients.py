@@ -1,4 +1,4 @@
-"""Coefficients, of linear models in the units of the user's table, and how sure they are."""
+"""Coefficients, of linear models in the units of the user's table, and their standard errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def coefficient_table(
     Args:
         network: a linear model, or any other for which there are statistics.
         preprocessing: what it was fitted with.
-        statistics: how sure the trained coefficients are, as an optimizer's `statistics` says it, or None.
+        statistics: an optimizer's `statistics` of the trained coefficients, or None.
         parameters: the trained parameters by name, in the order of the statistics.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a plugin hands over, and how a component is asked for by name.
+"""Records of components and of the names and parameters that select them.
 
 Nothing here imports torch: listing components must not cost an import of it.
 """
@@ -37,15 +37,15 @@ class Family(enum.Enum):
 
     @property
     def hook(self) -> str:
-        """The hook through which a plugin offers components of this family."""
+        """The hook through which a plugin registers components of this family."""
         return f"torchplug_{self.plural}"
 
     @property
     def supplied(self) -> tuple[str, ...]:
-        """Arguments of a target that the core passes; users never set them.
+        """Arguments of a target that the core supplies; users never set them.
 
-        Those of `supplied_by_keyword` among them are passed where the target's signature names them; the others
-        come first in it, and are positional.
+        Those of `supplied_by_keyword` among them are passed if the target's signature names them; the others
+        are positional and come first.
         """
         return (*_SUPPLIED.get(self, ()), *self.supplied_by_keyword)
 
@@ -71,34 +71,33 @@ _SUPPLIED_BY_KEYWORD = {
 
 
 class Capability(enum.Enum):
-    """What an optimizer wants or honours beyond gradients."""
+    """What an optimizer supports or needs beyond gradients."""
 
     NAMES = "names"
-    """Its parameters arrive as (name, parameter) pairs."""
+    """Its parameters are passed as (name, parameter) pairs."""
     PROX = "prox"
-    """Its step applies `optimizer.prox`, so it can train with proximal regularizers."""
+    """Its step applies `optimizer.prox`, which proximal regularizers need."""
     ELEMENTWISE = "elementwise"
-    """Its step treats every element of its parameters alone: it may see several parameters as one flat tensor."""
+    """Its step is elementwise, so that several parameters may be passed as one flat tensor."""
     OBJECTIVE = "objective"
-    """Its step sees the whole training set: it is called as `step(closure, objective=objective)`, once an
-    epoch, and ends the training by its `outcome`."""
+    """It is full-batch: `step(objective=objective)` is called once per epoch, and its `outcome` ends the training."""
     RESIDUALS = "residuals"
-    """The loss must be a sum of squares: it has `residuals`."""
+    """It needs a loss with `residuals`, a sum of squares."""
     LINEAR_RESIDUALS = "linear_residuals"
-    """The residuals must also be linear in the parameters."""
+    """It also needs residuals that are linear in the parameters."""
     PIECEWISE_LINEAR = "piecewise_linear"
-    """The loss must be piecewise linear: it has `pieces`. The scores must be linear in the parameters."""
+    """It needs a piecewise linear loss, with `pieces`, and scores that are linear in the parameters."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an optimizer that ends its own training ended it.
+    """How training ended.
 
     Args:
-        name: `converged`: a tolerance is met; `stalled`: no further step could be made, the last good parameters are
-            in place; `limit`: the allowed number of iterations is done.
-        reason: what was found, in a sentence with numbers.
-        remedy: what to do about it; empty where nothing needs doing.
+        name: `converged`: a tolerance is met; `stalled`: no further step was possible, and the parameters are the last
+            good ones; `limit`: the allowed number of iterations is done.
+        reason: the evidence, in a sentence with numbers.
+        remedy: what to do about it; empty if nothing is needed.
     """
 
     name: Literal["converged", "stalled", "limit"]
@@ -108,15 +107,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One accepted step of an optimizer that sees the whole training set.
+    """One accepted step of a full-batch optimizer.
 
     Args:
         number: counted from 1.
         loss: F after the step, in units of the training objective.
         gradient_norm: ‖∇F‖ after the step.
-        step: α, the multiple of the direction that was taken; None for methods without a step size.
+        step: α, the accepted multiple of the direction; None for methods without a step size.
         damping: μ of the step; None for methods without damping.
-        evaluations: the points at which F has been evaluated since training began.
+        evaluations: number of points at which F has been evaluated since training began.
     """
 
     number: int
@@ -129,13 +128,13 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Component:
-    """One named thing that a plugin offers.
+    """One named component of a plugin.
 
     Args:
-        name: how recipes ask for it: lower-case letters, digits and underscores.
-        target: where it is, `package.module:Class`; imported when first used.
+        name: its name in recipes: lower-case letters, digits and underscores.
+        target: its import path, `package.module:Class`; imported on first use.
         summary: one line for the table of components.
-        needs: what it wants from the core beyond the family's contract.
+        capabilities: what it supports or needs beyond the family's contract.
     """
 
     name: str
@@ -146,14 +145,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Metric(Component):
-    """One metric: how an evaluated part of the data is judged.
+    """A metric of an evaluated split.
 
-    Its target gives a `torchmetrics.Metric`, whose `compute` returns a number; of several numbers, as for several
-    target columns, the mean counts. Where the target's signature names them, `num_classes`, `num_outputs` and
+    Its target returns a `torchmetrics.Metric`, whose `compute` returns a number; several numbers, as for several
+    target columns, are averaged. If the target's signature names them, `num_classes`, `num_outputs` and
     `ignore_index` are supplied, so that most classes of torchmetrics can be targets as they are.
 
     Args:
-        kinds: the kinds of loss that it goes with.
+        kinds: the kinds of loss that it suits.
         view: what `update(predictions, target)` receives, of n rows:
             `values`: predicted and true numbers in the target's units, (n, k), or (n,) of a single column;
             `standardized`: the same in units of the training target's deviation from its mean;
@@ -163,7 +162,7 @@ class Metric(Component):
             `probabilities`: the same where the loss predicts probabilities;
             `distributions`: predicted and true probabilities, both (n,) or (n, k): targets may be probabilities too.
         direction: whether the lowest (`min`) or the highest (`max`) value is the best.
-        needs_variation: whether it is undefined, NaN, where all targets are equal.
+        needs_variation: whether it is undefined, NaN, if all targets are equal.
     """
 
     kinds: frozenset[Kind] = field(kw_only=True)
@@ -179,7 +178,7 @@ class Metric(Component):
 
 @dataclass(frozen=True)
 class Spec:
-    """A component's name together with the parameters chosen for it, as plain types."""
+    """A component's name and parameters, as plain types."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -190,7 +189,7 @@ class Spec:
 
     @classmethod
     def of(cls, value: Spec | str | Mapping[str, Any]) -> Spec:
-        """Read a spec from a name, from `plain()`'s form, or pass one through."""
+        """Return the spec of a name, or of `plain()`'s form; a spec is returned unchanged."""
         if isinstance(value, Spec):
             return value
         if isinstance(value, str):
@@ -199,7 +198,12 @@ class Spec:
 
 
 def use(name: str, /, **parameters: Any) -> Spec:
-    """Ask for a component by name: `use("adam", lr=1e-2)`."""
+    """Return the spec of a component with parameters: `use("adam", lr=1e-2)`.
+
+    Args:
+        name: the component's name, bare or as `distribution:name`.
+        parameters: its parameters; the others keep their defaults.
+    """
     return Spec(name, parameters)
 
 
@@ -214,19 +218,19 @@ def _plain(value: Any) -> Any:
 
 
 Factory = Callable[..., Any]
-"""The annotation of a parameter that is itself a component of the same family (`warmup` wraps
-another scheduler). Users give a name or a spec; the target receives a function of the supplied
-arguments that builds it."""
+"""Annotation of a parameter that is itself a component of the same family (`warmup` wraps another
+scheduler). Users pass a name or a spec; the target receives a function of the supplied arguments
+that builds it."""
 
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """What is known of the target before a network is built.
+    """Columns and classes of the target, before a network is built.
 
     Args:
-        columns: the target columns' names, k of them.
-        classes: the labels in the order of their indices, or None where the target is a number.
-            With several columns of class probabilities, the columns are the classes.
+        columns: names of the k target columns.
+        classes: labels in the order of their indices, or None for a numeric target. With several
+            columns of class probabilities, the columns are the classes.
     """
 
     columns: tuple[str, ...]

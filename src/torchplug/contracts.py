@@ -1,6 +1,6 @@
-"""The base classes of losses and regularizers: what the core asks of them, with defaults.
+"""Base classes of losses and regularizers.
 
-A plugin's loss subclasses `Loss`, says its `kind` and writes `forward`; everything else has a
+A plugin's loss subclasses `Loss`, sets its `kind` and defines `forward`; everything else has a
 default that follows from the kind.
 """
 
@@ -16,13 +16,13 @@ from torchplug.task import TASKS, Task
 
 
 class Pieces(NamedTuple):
-    r"""A loss that is piecewise linear in each score z_j, for given targets.
+    r"""Knots and slopes of a loss that is piecewise linear in each score z_j, for given targets.
 
         ∂ℓ/∂z_j = slopes[0]  below knots[0],    slopes[i]  between knots[i − 1] and knots[i],    slopes[m]  above
 
     Args:
-        knots: (n, k, m), in units of the scores, not decreasing along m.
-        slopes: (n, k, m + 1), not decreasing along m, since ℓ is convex.
+        knots: (n, k, m), in units of the scores, non-decreasing along m.
+        slopes: (n, k, m + 1), non-decreasing along m, because ℓ is convex.
     """
 
     knots: Tensor
@@ -30,16 +30,16 @@ class Pieces(NamedTuple):
 
 
 def is_piecewise_linear(loss: Loss) -> bool:
-    """Whether a loss gives its `pieces`, tried on one row."""
+    """Whether a loss has `pieces`, tested on one row."""
     if not implements(loss, "pieces"):
         return False
     return loss.pieces(loss.task.example_target()) is not None
 
 
 def implements(component: nn.Module, optional: str) -> bool:
-    """Whether a component has an optional method that belongs to its value.
+    """Whether a component has an optional method that matches its `forward`.
 
-    One that is inherited along with another `forward` does not: it is of the value that was replaced.
+    An inherited method does not match a `forward` that a subclass has replaced.
 
     Args:
         component: a model, loss or regularizer.
@@ -80,21 +80,21 @@ def linear_scores(network: nn.Module | None) -> LinearScores | None:
 
 
 class Loss(nn.Module):
-    """Base class of losses: one value per sample, which the core weights and reduces.
+    """Base class of losses: `forward` returns one value per sample, which the core weights and reduces.
 
     Shape:
         scores (n, k); target (n, k) floats or (n,) class indices → (n,).
 
-    Targets arrive as (n, k) floats for the kinds regression and count, as (n, 1) floats in [0, 1]
-    for binary and margin (0 and 1 are the first and second class), as (n,) indices or (n, k)
-    probabilities for multiclass.
+    Targets are (n, k) floats for the kinds regression and count, (n, 1) floats in [0, 1] for binary
+    and margin (0 and 1 are the first and second class), (n,) indices or (n, k) probabilities for
+    multiclass.
 
     Attributes:
         kind: what it is for.
-        smooth: whether ℓ has a derivative everywhere; full-batch optimizers ask for it.
+        smooth: whether ℓ is differentiable everywhere, as most full-batch optimizers require.
         leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
-            so that many models are trained at once without copies of the target. As every optional part it belongs
-            to its `forward`, see `offers`.
+            so that many models are trained at once without copies of the target. Like every optional member it
+            must be redefined together with `forward`, see `implements`.
         hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
             may be tensors that broadcast against the scores.
     """
@@ -111,31 +111,31 @@ class Loss(nn.Module):
 
     @property
     def likelihood(self) -> bool:
-        """Whether ℓ is the negative logarithm of a likelihood, up to a constant; a class attribute may say so as well.
+        """Whether ℓ is a negative log-likelihood up to a constant; may be a class attribute instead.
 
-        Standard errors then follow from the second derivatives of Σ wᵢ ℓᵢ. A subclass with another `forward` says it
-        anew, as for every optional part: see `offers`.
+        Standard errors then follow from the second derivatives of Σ wᵢ ℓᵢ. Like every optional member it
+        must be redefined together with `forward`: see `implements`.
         """
         return False
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """The per-sample values (n,)."""
+        """Return the per-sample values (n,)."""
         raise TypeError(f"{type(self).__name__} does not define forward(scores, target)")
 
     def pieces(self, target: Tensor) -> Pieces | None:
-        """The knots and slopes of a loss that is convex and piecewise linear in each score; None for any other loss.
+        """Return knots and slopes of a loss that is convex and piecewise linear in each score; None for other losses.
 
-        Linear-programming methods minimize it from these alone. As every optional part it belongs to its `forward`,
-        see `offers`.
+        Linear-programming methods use nothing else of it. Like every optional member it must be redefined
+        together with `forward`: see `implements`.
         """
         return None
 
     def link(self, scores: Tensor) -> Tensor:
-        """Predictions from scores: identity, σ, softmax or exp, by kind."""
+        """Return predictions from scores: identity, σ, softmax or exp, by kind."""
         return self.task.link(scores)
 
     def outputs(self, info: TargetInfo) -> int:
-        """How many scores the network must give for this target.
+        """Return the number of scores that the network needs for a target.
 
         Raises:
             ValueError: if the target does not fit the kind.
@@ -143,19 +143,19 @@ class Loss(nn.Module):
         return self.task.outputs(info)
 
     def check(self, target: Tensor) -> None:
-        """Refuse target values outside the loss's domain.
+        """Raise an error if target values are outside the loss's domain.
 
         Raises:
-            ValueError: saying which values are outside, and which would be allowed.
+            ValueError: with the values that are outside, or those that are allowed.
         """
         self.task.check(target)
 
     def point(self, predictions: Tensor) -> Tensor:
-        """The one prediction per target that metrics compare; all of them unless overridden."""
+        """Return the one prediction per target that metrics use; all predictions by default."""
         return predictions
 
     def prediction_names(self, info: TargetInfo) -> list[str]:
-        """A name for each column of `link(scores)`, for regression and count losses."""
+        """Return a name for each column of `link(scores)`, for regression and count losses."""
         return list(info.columns)
 
 
@@ -164,18 +164,19 @@ class Regularizer(nn.Module):
 
     Attributes:
         coefficient: λ ≥ 0, the weight of R in the training objective.
-        include: glob patterns of parameter names to act on; None: all but biases and norm layers.
+        include: glob patterns of parameter names to penalize; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
-        smooth: whether R has a second derivative everywhere; curvature methods ask for it.
+        smooth: whether R has a second derivative everywhere, as curvature methods require.
         elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
-            many models at once, with one more axis in front. As every optional part it belongs to its `forward`.
+            many models at once, with a leading axis. Like every optional member it must be redefined together with
+            `forward`.
         hyper: parameters that may differ among models that are trained at once: their attributes, of the same names,
             may be tensors that broadcast against such parameters.
 
-    Optional: `derivative({name: parameter})` gives ∂R/∂θ by name, with the subgradient that autograd takes; gradients
-    by hand use it. Optional, for a penalty that treats every element alone: `curvature({name: parameter})` gives
-    ∂²R/∂θ² by name, elementwise. Optional, for a quadratic penalty: `residuals({name: parameter})` gives tensors by
-    name whose squares sum to λR.
+    Optional methods, each a function of {name: parameter} that returns tensors by name:
+        derivative: ∂R/∂θ, with autograd's subgradient; analytic gradients use it.
+        curvature: ∂²R/∂θ², elementwise, of an elementwise penalty.
+        residuals: tensors whose squares sum to λR, of a quadratic penalty.
     """
 
     coefficient: float = 1.0
@@ -186,9 +187,9 @@ class Regularizer(nn.Module):
     hyper: tuple[str, ...] = ()
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """R(θ), a scalar tensor."""
+        """Return R(θ), a scalar tensor."""
         raise TypeError(f"{type(self).__name__} does not define forward(parameters)")
 
     def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
-        """argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` a number or elementwise."""
+        """Return argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` is a number or elementwise."""
         raise TypeError(f"{type(self).__name__} has no proximal operator")

@@ -1,4 +1,4 @@
-"""What is to be known of a component, read from its record, its signature and its docstring."""
+"""Descriptions of components, from their records, signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_docstring(docstring: str | None) -> Documentation:
 
 
 def describe(registry: Registry, entry: Entry) -> dict[str, Any]:
-    """Everything about a component as plain types, its target imported.
+    """Return everything about a component as plain types; imports its target.
 
     Raises:
         PluginError: if the target cannot be imported, or its signature does not serve the family.
@@ -117,7 +117,7 @@ def parameter_text(name: str, type: str, default: str, description: str, require
 
 
 def summarize(entry: Entry) -> dict[str, Any]:
-    """What is known of a component without importing it, as plain types."""
+    """Return a component's record as plain types, without importing its target."""
     return {
         "family": entry.family.value,
         "name": entry.name,

@@ -1,4 +1,4 @@
-"""Embeddings of numbers: several features, learned with the network, in the place of each number."""
+"""Embeddings of numeric features, learned with the network."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import torch
 from torch import Tensor, nn
 
 FREQUENCIES = 16
-"""Cosines of each number."""
+"""Number of cosines per feature."""
 LEARNED = 3
-"""Features that are made of these cosines, beside the number itself."""
+"""Number of mixtures of these cosines per feature."""
 
 
 class PeriodicEmbedding(nn.Module):
-    r"""Each number x_j beside a few mixtures of cosines of it, with learned frequencies, phases and weights.
+    r"""Periodic embedding: each feature x_j and a few mixtures of cosines of it.
 
         e_j(x) = [x_j,  V_jᵀ cos(2π f_j x_j + φ_j) + c_j],    f_j, φ_j ∈ ℝ^K,   V_j ∈ ℝ^(K × m),   c_j ∈ ℝ^m
 
-    A network of linear maps and activations learns slowly what changes fast along one feature; cosines of higher
-    frequency make such changes large. At the start f ~ N(0, σ²), φ ~ U(−π, π), V and c ~ U(±1/√K).
+    Frequencies, phases and weights are learned. Networks of linear maps and activations are slow to learn targets that
+    change fast along one feature; cosines of higher frequency make such changes large. Initially f ~ N(0, σ²),
+    φ ~ U(−π, π), V and c ~ U(±1/√K).
 
     Args:
         inputs: d, the number of features.
-        scale: σ > 0, the standard deviation of the first frequencies, in periods per unit of a feature: 0.1 for
-            standardized features that act smoothly, more for those that oscillate.
+        scale: σ > 0, the standard deviation of the initial frequencies, in periods per unit of a feature: 0.1 for
+            standardized features with smooth effects, more for oscillating ones.
 
     Shape:
         features (n, d) → (n, d (m + 1)), with K = 16 and m = 3.
@@ -47,11 +48,11 @@ class PeriodicEmbedding(nn.Module):
 
     @property
     def width(self) -> int:
-        """The number of features after embedding."""
+        """Number of features after embedding."""
         return len(self.bias) * (LEARNED + 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The features and their mixtures of cosines, feature by feature."""
+        """Return the features and their mixtures of cosines, feature by feature."""
         angle = features.unsqueeze(-1) * (2.0 * math.pi * self.frequency) + self.phase
         mixed = torch.einsum("ndk,dkm->ndm", angle.cos(), self.weight) + self.bias
         return torch.cat([features.unsqueeze(-1), mixed], dim=-1).flatten(1)

@@ -1,51 +1,51 @@
-"""Everything that torchplug raises on purpose, in one tree.
+"""The exceptions of torchplug, as one tree.
 
-A message is one line: what is wrong, where, and the remedy. `exit_status` is what a command ends
-with: 2 when the input was refused and nothing ran, 3 when training or writing had to stop on the way.
+A message is one line: what is wrong, where, and the remedy. `exit_status` is the exit status of a
+command: 2 if the input was refused and nothing ran, 3 if training or writing had to stop.
 """
 
 
 class TorchplugError(Exception):
-    """Root of the tree: catching it catches all that torchplug raises on purpose."""
+    """Base class of all exceptions of torchplug."""
 
     exit_status = 2
 
 
 class ConfigurationError(TorchplugError):
-    """A setting, or a combination of settings, that cannot work."""
+    """A setting or a combination of settings cannot work."""
 
 
 class UnknownComponentError(ConfigurationError):
-    """A name that no loaded plugin offers, or that two of them offer."""
+    """No loaded plugin, or more than one, has a component of this name."""
 
 
 class ParameterError(ConfigurationError):
-    """A component's parameter that does not exist, or whose type or range is wrong."""
+    """A component's parameter does not exist, or its type or range is wrong."""
 
 
 class PluginError(TorchplugError):
-    """A distribution that is broken, blocked or missing."""
+    """A distribution is broken, blocked or missing."""
 
 
 class DataError(TorchplugError):
-    """A table that cannot be used as asked."""
+    """A table cannot be used with these settings."""
 
 
 class CheckpointError(TorchplugError):
-    """A checkpoint that cannot be found, read, or used with these data."""
+    """A checkpoint cannot be found, read, or used with these data."""
 
 
 class WriteError(TorchplugError):
-    """A file that cannot be written; what it held before is unchanged."""
+    """A file cannot be written; its previous content is unchanged."""
 
     exit_status = 3
 
 
 class TrainingError(TorchplugError):
-    """Training had to stop; what was reached before is kept."""
+    """Training had to stop; earlier checkpoints are kept."""
 
     exit_status = 3
 
 
 class NonFiniteGradientError(TrainingError):
-    """The reduced gradient held NaN or Inf; from that step on no update was applied."""
+    """The reduced gradient was not finite; no update was applied from that step on."""

@@ -1,4 +1,4 @@
-"""Parameters and their gradients as one flat tensor each, and an optimizer that sees them so.
+"""Parameters and their gradients as one flat tensor each, and optimizers over these tensors.
 
 A step of a small model is mostly overhead, paid per tensor: an elementwise update, a norm, a check for NaN or a
 reduction over ranks costs the same for one tensor of all elements as for each of many small ones.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 _ALIGNMENT = 64
-"""In elements: where vector instructions like to start."""
+"""Alignment for vector instructions, in elements."""
 
 
 class FlatStorage:
@@ -46,31 +46,32 @@ class FlatStorage:
         self.attach()
 
     def attach(self) -> None:
-        """Make each `grad` its view of the gradient, where somebody has set it to something else."""
+        """Reset each `grad` to its view of the gradient, if it has been replaced."""
         for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
             parameter.grad = gradient
         for part, gradient in self._part_gradients:
             part.grad = gradient
 
     def gradients(self, parameters: Sequence[nn.Parameter], fresh: bool = False) -> list[Tensor]:
-        """The views of the gradient that belong to these parameters.
+        """Return the views of the gradient that belong to these parameters.
 
         Args:
-            parameters: some of those that lie here.
-            fresh: whether in a new tensor that is laid out alike, down to the alignment on which a product's bits hang.
+            parameters: some of the parameters of this storage.
+            fresh: whether to return views of a new tensor with equal layout and alignment, because GEMM results depend
+                on alignment.
         """
         gradients = _views(torch.empty_like(self.gradient), self.parameters) if fresh else self._gradients
         views = {id(p): gradient for p, gradient in zip(self.parameters, gradients, strict=True)}
         return [views[id(p)] for p in parameters]
 
     def holds(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Whether these are its parameters, and still lie here."""
+        """Whether these are its parameters, and still views of it."""
         same = {id(p) for p in parameters} == {id(p) for p in self.parameters}
         places = zip(self.parameters, _views(self.values, self.parameters), strict=True)
         return same and all(p.data_ptr() == view.data_ptr() and p.dtype == view.dtype for p, view in places)
 
     def release(self) -> None:
-        """Give each parameter memory of its own again, where it still lies here."""
+        """Give each parameter that is a view of this storage memory of its own."""
         for parameter, view in zip(self.parameters, _views(self.values, self.parameters), strict=True):
             if parameter.data_ptr() == view.data_ptr():
                 parameter.data = parameter.data.clone()
@@ -78,10 +79,10 @@ class FlatStorage:
 
 
 class FlatGroups:
-    """The parts of a flat storage as the groups of an elementwise optimizer, saved as if it saw each parameter.
+    """Groups of an elementwise optimizer over a flat storage, with a state dict by parameter.
 
-    What it saves and loads has the layout of an optimizer over the single parameters, so that a checkpoint does not
-    depend on how it was trained.
+    The state dict has the layout of an optimizer over the single parameters, so that a checkpoint does not depend on
+    the storage.
 
     Args:
         storage: its parameters are in the order of the groups.
@@ -92,18 +93,18 @@ class FlatGroups:
         self._hooks: list[Any] = []
 
     def of(self, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The same groups, each with its one flat tensor for parameters."""
+        """Return the groups, each with one flat tensor instead of its parameters."""
         return [{**group, "params": [part]} for group, part in zip(groups, self._storage.parts, strict=True)]
 
     def bind_optimizer(self, optimizer: Optimizer) -> None:
-        """Have an optimizer, built over these groups, save and load by parameter."""
+        """Make an optimizer over these groups save and load by parameter."""
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._by_parameter),
             optimizer.register_load_state_dict_pre_hook(self._by_group),
         ]
 
     def dissolve(self, optimizer: Optimizer) -> None:
-        """Turn an optimizer over these groups into one over the single parameters, state and all."""
+        """Convert an optimizer over these groups, and its state, into one over the single parameters."""
         for hook in self._hooks:
             hook.remove()
         members = {id(part): group for part, group in zip(self._storage.parts, self._storage.groups, strict=True)}
@@ -131,7 +132,7 @@ class FlatGroups:
     def _by_group(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in state_dict["param_groups"]]
         if len(sizes) != len(self._storage.groups):
-            return state_dict  # torch says what does not fit
+            return state_dict  # torch reports the mismatch
         if sizes != [len(group) for group in self._storage.groups]:
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
@@ -152,12 +153,12 @@ def _views(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 def _unkeyed(state_dict: dict[str, Any]) -> dict[Any, Any]:
-    """What an optimizer saves under keys of its own, beside the parameters' state."""
+    """Entries of an optimizer's state dict other than the parameters' state."""
     return {key: value for key, value in state_dict["state"].items() if not isinstance(key, int)}
 
 
 def _divided(state: dict[str, Any], parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
-    """One parameter's share each of a flat tensor's state; numbers are everybody's."""
+    """Split a flat tensor's state by parameter; numbers are copied to each."""
     elements = sum(p.numel() for p in parameters)
     shares: list[dict[str, Any]] = [{} for _ in parameters]
     for key, value in state.items():
@@ -169,7 +170,7 @@ def _divided(state: dict[str, Any], parameters: Sequence[nn.Parameter]) -> list[
 
 
 def _joined(states: Sequence[dict[str, Any]], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """The flat tensor's state whose shares these are."""
+    """Join the states of parameters to that of the flat tensor."""
     pairs = list(zip(states, parameters, strict=True))
     return {
         key: torch.cat([state[key].reshape(-1) for state in states])

@@ -1,4 +1,4 @@
-"""No gradient that is not finite reaches the parameters, without a look at the device per step."""
+"""Detection of non-finite gradients without a device synchronization per step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torchplug.no_grad import no_grad_if_enabled
 
 
 class GradientGuard:
-    """Tests each reduced gradient, and each update, on its device; latches at the first with NaN or Inf.
+    """Tests each reduced gradient and each update on its device; latches at the first with NaN or Inf.
 
-    Once latched, gradients are zeroed and parameters put back after every step, so nothing moves
-    until the host looks with `raise_if_tripped`. Looking costs a synchronization, so the caller
-    does it where it looks anyway: at logging intervals and at the end of an epoch. On the CPU a
-    look is free: there a finite sum proves that its terms are finite, and a sound step needs no more.
+    Once latched, gradients are zeroed and parameters restored after every step, so nothing changes until
+    the host calls `raise_if_tripped`. That costs a synchronization, so it is called where the host
+    synchronizes anyway: at logging intervals and at the end of an epoch. On the CPU it is free, because a
+    finite sum proves that its terms are finite.
 
-    An update is tested too: of a finite gradient times a learning rate, it can overflow first.
+    Updates are tested as well, because a finite gradient times a learning rate can overflow.
 
     Args:
-        parameters: what to guard, with names.
-        storage: where these lie as one flat tensor, if they do.
+        parameters: the guarded parameters, with names.
+        storage: their flat storage, if they have one.
     """
 
     def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]], storage: FlatStorage | None = None) -> None:
@@ -65,7 +65,7 @@ class GradientGuard:
             gradient.masked_fill_(tripped, 0.0)
 
     def before_update(self) -> None:
-        """Remember where the parameters are."""
+        """Copy the parameters' values."""
         if self._storage is not None:
             self._kept[0].copy_(self._storage.values)
         else:
@@ -80,10 +80,10 @@ class GradientGuard:
             torch._foreach_copy_(self._kept, self._values)
 
     def after_update(self, uninspected: int | None = None) -> None:
-        """Test where the parameters went, and put them back if the guard has tripped.
+        """Test the updated parameters, and restore them if the guard has tripped.
 
         Args:
-            uninspected: the number of the step, where nobody has changed its gradient and `inspect` is left to this.
+            uninspected: the step's number, if its gradient is unchanged and `inspect` has not been called.
         """
         if self._untripped and self._all_finite(with_gradients=uninspected is not None):
             self._cleared_updates += 1
@@ -104,11 +104,11 @@ class GradientGuard:
 
     @property
     def is_known_sound(self) -> bool:
-        """Whether nothing has tripped it, as far as is known without a look that costs."""
+        """Whether nothing has tripped it, as far as is known without a synchronization."""
         return self._untripped
 
     def clear(self, first: int, steps: int) -> None:
-        """Count steps that somebody else has found sound, the first of which has this number."""
+        """Count steps that were found finite elsewhere, the first of which has this number."""
         self._first_step = self._first_step or first
         self._cleared_gradients += steps
         self._cleared_updates += steps
@@ -132,7 +132,7 @@ class GradientGuard:
         self._untripped = self._look_is_free and bool(self._sound)
 
     def raise_if_tripped(self, epoch: int) -> None:
-        """Look from the host; at the end of every epoch at the latest, so that `epoch` is that of the failure.
+        """Raise if tripped; call it in every epoch, so that `epoch` is that of the failure.
 
         Raises:
             NonFiniteGradientError: naming epoch, step and the parameters, if the guard has tripped.
@@ -142,7 +142,7 @@ class GradientGuard:
             raise failure
 
     def failure(self, epoch: int) -> NonFiniteGradientError | None:
-        """The same, not raised; None if the guard has not tripped."""
+        """Return that error; None if the guard has not tripped."""
         if self._untripped or bool(self._sound):
             return None
         gradients = self._cleared_gradients + int(self._sound_gradients)

@@ -1,4 +1,4 @@
-"""The hooks that a plugin implements: one for each family of components.
+"""The hooks that a plugin implements, one for each family of components.
 
 A plugin is a module, advertised by its distribution as an entry point of group `torchplug`:
 
@@ -7,8 +7,8 @@ A plugin is a module, advertised by its distribution as an entry point of group 
 
 The module marks one or more functions with `torchplug.hookimpl`, named like the hooks here. Each hook
 is called once per process, without arguments, when components are first looked up, and returns an
-iterable of `Component` records. Records name their targets as strings, so a plugin's module has
-no reason to import torch, and should not: listing components calls every hook.
+iterable of `Component` records. Targets are strings, so a plugin's module need not import torch,
+and should not: listing components calls every hook.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def torchplug_models() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Offer models; called once, at the first look-up of any component.
+    """Return models; called once, at the first look-up of any component.
 
     Returns:
         Components whose targets are called as `target(inputs, outputs, **parameters)`, the sizes
@@ -39,7 +39,7 @@ def torchplug_models() -> Iterable[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def torchplug_losses() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Offer losses; called once, at the first look-up of any component.
+    """Return losses; called once, at the first look-up of any component.
 
     Returns:
         Components whose targets are called as `target(**parameters)` and give a `torchplug.Loss`.
@@ -48,17 +48,17 @@ def torchplug_losses() -> Iterable[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def torchplug_optimizers() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Offer optimizers; called once, at the first look-up of any component.
+    """Return optimizers; called once, at the first look-up of any component.
 
     Returns:
         Components whose targets are called as `target(params, **parameters)` and give a
-        `torch.optim.Optimizer`. What one needs beyond gradients stands in its `needs`.
+        `torch.optim.Optimizer`. What one supports or needs beyond gradients is in its `capabilities`.
     """
 
 
 @hookspec
 def torchplug_regularizers() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Offer regularizers; called once, at the first look-up of any component.
+    """Return regularizers; called once, at the first look-up of any component.
 
     Returns:
         Components whose targets are called as `target(**parameters)` and give a `torchplug.Regularizer`.
@@ -67,7 +67,7 @@ def torchplug_regularizers() -> Iterable[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def torchplug_schedulers() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Offer learning-rate schedulers; called once, at the first look-up of any component.
+    """Return learning-rate schedulers; called once, at the first look-up of any component.
 
     Returns:
         Components whose targets are called as `target(optimizer, **parameters)`, with `total_steps` and

@@ -1,17 +1,17 @@
 """Ctrl-C and SIGTERM, from the first import of a program to its end.
 
-    | phase    | what a signal does                                                                        |
+    | phase    | effect of a signal                                                                        |
     | -------- | ----------------------------------------------------------------------------------------- |
     | at once  | one line, exit status 130: while a program starts, prepares data, or finishes a run        |
-    | deferred | it is noted, and `requested` is true: the training loop asks at its boundaries             |
-    | ending   | nothing: the process is about to end by itself, and is made to end if that takes too long  |
+    | deferred | it is noted, and `requested` is true: the training loop polls it at its boundaries         |
+    | ending   | none: the process is about to end by itself, and is ended if that takes too long           |
 
 A program (a recipe started as a script, or the command `torchplug`) handles signals from the import of this package
-to its end. Elsewhere, as in a notebook, nothing is installed before `handled` is entered, a signal outside of
-`deferred` phases raises KeyboardInterrupt, and the handlers that were there come back afterwards.
+to its end. Elsewhere, as in a notebook, nothing is installed before `handled` is entered, a signal outside
+`deferred` phases raises KeyboardInterrupt, and the previous handlers are restored afterwards.
 
-The handler runs between two bytecodes of the main thread. A thread of a program keeps the deadlines: it ends the
-process where the main thread is inside a long call.
+The handler runs between two bytecodes of the main thread. A thread of a program enforces the deadlines: it ends the
+process if the main thread is inside a long call.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ INTERRUPTED = 130
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AT_ONCE_SECONDS = 2.0
-"""How long the main thread may take to react outside of training, in a call that cannot be interrupted."""
+"""Timeout of the main thread's reaction outside training, in a call that cannot be interrupted."""
 _BOUNDARY_SECONDS = 5.0
-"""How long a single process may take to reach the end of a step; then the step is broken off."""
+"""Timeout of a single process for reaching the end of a step, after which the step is broken off."""
 _AGAIN_SECONDS = 2.0
-"""From when on a second signal means impatience: launchers send the same signal twice, one right after the other."""
+"""Delay from which a second signal ends the process at once: launchers send a signal twice in quick succession."""
 _ENDING_SECONDS = 6.0
-"""How long a process that has been interrupted may take to end by itself."""
+"""Timeout of an interrupted process for ending by itself."""
 _MAIN_PROGRAM = {"reports_errors"}
-"""A script whose top level names this is a recipe."""
+"""A script whose top level uses this name is a recipe."""
 
 
 class Interrupted(BaseException):

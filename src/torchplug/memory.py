@@ -1,4 +1,4 @@
-"""How much memory there is, asked before much of it is taken."""
+"""Available memory, checked before large allocations."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _UNLIMITED = 2**60
 
 
 def available_memory() -> int:
-    """Bytes that this process can still allocate: the least that the system, its control groups and `ulimit` leave.
+    """Return the bytes that this process can still allocate: the minimum over system, control groups and `ulimit`.
 
-    Where none of them can be asked, a number that refuses nothing.
+    If none of them can be read, the number is so large that it refuses nothing.
     """
     return max(0, min((*_of_system(), *_of_control_groups(), *_of_limits()), default=sys.maxsize))
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
-    """Refuse what would take more memory than there is.
+    """Raise an error if an allocation would take more memory than is available.
 
     Args:
         needed: bytes.
-        what: what would take them, for the message.
+        what: the allocation, for the message.
         remedy: what can be done instead.
 
     Raises:
-        DataError: naming what is needed, what there is, and the remedy.
+        DataError: with the needed and available memory, and the remedy.
     """
     free = available_memory()
     if needed > free:
@@ -44,7 +44,7 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
 
 
 def size(count: int) -> str:
-    """A number of bytes for a message, such as 9.6 GB."""
+    """Return a number of bytes as text, such as 9.6 GB."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
@@ -67,7 +67,7 @@ def _of_system() -> Iterator[int]:
 
 
 def _of_control_groups() -> Iterator[int]:
-    """What each control group that the process is in leaves, those of containers among them."""
+    """Memory left in each control group of the process, those of containers included."""
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -93,7 +93,7 @@ def _left(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int
 
 
 def _of_limits() -> Iterator[int]:
-    """What `ulimit -v` leaves."""
+    """Memory left by `ulimit -v`."""
     if resource is None:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -103,7 +103,7 @@ def _of_limits() -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file of the system's; none where there is no such file."""
+    """The lines of a system file; none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -99,7 +99,7 @@ class MetricChoice:
         """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
 
         Args:
-            validated: whether there is a validation part.
+            validated: whether there is a validation split.
             labelled: whether targets are classes, not probabilities.
         """
         return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *self.names(labelled)) if validated)]

@@ -1,4 +1,4 @@
-"""Networks of the notes. Outputs are raw scores; the loss's link makes predictions of them."""
+"""Networks. Outputs are raw scores, which the loss's link turns into predictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HE = ("relu", "gelu", "silu")
 
 
 class Linear(nn.Module):
-    r"""One linear map: linear regression, or logistic regression with the loss `bce` or `cross_entropy`.
+    r"""Linear map: linear regression, or logistic regression with the loss `bce` or `cross_entropy`.
 
         z = xθ + b
 
@@ -40,8 +40,8 @@ class Linear(nn.Module):
         features (n, d) → scores (n, k).
 
     Reference: Bishop (2006), Pattern Recognition and Machine Learning, sections 3.1 and 4.3.
-    Note: all weights start at zero. With a convex loss every start leads to the same minimum, and
-    this one needs no seed; torch's nn.Linear starts at random.
+    Note: all weights are initialized to zero, unlike torch's nn.Linear, which draws them. With a convex loss every
+    start leads to the same minimum, and this one needs no seed.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -61,12 +61,12 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    r"""Chain of linear maps and activations.
+    r"""Multilayer perceptron: a chain of linear maps and activations.
 
         h₀ = x,    hᵢ = a(hᵢ₋₁ Wᵢ + bᵢ),    z = h_last W + b
 
-    Hidden weights start by He's rule, N(0, 2/fan_in), before relu, gelu and silu, and by Glorot's,
-    U(±√(6/(fan_in + fan_out))), before the others and in the output layer; biases start at zero.
+    Weights are initialized by He's rule, N(0, 2/fan_in), before relu, gelu and silu, and by Glorot's,
+    U(±√(6/(fan_in + fan_out))), before other activations and in the output layer; biases are zero.
 
     Args:
         inputs: d, the number of encoded features; taken from the data.
@@ -74,12 +74,12 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers, at most 1000 of them, each at least 1; empty: a linear model.
         activation: a, after each hidden map.
         dropout: probability in [0, 1) that a hidden unit is dropped in training, after the activation.
-        batch_norm: whether each hidden map is followed by batch normalization, whose own shift takes
-            the place of the map's bias.
+        batch_norm: whether each hidden map is followed by batch normalization, whose shift replaces the
+            map's bias.
         bias: whether the maps have biases.
-        embedding: None, or `periodic`: each feature is replaced by itself and three learned mixtures of cosines of it
+        embedding: None, or `periodic`: each feature is complemented by three learned mixtures of cosines of it
             (`torchplug.embeddings.PeriodicEmbedding`), for targets that change fast along single features.
-        frequency_scale: σ > 0 of the embedding's first frequencies, in periods per unit of a feature.
+        frequency_scale: σ > 0 of the embedding's initial frequencies, in periods per unit of a feature.
 
     Shape:
         features (n, d) → scores (n, k).
@@ -90,7 +90,7 @@ class MLP(nn.Module):
 
     Reference: He et al. (2015), doi:10.1109/ICCV.2015.123; Glorot and Bengio (2010),
     https://proceedings.mlr.press/v9/glorot10a.html.
-    Note: the softplus is exact for scores up to 20 and the identity beyond, as torch computes it.
+    Note: softplus is exact for scores up to 20 and the identity beyond, as in torch.
     """
 
     hyper = ("dropout",)

@@ -1,4 +1,4 @@
-"""How much memory a network takes to train, found out before it is allocated."""
+"""Estimated memory of training a network, before it is allocated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchplug.memory import available_memory, size
 from torchplug.trial_step import trial_step
 
 FULL_SET_COPIES = 4
-"""How often a full-batch optimizer holds the parameters at the least: values, gradient, step and trial point."""
+"""Minimum number of parameter-sized tensors of a full-batch optimizer: values, gradient, step and trial point."""
 
 
 _SMALL_BYTES = 2**24
@@ -33,10 +33,10 @@ def refuse_beyond_memory(key: str, build: Callable[[], nn.Module], optimizer: st
         key: equal for equal networks, which are counted once.
         build: builds the network.
         optimizer: the optimizer's name, for the message.
-        copies: how often training holds the parameters' size: values, gradients, optimizer state.
+        copies: number of parameter-sized tensors in training: values, gradients, optimizer state.
 
     Raises:
-        ConfigurationError: saying how much memory training would take, and how much there is.
+        ConfigurationError: with the memory that training would take, and that is available.
     """
     if key not in _counted:
         _counted[key] = _count(build)
@@ -67,11 +67,11 @@ def _count(build: Callable[[], nn.Module]) -> tuple[int, int] | None:
 
 
 def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
-    """How many tensors of a parameter's size an optimizer's first step leaves behind, and those that training adds.
+    """Return the number of parameter-sized tensors in training: those in the optimizer's state, and training's own.
 
     Args:
         optimizer: over that parameter alone; it makes a step.
-        parameter: of a size that no counter has.
+        parameter: of a size that differs from those of counters.
     """
     parameter.grad = torch.zeros_like(parameter)
     # An optimizer that wants a closure, or numbers beyond its precision, says so elsewhere: its state stays uncounted.
@@ -84,7 +84,7 @@ def copies_held(optimizer: Optimizer, parameter: nn.Parameter) -> int:
 
 @contextmanager
 def naming_lack_of_memory() -> Iterator[None]:
-    """Turn an allocator's error into one that says how much was asked for, and how much there is.
+    """Convert an allocator's error into one with the requested and the available memory.
 
     Raises:
         TrainingError: for a lack of memory, of the machine or of a GPU; other errors pass through.

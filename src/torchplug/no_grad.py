@@ -1,4 +1,4 @@
-"""Running without autograd's graph, at no cost where nobody records one."""
+"""Running without autograd's graph, at no cost if gradients are disabled already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What first-order optimizers are built on: a step that ends with proximal operators, fused kernels."""
+"""Base classes of first-order optimizers: a step that ends with proximal operators, and fused kernels."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Closure = Callable[[], Any]
 
 
 class ProximalOptimizer(Optimizer):
-    """An optimizer whose step is a closure, an update of each group, and `prox`. Empty, that costs nothing.
+    """An optimizer whose step is the closure, an update of each group, and `prox`, which costs nothing when empty.
 
     Attributes:
-        prox: the proximal operator of each penalized parameter; no part of the saved state.
+        prox: the proximal operator of each penalized parameter; not saved.
     """
 
     prox: dict[Tensor, Prox]
@@ -37,14 +37,14 @@ class ProximalOptimizer(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
-        """Make one update; returns what the closure, if any, returns."""
+        """Make one update; return the closure's result, if there is one."""
         loss = evaluated(closure)
         self.update()
         return loss
 
     @no_grad_if_enabled
     def update(self) -> None:
-        """Advance parameters and state by the gradients that are there."""
+        """Advance parameters and state by the present gradients."""
         for group in self.param_groups:
             parameters, gradients = moved(group)
             if parameters:
@@ -54,10 +54,10 @@ class ProximalOptimizer(Optimizer):
 
     @abstractmethod
     def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        """Advance those of a group that have a gradient, at least one."""
+        """Advance the parameters of a group that have a gradient, of which there is at least one."""
 
     def init_state(self, parameter: Tensor) -> State:
-        """What is kept of a parameter, before its first update; nothing unless overridden."""
+        """Return a parameter's state before its first update; empty unless overridden."""
         return {}
 
     def states(self, parameters: Sequence[Tensor]) -> list[State]:
@@ -71,12 +71,12 @@ class ProximalOptimizer(Optimizer):
         return states
 
     def prox_size(self, state: State, settings: Mapping[str, Any]) -> Tensor | float:
-        """The step size of the update that led to this state: a number, or one per element."""
+        """Return the step size of the update that led to this state: a number, or one per element."""
         size: Tensor | float = settings["lr"]
         return size
 
     def placed(self, parameter: Tensor, point: Tensor, state: State) -> State:
-        """The state of a parameter that the proximal operator moves to a point; changes nothing."""
+        """Return the state after the proximal operator moves a parameter to a point; unchanged by default."""
         return state
 
     def apply_prox(self) -> None:
@@ -92,13 +92,13 @@ class ProximalOptimizer(Optimizer):
 
 
 class FusedOptimizer(ProximalOptimizer):
-    """For torch's classes with a fused kernel: it is used where every parameter of a group allows it."""
+    """Mixin for torch's classes with a fused kernel, which is used if every parameter of a group allows it."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, fused if they are alike, floating-point, and on a CPU or CUDA device.
+        """Add a group of parameters, fused if they have one floating-point dtype and one CPU or CUDA device.
 
-        Set here and not by the constructor's `fused`, which would announce to GradScaler that the
-        kernel skips bad steps by itself: the proximal operators, and gradient clipping, could not.
+        Set here and not by the constructor's `fused`, by which GradScaler would leave skipping bad steps to
+        the kernel: proximal operators and gradient clipping could not skip them.
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -117,7 +117,7 @@ def coefficients(like: Tensor, *numbers: Tensor | float) -> tuple[Tensor | float
 
 
 def moved(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """A group's parameters that have a gradient, and these."""
+    """A group's parameters with gradients, and the gradients."""
     parameters, gradients = [], []
     for parameter in group["params"]:
         gradient = parameter.grad
@@ -128,7 +128,7 @@ def moved(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def evaluated(closure: Closure | None) -> Any:
-    """What the closure returns, called with gradients on; None without one."""
+    """The closure's result, called with gradients enabled; None without a closure."""
     if closure is None:
         return None
     with torch.enable_grad():

@@ -1,8 +1,8 @@
-"""Discovery: which plugins are installed, what they offer, and what became of each.
+"""Discovery: which plugins are installed, their components, and their errors.
 
-With the markers in `hookspecs` this is all that knows pluggy. Entry points are loaded here one by
-one, because pluggy's own loader stops the host at the first broken plugin. A plugin that is
-installed is trusted code: what is caught here is accidents, this is no sandbox.
+With the markers in `hookspecs` this is the only code that imports pluggy. Entry points are loaded one
+by one, because pluggy's own loader stops the host at the first broken plugin. An installed plugin is
+trusted code: errors are caught here, but this is no sandbox.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from torchplug.component import Capability, Component, Direction, Family, Kind, 
 from torchplug.errors import PluginError
 
 GROUP = "torchplug"
-"""The entry-point group that plugins advertise themselves in."""
+"""The entry-point group of plugins."""
 BUILTIN = "torchplug"
 """The distribution whose components own their bare names."""
 ALLOW_LIST = "TORCHPLUG_PLUGINS"
 """The environment variable naming the distributions that may load, separated by commas."""
 SLOW_SECONDS = 1.0
-"""Import and hooks together should take less than this: every command waits for them."""
+"""Bound on the time of import and hooks together, because every command waits for them."""
 
 _TAKEN = ("loss", "epoch_loss")
 """Names of logged values that are no metric's."""
@@ -44,18 +44,18 @@ _HOOKS = tuple(family.hook for family in Family)
 
 @dataclass(frozen=True)
 class Plugin:
-    """What became of one entry point: the provenance of the components it offers.
+    """The result of loading one entry point: the provenance of its components.
 
     Args:
         distribution: the normalised name of the distribution (PEP 503).
-        version: its version; empty where the distribution is missing.
+        version: its version; empty if the distribution is missing.
         status: `loaded`; `blocked` by the allow-list, and not imported; `broken`, see `error`;
             or `missing`, named by the allow-list but not installed.
         entry_point: the module that it names.
         hooks: the hooks that it implements.
-        components: what they returned, with the family of each.
+        components: the components that they returned, each with its family.
         error: why it is broken, in one line.
-        note: what its author should mend although it loaded, in one line.
+        note: what its author should fix although it loaded, in one line.
         seconds: wall time of import and hooks.
     """
 
@@ -71,7 +71,7 @@ class Plugin:
 
     @property
     def trouble(self) -> str | None:
-        """Why its components are not there, in one line; None for a plugin that loaded."""
+        """Why its components are unavailable, in one line; None for a plugin that loaded."""
         if self.status == "loaded":
             return None
         if self.status == "blocked":
@@ -93,10 +93,10 @@ def one_line(error: BaseException) -> str:
 
 
 def discover(*, strict: bool = False) -> tuple[Plugin, ...]:
-    """Load every plugin that may load, sorted by distribution; never fail because one does.
+    """Load all allowed plugins, sorted by distribution; a failure of one does not affect the others.
 
     Args:
-        strict: refuse plugins that are broken, missing or slow, as a plugin's own tests want it.
+        strict: raise an error for broken, missing or slow plugins, for a plugin's own tests.
 
     Raises:
         PluginError: only if `strict`, naming the first such plugin.
@@ -117,7 +117,7 @@ def discover(*, strict: bool = False) -> tuple[Plugin, ...]:
 
 
 def _allowed() -> set[str] | None:
-    """The distributions that the environment allows; None where it allows all."""
+    """The distributions that the environment allows; None if it allows all."""
     value = os.environ.get(ALLOW_LIST)
     if value is None:
         return None
@@ -125,10 +125,10 @@ def _allowed() -> set[str] | None:
 
 
 def _advertisers() -> dict[str, Distribution]:
-    """The distributions with an entry point of ours, by normalised name.
+    """The distributions with an entry point of this group, by normalised name.
 
-    An editable install may stand on `sys.path` twice; as for imports, the first one counts. A
-    folder without a name in its metadata is the remains of an uninstallation, not a distribution.
+    An editable install may be on `sys.path` twice; as for imports, the first one counts. A folder
+    without a name in its metadata is the remainder of an uninstallation, not a distribution.
     """
     found: dict[str, Distribution] = {}
     for distribution in distributions():
@@ -137,7 +137,7 @@ def _advertisers() -> dict[str, Distribution]:
             if GROUP not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             metadata = distribution.metadata
-        except (OSError, ValueError):  # undecodable: whose it is cannot be known
+        except (OSError, ValueError):  # undecodable: its distribution cannot be determined
             continue
         if "Name" in metadata:
             found.setdefault(canonical_name(metadata["Name"]), distribution)
@@ -159,7 +159,7 @@ def _load_all(name: str, distribution: Distribution, *, allowed: bool) -> Iterat
 
 
 def _load(plugin: Plugin, entry_point: EntryPoint) -> Plugin:
-    """Import a plugin and ask its hooks, recording what happened."""
+    """Import a plugin and call its hooks, recording errors."""
     started = time.perf_counter()
     try:
         with _guarded(f"import of {entry_point.value} failed"):
@@ -273,7 +273,7 @@ def _is_target(text: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value that nobody has checked, fit for a message of one line."""
+    """An unchecked value as text for a message of one line."""
     try:
         text = " ".join(repr(value).split())
     except Exception:
@@ -282,7 +282,7 @@ def _short(value: Any) -> str:
 
 
 def _refuse_repetition(plugin: Plugin, offered: set[tuple[str, Family, str]]) -> Plugin:
-    """Mark a second entry point broken that repeats a name of its own distribution."""
+    """Mark a second entry point as broken if it repeats a name of its own distribution."""
     for family, component in plugin.components:
         if (plugin.distribution, family, component.name) in offered:
             error = f"another entry point of {plugin.distribution} already offers the {family.value} {component.name}"

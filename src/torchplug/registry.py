@@ -1,8 +1,8 @@
 """From a family and a name to a component: conflicts, import on use, parameters checked.
 
 A built-in's bare name always means the built-in. A plugin's bare name works while no other
-plugin has it in the same family; `distribution:name` always works. So installing a package never
-changes what an existing recipe means.
+plugin has it in the same family; `distribution:name` always works. Installing a package therefore
+never changes what an existing recipe means.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """How messages name it: bare if built in, else qualified, and the family."""
+        """The name used in messages: bare if built in, else qualified, with the family."""
         return f"{self.name if self.builtin else self.qualified_name} ({self.family.value})"
 
 
@@ -61,8 +61,8 @@ class Resolved:
 
     Args:
         entry: the component and its owner.
-        parameters: those that were chosen, converted to their types; components among them as
-            nested dicts of name and parameters.
+        parameters: the given ones, converted to their types; components among them as nested dicts
+            of name and parameters.
         target: the class or function to call.
         nested: the components among the parameters, resolved.
     """
@@ -84,20 +84,20 @@ class Resolved:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What the component wants beyond its family's contract."""
+        """What the component supports or needs beyond its family's contract."""
         return self.entry.component.capabilities
 
     @property
     def spec(self) -> Spec:
-        """What to save: the qualified name and the chosen parameters as plain types."""
+        """Return the qualified name and the given parameters as plain types, to be saved."""
         return Spec(self.qualified_name, plain(self.parameters))
 
     def build(self, *supplied: Any, **supplied_keywords: Any) -> Any:
-        """Call the target with what the core supplies and the chosen parameters.
+        """Call the target with the core's arguments and the given parameters.
 
         Args:
             supplied: positional arguments, such as an optimizer's parameters.
-            supplied_keywords: passed on where the target's signature names them.
+            supplied_keywords: passed if the target's signature names them.
 
         Raises:
             ParameterError: if the target refuses a parameter.
@@ -132,14 +132,14 @@ class Registry:
         self._parameters: dict[Entry, Mapping[str, Parameter]] = {}
 
     def entries(self, family: Family | None = None) -> list[Entry]:
-        """The components of one family or of all, by family, the built-in ones first."""
+        """Return the components of one family or of all, by family, built-in ones first."""
         return [entry for entry in self._entries if family is None or entry.family is family]
 
     def find(self, family: Family, name: str) -> Entry:
-        """The component of a bare or qualified name.
+        """Return the component of a bare or qualified name.
 
         Raises:
-            UnknownComponentError: if no loaded plugin offers the name, or several do.
+            UnknownComponentError: if no loaded plugin has the name, or several do.
         """
         owners = self._owners(family, name)
         if len(owners) > 1:
@@ -150,10 +150,10 @@ class Registry:
         return owners[0]
 
     def find_all(self, name: str) -> list[Entry]:
-        """The components of this name in every family that has it.
+        """Return the components of this name in all families.
 
         Raises:
-            UnknownComponentError: if no family has it, or several plugins offer it in one.
+            UnknownComponentError: if no family has it, or several plugins have it in one.
         """
         found = [self.find(family, name) for family in Family if self._owners(family, name)]
         if not found:
@@ -161,11 +161,11 @@ class Registry:
         return found
 
     def shortest_name(self, entry: Entry) -> str:
-        """The bare name where it means this component, else the qualified one."""
+        """Return the bare name if it means this component, else the qualified one."""
         return entry.name if self._owners(entry.family, entry.name) == [entry] else entry.qualified_name
 
     def target(self, entry: Entry) -> Any:
-        """The component's class or function, imported when first asked for.
+        """Return the component's class or function, imported on first use.
 
         Raises:
             PluginError: if it cannot be imported, naming the distribution and its version.
@@ -184,10 +184,10 @@ class Registry:
         return self._targets[entry]
 
     def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
-        """The parameters that users may set, with resolved types as annotations.
+        """Return the parameters that users may set, with resolved types as annotations.
 
         Raises:
-            PluginError: if the target cannot be imported, or its signature does not serve the family.
+            PluginError: if the target cannot be imported, or its signature does not suit the family.
         """
         if entry not in self._parameters:
             target = self.target(entry)
@@ -210,10 +210,10 @@ class Registry:
         return accepted[name]
 
     def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
-        """Find a component and check every parameter that was chosen for it.
+        """Return a component with its parameters checked.
 
         Raises:
-            UnknownComponentError: if no loaded plugin offers the name, or several do.
+            UnknownComponentError: if no loaded plugin has the name, or several do.
             ParameterError: if a parameter is unknown, missing, or of the wrong type.
             PluginError: if the component's target cannot be imported.
         """
@@ -292,7 +292,7 @@ def registry() -> Registry:
 
 
 def _read_spec(family: Family, value: Spec | str | Mapping[str, Any]) -> Spec:
-    """Read a spec, refusing a mapping with keys that would be dropped."""
+    """Read a spec; refuse a mapping with unknown keys."""
     well_formed = isinstance(value, Spec | str)
     if isinstance(value, Mapping):
         well_formed = set(value) <= {"name", "parameters"} and isinstance(value.get("parameters") or {}, Mapping)
@@ -305,7 +305,7 @@ def _read_spec(family: Family, value: Spec | str | Mapping[str, Any]) -> Spec:
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """The nearest of the known names; half the letters suffice, so that l3 finds l1 and l2."""
+    """The nearest known names; half the letters suffice, so that l3 finds l1 and l2."""
     return difflib.get_close_matches(name, sorted(known), cutoff=0.5)
 
 

@@ -50,9 +50,9 @@ class ResolvedConfig:
         """Resolve every name and try every parameter, so that mistakes surface here.
 
         Raises:
-            UnknownComponentError: for a name that nobody offers.
+            UnknownComponentError: for a name that no plugin has.
             ParameterError: for a parameter that does not exist, or is of the wrong type or range.
-            ConfigurationError: for components that do not go together.
+            ConfigurationError: for components that cannot be combined.
         """
         find = registry().resolve
         resolved = cls(
@@ -74,7 +74,7 @@ class ResolvedConfig:
 
     @property
     def is_full_batch(self) -> bool:
-        """Whether the optimizer's step sees the whole training set."""
+        """Whether the optimizer is full-batch."""
         return Capability.OBJECTIVE in self.optimizer.capabilities
 
     @cached_property
@@ -83,7 +83,7 @@ class ResolvedConfig:
         return "lr" in self.trial_optimizer().defaults
 
     def notes(self, network: nn.Module | None) -> list[str]:
-        """What the user should know and did not ask.
+        """Notes for the user.
 
         Args:
             network: the network, if it is built.
@@ -128,7 +128,7 @@ class ResolvedConfig:
         }
 
     def records(self) -> list[dict[str, str]]:
-        """Which code this is: family, qualified name and version of each component."""
+        """Family, qualified name and version of each component."""
         return [
             {
                 "family": component.entry.family.value,
@@ -174,7 +174,7 @@ class ResolvedConfig:
         """The loss.
 
         Raises:
-            PluginError: if the plugin's class does not keep the contract.
+            PluginError: if the plugin's class violates the contract.
         """
         loss = self.loss.build()
         if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
@@ -187,7 +187,7 @@ class ResolvedConfig:
         """The regularizers.
 
         Raises:
-            PluginError: if a plugin's class does not keep the contract.
+            PluginError: if a plugin's class violates the contract.
             ConfigurationError: if one is proximal and the optimizer's step applies no prox.
         """
         built = []
@@ -266,7 +266,7 @@ class ResolvedConfig:
         return [group for group in groups if group["params"]]
 
     def takes_flat(self, objective: StepObjective) -> bool:
-        """Whether the optimizer may see a group of parameters as one tensor."""
+        """Whether a group of parameters may be passed to the optimizer as one tensor."""
         capabilities = self.optimizer.capabilities
         return Capability.ELEMENTWISE in capabilities and Capability.NAMES not in capabilities and not _prox(objective)
 
@@ -282,7 +282,7 @@ class ResolvedConfig:
     def build_scheduler(
         self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int | None
     ) -> LRScheduler | ReduceLROnPlateau | None:
-        """The scheduler; a number of steps is None where training, or an epoch, has no set end."""
+        """The scheduler; a number of steps is None if training, or an epoch, has no planned end."""
         if self.scheduler is None:
             return None
         planned = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
@@ -325,7 +325,7 @@ class ResolvedConfig:
         return linear
 
     def _try(self) -> None:
-        """Build everything once at the smallest size: ranges are checked by the components."""
+        """Build everything once at the smallest size, because components check their ranges."""
         self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
         if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):

@@ -1,4 +1,4 @@
-"""All that follows from a loss's kind: one record for each kind, which every other module asks."""
+"""One record for each kind of loss, with all that follows from it; no other module compares kinds."""
 
 from __future__ import annotations
 

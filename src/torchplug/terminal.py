@@ -15,15 +15,15 @@ from typing import Any
 from typing_extensions import override
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Characters that steer a terminal or reorder text: C0, C1, line separators, bidirectional overrides, surrogates."""
+"""Characters that control a terminal or reorder text: C0, C1, line separators, bidirectional overrides, surrogates."""
 
 
 def printable(text: str, lines: bool = False) -> str:
-    r"""Return text with control characters replaced by escape sequences, so that it cannot steer a terminal.
+    r"""Return text with control characters replaced by escape sequences, so that it cannot control a terminal.
 
     Args:
         text: any text: names, paths, labels, messages of other packages.
-        lines: whether newlines are layout and stay; else they are escaped as well.
+        lines: whether newlines are kept as layout; otherwise they are escaped as well.
 
     >>> printable("a\x1b[2Jb\nc")
     'a\\x1b[2Jb\\nc'
@@ -57,7 +57,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def print_warnings_in_one_line() -> None:
-    """Format Python's warnings as one printable line each, from here on: they quote column names and paths."""
+    """Make Python format warnings as one printable line each, since they quote column names and paths."""
     original = warnings.formatwarning
     if getattr(original, "in_one_line", False):
         return
@@ -70,7 +70,7 @@ def print_warnings_in_one_line() -> None:
 
 
 class _Surviving(io.RawIOBase):
-    """Writes to a file descriptor; what cannot be written is dropped, and the first error is kept.
+    """A raw stream that drops what cannot be written, and keeps the first error.
 
     Args:
         raw: the unbuffered file.
@@ -109,10 +109,10 @@ class _Surviving(io.RawIOBase):
 
 
 def protect_streams() -> None:
-    """Make standard output and error safe for the whole process: print never raises from here on.
+    """Make standard output and error safe for the rest of the process: print no longer raises.
 
-    Characters that the encoding lacks are written as escape sequences. A reader that has gone (`| head`), a full disk
-    or a closed descriptor lose text and nothing else. Streams that were replaced, as by a test, are left alone.
+    Characters that the encoding lacks are written as escape sequences. A closed pipe (`| head`), a full disk or a
+    closed descriptor loses text and nothing else. Streams that were replaced, as by a test, are left unchanged.
     """
     _occupy_standard_descriptors()
     for name in ("stdout", "stderr"):
@@ -124,7 +124,9 @@ def protect_streams() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Return why standard output lost text: a full disk, for example. None if nothing was lost or the reader left."""
+    """Return the error by which standard output lost text, such as a full disk; None if nothing was lost or the reader
+    closed the pipe.
+    """
     try:
         sys.stdout.flush()
         raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
@@ -150,7 +152,7 @@ def _surviving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Open the null device where a standard descriptor is closed: the next file opened would take its number."""
+    """Open the null device for closed standard descriptors, whose numbers the next files would get."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""A step of an optimizer that only shows what the optimizer keeps, and is no step of training."""
+"""An optimizer step outside training, to inspect the resulting state."""
 
 from __future__ import annotations
 

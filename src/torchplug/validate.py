@@ -1,9 +1,4 @@
-"""Checks of component parameters: each raises a ValueError that names the parameter, its range and the value.
-
-from torchplug import validate
-
-validate.positive(delta=delta)
-"""
+"""Range checks of component parameters: each raises a ValueError that names the parameter, its range and the value."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_columns_without_a_value_in_the_training_part_have_no_effect(table, tmp_
     assert data.preprocessing.feature_names == ["a", "b", "flat"]
     for part in PARTS:
         assert not whole(data._part(part), 29).features[:, 1:].any()
-    assert "constant in the training part, so without effect: b, flat" in data.notes
+    assert "constant in the training split, so without effect: b, flat" in data.notes
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -348,7 +348,7 @@ def test_the_training_set_is_one_object_in_double_precision(table, tmp_path, str
 
 def test_a_full_batch_needs_no_note(table):
     data = prepared(table, REGRESSION, target="y", batch_size="full")
-    assert data.notes == ["constant in the training part, so without effect: flat"]
+    assert data.notes == ["constant in the training split, so without effect: flat"]
 
 
 def test_minibatches_of_a_stream_train(table, tmp_path):

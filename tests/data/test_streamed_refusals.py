@@ -71,7 +71,7 @@ NO_LOSS = DataRequirements("regression")
         (same, CLASSES, {"standardize_target": True, "target": "label"}, "standardize_target is for regression"),
         (same, REGRESSION, {"features": ["flat", "y"]}, "y is given both as target and as feature"),
         (same, REGRESSION, {"split_column": "town"}, "split column 'town' has .* in row 1: "),
-        (same, REGRESSION, {"split": [0.999, 0.001]}, "leaves the validation part empty"),
+        (same, REGRESSION, {"split": [0.999, 0.001]}, "leaves the validation split empty"),
         (lambda t: t.with_columns(town=pl.lit("A")), REGRESSION, {"features": ["town"], "encode": "reference"},
          "no feature is left"),
         (lambda t: t.with_columns(label=pl.lit("u")), CLASSES, {"target": "label"}, r"one class \(u\)"),

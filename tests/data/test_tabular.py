@@ -369,9 +369,9 @@ def test_training_without_validation_runs(table, tmp_path):
     runner.fit(module, data)
     assert sum(len(row[2]) for row in module.seen) == 60
     assert runner.limit_val_batches == 1.0
-    with pytest.raises(DataError, match="no validation part"):
+    with pytest.raises(DataError, match="no validation split"):
         trainer(tmp_path).validate(module, data)
-    with pytest.raises(DataError, match="no test part"):
+    with pytest.raises(DataError, match="no test split"):
         data.test_dataloader()
 
 

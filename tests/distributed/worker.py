@@ -120,7 +120,7 @@ def steps(job):
 
 
 def evaluate(job):
-    """The metrics on validation parts of N rows, N from 1 to 10."""
+    """The metrics on validation splits of N rows, N from 1 to 10."""
     results = {}
     for rows in range(1, 11):
         module, _ = build({**job, "rows": 20})

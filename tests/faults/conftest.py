@@ -1,4 +1,4 @@
-"""The table of `make faults`: what was tried on the library, and how often what it promises held."""
+"""The table of `make faults`: each kind of fault, how often it was tried, how often the documented behaviour held."""
 
 import os
 from functools import partial
@@ -10,8 +10,9 @@ from recipe_calls import call
 
 _HEADER = (
     "# Faults\n\n"
-    "`make faults` kills, signals, fills disks, corrupts files and feeds hostile input, and checks each time what the\n"
-    "library promises. `make test` runs a selection. The table is what the last full run printed.\n\n"
+    "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks\n"
+    "each time that the library behaves as documented. `make test` runs a selection. This table is from the last full\n"
+    "run.\n\n"
 )
 
 
@@ -36,7 +37,7 @@ def pytest_terminal_summary(terminalreporter):
             held[kind] = held.get(kind, 0) + (outcome == "passed")
     lines = ["| fault | tried | held |", "| --- | ---: | ---: |"]
     lines += [f"| {kind} | {tried[kind]} | {held[kind]} |" for kind in sorted(tried)]
-    lines.append(f"| **together** | **{sum(tried.values())}** | **{sum(held.values())}** |")
+    lines.append(f"| **total** | **{sum(tried.values())}** | **{sum(held.values())}** |")
     table = "\n".join(lines) + "\n"
     terminalreporter.write(f"\n{table}")
     if target := os.environ.get("FAULTS_TABLE"):

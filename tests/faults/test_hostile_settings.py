@@ -163,5 +163,5 @@ def test_control_characters_in_a_run(capsys, monkeypatch, tmp_path):
     arguments = ["fit", "--data.source", "named.csv", "--data.target", "y", "--trainer.max_epochs", "1"]
     status, printed, errors = call(capsys, arguments)
     assert status == 0
-    assert "note: constant in the training part" in printed
+    assert "note: constant in the training split" in printed
     assert not any(character in printed + errors for character in "\x1b\x07\x9b\u202e\x7f")

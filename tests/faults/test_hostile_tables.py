@@ -118,7 +118,7 @@ def test_a_huge_field_stays_out_of_messages():
     data = TabularData("t.csv", "y", split=[1, 0, 0], handle_unknown="error", categories=["a"])
     data.prepare(REQUEST)
     other = pl.DataFrame({"a": ["z" * 10_000_000]})
-    with pytest.raises(DataError, match="which the training part lacks") as caught:
+    with pytest.raises(DataError, match="which the training split lacks") as caught:
         data.preprocessing.features(other)
     _one_line(caught)
 

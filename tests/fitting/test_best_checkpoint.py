@@ -71,7 +71,7 @@ def test_early_stopping_on_validation_asks_for_the_iterate_of_lowest_loss(run, t
     watching = [STOPPING, "--trainer.callbacks.monitor", "val/loss", "--trainer.callbacks.patience", "50"]
     status, printed, _ = fit(run, table, *watching)
     assert status == 0
-    assert "note: EarlyStopping watches the validation part, so best.ckpt is the iterate of lowest val/loss" in printed
+    assert "note: EarlyStopping watches the validation split, so best.ckpt is the iterate of lowest val/loss" in printed
     directory = the_run(tmp_path)
     losses = validation_losses(directory)
     best = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)

@@ -33,7 +33,7 @@ def test_a_table_that_changed_is_refused_unless_it_is_named(run, tmp_path, fitte
     assert status == 2
     part = "test" if command == "test" else "validation"
     assert (
-        f"t.csv is not the table of the fit (60 rows then, {rows} now), and its {part} part may hold rows that were "
+        f"t.csv is not the table of the fit (60 rows then, {rows} now), and its {part} split may hold rows that were "
         "trained on: pass --data.source to use it all the same"
     ) in errors
     status, printed, _ = run([command, "--data.source", "t.csv"])

@@ -43,7 +43,7 @@ def test_a_table_with_gaps_names_and_rare_towns_is_fitted_at_the_first_try(run, 
         "left out: 2 of 100 rows, which have no target (price)",
         "missing values filled in by the median or the most frequent category, marked by size=missing, town=missing: "
         "size 10, town 4 (--data.impute)",
-        "categories that occur once in the training part share a feature: town=other 3 (--data.handle_unknown)",
+        "categories that occur once in the training split share a feature: town=other 3 (--data.handle_unknown)",
     ]
     assert (the_run(tmp_path) / "notes.txt").read_text().splitlines() == said
     features = pl.read_csv(the_run(tmp_path) / "coefficients.csv")["feature"].to_list()
@@ -61,7 +61,7 @@ def test_what_is_filled_in_and_unknown_is_said_of_later_tables_too(run, tmp_path
     assert (status, errors) == (0, "")
     assert notes(printed)[1:] == [
         "missing values filled in: size 2, rooms 1, town 1 (--data.impute)",
-        "rows whose category the training part lacks: town 1 (--data.handle_unknown)",
+        "rows whose category the training split lacks: town 1 (--data.handle_unknown)",
     ]
     filled = pl.DataFrame(
         {
@@ -117,7 +117,10 @@ def test_rows_without_a_label_are_left_out(run, tmp_path, stream):
             ["--data.impute", "error"],
             r"houses.csv: missing values in size (10, first in row 4), town (4, first in row 5)",
         ),
-        (["--data.handle_unknown", "error"], "which the training part lacks: correct it, or train with --data.handle_"),
+        (
+            ["--data.handle_unknown", "error"],
+            "which the training split lacks: correct it, or train with --data.handle_",
+        ),
         (["--data.target", "name", "--data.features", "[rooms]"], "needs numbers"),
     ],
 )
@@ -132,7 +135,7 @@ def test_what_is_refused_by_request(run, tmp_path, houses, flags, message):
 def test_a_name_that_is_asked_for_is_a_feature(run, tmp_path, houses):
     status, printed, _ = run([*FIT, "--data.features", "[name,rooms]", "--data.split", "[1,0,0]"])
     assert status == 0
-    assert "categories that occur once in the training part share a feature: name=other 98" in printed
+    assert "categories that occur once in the training split share a feature: name=other 98" in printed
 
 
 def test_nothing_but_names_is_refused_with_the_remedy(run, houses):

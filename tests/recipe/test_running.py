@@ -143,7 +143,7 @@ def test_what_the_data_module_noticed_is_said_once(run, tmp_path):
     _, printed, errors = run([*SHORT, *data])
     assert errors == ""
     assert printed.count("note: left out: 1 of 442 rows, which have missing values (--data.impute drop)") == 1
-    assert printed.count("note: constant in the training part, so without effect: flat") == 1
+    assert printed.count("note: constant in the training split, so without effect: flat") == 1
 
 
 def test_a_checkpoint_without_its_weights_cannot_be_gone_on_from(run, tmp_path):

@@ -35,7 +35,7 @@ def final_metrics(name, arguments, monkeypatch, folder):
 
 
 def split_of(source, kind, seed):
-    """Raw features and target of the training and the validation part."""
+    """Raw features and target of the training and the validation split."""
     data = TabularData(source, seed=seed)
     data.prepare(DataRequirements(kind=kind))
     frames = [data.frame_of(part) for part in ("train", "validation")]

@@ -1,6 +1,6 @@
-"""The built-in components, offered through the same hooks as anybody's.
+"""The built-in components, registered through the hooks that plugins use.
 
-Nothing here imports torch: a component's class is named by a string and imported when first used.
+Nothing here imports torch: a component's class is given as a string and imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""First-order optimizers of the notes that scale each element of the gradient by what it has been.
+"""First-order optimizers that scale each element of the gradient by a running mean of its square.
 
 Symbols and conventions are those of `optimizers`.
 """
@@ -29,14 +29,14 @@ class RMSprop(ProximalOptimizer, torch.optim.RMSprop):
     Args:
         params: what to optimize; given by the core.
         lr: α > 0, the learning rate.
-        beta: β in [0, 1), the share of the running mean that is kept.
+        beta: β in [0, 1), the decay of the running mean.
         eps: ε > 0, outside the root, in units of the gradient.
 
     Raises:
         ValueError: if lr, beta or eps is out of range.
 
     Reference: Hinton, Srivastava and Swersky (2012), Neural Networks for Machine Learning, lecture 6e.
-    Note: torch calls β alpha, with 0.99 for its default.
+    Note: torch's RMSprop calls β alpha; its default is 0.99.
     """
 
     def __init__(self, params: ParamsT, lr: float = 1e-3, beta: float = 0.9, eps: float = 1e-8) -> None:
@@ -45,7 +45,7 @@ class RMSprop(ProximalOptimizer, torch.optim.RMSprop):
         super().__init__(params, lr=lr, alpha=beta, eps=eps, foreach=True)
 
     def init_state(self, parameter: Tensor) -> State:
-        """Nothing seen; torch counts steps as well."""
+        """Return a zero mean and a step count of zero, as in torch."""
         return {"step": torch.zeros((), dtype=torch.float32), "square_avg": torch.zeros_like(parameter)}
 
     def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -89,13 +89,13 @@ _ONE = torch.ones(())
 
 
 class _FusedAdam(FusedOptimizer):
-    """What Adam and AdamW share beside torch's classes of these names."""
+    """Base class of Adam and AdamW, with the update shared by both."""
 
     decoupled: bool
-    """Whether weight decay is no part of the gradient."""
+    """Whether weight decay is decoupled from the gradient."""
 
     def init_state(self, parameter: Tensor) -> State:
-        """Nothing seen."""
+        """Return zero means and a step count of zero."""
         step = torch.zeros((), dtype=torch.float32, device=parameter.device)
         return {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
 
@@ -130,7 +130,7 @@ class _FusedAdam(FusedOptimizer):
         """The update of one parameter."""
         (beta1, beta2), lr = settings["betas"], settings["lr"]
         steps = state["step"] + 1.0
-        # the count is in single precision, in which 1 − β₂ᵗ would lose its digits
+        # the count is in single precision, in which 1 − β₂ᵗ would lose digits
         first, second = 1.0 - beta1 ** steps.double(), 1.0 - beta2 ** steps.double()
         numbers = (1.0 - beta1, beta2, 1.0 - beta2, lr / first, second.sqrt(), settings["eps"])
         taken1, kept2, taken2, rate, root, eps = coefficients(parameter, *numbers)
@@ -154,7 +154,7 @@ class _FusedAdam(FusedOptimizer):
 
 
 class Adam(_FusedAdam, torch.optim.Adam):
-    r"""Running means of the gradient and its square, both corrected for their start at zero.
+    r"""Adam: running means of the gradient and its square, both corrected for their bias towards zero.
 
         m ← β₁ m + (1 − β₁) g,    m̂ = m / (1 − β₁ᵗ)
         v ← β₂ v + (1 − β₂) g²,   v̂ = v / (1 − β₂ᵗ)
@@ -183,7 +183,7 @@ class Adam(_FusedAdam, torch.optim.Adam):
 
 
 class AdamW(_FusedAdam, torch.optim.AdamW):
-    r"""Adam with weight decay decoupled from the gradient's scaling.
+    r"""AdamW: Adam with weight decay decoupled from the gradient's scaling.
 
         θ ← (1 − α w) θ,    then Adam's update
 
@@ -194,14 +194,14 @@ class AdamW(_FusedAdam, torch.optim.AdamW):
         lr: α > 0, the learning rate.
         betas: (β₁, β₂), each in [0, 1), the shares of the running means that are kept.
         eps: ε > 0, outside the root, in units of the gradient.
-        weight_decay: w ≥ 0, dimensionless; the core keeps it off biases and normalization layers.
+        weight_decay: w ≥ 0, dimensionless; not applied to biases and normalization layers.
 
     Raises:
         ValueError: if lr, betas, eps or weight_decay is out of range.
 
     Reference: Loshchilov and Hutter (2019), arXiv:1711.05101.
-    Note: as in torch the decay is multiplied by α, so a scheduler moves it too; the paper's is not.
-    It is no penalty in the objective: the regularizer `l2` is, and Adam scales that one's gradient.
+    Note: as in torch, the decay is multiplied by α, so that a scheduler changes it too; in the paper it is not.
+    It is not a penalty in the objective, unlike the regularizer `l2`, whose gradient Adam scales.
     """
 
     decoupled = True

@@ -1,8 +1,8 @@
-"""Losses of the notes: one value per sample, from raw scores.
+"""Losses: one value per sample, from raw scores.
 
-Symbols: n samples, k outputs, z scores (n, k), y targets, ŷ = link(z) predictions. Besides the
-value, each loss gives `derivative` = ∂ℓ/∂z (n, k) and, where it exists, `curvature` = ∂²ℓ/∂z²
-(n, k, k); a loss that is a sum of squares gives the `residuals` whose squares it sums.
+Symbols: n samples, k outputs, z scores (n, k), y targets, ŷ = link(z) predictions. Each loss has
+`derivative` = ∂ℓ/∂z (n, k) and, where it exists, `curvature` = ∂²ℓ/∂z² (n, k, k); a loss that is a
+sum of squares has `residuals`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PerOutput = Literal["sum", "mean"]
 
 
 class L1(Loss):
-    r"""Absolute error: robust to outliers, its minimum is the conditional median.
+    r"""Absolute error: robust to outliers; minimized by the conditional median.
 
         ℓ(z, y) = Σ_k |z − y|
 
@@ -62,7 +62,7 @@ class L1(Loss):
 
 
 class MSE(Loss):
-    r"""Squared error: penalizes large errors, its minimum is the conditional mean.
+    r"""Squared error: penalizes large errors; minimized by the conditional mean.
 
         ℓ(z, y) = Σ_k (z − y)²
 
@@ -98,7 +98,7 @@ class MSE(Loss):
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """2(z − y) (n, k), divided by k for `mean`."""
         error = scores - target
-        # added to itself: torch takes twice as long for a product with a number
+        # added to itself: torch needs twice as long for a product with a number
         return error.add_(error) if self.per_output == "sum" else error * (2.0 * _share(self.per_output, scores))
 
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class BCE(Loss):
         ValueError: if positive_weight is not positive.
 
     Reference: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
-    Note: log ŷ is computed from the logit, so log 0 never happens. torch's BCEWithLogitsLoss calls
+    Note: log ŷ is computed from the logit, so log 0 cannot occur. torch's BCEWithLogitsLoss calls
     the weight pos_weight and computes a difference, which loses digits of small values.
     """
 
@@ -140,7 +140,7 @@ class BCE(Loss):
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The weighted negative log-likelihood of each sample."""
-        # Two terms of one sign: nothing cancels, however sure the prediction.
+        # Two terms of one sign: nothing cancels, however confident the prediction.
         weighted = target if self.positive_weight == 1.0 else self.positive_weight * target
         positive_part = weighted * nn.functional.logsigmoid(scores)
         negative_part = (target - 1.0) * nn.functional.logsigmoid(-scores)
@@ -174,8 +174,8 @@ class CrossEntropy(Loss):
 
     Reference: Bishop (2006), Pattern Recognition and Machine Learning, section 4.3.4; label smoothing:
     Szegedy et al. (2016), doi:10.1109/CVPR.2016.308.
-    Note: for two classes it equals `bce` of the difference z₂ − z₁. torch's ignore_index does not
-    exist here: negative indices are refused.
+    Note: for two classes it equals `bce` of the difference z₂ − z₁. There is no equivalent of
+    torch's ignore_index: negative indices are refused.
     """
 
     kind = "multiclass"
@@ -188,7 +188,7 @@ class CrossEntropy(Loss):
 
     @property
     def likelihood(self) -> bool:
-        """Whether the targets are as they were given, without smoothing."""
+        """Whether targets are not smoothed."""
         return self.label_smoothing == 0.0
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class CrossEntropy(Loss):
             if bool((target < 0).any()):
                 raise ValueError("needs class indices from 0, the target has negative ones")
             return
-        off = (target.sum(dim=1) - 1.0).abs() > 1e-4  # float32 columns of many classes round this far
+        off = (target.sum(dim=1) - 1.0).abs() > 1e-4  # float32 sums of many classes have such errors
         if bool((target < 0).any()) or bool(off.any()):
             raise ValueError("needs class probabilities: in each row not negative and summing to 1")
 
@@ -231,10 +231,10 @@ class CrossEntropy(Loss):
 
 
 def _goes_across(scores: Tensor) -> bool:
-    """Whether a softmax of these is faster class by class over many rows: a row fills no vector of the processor."""
+    """Whether softmax is faster class by class over many rows, because a row is shorter than a vector register."""
     return scores.device.type == "cpu" and scores.shape[1] < 16 and scores.numel() >= 1024
 
 
 def _share(per_output: PerOutput, scores: Tensor) -> float:
-    """What each output's term is multiplied by."""
+    """The factor of each output's term."""
     return 1.0 if per_output == "sum" else 1.0 / scores.shape[-1]

@@ -1,15 +1,15 @@
-"""First-order optimizers of the notes that step by the gradient itself; `adaptive_optimizers` has those that scale it.
+"""First-order optimizers that use the gradient unscaled; `adaptive_optimizers` has those that scale it.
 
 Symbols: θ parameters, g = ∇F(θ) the gradient of the training objective on the batch, α the learning
-rate `lr`. torch.optim's own classes do the work wherever their update is the one asked for.
+rate `lr`. torch.optim's kernels are used wherever they compute this update.
 
 Proximal regularizers: the core sets `optimizer.prox`, a function per parameter, and the step ends
-with θ ← prox(θ, s). The step size s is the one that the update itself used: α for plain gradients, and
-elementwise α/(√s + ε) where the update divides by a running root mean square. A threshold of αλ under
-every update would have another fixed point than the penalized objective's minimum.
+with θ ← prox(θ, s). The step size s is the one that the update used: α for plain gradients, and
+elementwise α/(√s + ε) where the update divides by a running root mean square. With a threshold of αλ
+for every update, the fixed point would not be the penalized objective's minimum.
 
-A step of torch's own classes costs several times what its kernel does: hooks, a profiler's record, lists made
-anew. So theirs are the kernels, settings and state, and the step is ours: `update()` with what surrounds it.
+A step of torch's classes costs several times its kernel: hooks, profiler records, new lists. These classes
+therefore use torch's kernels, settings and state, and define their own step around `update()`.
 
 `formula` says the same update once more as a function of one tensor without side effects, which a compiler can
 put into a graph, and which makes the updates of many models at once: it agrees with the kernel to rounding.
@@ -32,7 +32,7 @@ from torchplug.validate import below_one, positive
 
 
 class SGD(FusedOptimizer, torch.optim.SGD):
-    r"""Gradient descent: from one sample to the full batch, as the data module's batch size says.
+    r"""Gradient descent; stochastic or full-batch, depending on the batch size.
 
         θ ← θ − α g
 
@@ -67,7 +67,7 @@ class SGD(FusedOptimizer, torch.optim.SGD):
 
 
 class _Velocity(ProximalOptimizer):
-    """What momentum and nesterov share."""
+    """Base class of momentum and nesterov."""
 
     def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:
         positive(lr=lr)
@@ -75,7 +75,7 @@ class _Velocity(ProximalOptimizer):
         super().__init__(params, {"lr": lr, "beta": beta})
 
     def init_state(self, parameter: Tensor) -> State:
-        """At rest."""
+        """Return a zero velocity."""
         return {"velocity": torch.zeros_like(parameter)}
 
     def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -94,12 +94,12 @@ class _Velocity(ProximalOptimizer):
         return parameter + velocity, {"velocity": velocity}
 
     def placed(self, parameter: Tensor, point: Tensor, state: State) -> State:
-        """Make the velocity the way that the parameter really went."""
+        """Return the state with the velocity set to the actual displacement."""
         return {**state, "velocity": state["velocity"] + (point - parameter)}
 
 
 class Momentum(_Velocity):
-    r"""Gradient descent with a velocity, Polyak's heavy ball.
+    r"""Gradient descent with momentum (Polyak's heavy ball).
 
         v ← β v − α g
         θ ← θ + v
@@ -109,19 +109,19 @@ class Momentum(_Velocity):
     Args:
         params: what to optimize; given by the core.
         lr: α > 0, the learning rate.
-        beta: β in [0, 1), the share of the velocity that is kept.
+        beta: β in [0, 1), the momentum coefficient.
 
     Raises:
         ValueError: if lr or beta is out of range.
 
     Reference: Polyak (1964), doi:10.1016/0041-5553(64)90137-5.
-    Note: torch's SGD keeps the velocity without α and multiplies by it on use: the same only while
-    α is constant. Here a change of α acts on new gradients alone.
+    Note: torch's SGD stores the velocity without α and multiplies by α on use, which is equal only while
+    α is constant. Here a change of α affects new gradients only.
     """
 
 
 class Nesterov(_Velocity):
-    r"""Momentum with the gradient taken where the velocity is about to lead.
+    r"""Nesterov's accelerated gradient: momentum with the gradient at the look-ahead point.
 
         v ← β v − α ∇F(θ + β v)
         θ ← θ + v
@@ -129,30 +129,30 @@ class Nesterov(_Velocity):
     With a proximal regularizer: θ' = prox(θ + v, α), v ← θ' − θ, θ ← θ'.
 
     During training the parameters hold the look-ahead point θ + βv, where the gradient is needed;
-    θ itself is kept in the state. `eval()` puts θ into the parameters for validation, prediction and
-    saving, and `train()` leads back to the very same look-ahead point. Both may be called at any
-    time and repeatedly. Change weights by other means only between `eval()` and `train()`.
+    θ itself is in the state. `eval()` sets the parameters to θ for validation, prediction and
+    saving, and `train()` restores the identical look-ahead point. Both are idempotent and may be called
+    at any time. Weights may be changed by other means only between `eval()` and `train()`.
 
     Args:
         params: what to optimize; given by the core.
         lr: α > 0, the learning rate.
-        beta: β in [0, 1), the share of the velocity that is kept.
+        beta: β in [0, 1), the momentum coefficient.
 
     Raises:
         ValueError: if lr or beta is out of range.
-        RuntimeError: if step is called after eval(), without a closure that could take the gradient
-            at the look-ahead point.
+        RuntimeError: if step is called after eval(), without a closure to compute the gradient at the
+            look-ahead point.
 
     Reference: Nesterov (1983), Doklady AN SSSR 269(3), 543-547; in this form Sutskever et al. (2013),
     https://proceedings.mlr.press/v28/sutskever13.html.
-    Note: torch's SGD with nesterov=True stores the look-ahead point for good, so that what it saves
-    and evaluates is not θ, and keeps the velocity without α (see `momentum`).
+    Note: torch's SGD with nesterov=True stores only the look-ahead point, so that it saves and evaluates
+    that instead of θ, and stores the velocity without α (see `momentum`).
     """
 
     def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:
         super().__init__(params, lr=lr, beta=beta)
         for group in self.param_groups:
-            # In the groups, hence in checkpoints: which point the parameters hold goes with them.
+            # In the groups, hence in checkpoints: which point the parameters hold.
             group["look_ahead"] = True
 
     def gradient_point(self, parameter: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
@@ -162,7 +162,7 @@ class Nesterov(_Velocity):
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
-        """Make one update; returns what the closure, if any, returns."""
+        """Make one update; return the closure's result, if there is one."""
         if closure is not None:
             self.train()
         elif not all(group["look_ahead"] for group in self.param_groups):
@@ -173,14 +173,14 @@ class Nesterov(_Velocity):
 
     @no_grad_if_enabled
     def update(self) -> None:
-        """Advance velocities and θ by the gradients that are there, taken at the look-ahead point."""
+        """Advance velocities and θ by the present gradients, computed at the look-ahead point."""
         self.eval()
         super().update()
         self.train()
 
     @no_grad_if_enabled
     def eval(self) -> None:
-        """Let the parameters hold θ."""
+        """Set the parameters to θ."""
         for group in self.param_groups:
             moving = self._moving(group)
             if group["look_ahead"] and moving:
@@ -189,14 +189,14 @@ class Nesterov(_Velocity):
 
     @no_grad_if_enabled
     def train(self) -> None:
-        """Let the parameters hold the look-ahead point θ + βv."""
+        """Set the parameters to the look-ahead point θ + βv."""
         for group in self.param_groups:
             moving = self._moving(group)
             if not group["look_ahead"] and moving:
                 for parameter in moving:
                     if "point" not in self.state[parameter]:
                         self.state[parameter]["point"] = torch.empty_like(parameter)
-                # θ is kept, not recovered by subtracting βv: rounding would add up with every switch.
+                # θ is stored, not recovered by subtracting βv: rounding errors would accumulate.
                 torch._foreach_copy_([self.state[p]["point"] for p in moving], moving)
                 torch._foreach_add_(moving, [self.state[p]["velocity"] for p in moving], alpha=group["beta"])
             group["look_ahead"] = True

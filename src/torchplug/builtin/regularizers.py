@@ -1,7 +1,7 @@
-"""Regularizers of the notes, with their proximal operators.
+"""Regularizers, with their proximal operators.
 
-λ acts on the coefficients that training sees, that is on standardized features where the data
-module standardizes. F = (1/n) Σ wᵢ ℓᵢ + Σ λR, so λ does not change its meaning with n.
+λ acts on the coefficients in training, that is on standardized features if the data module
+standardizes. F = (1/n) Σ wᵢ ℓᵢ + Σ λR, so the meaning of λ does not depend on n.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torchplug.validate import non_negative
 
 
 class L2(Regularizer):
-    r"""Sum of squares: shrinks coefficients towards zero without reaching it.
+    r"""Sum of squares (ridge): shrinks coefficients towards zero without reaching it.
 
         λR(θ) = λ Σ θ²
 
@@ -62,14 +62,14 @@ class L2(Regularizer):
 
 
 class L1(Regularizer):
-    r"""Sum of magnitudes: promotes coefficients that are exactly zero.
+    r"""Sum of magnitudes (lasso): promotes coefficients that are exactly zero.
 
         λR(θ) = λ Σ |θ|
 
     Args:
         coefficient: λ ≥ 0, in units of the loss per unit of θ.
-        proximal: False adds λR to the loss, with subgradient 0 at zero: coefficients hover around
-            zero. True leaves it to the optimizer's step, which then gives exact zeros.
+        proximal: False adds λR to the loss, with subgradient 0 at zero: coefficients oscillate around
+            zero. True applies the proximal operator in the optimizer's step, which gives exact zeros.
         include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
 
     Shape:
@@ -107,15 +107,15 @@ class L1(Regularizer):
 
 
 class ElasticNet(Regularizer):
-    r"""Sum of magnitudes and of squares: sparse, yet stable among correlated features.
+    r"""Sum of magnitudes and of squares: sparse, but stable for correlated features.
 
         λR(θ) = λ₁ Σ |θ| + λ₂ Σ θ²
 
     Args:
         l1: λ₁ ≥ 0, in units of the loss per unit of θ.
         l2: λ₂ ≥ 0, in units of the loss per squared unit of θ.
-        proximal: False adds λR to the loss, with subgradient 0 at zero; True leaves it to the
-            optimizer's step, which then gives exact zeros.
+        proximal: False adds λR to the loss, with subgradient 0 at zero; True applies the proximal
+            operator in the optimizer's step, which gives exact zeros.
         include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
 
     Shape:
@@ -157,7 +157,7 @@ class ElasticNet(Regularizer):
 
 
 def _soft_threshold(parameter: Tensor, threshold: Tensor | float) -> Tensor:
-    # As a sum of two one-sided parts what is cut off is +0, where sign(θ)·0 would leave −0.
+    # As a sum of two one-sided parts, zeros are +0; sign(θ)·0 would give −0.
     return (parameter - threshold).clamp(min=0.0) + (parameter + threshold).clamp(max=0.0)
 
 

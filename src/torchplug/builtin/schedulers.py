@@ -1,8 +1,8 @@
 """Schedules of the learning rate α in closed form.
 
 Epochs (or optimizer steps, with `interval: step`) are counted from 0; α₀ is the optimizer's own
-learning rate, group by group. The saved state of a schedule is its progress alone: its parameters are
-those it is built with, so a resumed run follows the schedule that its configuration shows.
+learning rate, per group. The saved state of a schedule is its progress only: its parameters come from
+the constructor, so that a resumed run follows the schedule of its configuration.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Interval = Literal["epoch", "step"]
 
 
 class Rule(LRScheduler):
-    """Base of the schedules that give α in closed form: `rate(α₀, count)`.
+    """Base class of schedules with α in closed form: `rate(α₀, count)`.
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
-        interval: what is counted.
+        optimizer: the optimizer whose learning rates change; given by the core.
+        interval: whether epochs or optimizer steps are counted.
     """
 
     def __init__(self, optimizer: Optimizer, interval: Interval = "epoch") -> None:
@@ -34,25 +34,25 @@ class Rule(LRScheduler):
         super().__init__(optimizer)
 
     def rate(self, initial: float, count: int) -> float:
-        """α after `count` epochs or steps, from α₀ = `initial`."""
+        """Return Return α after `count` epochs or steps, from α₀ = `initial`."""
         raise TypeError(f"{type(self).__name__} does not define rate(initial, count)")
 
     def get_lr(self) -> list[float | Tensor]:
-        """α of each parameter group."""
+        """Return Return α of each parameter group."""
         return [self.rate(float(initial), self.last_epoch) for initial in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the schedule has come, as plain numbers."""
+        """Return the schedule's progress, as plain numbers."""
         return {key: self.__dict__[key] for key in ("base_lrs", "last_epoch", "_step_count", "_last_lr")}
 
 
 class Constant(Rule):
-    r"""The learning rate stays what the optimizer was given.
+    r"""Constant learning rate.
 
         α(epoch) = α₀
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -69,7 +69,7 @@ class InverseTime(Rule):
         α(epoch) = α₀ / (1 + t·epoch)
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
         decay: t ≥ 0, per epoch (or step).
         interval: whether epochs or optimizer steps are counted.
 
@@ -88,12 +88,12 @@ class InverseTime(Rule):
 
 
 class StepDecay(Rule):
-    r"""Step decay: every n epochs α loses the fraction t.
+    r"""Step decay: α decreases by the fraction t every n epochs.
 
         α ← α − t·α every n epochs,    so α(epoch) = (1 − t)^⌊epoch/n⌋ α₀
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
         every: n ≥ 1, epochs (or steps) between reductions.
         fraction: t in [0, 1), the fraction removed.
         interval: whether epochs or optimizer steps are counted.
@@ -101,7 +101,7 @@ class StepDecay(Rule):
     Raises:
         ValueError: if every or fraction is out of range.
 
-    Note: torch's StepLR takes what remains, gamma = 1 − t.
+    Note: torch's StepLR has gamma = 1 − t, the fraction that remains.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Exponential(Rule):
         α(epoch) = t^epoch · α₀
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
         decay: t in (0, 1], the factor per epoch (or step).
         interval: whether epochs or optimizer steps are counted.
 
@@ -146,19 +146,19 @@ class Exponential(Rule):
 
 
 class InverseSqrt(Rule):
-    r"""Decay with the square root of the epoch.
+    r"""Decay with the inverse square root of the epoch.
 
         α = t/√epoch · α₀, with epochs counted from 1
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
         scale: t > 0.
         interval: whether epochs or optimizer steps are counted.
 
     Raises:
         ValueError: if scale is not positive.
 
-    Note: counted from 1, since at epoch 0 the formula has no value; the first epoch has α = t·α₀.
+    Note: counted from 1, because the formula is undefined at epoch 0; the first epoch has α = t·α₀.
     """
 
     def __init__(self, optimizer: Optimizer, *, scale: float = 1.0, interval: Interval = "epoch") -> None:
@@ -172,12 +172,12 @@ class InverseSqrt(Rule):
 
 
 class Manual(Rule):
-    r"""A table of epochs and the learning rates that hold from them on.
+    r"""Learning rates from a table of epochs, each in effect from its epoch on.
 
         α(epoch) = table[e], e the last listed epoch that is not after this one; α₀ before the first
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
+        optimizer: the optimizer whose learning rates change; given by the core.
         table: epoch ≥ 0 → α > 0. The value is α itself, not a factor, for every parameter group.
         interval: whether epochs or optimizer steps are counted.
 
@@ -196,7 +196,7 @@ class Manual(Rule):
         super().__init__(optimizer, interval)
 
     def rate(self, initial: float, count: int) -> float:
-        """The last listed learning rate, or α₀."""
+        """Return the last listed learning rate, or α₀."""
         listed = bisect_right(self.epochs, count)
         return self.rates[listed - 1] if listed else initial
 
@@ -207,18 +207,18 @@ class Cosine(Rule):
         α(epoch) = α_min + ½ (α₀ − α_min)(1 + cos(π·epoch/T)),    T the epochs of the run
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
-        total_steps: optimizer steps of the run; given by the core where it has a planned end.
+        optimizer: the optimizer whose learning rates change; given by the core.
+        total_steps: optimizer steps of the run; given by the core if it has a planned end.
         steps_per_epoch: optimizer steps of an epoch; given by the core.
         min_lr: α_min ≥ 0, reached at the end.
-        interval: whether α moves with every epoch or with every optimizer step.
+        interval: whether α changes at every epoch or at every optimizer step.
 
     Raises:
         ValueError: if min_lr is negative, or the run has no planned end.
 
     Reference: Loshchilov and Hutter (2017), arXiv:1608.03983.
-    Note: the same as torch's CosineAnnealingLR up to the end of the run; beyond it α stays at its
-    minimum, where torch's rises again.
+    Note: equals torch's CosineAnnealingLR up to the end of the run; after it α stays at its minimum, where
+    torch's rises again.
     """
 
     def __init__(
@@ -243,13 +243,13 @@ class Cosine(Rule):
 
 
 class OneCycle(Rule):
-    r"""One cycle over the whole run, step by step: up to α₀, then far down.
+    r"""One cycle over the whole run, per step: up to α₀, then far down.
 
         α₀/d  →  α₀  in the first part p of the T steps,    α₀  →  α₀/(d·f)  in the rest
 
     Args:
-        optimizer: whose learning rates are moved; given by the core. Its own is α₀, the peak.
-        total_steps: T, optimizer steps of the run; given by the core where it has a planned end.
+        optimizer: the optimizer whose learning rates change; given by the core. Its own is α₀, the peak.
+        total_steps: T, optimizer steps of the run; given by the core if it has a planned end.
         pct_start: p in (0, 1), the part of the run in which α rises.
         div_factor: d ≥ 1; the cycle begins at α₀/d.
         final_div_factor: f ≥ 1; it ends at α₀/(d·f).
@@ -259,8 +259,8 @@ class OneCycle(Rule):
         ValueError: if a parameter is out of range, or the run has no planned end.
 
     Reference: Smith and Topin (2019), doi:10.1117/12.2520589.
-    Note: the same as torch's OneCycleLR without its cycling of momentum; beyond the run's end α stays
-    at its last value, where torch's raises an error.
+    Note: equals torch's OneCycleLR without its cycling of momentum; after the run's end α stays at its last
+    value, where torch's raises an error.
     """
 
     def __init__(
@@ -286,7 +286,7 @@ class OneCycle(Rule):
         super().__init__(optimizer, "step")
 
     def rate(self, initial: float, count: int) -> float:
-        """Between the ends of the rise, or of the fall."""
+        """Interpolate within the rise or the fall."""
         bottom = initial / self.div_factor
         if count < self.peak:
             return self._between(bottom, initial, count / self.peak)

@@ -1,6 +1,6 @@
-"""Schedules of the learning rate α with a state of their own: one watches a metric, one wraps another.
+"""Schedules of the learning rate α with state: `plateau` monitors a metric, `warmup` wraps another schedule.
 
-As with the closed forms, what is saved is their progress alone.
+As for the closed forms, the saved state is their progress only.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torchplug.validate import at_least, non_negative, one_of, positive
 
 
 class Plateau(ReduceLROnPlateau):
-    r"""α is reduced when a watched metric has stopped improving.
+    r"""Reduces α when a monitored metric has stopped improving.
 
         α ← max(factor·α, min_lr) after more than `patience` epochs without improvement
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
-        monitor: the name of the logged metric, as `val/loss`.
-        mode: whether the metric is to become small (`min`) or large (`max`).
-        factor: in (0, 1), what α is multiplied by.
-        patience: epochs ≥ 0 without improvement that are borne.
-        threshold: ≥ 0, the relative improvement that counts as one.
-        cooldown: epochs ≥ 0 after a reduction in which none is counted as bad.
-        min_lr: ≥ 0, below which α is not reduced.
+        optimizer: the optimizer whose learning rates change; given by the core.
+        monitor: name of the logged metric, such as `val/loss`.
+        mode: whether a smaller (`min`) or larger (`max`) metric is better.
+        factor: in (0, 1), the factor of each reduction.
+        patience: epochs ≥ 0 without improvement that are tolerated.
+        threshold: ≥ 0, the smallest relative improvement that counts.
+        cooldown: epochs ≥ 0 after a reduction that are not counted.
+        min_lr: ≥ 0, the lower bound of α.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -59,32 +59,32 @@ class Plateau(ReduceLROnPlateau):
         super().__init__(optimizer, mode, factor, patience, threshold, cooldown=cooldown, min_lr=min_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the schedule has come, as plain numbers."""
+        """Return the schedule's progress, as plain numbers."""
         progress = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
         return {key: self.__dict__[key] for key in progress}
 
 
 class Warmup(LRScheduler):
-    r"""A linear rise to the learning rate, step by step; then another schedule, or α₀ for good.
+    r"""Linear warm-up to the learning rate, per step; then another schedule, or constant α₀.
 
         α(step) = α₀ (s + (1 − s)·step/n)  for step < n,    then the wrapped schedule from its start
 
     Args:
-        optimizer: whose learning rates are moved; given by the core.
-        total_steps: optimizer steps of the run; given by the core where it has a planned end.
+        optimizer: the optimizer whose learning rates change; given by the core.
+        total_steps: optimizer steps of the run; given by the core if it has a planned end.
         steps_per_epoch: optimizer steps of an epoch; given by the core.
         steps: n ≥ 1, the length of the rise in optimizer steps.
-        epochs: the length in epochs > 0, in place of steps; with neither given, one epoch.
-        start: s in [0, 1], the part of α₀ at the first step.
+        epochs: the length in epochs > 0, instead of steps; with neither given, one epoch.
+        start: s in [0, 1], the fraction of α₀ at the first step.
         after: the schedule that follows, with its parameters. Its epochs are counted from the end of
-            the rise, steps_per_epoch steps each, and its run is what remains of this one.
+            the rise, steps_per_epoch steps each, and its run is the remainder of this one.
 
     Raises:
         ValueError: if a length or the start is out of range, both lengths are given, or the wrapped
-            schedule waits for a metric.
+            schedule monitors a metric.
 
     Reference: Goyal et al. (2017), arXiv:1706.02677, section 2.2.
-    Note: the same as torch's LinearLR followed by another scheduler in a SequentialLR.
+    Note: equals torch's LinearLR followed by another scheduler in a SequentialLR.
     """
 
     interval: Interval = "step"
@@ -111,31 +111,31 @@ class Warmup(LRScheduler):
             if getattr(self.after, "monitor", None) is not None:
                 raise ValueError("warmup cannot wrap a schedule that waits for a metric, such as plateau")
         self.stride = 1 if getattr(self.after, "interval", "epoch") == "step" else steps_per_epoch
-        # Where the rise leads: α₀, unless the wrapped schedule begins elsewhere.
+        # The end of the rise: α₀, unless the wrapped schedule starts elsewhere.
         self.summit = [float(group["lr"]) for group in optimizer.param_groups]
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """α of each parameter group."""
+        """Return Return α of each parameter group."""
         if self.last_epoch > self.length:
             return [group["lr"] for group in self.optimizer.param_groups]
         share = self.start + (1.0 - self.start) * self.last_epoch / self.length
         return [summit * (share if self.last_epoch < self.length else 1.0) for summit in self.summit]
 
     def step(self, epoch: int | None = None) -> None:
-        """Move on by one optimizer step."""
+        """Advance by one optimizer step."""
         beyond = self.last_epoch + 1 - self.length
         if self.after is not None and beyond > 0 and beyond % self.stride == 0:
             self.after.step()
         super().step(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far this schedule and the wrapped one have come."""
+        """Return the progress of this schedule and the wrapped one."""
         state = {key: self.__dict__[key] for key in ("base_lrs", "last_epoch", "_step_count", "_last_lr", "summit")}
         return state | {"after": None if self.after is None else self.after.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken."""
+        """Restore the progress that `state_dict` returned."""
         own = {key: value for key, value in state_dict.items() if key != "after"}
         super().load_state_dict(own)
         if self.after is not None and state_dict["after"] is not None:

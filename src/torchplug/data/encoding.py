@@ -1,4 +1,4 @@
-"""Pieces of a file as the network and the loss see them."""
+"""Encoding of pieces of a file for the network and the loss."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class RowEncoder:
 
 
 class Survey:
-    """What must be known of a part before its rows are read: how many each piece holds, and what they weigh.
+    """Row counts per piece and weights of a split, needed before its rows are read.
 
     Args:
         preprocessing: fitted.
@@ -133,7 +133,7 @@ class Survey:
         self._moments = RunningMoments()
 
     def add(self, target: Tensor, weight: Tensor, pieces: Sequence[int]) -> None:
-        """Look at the part's rows of the next pieces, of which each has this many."""
+        """Add the split's rows of the next pieces, each of which has this many."""
         self.pieces += pieces
         self._weights.append(float(weight.sum()))
         if self._labelled:
@@ -163,12 +163,12 @@ class Survey:
 
 @dataclass
 class FileSurvey:
-    """What is known of a file once all its rows have been seen.
+    """The result of a pass over all rows of a file.
 
     Args:
-        parts: one survey for each part that its rows may belong to.
-        without_target: rows that are left out for want of a target.
-        substitutions: what was filled in and what is unknown.
+        parts: one survey for each split to which its rows may belong.
+        without_target: number of rows without target, which are left out.
+        substitutions: imputed values and unknown categories.
     """
 
     parts: list[Survey]
@@ -177,12 +177,12 @@ class FileSurvey:
 
 
 def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> FileSurvey:
-    """Look at every row of a file once, as it will be read.
+    """Make one pass over all rows of a file, as they will be read.
 
     Args:
         selection: the file's rows.
-        encoder: leaves weights as they are given.
-        parts: the parts that they may belong to, as indices into `PARTS`.
+        encoder: leaves weights unchanged.
+        parts: the splits to which they may belong, as indices into `PARTS`.
 
     Raises:
         DataError: for a row that cannot be encoded, or if no row is left.

@@ -1,4 +1,4 @@
-"""Parts that are held in memory as tensors, and the tables that they are made from."""
+"""Splits in memory as tensors, and the tables from which they are made."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from torchplug.tables import Types, describe, fingerprint_of_columns, require_co
 
 
 class InMemoryPart(Part):
-    """A part as tensors; what it reads are views of them.
+    """A split as tensors, of which `read` returns views.
 
-    The features are kept once, in the precision that was last asked for: a copy of them in double precision beside the
-    one that is trained on would be the largest thing in memory.
+    The features are kept once, in the precision last requested: a second copy in double precision would dominate the
+    memory.
 
     Args:
-        used: where its rows come from.
-        drawn: which of them, (n,) from 0, ascending; None: all.
+        used: the rows of the table.
+        drawn: indices (n,) of its rows among them, from 0, ascending; None: all.
         target: (n, k) float64 or (n,) int64.
         weight: (n,) float64 of mean 1; None where all are 1.
         preprocessing: what encodes the features.
@@ -102,11 +102,11 @@ class InMemoryPart(Part):
         return Loader(features, target, None if weight is None else weight.to(dtype), **options)
 
     def keep(self, features: Tensor) -> None:
-        """Hold features (n, d) that `encoded` gave."""
+        """Keep features (n, d) from `encoded`."""
         self._features = features
 
     def _in_precision(self, dtype: torch.dtype) -> Tensor:
-        """The features in this precision, the only one that is kept."""
+        """Return the features in this precision, replacing any other."""
         features = self._features
         if features is None or features.dtype != dtype:
             features = self._features = None  # its memory is free for the other
@@ -122,17 +122,17 @@ def encoded(
     dtype: torch.dtype,
     substitutions: Substitutions | None = None,
 ) -> list[Tensor]:
-    """The features of parts of a table, which is gone through once, a block at a time.
+    """Return the features of splits of a table, in one pass over its blocks.
 
     Args:
         preprocessing: fitted.
         used: the table's rows.
-        drawn: which of them belong to each part, ascending from 0; None: all.
+        drawn: indices of the rows of each split, ascending from 0; None: all.
         dtype: of the features; they are computed in float64.
-        substitutions: counts what was filled in and what is unknown.
+        substitutions: counts imputed values and unknown categories.
 
     Returns:
-        (n, d) for each part of n rows.
+        (n, d) for each split of n rows.
 
     Raises:
         DataError: for rows that cannot be encoded.
@@ -158,10 +158,10 @@ def encoded(
 
 
 class InMemoryTables:
-    """Tables of which features, targets and weights are held in memory.
+    """Tables whose features, targets and weights are held in memory.
 
     Args:
-        settings: the user's choices.
+        settings: the user's settings.
     """
 
     def __init__(self, settings: TableSettings) -> None:
@@ -188,7 +188,7 @@ class InMemoryTables:
 
     @property
     def heights(self) -> dict[str, int]:
-        """How many rows each table has, those included that are not used."""
+        """Number of rows of each table, unused ones included."""
         return {key: table.height for key, table in self._opened().items()}
 
     def _opened(self) -> dict[str, Table]:
@@ -283,7 +283,7 @@ class InMemoryTables:
         target: Sequence[str],
         admit: Callable[[Sequence[Column]], None],
     ) -> tuple[Preprocessing, dict[str, RowNumbers | None]]:
-        """What the training part teaches, and which of the source's rows belong to each part that is drawn from it."""
+        """What the training split teaches, and which of the source's rows belong to each part that is drawn from it."""
         settings, carried = self._settings, request.preprocessing
         # whole, since they are few: the columns that are no features
         frame = used.select(settings.needed_columns("source", [], target))
@@ -343,17 +343,17 @@ class InMemoryTables:
         return made
 
     def _scaled(self, name: str, weight: Tensor | None, target: Tensor, preprocessing: Preprocessing) -> Tensor | None:
-        """A part's weights, scaled to mean 1, balanced over classes first where that is asked for."""
+        """A split's weights, scaled to mean 1, after balancing classes if requested."""
         classes = preprocessing.info.classes
         if name == "train" and self._settings.class_weight and classes is not None:
             balanced = balance(target, len(classes))
-            # scaled before too, so that the product's size does not hang on the unit of the weights
+            # scaled before as well, so that the product does not depend on the unit of the weights
             weight = balanced if weight is None else weight / weight.mean() * balanced
         return weight if weight is None or not len(weight) else weight / weight.mean()
 
 
 def require_feature_memory(columns: Sequence[Column], tables: Sequence[UsedRows], dtype: torch.dtype) -> None:
-    """Refuse features that do not fit into memory, before any are made.
+    """Refuse features that do not fit into memory, before they are allocated.
 
     Args:
         columns: the feature columns.

@@ -1,4 +1,4 @@
-"""The training part of a table, as preprocessing learns from it."""
+"""The training split of a table, as preprocessing learns from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trainer iterates over: batches, each rank its own rows, or the whole training part as one object."""
+"""Loaders: batches of each rank's rows, or the whole training split as one object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import SequentialSampler
 from torchplug.batch import Batch, Chunk, Groups, Rows, StepGroup, TrainingSet
 
 _ALIGNMENT = 64
-"""In bytes: where torch starts a tensor, as vector instructions like it."""
+"""Alignment of torch's tensors, in bytes."""
 
 _CHUNK_NUMBERS = 2**16
 """About how many numbers a chunk of small batches holds: what fits into a processor's cache."""
@@ -31,8 +31,8 @@ class Batches(ABC):
     Args:
         size: n, how many rows.
         batch_size: b ≥ 1, rows per rank; "full": all rows in one global batch.
-        shuffle: whether each epoch draws a new order; a full batch keeps the rows' own.
-        seed: with the epoch, determines the order on every rank alike.
+        shuffle: whether each epoch draws a new order; a full batch keeps the rows' order.
+        seed: with the epoch, determines the order, equally on all ranks.
         rank: which of the W ranks this is.
         world: W.
         window: how many batches an optimizer step accumulates, asked at each window's start.
@@ -91,7 +91,7 @@ class Batches(ABC):
         return -(-self.size // (self.batch_size * self.world))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch of the next order."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
@@ -195,7 +195,7 @@ class Batches(ABC):
         return {"epoch": self.epoch, "position": self._position if self._consumed is None else self._consumed()}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from a saved position when that epoch is next iterated."""
+        """Continue from a saved position when that epoch is next iterated."""
         self._resume = (state["epoch"], state["position"])
 
     def _start(self, batches: int) -> int:
@@ -337,10 +337,10 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class FullBatchLoader:
-    """One item an epoch: the training part as an object that is read, not iterated over, and always the same.
+    """Loader with one item per epoch: the training split as an object that is read, not iterated over.
 
     Args:
-        training_set: the part; Lightning must find nothing in it to walk or to move.
+        training_set: the split; it must contain nothing that Lightning would traverse or move.
     """
 
     def __init__(self, training_set: TrainingSet) -> None:

@@ -136,7 +136,7 @@ def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[
     if rare:
         counts = _counted(rare, rare)
         notes.append(
-            f"categories that occur once in the training part share a feature: {counts} (--data.handle_unknown)"
+            f"categories that occur once in the training split share a feature: {counts} (--data.handle_unknown)"
         )
     if many:
         notes.append(
@@ -147,11 +147,11 @@ def shared_features(preprocessing: Preprocessing, rules: EncodingRules) -> list[
 
 
 def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessing, where: str = "") -> list[str]:
-    """A note on values that the training part lacks, with their number by column."""
+    """A note on values that the training split lacks, with their number by column."""
     if not substitutions.unknown:
         return []
     counts = _counted(substitutions.unknown, preprocessing.columns)
-    return [f"{_of(where)}rows whose category the training part lacks: {counts} (--data.handle_unknown)"]
+    return [f"{_of(where)}rows whose category the training split lacks: {counts} (--data.handle_unknown)"]
 
 
 def _of(where: str) -> str:

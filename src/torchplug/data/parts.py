@@ -1,4 +1,4 @@
-"""How a table is divided into parts, and what its rows weigh."""
+"""Division of a table into splits, and weights of its rows."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class DrawnRows:
 
 @dataclass(frozen=True)
 class Splitting:
-    """How a table's rows are dealt out.
+    """Assignment of a table's rows to splits.
 
     Args:
         ratios: of training, validation and test, adding up to 1.
-        stratify: whether a random split keeps each class's share in every part.
+        stratify: whether a random split preserves class proportions.
         seed: of random and grouped splits.
         column: one that says `train`, `validation` or `test` in each row.
         group: one whose equal values stay together.
@@ -110,17 +110,17 @@ class Splitting:
         where: str,
         places: RowNumbers | None = None,
     ) -> list[Rows]:
-        """Which rows belong to training, validation and test.
+        """Return the rows of training, validation and test.
 
         Args:
             frame: all rows.
             labels: the class of each row; None for other targets.
-            own: the parts that come from a file of their own; they take no share here, and the other ratios grow.
+            own: the splits with a separate file; the other ratios are scaled up.
             where: the table's name, for messages.
             places: where in the table the rows stand, from 0, ascending; None: all are here.
 
         Raises:
-            DataError: if a part that was asked for is empty.
+            DataError: if a requested split is empty.
         """
         if self.rows is not None:
             parts = self.rows.divide(frame.height, places)
@@ -138,16 +138,16 @@ class Splitting:
     def part_of(
         self, frame: pl.DataFrame, rows: Rows, own: Collection[str], where: str
     ) -> NDArray[np.int8] | NDArray[np.int64]:
-        """Which part each of some rows belongs to, seen without the others: (n,) indices into `PARTS`.
+        """Return the split of each row, independently of other rows: (n,) indices into `PARTS`.
 
         Args:
             frame: the rows.
-            rows: where they stand in the user's table, from 0, ascending.
-            own: the parts that come from a file of their own.
+            rows: their positions in the user's table, from 0, ascending.
+            own: the splits with a separate file.
             where: the rows' name, for messages.
 
         Raises:
-            DataError: if the split column holds anything but the parts' names.
+            DataError: if the split column holds anything but the splits' names.
         """
         if self.column is not None:
             return _column_codes(frame[self.column], where, rows)
@@ -157,22 +157,23 @@ class Splitting:
         return splits.drawn_parts(first, int(rows[-1]) + 1 - first, self._shares(own), self.seed)[rows - first]
 
     def refuse_empty(self, counts: Sequence[int], own: Collection[str], where: str) -> None:
-        """Refuse a division that gives a part that was asked for no row.
+        """Refuse a division in which a requested split is empty.
 
         Args:
             counts: the rows of training, validation and test.
-            own: the parts that come from a file of their own.
+            own: the splits with a separate file.
             where: the table's name, for messages.
 
         Raises:
-            DataError: naming the part.
+            DataError: naming the split.
         """
         wanted = [True, False, False] if self.column is not None else [share > 0 for share in self._shares(own)]
         for name, count, needed in zip(PARTS, counts, wanted, strict=True):
             if needed and not count:
                 cause = f"column '{self.column}'" if self.column else f"split {_format(self.ratios)}"
                 raise DataError(
-                    f"{where}: {cause} of {sum(counts)} rows leaves the {name} part empty: change it, or give more rows"
+                    f"{where}: {cause} of {sum(counts)} rows leaves the {name} split empty: "
+                    "change it, or give more rows"
                 )
 
     def _shares(self, own: Collection[str]) -> list[float]:
@@ -192,7 +193,7 @@ class Splitting:
 
 
 def check_ratios(split: Sequence[float]) -> tuple[float, float, float]:
-    """Ratios of training, validation and test; parts not named get none.
+    """Ratios of training, validation and test; missing ones are 0.
 
     Raises:
         DataError: if they are not one to three numbers of at least 0 that add up to 1, the first above 0.
@@ -232,7 +233,7 @@ def sample_weights(series: pl.Series, where: str, rows: RowNumbers | None = None
 
 
 def balance(codes: Tensor, classes: int) -> Tensor:
-    """n/(c·n_c) for each row, c classes with n_c rows each: every class weighs the same.
+    """n/(c·n_c) for each row, c classes with n_c rows each, so that all classes have equal weight.
 
     Shape:
         codes (n,) or (n, 1), class indices → (n,) float64.
@@ -252,7 +253,7 @@ def balanced_factors(rows: Tensor) -> Tensor:
 
 
 def compact(rows: Rows, height: int) -> RowNumbers:
-    """Numbers of a table's rows, in half the memory where so many rows can be counted so."""
+    """Row numbers in the smallest sufficient integer type."""
     return rows.astype(np.int32) if height < 2**31 else rows
 
 

@@ -62,7 +62,7 @@ class Prepared:
     """Tables that are read, divided and encoded.
 
     Args:
-        preprocessing: fitted on the training part, or carried from a checkpoint.
+        preprocessing: fitted on the training split, or carried from a checkpoint.
         parts: train, validation and test.
         notes: what the user should know and did not ask.
     """

@@ -1,4 +1,4 @@
-"""The rows of a streamed file: which are used, and which part each belongs to."""
+"""The rows of a streamed file: which are used, and the split of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Piece:
     Args:
         frame: the rows.
         rows: where they stand in the file, from 0, ascending.
-        parts: which part each belongs to, as an index into `PARTS`.
+        parts: the split of each, as an index into `PARTS`.
         where: the piece's name, for messages.
         without_target: how many rows are left out for want of a target.
     """
@@ -37,7 +37,7 @@ class Piece:
     without_target: int = 0
 
     def of(self, part: int) -> Piece:
-        """The rows of one part."""
+        """Return the rows of one split."""
         mask = self.parts == part
         return Piece(self.frame.filter(pl.Series(mask)), self.rows[mask], self.parts[mask], self.where)
 

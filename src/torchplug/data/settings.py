@@ -1,4 +1,4 @@
-"""How the user wants a table to be read, whether it is held in memory or streamed."""
+"""The user's settings for tables, in memory and streamed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from torchplug.tables import BUNDLED, CsvFormat, Types, describe, enumerate_name
 
 @dataclass(frozen=True, eq=False)
 class TableSettings:
-    """The user's choices, as `TabularData` documents them.
+    """The user's settings, as documented by `TabularData`.
 
     Args:
-        sources: the tables by what they are for: `source`, and `validation` and `test` where these have their own.
-        form: how CSV files are written, as far as the user has said it.
+        sources: the tables by role: `source`, and `validation` and `test` if they are separate.
+        form: settings for CSV files.
         dates: how dates become features.
-        splitting: how the source's rows are dealt out.
-        columns: which columns are what.
-        class_weight: whether classes weigh alike in training.
+        splitting: how the source's rows are divided.
+        columns: the roles of columns.
+        class_weight: whether classes have equal weight in training.
         encode: which levels of a category get a feature.
-        handle_unknown: what becomes of a category that the training part lacks.
-        max_categories: the most features of a categorical column; None: no bound.
-        impute: how missing values are dealt with.
+        handle_unknown: treatment of categories absent from the training split.
+        max_categories: maximum number of features per categorical column; None: no bound.
+        impute: treatment of missing values.
         standardize: whether features are standardized.
         standardize_target: whether regression targets are.
     """
@@ -76,7 +76,7 @@ class TableSettings:
         return {**known, **dict.fromkeys(self.columns.categories, pl.String)}
 
     def own_name(self, key: str) -> str:
-        """How notes name a table beside the source: empty for the source."""
+        """Return a table's name in notes: empty for the source."""
         return "" if key == "source" else describe(self.sources[key])
 
     def scales_target(self, request: DataRequirements) -> bool:
@@ -110,7 +110,7 @@ class TableSettings:
         require_columns(frame, self.needed_columns(key, features, target), where)
 
     def refuse_reading(self, reading: TargetReading, request: DataRequirements, where: str) -> None:
-        """Refuse choices that do not go with the target."""
+        """Refuse settings that do not suit the target."""
         if self.standardize_target is True and not reading.task.standardizes:
             raise DataError(
                 f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"

@@ -43,7 +43,7 @@ def drawn_parts(first: int, count: int, ratios: Sequence[float], seed: int) -> N
     """Which part each of some consecutive rows belongs to, whatever they hold and however many there are.
 
     Each row is drawn by itself, by the number at its place in one random stream, so that a table can be divided a piece
-    at a time. The parts' sizes come near the ratios and do not meet them exactly.
+    at a time. The splits' sizes approximate the ratios.
 
     Args:
         first: the first row's place in the table, from 0.

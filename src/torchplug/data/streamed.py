@@ -1,4 +1,4 @@
-"""Tables that are larger than memory: Parquet files, read a piece at a time."""
+"""Tables larger than memory: Parquet files, read in pieces."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from torchplug.tables import require_columns, types_of
 
 
 class StreamedPart(Part):
-    """A part of a file. Rows are encoded when they are read; one piece of them is kept, for the next to be read.
+    """A split of a file, whose rows are encoded when they are read; the last piece is cached.
 
     Args:
         selection: the file's rows.
-        part: which of them, as an index into `PARTS`.
+        part: the split, as an index into `PARTS`.
         encoder: of its rows.
-        pieces: (pieces,) how many rows of the part each piece of the file holds, cut by the encoder's `size`.
-        moments: of the target as the loss sees it; None where it is no number.
+        pieces: (pieces,) number of the split's rows in each piece of the file, cut by the encoder's `size`.
+        moments: of the encoded target; None if it is not numeric.
 
     Attributes:
         starts: (pieces + 1,) where in the part each piece begins.
@@ -137,7 +137,7 @@ class StreamedTables:
 
     @property
     def heights(self) -> dict[str, int]:
-        """How many rows each file has, those included that are not used."""
+        """Number of rows of each file, unused ones included."""
         return {key: table.height for key, table in self._tables.items()}
 
     def targets(self) -> Iterator[pl.DataFrame]:
@@ -149,7 +149,7 @@ class StreamedTables:
             yield frame
 
     def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
-        """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""
+        """Fit in one pass, and check every row as it will be read in another; features become `dtype` then."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
         source = self._tables["source"].typed(settings.types(carried.types if carried else {}))
         target = settings.columns.target_of(source.path, source.head)

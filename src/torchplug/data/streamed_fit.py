@@ -1,4 +1,4 @@
-"""Preprocessing learned from a file in one pass over its rows."""
+"""Fitting of preprocessing in one pass over a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fit(
     target: Sequence[str],
     far: FarValues,
 ) -> Preprocessing:
-    """Learn from the training part what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
+    """Learn from the training split what `Preprocessing.fit` and `TargetCoding.fit` learn from one in memory.
 
     Args:
         settings: the user's choices.
@@ -47,13 +47,13 @@ def fit(
         selection: the source's rows.
         features: the feature columns.
         target: the target columns.
-        far: looks at all rows, too.
+        far: receives all rows as well.
 
     Returns:
-        The same preprocessing up to rounding.
+        The preprocessing, equal to that of a table in memory up to rounding.
 
     Raises:
-        DataError: for what is refused in memory too, and for columns with more values than can be counted.
+        DataError: as for a table in memory, and for columns with more values than can be counted.
     """
     path, head = selection.table.path, selection.table.head
     counts = np.zeros(len(PARTS), dtype=np.int64)
@@ -185,7 +185,7 @@ class _Categories:
 
 
 def _count_exactly(columns: Iterable[_Feature], selection: Selection) -> None:
-    """Go through the training part again for columns of too many categories to be counted at once."""
+    """Go through the training split again for columns of too many categories to be counted at once."""
     for column in columns:
         if isinstance(column, _Categories) and not column.values.complete:
             pieces = selection.pieces(chunk_rows(1), [column.name])
@@ -206,7 +206,7 @@ def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
 
 @dataclass
 class _Target:
-    """What is learned of the target: of all rows, how it is to be read; of the training part, classes or moments."""
+    """What is learned of the target: of all rows, how it is to be read; of the training split, classes or moments."""
 
     request: DataRequirements
     columns: Sequence[str]

@@ -34,7 +34,7 @@ from torchplug.preprocessing.target import guess_kind
 from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
 
 _EVALUATION_ROWS = 1024
-"""Evaluation has no step whose size matters: its batches are at least this large."""
+"""Minimum batch size of evaluation, where it does not affect results."""
 
 Name = Literal["train", "validation", "test"]
 
@@ -42,65 +42,63 @@ Name = Literal["train", "validation", "test"]
 class TabularData(LightningDataModule):
     """A table for training, validation, test and prediction.
 
-    Everything that is learned from the data (levels, fill values, mean and standard deviation, classes) is learned from
-    the training part alone, and travels with the model: a checkpoint predicts without this object. Rows count from 1
-    in messages.
+    Everything that is fitted (levels, fill values, mean and standard deviation, classes) is fitted on the training
+    split alone and saved with the model: a checkpoint predicts without this object. Rows are counted from 1 in
+    messages.
 
     Args:
         source: diabetes, breast_cancer, wine, iris or digits; a CSV or Parquet file; or, in Python, a polars or pandas
             frame, an array or tensor (columns x0, x1, …), or a pair (X, y). Tables in memory are not copied, and large
-            Parquet files are read where they are, again for raw rows: neither may change meanwhile.
-        target: the column to predict, or several; bundled sets and pairs know theirs.
-        features: the columns to predict from; none given: all that have no other role.
+            Parquet files are read in place, again for raw rows: neither may change during the fit.
+        target: the column to predict, or several; not needed for bundled sets and pairs.
+        features: the columns to predict from; none: all that have no other role.
         exclude: columns to leave out of the features.
         categories: columns that hold categories, whatever their values are.
-        separator: one character between the fields of CSV files; none: found from the file.
-        decimal: "." or ",", the mark before the decimals in CSV files; none: found from the file.
-        encoding: of CSV files, by Python's name for it; none: found from the file.
-        missing: words in CSV files that stand for a missing value, beside the usual ones (NA, n/a, ?, None and so on).
-        dayfirst: whether 3/4/2020 in a CSV file is in April; none: refused where no date of the column decides.
-        dates: "number" makes a date one feature, the days since the first of the training part (times of the day: the
-            hours since midnight); "cyclic" a sine and a cosine each for its place in the year, the week and the day.
-        weights: a column of positive sample weights; they are scaled to mean 1 on each part.
+        separator: one character between the fields of CSV files; none: detected.
+        decimal: "." or ",", the decimal mark in CSV files; none: detected.
+        encoding: of CSV files, by Python's name for it; none: detected.
+        missing: words for a missing value in CSV files, in addition to the usual ones (NA, n/a, ?, None and so on).
+        dayfirst: whether 3/4/2020 in a CSV file is in April; none: refused if no date of the column decides.
+        dates: "number" makes a date one feature, the days since the first of the training split (times of day: the
+            hours since midnight); "cyclic" a sine and a cosine each for its position in the year, the week and the day.
+        weights: a column of positive sample weights; they are scaled to mean 1 on each split.
         class_weight: "balanced" multiplies training weights by n/(c·n_c), c classes of n_c rows each, and scales them
-            to mean 1 again; evaluation keeps the plain weights.
-        validation: a table or file of its own for validation; its rows take no share of the source, and the ratios
-            of the other parts grow in proportion.
-        test: the same for the test part.
+            to mean 1 again; evaluation uses the plain weights.
+        validation: a separate table or file for validation; the source is then divided among the other splits in
+            proportion to their ratios.
+        test: as `validation`, for the test split.
         split_column: a column that says train, validation or test in each row.
-        group: a column whose equal values stay in one part; the ratios then hold as nearly as whole groups allow.
+        group: a column whose equal values stay in one split; the ratios then hold as nearly as whole groups allow.
         time: a column along which the earliest rows train and the latest test.
         split: ratios of training, validation and test, adding up to 1; missing ones are 0, and [1, 0, 0] trains on
             every row.
-        stratify: whether a random split keeps each class's share in every part; regression is split plainly.
+        stratify: whether a random split preserves class proportions; it has no effect on regression.
         seed: of split and shuffling, 0 or more.
-        encode: "onehot" gives every category a feature, "reference" all but the first; "auto" leaves it to the model
+        encode: "onehot" gives every category a feature, "reference" all but the first; "auto" depends on the model
             (reference for a linear one with bias).
-        handle_unknown: what becomes of categories that the training part lacks. "pool": they share a feature
-            `column=other` with those that it has once (without such ones they have no feature); "ignore": they have no
-            feature; "error": they are refused.
-        max_categories: the most features of a categorical column, at least 2; the rarest categories share
+        handle_unknown: treatment of categories absent from the training split. "pool": they share a feature
+            `column=other` with those that occur once in it (if there are none, they have no feature); "ignore": they
+            have no feature; "error": they are refused.
+        max_categories: maximum number of features per categorical column, at least 2; the rarest categories share
             `column=other`. None: no bound.
-        impute: what becomes of missing values of features. "auto" fills in the median of the training part (streamed:
-            the mean), or the most frequent category, and adds a 0/1 feature `column=missing` for each column that has
-            gaps in the training part; "mean", "median" and "most_frequent" fill in numbers so, and add nothing; "drop"
-            leaves rows with gaps out of training and evaluation, and predicts for them as "auto" does; "error" refuses
-            them. Rows without target are always left out.
-        standardize: whether features are brought to mean 0 and standard deviation 1; the 0/1 features of categories
-            too, so that a penalty weighs alike on all coefficients.
-        standardize_target: the same for regression targets; "auto" leaves it to the model (on for networks, off for
-            linear ones). Predictions and metrics are in original units either way.
-        batch_size: rows per rank and batch, at least 1, or "full". Optimizers that see the whole training part at once
-            do not use it.
+        impute: treatment of missing feature values. "auto" imputes the median of the training split (streamed: the
+            mean), or the most frequent category, and adds a 0/1 feature `column=missing` for each column with missing
+            values in the training split; "mean", "median" and "most_frequent" impute numbers as named, without
+            such a feature; "drop" excludes rows with missing values from training and evaluation, and predicts for
+            them as "auto" does; "error" refuses them. Rows without target are always left out.
+        standardize: whether features are standardized to mean 0 and standard deviation 1, the 0/1 features of
+            categories included, so that a penalty applies equally to all coefficients.
+        standardize_target: whether regression targets are standardized; "auto" depends on the model (on for networks,
+            off for linear ones). Predictions and metrics are always in original units.
+        batch_size: rows per rank and batch, at least 1, or "full". Full-batch optimizers do not use it.
         shuffle: whether each epoch draws a new order.
-        stream: whether the tables stay on disk, for those larger than memory: they are Parquet files then, read a piece
-            at a time whenever their rows are needed. Rows are drawn one by one, so that `split` holds nearly and
-            classes are not stratified; group, time and the median have no streamed form. Shuffling draws pieces of the
-            file, and rows within a few of these. Memory depends on the size of the file's row groups and on no number
-            of rows.
+        stream: whether tables larger than memory stay on disk: they must be Parquet files, which are read in pieces.
+            Rows are assigned to splits one by one, so that the ratios hold approximately and classes are not
+            stratified; group, time and the median are not available. Shuffling draws pieces of the file, and rows
+            within a few of these. Memory depends on the size of the file's row groups, not on the number of rows.
 
     Raises:
-        DataError: for settings that cannot work; for data that cannot be used, when they are read (`prepare`).
+        DataError: for settings that cannot work; in `prepare`, for data that cannot be used.
     """
 
     def __init__(
@@ -225,7 +223,7 @@ class TabularData(LightningDataModule):
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training part, read a piece at a time.
+        """The training split, read a piece at a time.
 
         Raises:
             ConfigurationError: if the data have not been read.
@@ -233,7 +231,7 @@ class TabularData(LightningDataModule):
         return self._part("train")
 
     def frame_of(self, part: Name) -> pl.DataFrame:
-        """The raw rows of a part, in the order in which evaluation sees them.
+        """Return the raw rows of a split, in the order of evaluation.
 
         Raises:
             ConfigurationError: if the data have not been read, or are streamed.
@@ -298,10 +296,10 @@ class TabularData(LightningDataModule):
             self.trainer.limit_val_batches, self._val_limit = self._val_limit, None
 
     def guess_kind(self) -> tuple[Kind, str | None]:
-        """What kind of loss the target asks for, and a note where whole numbers are read as classes, else None.
+        """Return the kind of loss that suits the target, and a note if whole numbers are taken for classes, else None.
 
-        Classes are text, words and categories; two whole numbers; and whole numbers 0, 1, … or 1, 2, … up to 20 of
-        them that occur 5 times each on average. All else is numbers.
+        Classes are text, booleans and categories; two whole numbers; and whole numbers 0, 1, … or 1, 2, …, up to 20 of
+        them that occur 5 times each on average. Everything else is numbers.
 
         Raises:
             DataError: if the source cannot be read.
@@ -311,7 +309,7 @@ class TabularData(LightningDataModule):
         return kind, None if bundled else note
 
     def adopt_batch_size(self, settings: Mapping[str, Any]) -> bool:
-        """Take the batch size of other settings, if these differ in nothing else; says whether it did.
+        """Use the batch size of other settings, if these differ in nothing else; return whether it did.
 
         Args:
             settings: parameters of this class.
@@ -364,7 +362,7 @@ class TabularData(LightningDataModule):
                 )
 
     def _remarks(self, preprocessing: Preprocessing) -> list[str]:
-        """What the user should know and did not ask."""
+        """Notes for the user."""
         remarks = []
         flat = [
             n
@@ -372,7 +370,7 @@ class TabularData(LightningDataModule):
             if zero_variance
         ]
         if flat:
-            remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
+            remarks.append(f"constant in the training split, so without effect: {enumerate_names(flat)}")
         if not self.sizes["validation"]:
             remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
         if self._request.full_batch and self.batch_size != "full":
@@ -391,7 +389,7 @@ class TabularData(LightningDataModule):
     # ------------------------------------------------------------------ loading
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
-        """The training part: batches of this rank, or all of it at once where the optimizer wants that."""
+        """Batches of this rank, or the whole training split for a full-batch optimizer."""
         part = self._part("train")
         if self._request.full_batch:
             return FullBatchLoader(part)
@@ -410,15 +408,15 @@ class TabularData(LightningDataModule):
         return part.loader(self._precision(self._request), **options)
 
     def val_dataloader(self) -> Batches:
-        """Batches of this rank: the validation part."""
+        """Batches of this rank: the validation split."""
         if not self.sizes["validation"]:
-            raise DataError("there is no validation part: split gives it no row")
+            raise DataError("there is no validation split: split gives it no row")
         return self._evaluation_loader(self._part("validation"))
 
     def test_dataloader(self) -> Batches:
-        """Batches of this rank: the test part."""
+        """Batches of this rank: the test split."""
         if not self.sizes["test"]:
-            raise DataError("there is no test part: split gives it no row")
+            raise DataError("there is no test split: split gives it no row")
         return self._evaluation_loader(self._part("test"))
 
     def predict_dataloader(self) -> Batches:

@@ -18,7 +18,7 @@ class BestCheckpoint:
     """Minibatch optimizers: the epoch of lowest val/loss. Full-batch optimizers: the solution, where the fit ends.
 
     A full-batch optimizer ends at a minimum, and its earlier iterates are unfinished. An EarlyStopping on a metric of
-    the validation part asks for one of these: then best.ckpt is the iterate of lowest val/loss.
+    the validation split asks for one of these: then best.ckpt is the iterate of lowest val/loss.
 
     Args:
         monitor: the metric whose least value decides; None: none does.
@@ -45,7 +45,7 @@ class BestCheckpoint:
         if monitor is None or not _stops_early(trainer):
             return cls(None, is_solution=True)
         note = (
-            "EarlyStopping watches the validation part, so best.ckpt is the iterate of lowest val/loss; last.ckpt and "
+            "EarlyStopping watches the validation split, so best.ckpt is the iterate of lowest val/loss; last.ckpt and "
             "coefficients.csv are of the last iterate"
         )
         return cls(monitor, is_solution=False, notes=(note,))

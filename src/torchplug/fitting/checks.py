@@ -79,7 +79,7 @@ def _refuse_empty(trainer: lightning.Trainer, data: TabularData, part: str) -> N
         number = "1 batch" if batches == 1 else f"{batches} batches"
         least = math.ceil(1e4 / batches) / 1e4
         raise ConfigurationError(
-            f"--trainer.{flag} {limit}: the {part} part has {number}, and that share of them is none: "
+            f"--trainer.{flag} {limit}: the {part} split has {number}, and that share of them is none: "
             f"give at least {least:g}, or a whole number of batches"
         )
 

@@ -35,7 +35,7 @@ def changed_tables(
     changed = f"{where} is not the table of the fit ({then} rows then, {now} now)"
     if part == "train":
         raise ConfigurationError(f"{changed}: training can only be continued on the same rows")
-    danger = f"its {part} part may hold rows that were trained on" if key == "source" else "figures are not comparable"
+    danger = f"its {part} split may hold rows that were trained on" if key == "source" else "figures are not comparable"
     if not named:
         raise ConfigurationError(f"{changed}, and {danger}: pass --data.{key} to use it all the same")
     return [f"{changed}, and {danger}"]

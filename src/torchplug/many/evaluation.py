@@ -9,7 +9,7 @@ from torchplug.resolved_config import evaluating
 
 
 def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, float]:
-    """Every metric of the validation part, by its full name.
+    """Every metric of the validation split, by its full name.
 
     Args:
         module: trained, on the CPU.

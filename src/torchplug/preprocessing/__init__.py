@@ -1,4 +1,4 @@
-"""What is learned from the training part before a model is: encoding, standardization, classes and units.
+"""Preprocessing fitted on the training split: encoding, standardization, classes and units.
 
 `Preprocessing` is fitted once, by the data module, and travels in the checkpoint, so that a checkpoint alone predicts.
 """
@@ -63,16 +63,16 @@ _FILL_IN = "the model was trained with --data.impute error: fill them in, or tra
 
 @dataclass(frozen=True)
 class DataRequirements:
-    """What a module asks of the data before it can be built.
+    """A module's requirements of the data, known before its network is built.
 
     Args:
-        kind: the loss's kind; None: labels where the target is no number, else regression.
+        kind: the loss's kind; None: labels if the target is not numeric, else regression.
         loss: the loss's name, for messages.
-        center: False for a model without bias: values are scaled and never shifted.
-        reference: whether one level of each categorical column gets no feature, as a linear model with bias wants it.
-        standardize_target: whether regression targets are standardized where the user does not say.
-        preprocessing: from a checkpoint: used as it is, never fitted anew.
-        full_batch: whether the optimizer wants the whole training part at once, in double precision.
+        center: False for a model without bias: values are scaled but not shifted.
+        reference: whether one level of each categorical column gets no feature, as linear models with bias need.
+        standardize_target: whether regression targets are standardized unless the user sets it.
+        preprocessing: from a checkpoint: used as it is, not fitted again.
+        full_batch: whether the optimizer needs the whole training split at once, in double precision.
     """
 
     kind: Kind | None = None
@@ -86,13 +86,13 @@ class DataRequirements:
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    r"""Features and target as numbers, by what the training part taught.
+    r"""Maps features and target to numbers, as fitted on the training split.
 
         x_j = (raw_j − center_j) / scale_j,    scale_j the population standard deviation
 
-    The 0/1 features of categories are standardized like every other, so that one λ weighs alike on all coefficients.
-    A feature that is zero in every training row stays zero afterwards: no weight on it could be learned, and an
-    untrained one must not speak.
+    The 0/1 features of categories are standardized like all others, so that one λ penalizes all coefficients equally.
+    A feature that is zero in every training row is set to zero in later rows too: its weight is untrained and must
+    not affect predictions.
 
     Attributes:
         encoders: the columns with their levels and fill values.
@@ -121,7 +121,7 @@ class Preprocessing:
         rules: EncodingRules | None = None,
         admit: Callable[[Sequence[Column]], None] = lambda columns: None,
     ) -> Preprocessing:
-        """Learn from the training part, of which no more than a column or a block of rows is held at a time.
+        """Fit on the training split, holding at most a column or a block of rows at a time.
 
         Args:
             table: its feature columns.
@@ -129,7 +129,7 @@ class Preprocessing:
             center: whether features are shifted to mean zero.
             standardize: whether features are scaled (and, by `center`, shifted) at all.
             rules: how columns become features; None: by the defaults.
-            admit: refuses columns whose features would be too many, before anything of their number is allocated.
+            admit: refuses columns with too many features, before memory for these is allocated.
 
         Raises:
             DataError: if no feature is left.
@@ -177,15 +177,15 @@ class Preprocessing:
         return self.target_coding.scale
 
     def features(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> Tensor:
-        """The features of these rows.
+        """Return the features of these rows.
 
-        Columns go by name, and others are ignored; an array's columns (x0, x1, …) go by position where the names are
-        not those of training.
+        Columns are matched by name, and others are ignored; an array's columns (x0, x1, …) are matched by position if
+        the names differ from those of training.
 
         Args:
             frame: n rows.
             where: the table's name, for messages.
-            rows: where the rows stand in the user's table, from 0; None: they are the whole of it.
+            rows: their positions in the user's table, from 0; None: all of it.
 
         Returns:
             (n, d) float64.
@@ -210,8 +210,8 @@ class Preprocessing:
             frame: n rows.
             out: the array.
             where: the table's name, for messages.
-            rows: where the rows stand in the user's table, from 0.
-            substitutions: counts the values that were filled in, and the categories that the training part lacks.
+            rows: their positions in the user's table, from 0.
+            substitutions: counts imputed values and unknown categories.
 
         Raises:
             DataError: counting what is wrong in these rows alone.
@@ -226,7 +226,7 @@ class Preprocessing:
             out[:, self.zero_variance.numpy()] = 0.0
 
     def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None = None) -> None:
-        """Refuse, and count, what `encode` does in these rows, at no cost that grows with the number of features.
+        """Refuse and count what `encode` does in these rows, at a cost that does not grow with the number of features.
 
         Raises:
             DataError: counting what is wrong in these rows alone.
@@ -248,7 +248,7 @@ class Preprocessing:
     def _read(
         self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None
     ) -> Iterator[pl.Series]:
-        """The columns that are encoded, each when its turn comes."""
+        """The columns to encode, read lazily."""
         block = self._select(frame, where).get_columns()
         for encoder, values in zip(self.encoders, read_block(self.encoders, block, where, rows), strict=True):
             if encoder.fill is None:
@@ -258,7 +258,7 @@ class Preprocessing:
             yield values
 
     def reads(self, available: Sequence[str]) -> Sequence[str]:
-        """Which of a table's columns `features` reads: those named as in training, or all, which go by position."""
+        """The table's columns that `features` reads: those named as in training, or all, matched by position."""
         return self.columns if set(self.columns) <= set(available) else available
 
     def _select(self, frame: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -278,20 +278,20 @@ class Preprocessing:
         return frame.select(self.columns)
 
     def target(self, frame: pl.DataFrame, where: str = "the data", rows: Rows | None = None) -> Tensor:
-        """The target of these rows as the loss wants it.
+        """Return the target of these rows in the form that the loss needs.
 
         Shape:
             (n, k) float64, standardized for regression; (n, 1) in [0, 1] for two-class losses; (n,) int64 indices for
             multiclass labels.
 
         Raises:
-            DataError: if a column or a value is missing, or a label was never seen in training.
+            DataError: if a column or a value is missing, or a label is unknown.
         """
         require_columns(frame, self.info.columns, where)
         return self.target_coding.encode(frame, where, rows)
 
     def original_units(self, predictions: Tensor) -> Tensor:
-        """Undo the standardization of the target; class scores and probabilities pass through.
+        """Undo the standardization of the target; class scores and probabilities are returned unchanged.
 
         Shape:
             (n, m) → (n, m), m a multiple of k, the columns of one target side by side.
@@ -324,11 +324,11 @@ class Preprocessing:
         Args:
             weight: (m, d), on standardized features.
             bias: (m,), or None.
-            names: one for each of the m outputs; None: the target columns, or the classes they speak for.
+            names: one for each of the m outputs; None: the target columns, or the classes that they score.
 
         Returns:
-            (output, feature, coefficient), each output's intercept first, as feature `(intercept)`; it is left out
-            where there is no bias and no shift. Features that no training row held count 0.
+            (output, feature, coefficient), each output's intercept first, as feature `(intercept)`; it is omitted if
+            there is no bias and no shift. Features that are zero in all training rows have coefficient 0.
         """
         weight = weight.detach().cpu().double()
         outputs = len(weight)
@@ -349,7 +349,7 @@ class Preprocessing:
         return rows
 
     def original_map(self, intercept: bool) -> Tensor:
-        r"""L, which maps a linear map's trained coefficients to those of features in their own units.
+        r"""Return L, which maps a linear map's trained coefficients to those of features in their own units.
 
             b_j = w_j / s_j,    b₀ = w₀ − Σ_j w_j m_j / s_j
 
@@ -366,7 +366,7 @@ class Preprocessing:
         return torch.cat([first[None], torch.cat([torch.zeros(len(slopes), 1, dtype=torch.float64), slopes], dim=1)])
 
     def state(self) -> dict[str, Any]:
-        """Everything as plain data and tensors, readable by `torch.load(weights_only=True)`."""
+        """Return the state as plain data and tensors, readable by `torch.load(weights_only=True)`."""
         return {
             "columns": [column_state(encoder) for encoder in self.encoders],
             "center": self.center.clone(),
@@ -377,7 +377,7 @@ class Preprocessing:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Preprocessing:
-        """The preprocessing that `state` described, to the bit.
+        """Return the preprocessing that `state` describes, bit for bit.
 
         Raises:
             CheckpointError: if this is not such a state.
@@ -398,7 +398,7 @@ class Preprocessing:
             ) from error
 
     def _refuse_misfits(self) -> None:
-        """Raise a ValueError where parts have the wrong type, or sizes that do not go together."""
+        """Raise a ValueError if entries have a wrong type or inconsistent sizes."""
         info, d = self.target_coding.info, len(self.feature_names)
         classes = info.classes or ()
         labels = [
@@ -426,7 +426,7 @@ class Preprocessing:
         return (column for column in plain if isinstance(column, CategoricalColumn))
 
     def __eq__(self, other: object) -> bool:
-        """Whether both encode alike, to the bit."""
+        """Whether both encode identically, bit for bit."""
         if not isinstance(other, Preprocessing):
             return NotImplemented
         return _same(self.state(), other.state())
@@ -445,7 +445,7 @@ def _statistics(fitted: Sequence[FittedColumn], table: TrainingRows, standardize
 
 
 def _raw_numbers(fitted: Sequence[FittedColumn], table: TrainingRows) -> Iterator[Array]:
-    """The training part's numbers before they are standardized; each block is gone with the next."""
+    """The training split's numbers before standardization; each block reuses the memory of the one before."""
     numbers = [f.column.features if f.shares is None else 0 for f in fitted]
     d = sum(numbers)
     memory = np.empty((0, d))
@@ -453,10 +453,10 @@ def _raw_numbers(fitted: Sequence[FittedColumn], table: TrainingRows) -> Iterato
         if len(memory) < rows:
             memory = np.empty((rows, d))
         place = 0
-        # a category has nothing to be written, and was checked when its turn came
+        # categories write nothing here, and are checked when they are encoded
         for column, features, values in zip(fitted, numbers, columns, strict=True):
             if features:
-                column.column.write(values, memory[:rows, place : place + features], "the training part")
+                column.column.write(values, memory[:rows, place : place + features], "the training split")
                 place += features
         yield memory[:rows]
 

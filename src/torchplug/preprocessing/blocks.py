@@ -1,4 +1,4 @@
-"""Tables are gone through a block of rows at a time, so that what is held meanwhile does not grow with them."""
+"""Processing of tables in blocks of rows, so that temporary memory does not grow with the table."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from contextlib import contextmanager
 from torchplug.errors import DataError
 
 BLOCK_NUMBERS = 2**20
-"""How many numbers a block holds: 8 MiB in double precision."""
+"""Numbers per block: 8 MiB in double precision."""
 
 
 def block_rows(columns: int) -> int:
-    """How many rows of this many columns make a block."""
+    """Return the number of rows of a block with this many columns."""
     return rows_of(BLOCK_NUMBERS, columns)
 
 
 def rows_of(numbers: int, columns: int) -> int:
-    """How many rows of this many columns hold about so many numbers: a power of two."""
+    """Return the number of rows of this many columns that hold about so many numbers: a power of two."""
     return 1 << max(0, (numbers // columns).bit_length() - 1)
 
 
 def intervals(rows: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut rows into blocks of this size, the last perhaps smaller: (start, stop) of each."""
+    """Yield (start, stop) of blocks of this size, of which the last may be smaller."""
     for start in range(0, rows, size):
         yield start, min(start + size, rows)
 
 
 @contextmanager
 def worded_for_all_rows(check: Callable[[], None]) -> Iterator[None]:
-    """Where a block is refused, let a check of all rows refuse them: its message counts over all blocks.
+    """Replace a block's error by that of a check of all rows, whose message counts over all blocks.
 
     Args:
-        check: refuses all rows, as it would do without blocks; if it does not, the block's own message stands.
+        check: raises the error for all rows; if it does not, the block's own error is raised.
     """
     try:
         yield

@@ -25,11 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A column that is a number: it becomes one feature of the same name.
+    """A numeric column, which becomes one feature of the same name.
 
     Args:
         name: the column.
-        fill: what stands in for a missing value; None refuses them.
+        fill: replaces missing values; None refuses them.
     """
 
     name: str
@@ -91,13 +91,13 @@ class CategoricalColumn:
     Args:
         name: the column.
         levels: the categories with a feature of their own, sorted.
-        reference: the category that all-zero features stand for; None: every level has its feature.
-        pooled: the categories that share the feature `column=other`; without any there is no such feature.
-        handle_unknown: "error" refuses a category that the training part lacks; "pool" counts it among the pooled ones,
-            if there are any; otherwise all features are 0 for it.
-        fill: what stands in for a missing value; None refuses them.
-        pools_all: whether every category without a feature of its own is pooled, because those of the training part are
-            too many to be listed.
+        reference: the category with all-zero features; None: every level has a feature.
+        pooled: the categories that share the feature `column=other`; if empty, there is no such feature.
+        handle_unknown: "error" refuses a category that is absent from the training split; "pool" treats it as a pooled
+            one, if there are any; otherwise all its features are 0.
+        fill: replaces missing values; None refuses them.
+        pools_all: whether every category without a feature of its own is pooled, because the training split has too
+            many to list.
     """
 
     name: str
@@ -113,7 +113,7 @@ class CategoricalColumn:
 
     @property
     def has_other(self) -> bool:
-        """Whether there is a feature that categories share."""
+        """Whether there is a feature shared by several categories."""
         return bool(self.pooled) or self.pools_all
 
     @property
@@ -130,7 +130,7 @@ class CategoricalColumn:
         return [*names, self.feature_name("other")] if self.has_other else names
 
     def feature_name(self, meaning: str) -> str:
-        """The name of a feature that stands for no category of its own, in parentheses if one is called so."""
+        """The name of a feature that belongs to no category, in parentheses if a category has that name."""
         return f"{self.name}=({meaning})" if meaning in (*self.levels, self.reference) else f"{self.name}={meaning}"
 
     def read(self, series: pl.Series, where: str, rows: Rows | None = None) -> pl.Series:
@@ -144,14 +144,14 @@ class CategoricalColumn:
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
-        """Which feature each known category has; the reference has none, and its place is beyond them."""
+        """The index of each known category's feature; the reference, which has none, has the index after the last."""
         places = {level: place for place, level in enumerate(self.levels)} | dict.fromkeys(
             self.pooled, len(self.levels)
         )
         return places if self.reference is None else places | {self.reference: self.features}
 
     def place_of(self, level: str) -> int:
-        """Which feature a category has: beyond them for none, −1 for a category that is refused."""
+        """The index of a category's feature: after the last one for none, −1 for a refused category."""
         return self._places.get(level, self._place_of_unknown)
 
     @property
@@ -161,9 +161,7 @@ class CategoricalColumn:
         return len(self.levels) if self.handle_unknown == "pool" and self.has_other else self.features
 
     def unknown(self, values: pl.Series) -> int:
-        """How many of the values that `read` gave are categories that the training part lacks, as far as its own are
-        listed.
-        """
+        """Return how many of the values from `read` are unknown, as far as the known categories are listed."""
         if self.pools_all:
             return 0
         present = values.drop_nulls() if values.null_count() else values
@@ -174,7 +172,7 @@ class CategoricalColumn:
         """Refuse what `write` refuses, without writing.
 
         Raises:
-            DataError: naming the first category that training never saw, unless unknown ones are dealt with.
+            DataError: naming the first unknown category, unless `handle_unknown` allows them.
         """
         self._codes(values, where, rows)
 
@@ -182,7 +180,7 @@ class CategoricalColumn:
         """Write what `read` gave as 0/1 features into an array (n, features).
 
         Raises:
-            DataError: naming the first category that training never saw, unless unknown ones are dealt with.
+            DataError: naming the first unknown category, unless `handle_unknown` allows them.
         """
         codes = self._codes(values, where, rows)
         out[:] = 0.0
@@ -190,9 +188,9 @@ class CategoricalColumn:
         out[present, codes[present]] = 1.0
 
     def _codes(self, values: pl.Series, where: str, rows: Rows | None) -> NDArray[np.int64]:
-        """Which feature is 1 in each row (n,); beyond the features where none is.
+        """The index (n,) of the feature that is 1 in each row; the index after the last where none is.
 
-        Time depends on the rows and their different categories, not on how many categories are known.
+        Time depends on the rows and their distinct categories, not on the number of known categories.
         """
         filled = values.fill_null(self.fill) if values.null_count() else values
         distinct = filled.unique()
@@ -202,7 +200,7 @@ class CategoricalColumn:
         if unseen.any():
             raise DataError(
                 f"{where}: column '{self.name}' has the category '{shown(filled.filter(unseen)[0])}' in row "
-                f"{row_number(unseen, rows)}, which the training part lacks: correct it, or train with "
+                f"{row_number(unseen, rows)}, which the training split lacks: correct it, or train with "
                 "--data.handle_unknown pool"
             )
         found: NDArray[np.int64] = codes.to_numpy()
@@ -214,10 +212,10 @@ PlainColumn = NumericColumn | CategoricalColumn | DateColumn
 
 @dataclass(frozen=True)
 class MarkedColumn:
-    """A column whose missing values are marked by a last feature `column=missing`, 1 where there is none.
+    """A column with a last feature `column=missing`, which is 1 where the value is missing.
 
     Args:
-        column: the column, with what stands in for a missing value.
+        column: the column, with a fill value.
     """
 
     column: PlainColumn
@@ -234,12 +232,12 @@ class MarkedColumn:
 
     @property
     def fill(self) -> float | str | None:
-        """What stands in for a missing value."""
+        """The replacement of missing values."""
         return self.column.fill
 
     @property
     def features(self) -> int:
-        """How many features the column has, with the mark."""
+        """Number of features, including the missing-value indicator."""
         return self.column.features + 1
 
     @property
@@ -256,7 +254,7 @@ class MarkedColumn:
         self.column.check(values, where, rows)
 
     def unknown(self, values: pl.Series) -> int:
-        """How many of the values are categories that the training part lacks."""
+        """Return how many of the values are unknown categories."""
         return self.column.unknown(values)
 
     def write(self, values: pl.Series, out: Array, where: str, rows: Rows | None = None) -> None:
@@ -269,7 +267,7 @@ Column = PlainColumn | MarkedColumn
 
 
 def raw_column(series: pl.Series) -> PlainColumn:
-    """A feature column as its type says, of which nothing is learned yet."""
+    """Return an unfitted feature column for a type."""
     if series.dtype.is_temporal() and series.dtype != pl.Duration:
         return DateColumn.of(series)
     return CategoricalColumn(series.name, ()) if series.dtype in TEXT else NumericColumn(series.name)
@@ -295,7 +293,7 @@ def column_state(column: Column) -> dict[str, Any]:
 
 
 def column_from_state(state: Mapping[str, Any]) -> Column:
-    """The column that `column_state` described."""
+    """Return the column that `column_state` describes."""
     column: PlainColumn
     if "dates" in state:
         column = DateColumn(state["name"], state["dates"], state["cyclic"], state["origin"], state["fill"])

@@ -19,7 +19,7 @@ from torchplug.tables.dates import as_dates
 from torchplug.tables.text import TEXT, as_text
 
 Dates = Literal["number", "cyclic"]
-"""How dates become features: the time that has passed, or where in the year, the week and the day they are."""
+"""How dates become features: elapsed time, or position in the year, the week and the day."""
 
 Kind = Literal["date", "datetime", "time"]
 PolarsType = pl.DataType | type[pl.DataType]
@@ -37,18 +37,17 @@ _CYCLES = {
 
 @dataclass(frozen=True)
 class DateColumn:
-    r"""A column of dates or of times of the day.
+    r"""A column of dates or times of day.
 
-    As a number it is the time since the first one of the training part, in days, or the hours since midnight. As cycles
-    it is sin(2πt/P) and cos(2πt/P) for each period P: the year of 365.2425 days and the week, and the day where there
-    are times.
+    As a number it is the days since the first date of the training split, or the hours since midnight. As cycles it is
+    sin(2πt/P) and cos(2πt/P) for each period P: the year of 365.2425 days, the week and, with times, the day.
 
     Args:
         name: the column.
-        kind: dates without times, dates with times, or times of the day.
+        kind: dates without times, dates with times, or times of day.
         cyclic: whether it becomes cycles.
-        origin: what is subtracted from a number: days from 1970-01-01 to the first date; 0 for times.
-        fill: what stands in for a missing value, in days since 1970-01-01 or hours since midnight; None refuses them.
+        origin: subtracted from a number: days from 1970-01-01 to the first date; 0 for times.
+        fill: replaces missing values, in days since 1970-01-01 or hours since midnight; None refuses them.
     """
 
     name: str
@@ -59,7 +58,7 @@ class DateColumn:
 
     @classmethod
     def of(cls, series: pl.Series) -> DateColumn:
-        """A column as its type says, of which nothing is learned yet."""
+        """Return an unfitted column for a type."""
         kind: Kind = "time" if series.dtype == pl.Time else "date" if series.dtype == pl.Date else "datetime"
         return cls(series.name, kind)
 

@@ -1,4 +1,4 @@
-"""Feature columns of a table: read by their kind, and fitted on the training part."""
+"""Feature columns of a table: read by their kind, and fitted on the training split."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def read_column(series: pl.Series, where: str, rows: Rows | None = None) -> pl.S
 def read_block(
     columns: Iterable[Column], block: Sequence[pl.Series], where: str, rows: Rows | None = None
 ) -> Iterator[pl.Series]:
-    """Some rows of feature columns, each read by its `Column` when its turn comes.
+    """Some rows of feature columns, read lazily by their `Column`s.
 
-    Where there are more columns than rows, those that hold nothing but finite numbers are checked together: to check
-    them one by one would take longer than everything else.
+    If there are more columns than rows, those with finite numbers only are checked together, because checking them one
+    by one would dominate the time.
 
     Raises:
         DataError: for what `Column.read` refuses.
@@ -61,7 +61,7 @@ def _finite(block: Sequence[pl.Series]) -> dict[str, pl.Series]:
 
 
 def read_columns(columns: Iterable[pl.Series], where: str, rows: Rows | None = None) -> Iterator[pl.Series]:
-    """All rows of the feature columns of a table, each read by `read_column` when its turn comes.
+    """All rows of a table's feature columns, read lazily by `read_column`.
 
     Raises:
         DataError: for what `read_column` refuses.
@@ -77,8 +77,8 @@ def check_columns(
     Args:
         columns: as they are in the table.
         where: the table's name, for messages.
-        rows: where the rows stand in the user's table, from 0; None: they are the whole of it.
-        complete: whether missing values are refused, too.
+        rows: their positions in the user's table, from 0; None: all of it.
+        complete: whether missing values are refused as well.
 
     Raises:
         DataError: naming columns, counts and rows.
@@ -88,11 +88,11 @@ def check_columns(
 
 
 class TrainingRows(Protocol):
-    """The feature columns of the training part, as `read_column` gives them."""
+    """The feature columns of the training split, as `read_column` gives them."""
 
     @property
     def raw(self) -> Sequence[PlainColumn]:
-        """What each is, before anything is learned."""
+        """The unfitted columns."""
         ...
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
@@ -100,13 +100,13 @@ class TrainingRows(Protocol):
         ...
 
     def blocks(self, size: int) -> Iterator[tuple[int, Iterable[pl.Series]]]:
-        """All of them, at most `size` rows at a time: how many, at least one, and the columns of these rows."""
+        """Yield (number of rows, columns of these rows), with 1 to `size` rows at a time."""
         ...
 
 
 @dataclass(frozen=True)
 class FittedColumn:
-    """A column with what is known of its features without encoding them.
+    """A fitted column and statistics of its features that need no encoding.
 
     Args:
         column: the column.
@@ -118,7 +118,7 @@ class FittedColumn:
 
 
 def fit_columns(table: TrainingRows, rules: EncodingRules) -> list[FittedColumn]:
-    """Learn levels and fill values from the training part, a column at a time."""
+    """Fit levels and fill values on the training split, a column at a time."""
     raw = {column.name: column for column in table.raw}
     learned = [name for name, column in raw.items() if rules.fills or not isinstance(column, NumericColumn)]
     fitted = {series.name: _fit_column(raw[series.name], series, rules) for series in table.columns(learned)}
@@ -146,7 +146,7 @@ def fit_number(
     Args:
         raw: what it is.
         fill: what stands in for a missing value.
-        first: the smallest value of the training part.
+        first: the smallest value of the training split.
         rules: the user's choices.
     """
     if isinstance(raw, NumericColumn):
@@ -156,12 +156,12 @@ def fit_number(
 
 
 def marked(column: PlainColumn, missing: int, rows: int, rules: EncodingRules) -> Column:
-    """A fitted column, with a feature for missing values where the rules want one.
+    """A fitted column, with a feature for missing values if the rules require one.
 
     Args:
-        column: fitted on the training part.
-        missing: how many rows of the training part have no value.
-        rows: how many rows the training part has.
+        column: fitted on the training split.
+        missing: how many rows of the training split have no value.
+        rows: how many rows the training split has.
         rules: the user's choices.
     """
     return MarkedColumn(column) if rules.indicates and 0 < missing < rows else column
@@ -190,7 +190,7 @@ def ones(column: Column, counts: Mapping[str, int], missing: int, others: int = 
 
 
 def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules, others: int = 0) -> CategoricalColumn:
-    """A column of categories from how often the training part holds each.
+    """A column of categories from how often the training split holds each.
 
     Args:
         name: the column.
@@ -199,12 +199,12 @@ def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules, o
         others: rows of further, rarer categories, which are too many to be listed.
     """
     if not counts and rules.fills:
-        # what is missing stands for all-zero features, of which there are none
+        # missing values become all-zero features
         return CategoricalColumn(name, (), "", (), rules.handle_unknown, "")
     ordered = sorted(counts)
     shared = rules.pooled(counts, others)
     levels = tuple(level for level in ordered if level not in shared)
-    # ties go to the first in order, so that the choice does not depend on the order of rows
+    # ties are broken by order of names, so that the choice does not depend on the order of rows
     fill = max(ordered, key=lambda level: counts[level]) if rules.fills else None
     reference = levels[0] if rules.reference and levels else None
     pools_all = rules.pools_unknown and (others > 0 or len(shared) > MOST_CATEGORIES)
@@ -220,7 +220,7 @@ def fit_categories(name: str, counts: Mapping[str, int], rules: EncodingRules, o
 
 
 def _typical(present: pl.Series, rules: EncodingRules) -> float:
-    """What stands in for a missing number; 0 where the training part has none, as any number would have no effect."""
+    """The replacement of missing numbers; 0 if the training split has no number, when any would have no effect."""
     if not len(present):
         return 0.0
     if rules.number_fill == "most_frequent":

@@ -1,4 +1,4 @@
-"""Columns that are refused: for their type, for missing values, for infinite ones."""
+"""Checks that refuse columns for their type, for missing values, or for infinite values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse_missing(columns: Iterable[pl.Series], where: str, remedy: str, rows: 
 
 
 def refuse_infinite(series: pl.Series, where: str, rows: Rows | None = None) -> None:
-    """Refuse ±∞ in a column; no way of filling in applies to it.
+    """Refuse ±∞ in a column, which no imputation replaces.
 
     Raises:
         DataError: naming the column, how many there are, and the first row.

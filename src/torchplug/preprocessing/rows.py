@@ -1,4 +1,4 @@
-"""Rows of the table that the user gave."""
+"""Row numbers in the user's table."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64] | NDArray[np.int32]
-"""Places of rows, from 0."""
+"""Positions of rows, from 0."""
 
 
 def row_number(mask: pl.Series, rows: Rows | None) -> int:
-    """The first row that a mask marks, counted from 1 in the table that the user gave.
+    """Return the number of the first true row of a mask, counted from 1 in the user's table.
 
     Args:
         mask: booleans (n,), at least one of them true.
-        rows: where in that table the n rows stand, from 0; None: they are the whole of it.
+        rows: positions of the n rows in that table, from 0; None: all of it.
     """
     first = int(mask.arg_true()[0])
     return 1 + (first if rows is None else int(rows[first]))

@@ -1,4 +1,4 @@
-"""The choices by which columns become features: missing values, unknown categories, many categories."""
+"""Settings of how columns become features: missing values, unknown categories, many categories."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 from torchplug.preprocessing.dates import Dates
 
 Impute = Literal["auto", "mean", "median", "most_frequent", "drop", "error"]
-"""How missing values of features are dealt with."""
+"""Treatment of missing feature values."""
 
 HandleUnknown = Literal["pool", "error", "ignore"]
-"""How categories that the training part lacks are dealt with."""
+"""Treatment of categories that are absent from the training split."""
 
 MOST_CATEGORIES = 2**16
 """How many categories of a column that share a feature are listed in a checkpoint at most."""
@@ -20,19 +20,19 @@ MOST_CATEGORIES = 2**16
 
 @dataclass(frozen=True)
 class EncodingRules:
-    """How columns become features.
+    """Settings of how columns become features.
 
     Args:
-        impute: auto fills in the median, or the most frequent category, and marks missing values by a 0/1 feature;
-            mean, median and most_frequent fill in numbers so, categories always by the most frequent one, and mark
-            nothing; drop expects rows without missing values, and fills in later ones as auto does; error refuses them.
-        handle_unknown: pool lets categories that occur once share a feature, which unknown ones join; ignore gives
+        impute: auto imputes the median, or the most frequent category, and flags missing values by a 0/1 feature;
+            mean, median and most_frequent impute numbers as named and categories by the most frequent one, without
+            flags; drop expects rows without missing values, and imputes later ones as auto does; error refuses them.
+        handle_unknown: pool gives categories that occur once, and unknown ones, one shared feature; ignore gives
             unknown ones no feature; error refuses them.
-        max_categories: the most features of a categorical column, at least 2, the shared one among them: the rarest
-            categories share it; None: no bound.
+        max_categories: maximum number of features per categorical column, at least 2, including the shared one of the
+            rarest categories; None: no bound.
         reference: whether the first level of each categorical column gets no feature.
         dates: number makes dates one feature each, the time since the first; cyclic two for each of year, week and day.
-        streamed: whether rows are read a piece at a time, where the mean takes the place of auto's median.
+        streamed: whether rows are read in pieces, in which case auto imputes the mean instead of the median.
     """
 
     impute: Impute = "auto"
@@ -44,31 +44,31 @@ class EncodingRules:
 
     @property
     def fills(self) -> bool:
-        """Whether missing values are filled in."""
+        """Whether missing values are imputed."""
         return self.impute != "error"
 
     @property
     def number_fill(self) -> Literal["mean", "median", "most_frequent"]:
-        """What stands in for a missing number."""
+        """The statistic that replaces missing numbers."""
         if self.impute in ("mean", "median", "most_frequent"):
             return self.impute
         return "mean" if self.streamed else "median"
 
     @property
     def indicates(self) -> bool:
-        """Whether columns that have missing values in the training part get a feature that marks them."""
+        """Whether columns with missing values in the training split get an indicator feature."""
         return self.impute == "auto"
 
     @property
     def pools_unknown(self) -> bool:
-        """Whether unknown categories share a feature with the pooled ones, so that these need not be told from them."""
+        """Whether unknown and pooled categories share a feature, so that they need not be distinguished."""
         return self.handle_unknown == "pool" and self.max_categories is not None
 
     def pooled(self, counts: Mapping[str, int], others: int = 0) -> set[str]:
         """The categories that share a feature.
 
         Args:
-            counts: category → rows of the training part.
+            counts: category → rows of the training split.
             others: rows of further categories, which are pooled too.
 
         Note: scikit-learn's OneHotEncoder (`min_frequency=2`) pools one of exactly `max_categories` categories, too.

@@ -13,7 +13,7 @@ from torchplug.preprocessing.columns import Array
 
 @dataclass(frozen=True)
 class Statistics:
-    """What rows have in common, column by column.
+    """Statistics of rows, per column.
 
     Args:
         mean: (d,).
@@ -29,12 +29,12 @@ class Statistics:
 
     @classmethod
     def of(cls, blocks: Callable[[], Iterable[Array]], *, standardize: bool = True) -> Statistics:
-        """Go through all rows, twice where a spread is wanted.
+        """Compute statistics in one pass over all rows, or two for a spread.
 
         Args:
-            blocks: begins anew with each call; gives (rows, d) float64, at least a row at a time, at least one block,
-                and its memory to be written to.
-            standardize: whether mean and spread are wanted; otherwise they are 0 and 1.
+            blocks: starts a new pass at each call and yields (rows, d) float64, at least one block, with at least one
+                row each; blocks may be overwritten.
+            standardize: whether mean and spread are computed; otherwise they are 0 and 1.
         """
         halves = RowSum()
         first = low = high = np.zeros(0)
@@ -82,8 +82,9 @@ class Statistics:
 
 
 class RowSum:
-    """The sum of rows in their order: where they are cut into blocks does not matter to its bits, if there are two
-    columns or more. (One column is added up in another order, block by block, with a smaller error.)
+    """A sum of rows in their order, whose bits do not depend on the blocks if there are at least two columns.
+
+    (A single column is summed in another order, block by block, with a smaller error.)
     """
 
     def __init__(self) -> None:
@@ -99,7 +100,7 @@ class RowSum:
 
     @property
     def mean(self) -> Array:
-        """(d,), of the rows so far, of which there is at least one."""
+        """Return the mean (d,) of the rows so far, of which there is at least one."""
         assert self._sum is not None, "there are rows"
         mean: Array = self._sum / self._rows
         return mean

@@ -1,4 +1,4 @@
-"""How often a value was replaced by another when a table was encoded."""
+"""Counts of imputed values and unknown categories of an encoded table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Substitutions:
-    """Values that were encoded as something else, counted by column.
+    """Counts of substituted values, per column.
 
     Args:
-        missing: missing values that were filled in.
-        unknown: categories that the training part lacks.
+        missing: imputed values.
+        unknown: categories that are absent from the training split.
     """
 
     missing: Counter[str] = field(default_factory=Counter)

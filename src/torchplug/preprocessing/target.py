@@ -1,4 +1,4 @@
-"""The target as a loss wants it, and predictions back in the target's labels and units."""
+"""Encoding of the target for a loss, and of predictions back to labels and units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROWS_PER_LABEL = 5
 
 @dataclass(frozen=True)
 class TargetReading:
-    """How a table's target columns are to be understood, decided on all rows.
+    """The interpretation of a table's target columns, decided on all rows.
 
     Args:
         kind: the loss's kind, resolved.
@@ -49,15 +49,15 @@ class TargetReading:
 def read_target(
     frame: pl.DataFrame, columns: Sequence[str], kind: Kind | None, loss: str, where: str, rows: Rows | None = None
 ) -> TargetReading:
-    """Decide whether the target is labels, numbers or probabilities, and refuse what the kind cannot use.
+    """Decide whether the target holds labels, numbers or probabilities; refuse what the kind cannot use.
 
     Args:
         frame: every row of the table that is to be split.
         columns: the target columns.
-        kind: the loss's; None: labels if the column is no number, else regression.
-        loss: the loss's name, for messages; empty where there is none.
+        kind: the loss's; None: labels if the column is not numeric, else regression.
+        loss: the loss's name, for messages; empty if there is none.
         where: the table's name, for messages.
-        rows: where the rows stand in the user's table, from 0; None: they are the whole of it.
+        rows: their positions in the user's table, from 0; None: all of it.
 
     Raises:
         DataError: for missing and infinite values, one class, or a target that does not fit the kind.
@@ -90,10 +90,10 @@ def read_target(
 
 
 def guess_kind(blocks: Iterable[pl.DataFrame]) -> tuple[Kind, str | None]:
-    """The kind of loss that a target asks for, and a note where whole numbers are read as classes, else None.
+    """Return the kind of loss that suits a target, and a note if whole numbers are taken for classes, else None.
 
-    Text, words and categories are classes. So are two whole numbers, and whole numbers that count from 0 or 1 to at
-    most 20 classes, each of which occurs 5 times on average. All else is numbers.
+    Text, booleans and categories are classes. So are two whole numbers, and whole numbers that count from 0 or 1 to at
+    most 20 classes, each of which occurs 5 times on average. Everything else is numbers.
 
     Args:
         blocks: the target columns of all rows, perhaps a block of rows at a time.
@@ -127,11 +127,11 @@ def guess_kind(blocks: Iterable[pl.DataFrame]) -> tuple[Kind, str | None]:
 
 @dataclass(frozen=True)
 class TargetCoding:
-    """A target's classes or units, fitted on the training part.
+    """A target's classes or units, fitted on the training split.
 
     Args:
         kind: the loss's kind.
-        info: column names and, where there are any, classes in the order of their indices.
+        info: column names and, if there are any, classes in the order of their indices.
         center: (k,) float64, subtracted from regression targets.
         scale: (k,) float64, which regression targets are divided by.
     """
@@ -145,10 +145,10 @@ class TargetCoding:
     def fit(
         cls, frame: pl.DataFrame, reading: TargetReading, *, standardize: bool, center: bool, where: str
     ) -> TargetCoding:
-        """Learn classes, or mean and population standard deviation, from the training part.
+        """Fit classes, or mean and population standard deviation, on the training split.
 
         Raises:
-            DataError: for a single class or a constant number, from which nothing can be learned.
+            DataError: for a single class or a constant number.
         """
         k = len(reading.columns)
         zeros, ones = torch.zeros(k, dtype=torch.float64), torch.ones(k, dtype=torch.float64)
@@ -156,7 +156,7 @@ class TargetCoding:
             classes = _classes(frame[reading.columns[0]])
             if len(classes) == 1:
                 raise DataError(
-                    f"{where}: target '{reading.columns[0]}' has one class ({classes[0]}) in the training part: "
+                    f"{where}: target '{reading.columns[0]}' has one class ({classes[0]}) in the training split: "
                     "nothing to tell apart"
                 )
             return cls(reading.kind, TargetInfo(reading.columns, classes), zeros, ones)
@@ -166,7 +166,7 @@ class TargetCoding:
         if constant.any() and not reading.task.has_indices:
             j = int(constant.nonzero()[0])
             raise DataError(
-                f"{where}: target '{reading.columns[j]}' is {values[0, j]:g} in every row of the training part: "
+                f"{where}: target '{reading.columns[j]}' is {values[0, j]:g} in every row of the training split: "
                 "nothing to predict"
             )
         if not standardize or not reading.task.standardizes:
@@ -195,13 +195,13 @@ class TargetCoding:
         )
 
     def encode(self, frame: pl.DataFrame, where: str, rows: Rows | None = None) -> Tensor:
-        """The target of these rows as the loss wants it.
+        """Return the target of these rows in the form that the loss needs.
 
         Shape:
             (n, k) float64; (n, 1) zeros and ones for two-class losses; (n,) int64 indices for multiclass labels.
 
         Raises:
-            DataError: for missing or infinite values, a label that training never saw, or text instead of numbers.
+            DataError: for missing or infinite values, an unknown label, or text instead of numbers.
         """
         columns = self.info.columns
         refuse_gaps(frame, columns, where, rows)
@@ -221,7 +221,7 @@ class TargetCoding:
         if unseen.any():
             raise DataError(
                 f"{where}: target '{series.name}' has the label '{texts.filter(unseen)[0]}' in row "
-                f"{row_number(unseen, rows)}, which is not among the training part's: {enumerate_names(known)}"
+                f"{row_number(unseen, rows)}, which is not among the training split's: {enumerate_names(known)}"
             )
         return torch.tensor(codes.to_numpy())
 
@@ -255,7 +255,7 @@ class TargetCoding:
         return table.insert_column(0, labels)
 
     def output_names(self, outputs: int) -> list[str]:
-        """What each of the network's outputs speaks for: a class, or a target column."""
+        """The class or target column of each of the network's outputs."""
         if self.task.has_classes and self.info.classes is not None:
             labels = [_text(label) for label in self.info.classes]
             return labels[1:] if outputs == 1 else labels
@@ -263,7 +263,7 @@ class TargetCoding:
         return [f"{c}[{j}]" if each > 1 else c for c in self.info.columns for j in range(each)]
 
     def state(self) -> dict[str, Any]:
-        """The coding as plain data and tensors."""
+        """Return the coding as plain data and tensors."""
         return {
             "kind": self.kind,
             "columns": list(self.info.columns),
@@ -274,7 +274,7 @@ class TargetCoding:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TargetCoding:
-        """The coding that `state` described."""
+        """Return the coding that `state` describes."""
         classes = None if state["classes"] is None else tuple(state["classes"])
         return cls(state["kind"], TargetInfo(tuple(state["columns"]), classes), state["center"], state["scale"])
 
@@ -302,7 +302,7 @@ def _holds_labels(series: pl.Series) -> bool:
 
 
 def _label_texts(series: pl.Series) -> pl.Series:
-    """Labels as text, whole numbers alike whether a file stored them as 1, 1.0 or "1"."""
+    """Labels as text; whole numbers are equal whether a file stored them as 1, 1.0 or "1"."""
     if series.dtype.is_numeric():
         numbers = series.cast(pl.Float64)
         whole = bool((numbers == numbers.floor()).all())
@@ -311,7 +311,7 @@ def _label_texts(series: pl.Series) -> pl.Series:
 
 
 def _classes(series: pl.Series) -> tuple[str | int | bool, ...]:
-    """The different labels in order, as plain types."""
+    """The distinct labels in order, as plain types."""
     if series.dtype == pl.Boolean:
         return tuple(bool(label) for label in series.unique().sort())
     if series.dtype.is_numeric():

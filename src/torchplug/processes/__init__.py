@@ -1,1 +1,1 @@
-"""The processes of a job that trains in several: where they meet, whether they run the same, what became of each."""
+"""The ranks of a job: rendezvous, comparison of what they run, and how each of them ended."""

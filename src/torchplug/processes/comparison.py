@@ -1,4 +1,4 @@
-"""Whether all ranks run the same: the data's content, the resolved configuration, the versions of the code."""
+"""Comparison of all ranks' data, resolved configuration and code versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchplug.plugins import Plugin
 _OWN = ("config", "ckpt_path", "output", "data.source", "data.validation", "data.test", "tracking", "trainer.logger")
 """Settings that may differ between ranks: paths, whose content is compared instead, and what rank 0 alone uses."""
 _DIGEST = 16
-"""How much of a digest is compared, and shown."""
+"""Length of digests that are compared and shown."""
 _SHOWN = 60
 """The most letters of a value that a message quotes."""
 
@@ -21,14 +21,14 @@ _SHOWN = 60
 def description(
     settings: Mapping[str, Any], data: str, sizes: Mapping[str, int], plugins: Iterable[Plugin], checkpoint: Path | None
 ) -> dict[str, str]:
-    """Describe what a rank is about to run, as texts by name, to be compared with those of the other ranks.
+    """Return a description of a rank's run, as texts by name, to be compared with those of other ranks.
 
     Args:
         settings: the resolved configuration, nested.
         data: the fingerprint of the data's content.
-        sizes: the number of rows of each part.
+        sizes: the number of rows of each split.
         plugins: those installed.
-        checkpoint: where the run goes on from, if anywhere.
+        checkpoint: the one that the run is resumed from, if any.
     """
     rows = ", ".join(f"{count} {part}" for part, count in sizes.items())
     found = {"its data": f"{rows} rows", "the content of its data": data[:_DIGEST]}
@@ -47,7 +47,7 @@ def description(
 
 
 def difference(descriptions: Mapping[int, Mapping[str, str]]) -> str | None:
-    """Say in one line which rank differs from rank 0, and in what; None if all are equal.
+    """Return one line that names the rank that differs from rank 0, and how; None if all are equal.
 
     Args:
         descriptions: of every rank.

@@ -1,4 +1,4 @@
-"""The ranks of a job as one of them sees the others: which are there, what they run, and what became of each."""
+"""The ranks of a job, observed from one of them: which exist, what they run, and how each ended."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from torchplug.processes.comparison import difference
 from torchplug.processes.meeting import PATIENCE, Meeting
 
 _LOOK_SECONDS = 0.5
-"""How often a rank looks for the end of another."""
+"""Interval at which a rank polls for the end of others."""
 _GRACE_SECONDS = 8.0
-"""How long a rank may take to end by itself after another has ended: a collective operation usually fails at once."""
+"""Timeout for ending by itself after another rank has ended; a collective operation usually fails at once."""
 _CAUSE_SECONDS = 5.0
-"""How long the end of another rank is looked for after a collective operation has failed."""
+"""Timeout for detecting another rank's end after a collective operation has failed."""
 _SAME_SECONDS = 3.0
 """By how much later rank 0 may meet the same error in a step that all make together."""
 _LATER_SECONDS = 12.0
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     status: int
     """The exit status of every rank."""
     text: str
-    """What there is to say; empty where the rank concerned has said it itself."""
+    """The message; empty if the rank concerned has printed it itself."""
 
 
 class RankEndedError(TorchplugError):
@@ -59,7 +59,7 @@ class Job:
     """The ranks that train together.
 
     Args:
-        meeting: where they tell each other what others cannot see.
+        meeting: the store through which they communicate.
         children: the ranks that this process has started, by rank.
     """
 
@@ -77,7 +77,7 @@ class Job:
     # ------------------------------------------------------------------ before the first step
 
     def agree(self, key: str, make: Callable[[], str]) -> str:
-        """Let rank 0 make a text, and return it on every rank.
+        """Return rank 0's text on every rank.
 
         Raises:
             RankEndedError: if rank 0 has ended meanwhile.
@@ -90,13 +90,13 @@ class Job:
         return told
 
     def compare(self, description: Mapping[str, str]) -> None:
-        """Let all ranks meet, and refuse the job on all of them if they do not run the same.
+        """Wait for all ranks, and refuse the job on all of them if their runs differ.
 
         Args:
             description: what this rank runs, by name.
 
         Raises:
-            ConfigurationError: naming the rank that differs, and in what; or a rank that has not come.
+            ConfigurationError: naming the rank that differs, and how; or a rank that has not arrived.
             RankEndedError: if another rank has ended meanwhile.
         """
         self._meeting.tell("runs", dict(description))
@@ -124,12 +124,12 @@ class Job:
     # ------------------------------------------------------------------ the ends of ranks
 
     def tell_end(self, kind: str, status: int, text: str = "") -> None:
-        """Tell the others why this rank ends.
+        """Publish why this rank ends.
 
         Args:
-            kind: `refused`, `stopped`, `failed`, `interrupted`, or `lost` for one that another's end has caught.
+            kind: `refused`, `stopped`, `failed`, `interrupted`, or `lost` because another rank ended.
             status: its exit status.
-            text: what it has to say.
+            text: its message.
         """
         if self._told_end:
             return
@@ -138,9 +138,9 @@ class Job:
             self._meeting.tell("end", {"kind": kind, "status": status, "text": text})
 
     def says(self, text: str) -> bool:
-        """Whether this rank, and no other, is to print an error that several may have met.
+        """Whether this rank is the one to print an error that may have occurred on several.
 
-        Rank 0, which prints it if it is its own as well, is waited for: until it has got further, for some seconds.
+        It waits some seconds for rank 0, which prints the error if it has it as well.
         """
         if self.rank == 0:
             return True
@@ -158,7 +158,7 @@ class Job:
         return False
 
     def verdict(self) -> Verdict | None:
-        """Why the job ends, as far as it can be seen now; None while every other rank is there."""
+        """Return why the job ends, as far as is known now; None while all other ranks exist."""
         ends = self._ends()
         for kind in ("refused", "stopped", "failed", "died", "interrupted"):
             for rank, end in sorted(ends.items()):
@@ -167,7 +167,7 @@ class Job:
         return None
 
     def cause(self) -> Verdict | None:
-        """Why the job ends, waited for a few seconds; None if no other rank has ended."""
+        """Return why the job ends, after waiting up to a few seconds; None if no other rank has ended."""
         self.tell_end("lost", _STOPPED)
         deadline = time.monotonic() + _CAUSE_SECONDS
         while (verdict := self.verdict()) is None and time.monotonic() < deadline:
@@ -175,13 +175,13 @@ class Job:
         return verdict
 
     def is_speaker(self) -> bool:
-        """Whether this is the lowest of the ranks that are left."""
+        """Whether this is the lowest remaining rank."""
         ends = self._ends()
         gone = {rank for rank, end in ends.items() if end["kind"] != "lost"}
         return self.rank == min(set(range(self.world)) - gone)
 
     def _ends(self) -> dict[int, dict[str, Any]]:
-        """How other ranks have ended, by rank: as they told, or as their processes show."""
+        """Return how other ranks have ended, by rank, from their messages or their processes."""
         ends: dict[int, dict[str, Any]] = {}
         try:
             if len(self._processes) < self.world:
@@ -208,13 +208,13 @@ class Job:
     # ------------------------------------------------------------------ while they train together
 
     def watch(self) -> None:
-        """Look for the end of other ranks until `part`; this one is made to end where it does not notice."""
+        """Poll for the end of other ranks until `part`; end this one if it does not end by itself."""
         if not self._watching:
             self._watching = True
             threading.Thread(target=self._watch, name="ranks", daemon=True).start()
 
     def part(self) -> None:
-        """From now on other ranks may end as they like."""
+        """Stop watching other ranks, which may end from now on."""
         self._parted.set()
 
     def _watch(self) -> None:
@@ -231,7 +231,7 @@ class Job:
     # ------------------------------------------------------------------ this rank ends
 
     def leave(self) -> int | None:
-        """Tell the others that a signal ends this rank; returns another rank's exit status, if that is the cause."""
+        """Publish that a signal ends this rank; return another rank's exit status, if that is the cause."""
         found: list[Verdict | None] = []
 
         def tell() -> None:
@@ -254,7 +254,7 @@ class Job:
         return verdict.status
 
     def close(self) -> None:
-        """Wait for the ranks that this process has started: they end by themselves, and are made to if they do not."""
+        """Wait for the ranks that this process has started, and end those that do not end by themselves."""
         self.part()
         self._end_children(_GRACE_SECONDS + 4.0)
 
@@ -271,7 +271,7 @@ class Job:
 
 
 def is_collective_failure(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a collective operation that failed, as where another rank has ended."""
+    """Whether an error, or its cause, is a failed collective operation, as after another rank's end."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DistError):
@@ -299,10 +299,10 @@ _current: list[Job] = []
 
 
 def current() -> Job | None:
-    """The job that this process is a rank of; None for a process that trains alone.
+    """The job of which this process is a rank; None for a process that trains alone.
 
     Raises:
-        ConfigurationError: if the launcher's environment names a place where no meeting can be had.
+        ConfigurationError: if the launcher's environment names an address where no store can be reached.
     """
     if not _current:
         try:

@@ -1,4 +1,4 @@
-"""The ranks that Lightning would start: started here, where their ends can be seen and told."""
+"""Launching of ranks, instead of by Lightning, so that their ends can be reported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torchplug.processes.job import Job, begin, current
 from torchplug.processes.meeting import Meeting
 
 COLLECTIVE_LIMIT = timedelta(minutes=10)
-"""How long a rank waits in a collective operation for the others; torch's own limit is 30 minutes."""
+"""Timeout of collective operations; torch's default is 30 minutes."""
 
 
 def gather(trainer: Trainer) -> Job | None:
-    """Start the other ranks where Lightning would, and return the job; None where this process trains alone.
+    """Start the other ranks if Lightning would, and return the job; None if this process trains alone.
 
     Lightning's launcher ends this process with SIGKILL when another rank has ended, whatever the reason was.
 

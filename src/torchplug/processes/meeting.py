@@ -12,14 +12,14 @@ from typing import Any
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 PATIENCE = timedelta(minutes=5)
-"""How long a rank waits for the others: they may import, and read their data, at different speeds."""
+"""Timeout for the other ranks, which may import and read their data at different speeds."""
 
 
 class Meeting:
-    """What each rank tells the others, under a key and its rank.
+    """The key-value store of a job, in which each rank publishes values under a key and its rank.
 
-    torchrun's agent hosts the store, or else rank 0 does, at the address and port where the process group will be
-    formed as well. The store belongs to one job and dies with it, so that two jobs in a row cannot be confused.
+    It is hosted by torchrun's agent or else by rank 0, at the address and port of the later process group. The store
+    belongs to one job and ends with it, so that consecutive jobs cannot be confused.
 
     Args:
         rank: from 0.
@@ -50,11 +50,11 @@ class Meeting:
         return cls(int(rank or 0), int(world or 1), host, int(port or 0), not agent and int(rank or 0) == 0)
 
     def tell(self, key: str, value: Any) -> None:
-        """Tell the others a JSON value."""
+        """Publish a JSON value."""
         self._store.set(f"{key}/{self.rank}", json.dumps(value))
 
     def told(self, key: str) -> dict[int, Any]:
-        """What ranks have told so far, by rank; asks the store without waiting."""
+        """Return the values published so far, by rank, without waiting."""
         ranks = [rank for rank in range(self.world) if self._store.check([f"{key}/{rank}"])]
         return {rank: json.loads(self._store.get(f"{key}/{rank}")) for rank in ranks}
 

@@ -23,7 +23,7 @@ class TableSummary:
     """What a recipe's rules follow.
 
     Args:
-        rows: of the training part.
+        rows: of the training split.
         features: the encoded features.
         task: numbers, two classes or more; by the loss where the user gives one, else by the target.
     """

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def validate(command: Command, module: ComponentModule, data: TabularData) -> int:
-    """Print and record the figures of the validation part; returns the exit status."""
+    """Print and record the figures of the validation split; returns the exit status."""
     return _evaluate(command, module, data, "validation")
 
 
 def test(command: Command, module: ComponentModule, data: TabularData) -> int:
-    """Print and record the figures of the test part, and that it was opened; returns the exit status."""
+    """Print and record the figures of the test split, and that it was opened; returns the exit status."""
     return _evaluate(command, module, data, "test")
 
 
@@ -64,7 +64,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
 
 
 def _record_opening(command: Command, data: TabularData) -> None:
-    """Write down that the test part was opened, and warn if it was before."""
+    """Write down that the test split was opened, and warn if it was before."""
     if not first_rank():
         return
     assert command.origin is not None
@@ -73,7 +73,7 @@ def _record_opening(command: Command, data: TabularData) -> None:
     times = len(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else 0
     if times:
         print(
-            f"warning: the test part has been opened before ({times} ×): results on it no longer stand for new data",
+            f"warning: the test split has been opened before ({times} ×): results on it no longer stand for new data",
             file=sys.stderr,
         )
     row = {
@@ -85,4 +85,4 @@ def _record_opening(command: Command, data: TabularData) -> None:
     try:
         append_line(record, json.dumps(row) + "\n")
     except WriteError as error:
-        say_notes([f"that the test part is opened is not recorded: {error}"])
+        say_notes([f"that the test split is opened is not recorded: {error}"])

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torchplug.recipe.adaptation import TableSummary
 
 SUBCOMMANDS = {
-    "fit": "Train on the training part and report on the validation part.",
-    "validate": "Evaluate a checkpoint on the validation part.",
-    "test": "Evaluate a checkpoint on the test part; every opening of it is recorded.",
+    "fit": "Train on the training split and report on the validation split.",
+    "validate": "Evaluate a checkpoint on the validation split.",
+    "test": "Evaluate a checkpoint on the test split; every opening of it is recorded.",
     "predict": "Write a checkpoint's predictions for a table.",
 }
 GROUPS: Mapping[str, Any] = {"data": TabularData, "trainer": Trainer, "tracking": Tracking}

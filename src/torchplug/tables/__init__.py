@@ -1,4 +1,4 @@
-"""Reading any table into a polars frame, and saying clearly why one cannot be read.
+"""Reading any table into a polars frame.
 
 Rows count from 1 in every message: the first row below a file's header is row 1.
 """
@@ -47,19 +47,19 @@ __all__ = [
 ]
 
 Column = pl.Series | NDArray[Any]
-"""A column in memory: as polars has it, or numbers (n,) that need not lie next to each other."""
+"""A column in memory: a polars series, or numbers (n,) that need not be contiguous."""
 
 _NUMBERS = "biufM"
 """The kinds of NumPy's types whose columns are numbers or dates."""
 
 
 def read(source: Any, form: CsvFormat | None = None, types: Types | None = None) -> pl.DataFrame:
-    """A source as a frame: a bundled name, a CSV or Parquet file, or a table in memory.
+    """Return a source as a frame: a bundled name, a CSV or Parquet file, or a table in memory.
 
     Args:
         source: a name of `BUNDLED`; a path ending in .csv, .tsv, .txt or .parquet; or what `as_frame` takes.
-        form: of a CSV file; None: found from the file.
-        types: of columns whose type is decided already, as that of a model's features is.
+        form: of a CSV file; None: detected.
+        types: of columns whose type is given, such as a model's features.
 
     Raises:
         DataError: if there is no such file, if it cannot be read, or if it holds no row.
@@ -72,14 +72,14 @@ def read(source: Any, form: CsvFormat | None = None, types: Types | None = None)
 
 
 def describe(source: Any) -> str:
-    """How messages name a source: the file's path, the bundled name, or the kind of table."""
+    """Return a source's name in messages: the file's path, the bundled name, or the kind of table."""
     if isinstance(source, str | os.PathLike):
         return str(source)
     return f"the given {type(source).__name__}"
 
 
 def default_target(source: Any, frame: pl.DataFrame) -> list[str]:
-    """The target columns of a bundled set or of an (X, y) pair; none where the user must say them."""
+    """Return the target columns of a bundled set or an (X, y) pair; none for sources that do not define them."""
     if isinstance(source, str) and source in BUNDLED:
         return ["target"]
     if isinstance(source, tuple):
@@ -89,7 +89,7 @@ def default_target(source: Any, frame: pl.DataFrame) -> list[str]:
 
 
 def as_frame(source: Any) -> pl.DataFrame:
-    """A table in memory as a frame.
+    """Return a table in memory as a frame.
 
     Args:
         source: what `columns_of` takes.
@@ -104,7 +104,7 @@ def as_frame(source: Any) -> pl.DataFrame:
 
 
 def columns_of(source: Any) -> dict[str, Column]:
-    """The columns of a table in memory. Those of arrays and pandas frames that hold numbers are views of them.
+    """Return the columns of a table in memory; numeric ones of arrays and pandas frames are views.
 
     Args:
         source: a polars or pandas frame, which keeps its column names; a NumPy array or tensor (n,) or (n, d), whose
@@ -132,10 +132,10 @@ def columns_of(source: Any) -> dict[str, Column]:
 
 
 def as_series(name: str, column: Column) -> pl.Series:
-    """A column, or some rows of one, as polars has it."""
+    """A column, or some rows of one, as a polars series."""
     if isinstance(column, pl.Series):
         return column
-    # what polars lacks: half precision, and dates in seconds
+    # polars lacks half precision and dates in seconds
     others = {np.dtype(np.float16): np.dtype(np.float32)}
     kind = np.dtype("datetime64[us]") if column.dtype.kind == "M" else others.get(column.dtype, column.dtype)
     return pl.Series(name, np.ascontiguousarray(column, dtype=kind))

@@ -1,4 +1,4 @@
-"""Types of columns of text: numbers, truth values, dates, times or categories, decided on all values of a column."""
+"""Types of text columns: numbers, booleans, dates, times or categories, decided on all values of a column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "N.A.", "n.a.", "NaN", "nan", "-NaN", "-nan"),
     *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "null", "Null", "NULL", "None", "?"),
 )
-"""Words that stand for a missing value in any column of a CSV file: those of pandas, and a few more."""
+"""Words for a missing value in any column of a CSV file: those of pandas, and a few more."""
 
 Types = Mapping[str, pl.DataType | type[pl.DataType]]
 """The types of columns that are decided: String for categories, Float64, Boolean, Datetime, Time."""
@@ -31,7 +31,7 @@ class TypedColumns:
 
     Args:
         columns: numbers, booleans, dates, times, text, or of type Null where there is no value at all.
-        notes: what was made of values that are written in an unusual way, each a line.
+        notes: how values in unusual notation were read, each a line.
     """
 
     columns: list[pl.Series] = field(default_factory=list)
@@ -47,22 +47,22 @@ def typed_columns(
     types: Types | None = None,
     dayfirst: bool | None = None,
 ) -> TypedColumns:
-    """Columns of text by what they hold.
+    """Convert text columns to the types of their values.
 
-    A column whose values are all numbers is one of numbers, unless some are written with leading zeros: these are
-    codes. A currency or percent sign that all values have, and separators of thousands, are left out. Columns whose
-    values are all dates or times of one format become these; everything else is text.
+    A column of numbers is numeric unless some have leading zeros, which makes them codes. A currency or percent sign
+    that all values have, and thousands separators, are removed. Columns of dates or times of one format become these;
+    everything else is text.
 
     Args:
         texts: the columns.
         where: the file's name, for messages.
-        decimal: the mark before the decimals.
-        missing: words that stand for a missing value, beside the usual ones.
-        types: of columns whose type is decided already, on other rows or by the user; their values must be of it.
-        dayfirst: whether 3/4/2020 is in April; None: refused where no value decides.
+        decimal: the decimal mark.
+        missing: words for a missing value, in addition to the usual ones.
+        types: of columns whose type is given, by other rows or by the user; their values must be of it.
+        dayfirst: whether 3/4/2020 is in April; None: refused if no value decides.
 
     Raises:
-        DataError: for a value that is not of its column's type, and for dates that can be read in two ways.
+        DataError: for a value that is not of its column's type, and for ambiguous dates.
     """
     words = [*MISSING, *missing]
     found = TypedColumns()
@@ -82,7 +82,7 @@ def typed_columns(
 
 
 class _Column:
-    """A column of text without spaces around its values, missing ones null."""
+    """A text column with values stripped and missing ones null."""
 
     def __init__(self, text: pl.Series, where: str, decimal: Decimal, dayfirst: bool | None) -> None:
         self._text = text
@@ -92,7 +92,7 @@ class _Column:
         self.notes: list[str] = []
 
     def infer(self) -> pl.Series:
-        """The values by what they all are."""
+        """The values in the type that suits all of them."""
         text = self._text
         if not text.count():
             return text.cast(pl.Null)
@@ -110,7 +110,7 @@ class _Column:
         return text if dates is None else dates
 
     def cast(self, known: pl.DataType | type[pl.DataType]) -> pl.Series:
-        """The values by a type that is decided already."""
+        """The values in a given type."""
         text = self._text
         if known == pl.String or not text.count():
             return text.cast(known)
@@ -150,7 +150,7 @@ def _whole(numbers: pl.Series) -> pl.Series:
 
 
 def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType] | None) -> pl.Series:
-    """A column that has a type of its own by a type that is decided already: numbers and booleans that are categories.
+    """A typed column in a given type: numbers and booleans as categories.
 
     Whole numbers are written without decimals, whatever type stores them.
     """
@@ -165,13 +165,13 @@ def as_type(series: pl.Series, known: pl.DataType | type[pl.DataType] | None) ->
 
 
 def with_types(frame: pl.DataFrame, types: Types) -> pl.DataFrame:
-    """A frame whose columns are of the types that are decided already."""
+    """Return a frame with columns of the given types."""
     named = [series for series in frame if types.get(series.name) == pl.String]
     return frame.with_columns(as_type(series, pl.String) for series in named) if named else frame
 
 
 def types_of(frame: pl.DataFrame) -> Types:
-    """The types of a frame's columns, by which another file's are read; those without any value have none."""
+    """Return the types of a frame's columns, for reading later files; columns without any value have none."""
     found: dict[str, pl.DataType | type[pl.DataType]] = {}
     for series in frame:
         kind = series.dtype

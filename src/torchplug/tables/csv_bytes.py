@@ -38,23 +38,23 @@ _FORMATS = (
     (b'{"', "JSON", "write it as CSV or Parquet with polars or pandas"),
     (b'[{"', "JSON", "write it as CSV or Parquet with polars or pandas"),
 )
-"""How files of other formats begin, in lower case where they are text; what they are, and the remedy."""
+"""First bytes of other formats, in lower case if they are text, with their names and the remedy."""
 
 _AT_BOTH_ENDS = (b"PAR1", b"ARROW1")
 """Those with which such a file also ends; a column of a CSV file can be named so."""
 
 _WORKBOOK = (b"[Content_Types].xml", b"xl/", b"application/vnd.oasis.opendocument.spreadsheet")
-"""What the first entries of a zip archive that is a spreadsheet are named, or say."""
+"""Names or content of the first entries of a zip archive that is a spreadsheet."""
 
 _TAR = slice(257, 262)
-"""Where a tar archive says that it is one."""
+"""The offset of a tar archive's signature."""
 
 
 def csv_bytes(path: Path) -> bytes:
-    """The content of a CSV file, decompressed if it is compressed with gzip.
+    """Return the content of a CSV file, decompressed if it is gzipped.
 
     Raises:
-        DataError: if it cannot be read, is no CSV file, or does not fit into memory.
+        DataError: if it cannot be read, is not a CSV file, or does not fit into memory.
     """
     length = path.stat().st_size
     require_memory(
@@ -71,7 +71,7 @@ def csv_bytes(path: Path) -> bytes:
 
 
 def _decompressed(content: bytes, path: Path) -> bytes:
-    """What gzip compressed, as far as half of the free memory holds it: a small file can hold very much."""
+    """Decompress gzip into at most half of the free memory, because a small file can expand enormously."""
     limit = available_memory() // 2
     out = io.BytesIO()
     try:

@@ -1,4 +1,4 @@
-"""The mark before the decimals of a CSV file's numbers."""
+"""Detection of a CSV file's decimal mark."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _WHOLE = r"^[+-]?([0-9]+|[0-9]{1,3}(,[0-9]{3}){2,}|[0-9]{1,3}(\.[0-9]{3}){2,})([
 
 
 def find_decimal(frame: pl.DataFrame, where: str) -> tuple[Decimal, tuple[str, ...]]:
-    """The mark before the decimals where commas do not separate fields, and a note where it is a comma.
+    """Return the decimal mark of a file whose separator is not a comma, and a note if it is a comma.
 
-    It is the comma if a column of numbers needs it so, as 1,5 does, and none needs the point. 1,234 needs neither: it
-    may have a separator of thousands.
+    It is the comma if a numeric column requires it, as 1,5 does, and none requires the point. 1,234 requires neither:
+    its comma may separate thousands.
 
     Args:
         frame: columns of text.

@@ -1,4 +1,4 @@
-"""How a CSV file is written: its separator, the lines above its header, and the names of its columns."""
+"""Detection of a CSV file's dialect: its separator, the lines above its header, and its column names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+([eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written.
+    """The dialect of a CSV file.
 
     Args:
         separator: one character.
@@ -58,7 +58,7 @@ class Dialect:
         return self.names[0] == _ROWNAMES != self.header[0]
 
     def suits(self, fields: Sequence[str]) -> bool:
-        """Whether a row has these columns: a field for each up to the last one with a name, and beyond them no value.
+        """Whether a row has a field for each column up to the last named one, and no value beyond.
 
         pandas and R's read.csv fill shorter rows with missing values. They are refused here, since a row that was cut
         off, or that lacks a field in the middle, would be read as another one.
@@ -92,11 +92,11 @@ def require_separator(separator: str) -> str:
 
 
 def find_dialect(content: bytes, separator: str | None, promised: str, where: str) -> Dialect:
-    """How a file is written, by its first records.
+    """Detect a file's dialect from its first records.
 
     Args:
         content: of the file, in UTF-8.
-        separator: as the user says it; None: found.
+        separator: the user's; None: detected.
         promised: the separator that the file's name promises.
         where: the file's name, for messages.
 
@@ -170,7 +170,7 @@ def _whole_characters(content: bytes) -> bytes:
 
 
 class _Shape:
-    """The first records of a file as one separator parts them."""
+    """The first records of a file, split by one separator."""
 
     def __init__(self, separator: str, header: Record, rows: Sequence[Record]) -> None:
         self.separator = separator
@@ -202,7 +202,7 @@ class _Shape:
 
     @property
     def has_header(self) -> bool:
-        """Whether the first record is plainly no row: of words, above numbers."""
+        """Whether the first record is evidently a header: words above numbers."""
         words = [value.strip() for value in self.header.fields]
         return all(word and not _NUMBER.fullmatch(word) for word in words) and self.has_numbers
 
@@ -218,10 +218,10 @@ class _Shape:
 
 
 def _choose(sample: _Sample, above: int, separator: str | None, promised: str) -> tuple[_Shape, list[str]]:
-    """The records below some lines by the separator that suits them, and the other separators that do as well.
+    """Split the records below some lines by the matching separator; also return other separators that match.
 
-    It is the one by which all records have the header's columns, and more than one. Where several do, or none, it is
-    what the file's name promises.
+    A separator matches if it gives all records the header's columns, of which there are at least two. If several match,
+    or none, the one that the file's name promises is used.
 
     Raises:
         DataError: if several do, and what the name promises does not.

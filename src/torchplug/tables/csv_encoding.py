@@ -1,4 +1,4 @@
-"""The characters of a CSV file: its content as UTF-8, whatever encoding it is in."""
+"""Conversion of a CSV file's content to UTF-8."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _NUL_SHARE = 0.3
 
 
 def as_utf8(content: bytes, encoding: str | None, where: str) -> tuple[bytes, tuple[str, ...]]:
-    """A file's content in UTF-8, without a byte order mark, and a note where its encoding is a guess.
+    """Return a file's content in UTF-8 without byte order mark, and a note if the encoding was guessed.
 
     Args:
         content: the bytes.
-        encoding: by Python's name; None: found from the bytes.
+        encoding: Python's name of it; None: detected.
         where: the file's name, for messages.
 
     Raises:
@@ -87,7 +87,7 @@ def _found_encoding(content: bytes) -> str | None:
 
 
 def _first_not_utf8(content: bytes) -> int | None:
-    """Where the first byte is that is not UTF-8."""
+    """The position of the first byte that is not UTF-8."""
     if content.isascii():
         return None
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -39,7 +39,7 @@ class Record:
 
 
 class _Lines:
-    """Lines of a text, with what the last one was."""
+    """An iterator over lines that keeps the last one."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -59,7 +59,7 @@ class _Lines:
 
 
 def records(text: Iterable[str], separator: str, before: int = 0) -> Iterator[Record]:
-    """The records of a text, without those of blank lines.
+    """Yield the records of a text, except blank lines.
 
     A quote opens a quoted value only where a value begins, spaces aside, as in pandas and R; elsewhere it is a
     character.
@@ -82,7 +82,7 @@ def records(text: Iterable[str], separator: str, before: int = 0) -> Iterator[Re
 
 
 def lines_of(content: bytes) -> io.TextIOWrapper:
-    """The lines of a content in UTF-8, however they end, with their ends."""
+    """Yield the lines of UTF-8 content, with their line ends of any kind."""
     return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
 
 

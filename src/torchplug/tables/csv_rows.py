@@ -24,11 +24,11 @@ _CHUNK = 2**22
 
 
 def read_rows(content: bytes, dialect: Dialect, where: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The columns as text, null where a field is empty, and a note if the first one is left out as an index.
+    """Return the columns as text, with null for empty fields, and a note if the first one is dropped as an index.
 
     Args:
         content: of the file, in UTF-8.
-        dialect: how it is written.
+        dialect: its dialect.
         where: the file's name, for messages.
 
     Raises:
@@ -57,7 +57,7 @@ def _require_cells(content: bytes, dialect: Dialect, where: str) -> None:
 
 
 def _read_as_is(content: bytes, dialect: Dialect, where: str) -> pl.DataFrame | None:
-    """The rows by polars, which is fast; None where they might not be the records."""
+    """The rows as read by polars, which is fast; None if they might differ from the records."""
     separator = dialect.separator.encode()
     quoted = b'"' in content
     if len(separator) > 1 or (quoted and not _quotes_enclose_values(content, separator)):
@@ -90,7 +90,7 @@ def _read_as_is(content: bytes, dialect: Dialect, where: str) -> pl.DataFrame | 
 
 
 def _parsed(content: bytes, dialect: Dialect, skipped: int, where: str) -> pl.DataFrame | None:
-    """What polars reads below some lines; None where it refuses, as it does for rows that are too long."""
+    """The rows that polars reads below some lines; None if it fails, as for rows that are too long."""
     try:
         with refused_as(where, "CSV"):
             return _by_polars(content, dialect.separator, len(dialect.names), skipped)
@@ -124,7 +124,7 @@ def _has_all_fields(frame: pl.DataFrame, content: bytes, start: int, separator: 
 
 
 def _quotes_enclose_values(content: bytes, separator: bytes) -> bool:
-    """Whether quotes stand only around values, and twice within them, as polars takes all quotes to do."""
+    """Whether quotes occur only around values, and doubled within them, as polars assumes."""
     values = np.frombuffer(content, np.uint8)
     opens_after, closes_before = np.zeros(256, bool), np.zeros(256, bool)
     opens_after[[*separator, *b'\r\n"']] = closes_before[[*separator, *b'\r\n"']] = True
@@ -141,10 +141,10 @@ def _quotes_enclose_values(content: bytes, separator: bytes) -> bool:
 
 
 def _read_rewritten(content: bytes, dialect: Dialect, where: str) -> pl.DataFrame:
-    """The rows record by record, which takes longer and understands all forms of quotes.
+    """The rows read record by record, which is slower and supports all forms of quotes.
 
     Raises:
-        DataError: for the first line whose record has not the header's fields, and for a quote that is never closed.
+        DataError: for the first line whose record lacks the header's fields, and for an unclosed quote.
     """
     require_memory(3 * len(content), f"{where}: reading it line by line", "write it as Parquet")
     width = len(dialect.names)

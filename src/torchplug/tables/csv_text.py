@@ -1,4 +1,4 @@
-"""The text of a CSV file: in which form it is written, and its columns before their types are decided."""
+"""The text columns of a CSV file, before their types are decided."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torchplug.tables.numbers import Decimal
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How a CSV file is to be read, as far as the user has said it.
+    """The user's settings for reading a CSV file.
 
     Args:
-        separator: one character between fields; None: found from the file.
-        decimal: the mark before the decimals; None: found from the file.
-        encoding: of the characters, by Python's name; None: found from the file.
-        missing: words that stand for a missing value, beside the usual ones.
-        dayfirst: whether 3/4/2020 is in April; None: refused where no value decides.
+        separator: one character between fields; None: detected.
+        decimal: the decimal mark; None: detected.
+        encoding: Python's name of it; None: detected.
+        missing: words for a missing value, in addition to the usual ones.
+        dayfirst: whether 3/4/2020 is in April; None: refused if no value decides.
     """
 
     separator: str | None = None
@@ -40,8 +40,8 @@ class CsvText:
 
     Args:
         frame: the columns as text; an empty field is null.
-        decimal: the mark before the decimals of its numbers.
-        notes: what was found out about its form and is not what its name promises, each a line.
+        decimal: the decimal mark of its numbers.
+        notes: detected properties that the file's name does not promise, each a line.
     """
 
     frame: pl.DataFrame

@@ -19,17 +19,17 @@ _TRIED = 50
 
 
 def as_dates(text: pl.Series, where: str, dayfirst: bool | None) -> pl.Series | None:
-    """A column of text as dates, dates with times, or times of the day, if one format fits all values; else None.
+    """Return a text column as dates, dates with times, or times of day, if one format fits all values; else None.
 
-    Times with a zone become those of Greenwich.
+    Times with a zone are converted to UTC.
 
     Args:
-        text: values without spaces around them, null where they are missing.
+        text: stripped values, null if missing.
         where: the file's name, for messages.
-        dayfirst: whether 3/4/2020 is in April; None: refused where no value decides.
+        dayfirst: whether 3/4/2020 is in April; None: refused if no value decides.
 
     Raises:
-        DataError: if day and month cannot be told apart.
+        DataError: if day and month cannot be distinguished.
     """
     if not text.str.contains(r"^[0-9A-Za-z]+[-/.: ,].*[0-9]").head(_TRIED).fill_null(True).all() or not text.count():
         return None

@@ -1,4 +1,4 @@
-"""Tables in files: which paths are refused, and how files become tables with types."""
+"""Tables in files: checks of paths, and reading of typed tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_parquet(source: Any) -> bool:
 
 def read_bundled(name: str) -> pl.DataFrame:
     """One of the bundled data sets."""
-    # Files of our own: scikit-learn's loaders would import 600 modules for them.
+    # Bundled files, because scikit-learn's loaders would import 600 modules.
     return pl.read_parquet(Path(__file__).parents[1] / "bundled" / f"{name}.parquet")
 
 
@@ -43,8 +43,8 @@ class FileTable(NamedTuple):
 
     Args:
         frame: its rows.
-        form_notes: how a CSV file is written, where that is not what its name says, each a line.
-        type_notes: what was made of its columns, each a line.
+        form_notes: detected properties of a CSV file that its name does not promise, each a line.
+        type_notes: how its columns were read, each a line.
     """
 
     frame: pl.DataFrame
@@ -57,8 +57,8 @@ def read_file(path: Path, form: CsvFormat, types: Types) -> FileTable:
 
     Args:
         path: of the file.
-        form: of a CSV file, as far as the user has said it.
-        types: of columns whose type is decided already.
+        form: the user's settings for a CSV file.
+        types: of columns whose type is given.
 
     Raises:
         DataError: if there is no such file, if it cannot be read, if it holds no row, or if it does not fit
@@ -97,11 +97,10 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 
 def require_file(path: Path) -> None:
-    """Refuse a path where no table can be.
+    """Refuse a path that cannot be a table.
 
     Raises:
-        DataError: if there is no file, if it is no regular file, if it is empty, or if its name does not say what it
-            is.
+        DataError: if there is no file, if it is not a regular file, if it is empty, or if its extension is unknown.
     """
     status = _status(path)
     if stat.S_ISDIR(status.st_mode):

@@ -1,4 +1,4 @@
-"""Names of columns in messages, which stay short however many columns there are."""
+"""Names of columns in messages, with bounded length."""
 
 from __future__ import annotations
 

@@ -11,20 +11,20 @@ Decimal = Literal[".", ","]
 """The mark before the decimals."""
 
 MISSING_NUMBERS = (".", "-", "--", "none")
-"""Words that stand for a missing value where all other values are numbers or dates."""
+"""Words for a missing value in a column of numbers or dates."""
 
 LEADING_ZERO = r"^[+-]?0[0-9]+$"
-"""How codes are written that are no numbers, such as 007."""
+"""Pattern of codes that are not numbers, such as 007."""
 
 _SIGNS = r"[$€£¥%]"
 _FORM = r"^[+-]?[$€£¥]? ?[+-]?[0-9.,'\x{a0}\x{202f} ]*[0-9][0-9.,]*([eEdD][+-]?[0-9]+)? ?[$€£¥%]?$"
 _BETWEEN = {".": r"[,'\x{a0}\x{202f} ]", ",": r"[.'\x{a0}\x{202f} ]"}
-"""What may stand between groups of three digits, by the decimal mark."""
+"""Thousands separators, by decimal mark."""
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """What of a column of text are numbers.
+    """The numbers in a text column.
 
     Args:
         values: (n,) float64, null where there is no value or no number.

@@ -1,4 +1,4 @@
-"""Columns of a Parquet file that are categories by its own word: Arrow's dictionaries, whatever they hold.
+"""Columns of a Parquet file that are declared as categories: Arrow dictionaries, whatever they hold.
 
 Arrow's writers store their schema in the file's metadata, base64 of a flatbuffer. Polars gives dictionaries of text
 back as categories, and those of numbers as plain numbers.

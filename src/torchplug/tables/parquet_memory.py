@@ -1,4 +1,4 @@
-"""What it takes to read rows of a Parquet file, by what its footer says, before they are read."""
+"""Estimated memory for reading rows of a Parquet file, from its footer."""
 
 from __future__ import annotations
 

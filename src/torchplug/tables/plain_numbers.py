@@ -1,4 +1,4 @@
-"""Columns of text that hold nothing but plain numbers, read together."""
+"""Reading of text columns of plain numbers, all at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EXACT = 2**53
 
 
 def plain_numbers(texts: pl.DataFrame) -> dict[str, pl.Series]:
-    """Those columns of which each value is a finite number, or null, as whole numbers if all of them are.
+    """Return the columns that hold only finite numbers and nulls, as integers if all values are whole.
 
-    A wide table's columns would take longest one by one.
+    One by one, the columns of a wide table would dominate the time.
 
     Args:
         texts: columns of text; one with leading zeros holds codes.

@@ -1,4 +1,4 @@
-"""What polars raises on a broken file, as one error of ours."""
+"""Conversion of polars' errors on broken files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _REFUSALS = (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, OverflowErr
 
 @contextlib.contextmanager
 def refused_as(where: str, kind: str) -> Iterator[None]:
-    """Turn whatever polars raises on a file into a `DataError`.
+    """Convert any error of polars on a file into a `DataError`.
 
-    A bug in polars' Rust code raises an exception that is no `Exception`, after a report on standard error, which is
-    left out here.
+    A panic in polars' Rust code raises a BaseException that is not an `Exception`, after a report on standard error,
+    which is suppressed.
 
     Args:
         where: the file's name, for messages.
@@ -53,7 +53,7 @@ _redirecting = threading.Lock()
 
 @contextlib.contextmanager
 def _panic_reports_withheld() -> Iterator[None]:
-    """Hold back what is written to the process's standard error, and drop it if Rust panicked.
+    """Capture the process's standard error, and drop it if Rust panicked.
 
     One thread at a time redirects; what another one reads meanwhile needs no redirection of its own.
     """

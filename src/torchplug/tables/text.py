@@ -1,4 +1,4 @@
-"""Columns of text: categories as text, and how much of it there is."""
+"""Text columns: conversion of categories, and size in bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text_bytes(series: pl.Series) -> int:
 
 
 def require_text_memory(frame: pl.DataFrame, where: str) -> None:
-    """Refuse text that does not fit into memory when it is written out: a small file can hold very much of it.
+    """Refuse text that does not fit into memory once decoded, because a small file can hold very much of it.
 
     Raises:
         DataError: naming the column with most text.

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its directory, its metrics, where it came from, its W&B run."""
+"""Run directories, metric rows, provenance, checkpoints and Weights & Biases."""

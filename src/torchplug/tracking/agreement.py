@@ -1,4 +1,4 @@
-"""How every rank comes to use the same run directory, before there is a process group."""
+"""Agreement of all ranks on one run directory, before there is a process group."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from torchplug.errors import ConfigurationError
 from torchplug.processes.job import current
 
 HANDOVER = "TORCHPLUG_RUN_DIRECTORY"
-"""Through this variable rank 0 tells the processes that Lightning will start from it."""
+"""Environment variable by which rank 0 passes the text to the processes that Lightning starts."""
 
 _calls = itertools.count()
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes, as far as is known by now."""
+    """Whether this process is the one that writes, by the environment so far."""
     return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def agree(make: Callable[[], str]) -> str:
-    """Let rank 0 alone make a text, here a path, and return that text on every rank.
+    """Return rank 0's text, here a path, on every rank.
 
     Args:
         make: called on rank 0 only, once.
 
-    Two ways, by who started the ranks:
+    It depends on what started the ranks:
 
     - Lightning starts the script once and later re-executes it for the other ranks, with its own
-      environment: a variable carries the text. Each of those processes takes it out of the
-      environment, so that it is never mistaken for that of a later job.
+      environment: a variable carries the text. Each of those processes removes it from the
+      environment, so that a later job does not use it.
     - torchrun, which sets RANK and WORLD_SIZE, starts all ranks at once. They meet in a key-value store
-      (`processes.meeting`). An id such as TORCHELASTIC_RUN_ID would not tell two jobs in a row apart: it
+      (`processes.meeting`). An id such as TORCHELASTIC_RUN_ID would not distinguish consecutive jobs: it
       is "none" for every job with static rendezvous.
 
     Raises:
-        ConfigurationError: in a rank that nobody told, with how to start it instead.
+        ConfigurationError: in a rank that received no text, with how to start it instead.
         RankEndedError: if rank 0 has ended meanwhile.
     """
     if "RANK" in os.environ and (job := current()) is not None:

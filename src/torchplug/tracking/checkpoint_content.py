@@ -1,4 +1,4 @@
-"""What a checkpoint must hold before a command uses it."""
+"""Validation of a checkpoint's content before a command uses it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from torchplug.tracking.checkpoint_parts import Parts, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
 
 _RECORDED = ("family", "name", "distribution", "version")
-"""What a checkpoint says of each component."""
+"""Entries of each component in a checkpoint."""
 
 
 def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
-    """Refuse a checkpoint without what a command uses.
+    """Refuse a checkpoint that lacks what a command uses.
 
     Args:
         content: as read from the file.
         path: the file, for messages.
-        resume: whether a fit goes on from it; else it is validated, tested or predicted from.
+        resume: whether a fit is resumed from it; otherwise it is used for validation, test or prediction.
 
     Raises:
         CheckpointError: naming the part that is missing or malformed.
@@ -52,7 +52,7 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
 
 
 def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path) -> None:
-    """Give a module the weights of a checkpoint.
+    """Load the weights of a checkpoint into a module.
 
     Args:
         module: of the checkpoint's components, after its `on_load_checkpoint`.
@@ -74,7 +74,7 @@ def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path
 
 
 def _check_components(parts: Parts) -> ResolvedConfig:
-    """Resolve the components; where there is no model, the network is one of the user's own."""
+    """Resolve the components; without a model, the network is the user's own."""
     settings = parts.of("hyper_parameters", Mapping, "a mapping")
     known = list(inspect.signature(ComponentModule).parameters)
     if unknown := [name for name in settings if name not in known]:
@@ -103,7 +103,7 @@ def _check_components(parts: Parts) -> ResolvedConfig:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Put the file in front of an error that says what is wrong with its content."""
+    """Prefix an error about a file's content with the file."""
     try:
         yield
     except TorchplugError as error:

@@ -32,14 +32,14 @@ _FOREIGN = "it is damaged, or torchplug did not write it"
 
 
 def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write a checkpoint with its checksum, whole or not at all.
+    """Write a checkpoint with its checksum, atomically.
 
     Args:
         content: plain types and tensors, so that `torch.load(path, weights_only=True)` reads it.
         path: the file.
 
     Raises:
-        WriteError: if the file cannot be written; what was there before is unchanged.
+        WriteError: if the file cannot be written; a previous file is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", weights_only: b
 
     Args:
         path: a file of `write_checkpoint` or `torch.save`.
-        map_location: where tensors are put, as for `torch.load`.
+        map_location: the device of tensors, as for `torch.load`.
         weights_only: False also loads arbitrary objects, which may run code: for trusted files only.
 
     Raises:
@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", weights_only: b
 
 
 def _verify(file: BinaryIO, path: str | Path) -> None:
-    """Refuse a file whose bytes are not those that were written, or that would grow when it is read."""
+    """Refuse a file whose bytes have changed, or that would expand when it is read."""
     size = file.seek(0, io.SEEK_END)
     file.seek(-min(size, _END_SIZE + len(_LABEL) + _DIGITS), io.SEEK_END)
     tail = file.read()

@@ -1,4 +1,4 @@
-"""Lightning's way to checkpoint files: how its Trainer writes and reads those of torchplug."""
+"""Lightning's interface to checkpoint files with checksums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchplug.tracking.whole_files import write_error
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
-    """A `CheckpointIO` whose files appear whole or not at all, and are verified when they are read.
+    """A `CheckpointIO` that writes files atomically and verifies them when it reads them.
 
     Remote paths (`s3://…`) are left to Lightning.
 
@@ -27,7 +27,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            WriteError: if the file cannot be written; what was there before is unchanged.
+            WriteError: if the file cannot be written; a previous file is unchanged.
         """
         if storage_options is not None or _remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -43,7 +43,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint; objects other than plain types and tensors only where `weights_only` is False.
+        """Read a checkpoint; objects other than plain types and tensors only if `weights_only` is False.
 
         Raises:
             CheckpointError: if the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Parts of a checkpoint taken by name, and refused where they are not what a checkpoint holds there."""
+"""Checked access to the entries of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torchplug.errors import CheckpointError
 
 
 class Parts:
-    """The parts of a mapping in a checkpoint, taken by name and refused where they are not what is written there.
+    """The entries of a mapping in a checkpoint, checked when they are read.
 
     Args:
         content: the mapping.
         path: the checkpoint file.
-        where: how messages address the mapping's parts.
+        where: the prefix of entries in messages.
     """
 
     def __init__(self, content: Mapping[Any, Any], path: Path, where: str = "") -> None:
@@ -48,9 +48,9 @@ class Parts:
         return int(value)
 
     def fits(self, name: Any, example: Any) -> None:
-        """Refuse a part whose values are of other types than an example's.
+        """Refuse an entry whose values have other types than an example's.
 
-        Numbers of either kind, and tensors of one element, may stand for each other; None is no example.
+        Integers, floats and one-element tensors are interchangeable; None in the example allows anything.
         """
         if name not in self.content:
             raise self.malformed(name, "is missing")
@@ -76,7 +76,7 @@ class Parts:
 
 
 def _similar(value: Any, example: Any) -> bool:
-    """Whether one value may stand where the other does."""
+    """Whether one value may replace the other."""
     if isinstance(example, Tensor) and example.ndim:
         return isinstance(value, Tensor)
     if isinstance(example, bool):

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold before a fit goes on from it: counts, and the states of optimizer and scheduler."""
+"""Validation of a checkpoint before a fit is resumed from it: counts, and the states of optimizer and scheduler."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COUNTED = (
     "epoch_loop.scheduler_progress",
     "epoch_loop.automatic_optimization.optim_progress",
 )
-"""The counts in Lightning's loops; it would begin those that are missing at 0 without a word."""
+"""The counters of Lightning's loops; missing ones would silently start at 0."""
 
 
 def check_progress(parts: Parts) -> None:
-    """Refuse counts of steps and epochs that Lightning could not go on from.
+    """Refuse counts of steps and epochs from which Lightning could not resume.
 
     Raises:
         CheckpointError: naming the part that is missing or malformed.
@@ -65,7 +65,7 @@ def check_progress(parts: Parts) -> None:
 
 
 def _check_counts(counts: Parts) -> None:
-    """Refuse what is neither counts of what is ready, under way and completed, nor a flag."""
+    """Refuse anything but counts of ready, started and completed work, and flags."""
     for name, value in counts.content.items():
         if name in ("total", "current"):
             inside = counts.inside(name)
@@ -76,7 +76,7 @@ def _check_counts(counts: Parts) -> None:
 
 
 def check_optimizer(parts: Parts, resolved: ResolvedConfig) -> None:
-    """Refuse states from which optimizer or scheduler would silently start from scratch, or go on with NaN.
+    """Refuse states with which optimizer or scheduler would silently start afresh, or continue with NaN.
 
     Raises:
         CheckpointError: naming the part that is missing or malformed.
@@ -102,15 +102,15 @@ def check_optimizer(parts: Parts, resolved: ResolvedConfig) -> None:
         scheduler: Any = resolved.build_scheduler(trial, total_steps=1000, steps_per_epoch=10)
         stored = Parts({"lr_schedulers": schedulers[0]}, parts.path).inside("lr_schedulers")
         for name, example in scheduler.state_dict().items():
-            if name in stored.content or name == "last_epoch":  # other versions of torch keep other attributes
+            if name in stored.content or name == "last_epoch":  # other versions of torch have other attributes
                 stored.fits(name, example)
 
 
 def _trial(resolved: ResolvedConfig) -> Optimizer:
-    """The optimizer after a step on one parameter, so that its state shows what it keeps.
+    """The optimizer after a step on one parameter, as an example of its state.
 
-    One that sees the whole training set makes no step here: it has an entry in its state instead. A plugin's that
-    makes no step without a network shows nothing, so that nothing is compared with its state.
+    A full-batch optimizer makes no step here: it has an entry in its state instead. With an optimizer that cannot step
+    without a network, nothing is compared.
     """
     parameter = nn.Parameter(torch.ones(1))
     optimizer = resolved.trial_optimizer(parameter)

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and how one is found again by a word."""
+"""Checkpoints of a run: which are kept, how they are found, and loading of modules."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from torchplug.tracking.run import Run
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint for a file of a run directory, which may have been moved or copied since.
+    """ModelCheckpoint for a file of a run directory, which may have been moved or copied.
 
-    Of equally good models the last is kept, which has been trained for longest; Lightning keeps the first. What was the
-    best value comes back with the checkpoint if the file that had it lies in the run directory.
+    Of equally good models the last is kept, which has been trained for longest; Lightning keeps the first. The best
+    value is restored with a checkpoint if its file is in the run directory.
     """
 
     @override
@@ -51,15 +51,15 @@ class RunCheckpoint(ModelCheckpoint):
 def checkpoint_callbacks(
     directory: Run, monitor: str | None, mode: Literal["min", "max"] = "min"
 ) -> list[RunCheckpoint]:
-    """Callbacks that keep `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
+    """Return callbacks that save `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
 
-    Two of them, because `save_last=True` writes last.ckpt only when the watched metric improved.
+    There are two, because `save_last=True` writes last.ckpt only when the monitored metric improved.
 
     Args:
-        directory: the run's.
-        monitor: the metric that says which is best, e.g. "val/loss"; None: nothing is validated, and
-            only the last is kept.
-        mode: whether its smallest or its largest value is best.
+        directory: the run.
+        monitor: the metric of the best checkpoint, such as "val/loss"; None: nothing is validated, and only
+            the last is saved.
+        mode: whether the smallest or the largest value is best.
     """
     folder = str(directory.checkpoints)  # hyper-parameters and checkpoints hold plain types only
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
@@ -74,28 +74,28 @@ def checkpoint_callbacks(
 
 
 def newest(recipe: str, root: str | Path = "runs") -> Run | None:
-    """The newest run of a recipe that has a checkpoint, by the time in its name; None if none has."""
+    """Return the newest run of a recipe with a checkpoint, by the time in its name; None if there is none."""
     runs = (Run(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
     return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
 
 
 def newer_without_checkpoint(run: Run) -> Run | None:
-    """The newest run of the same recipe that is newer than this one and has no checkpoint; None if there is none."""
+    """Return the recipe's newest run if it is newer than this one, and so has no checkpoint; else None."""
     newest_path = max(path for path in run.path.parent.iterdir() if path.is_dir())
     return Run(newest_path) if newest_path.name > run.path.name else None
 
 
 def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:
-    """Turn what a user wrote into a checkpoint file that can be loaded.
+    """Return the checkpoint file that a user's text refers to.
 
-    Under Lightning's launcher the script runs again for each rank: put the file found into `sys.argv`,
-    so that a run that ends meanwhile cannot give another rank another answer.
+    Under Lightning's launcher the script runs again for each rank: put the file into `sys.argv`, so that
+    all ranks use it even if another run ends meanwhile.
 
     Args:
         text: `best` or `last`, of the recipe's newest run that has any checkpoint; a run directory,
             meaning its best, else its last; or a file. (A file called `best` is `./best`.)
-        recipe: whose runs to look through.
-        root: where runs lie.
+        recipe: the recipe whose runs are searched.
+        root: the folder of all runs.
 
     Returns:
         An absolute path.
@@ -107,11 +107,11 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
 
 
 def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
-    """Read a checkpoint and check that it holds what a command uses.
+    """Read a checkpoint and validate what a command uses of it.
 
     Args:
         path: the file.
-        resume: whether a fit goes on from it; else it is validated, tested or predicted from.
+        resume: whether a fit is resumed from it; otherwise it is used for validation, test or prediction.
 
     Raises:
         CheckpointError: if it is damaged or malformed, or torchplug did not write it.
@@ -124,10 +124,10 @@ def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
 
 
 def load(source: str | Path | Run) -> ComponentModule:
-    """The module of a checkpoint, ready to predict.
+    """Return the module of a checkpoint, ready to predict.
 
     Args:
-        source: a checkpoint file; or a run or its directory, whose best checkpoint counts, else its last.
+        source: a checkpoint file; or a run or its directory, of which the best checkpoint is used, else the last.
 
     Raises:
         CheckpointError: if there is none, or it is damaged, or torchplug did not write it.
@@ -138,7 +138,7 @@ def load(source: str | Path | Run) -> ComponentModule:
 
 
 def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> ComponentModule:
-    """The module that a checkpoint's content describes, with its weights.
+    """Return the module that a checkpoint's content describes, with its weights.
 
     Args:
         content: as `load_checkpoint` read it.
@@ -157,7 +157,7 @@ def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Comp
 
 @contextmanager
 def offering_another(path: Path, resume: bool) -> Iterator[None]:
-    """Complete an error about a checkpoint file by an intact checkpoint of the same run, or by there being none.
+    """Add to an error about a checkpoint file an intact checkpoint of its run, or that there is none.
 
     Args:
         path: the file.
@@ -178,7 +178,7 @@ def offering_another(path: Path, resume: bool) -> Iterator[None]:
 
 
 def _age(path: Path) -> float:
-    """The time since the file was written, in seconds and negated: the newest comes first."""
+    """Sorting key of files, newest first."""
     return -path.stat().st_mtime
 
 

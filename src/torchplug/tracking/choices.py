@@ -1,4 +1,4 @@
-"""What the settings and W&B's environment variables choose together, and which names W&B would refuse."""
+"""Resolution of tracking settings and W&B's environment variables, and checks of names that W&B would refuse."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _VARIABLES = {"project": "WANDB_PROJECT", "id": "WANDB_RUN_ID", "group": "WANDB_
 
 
 def chosen(tracking: Tracking) -> Tracking:
-    """Return the settings with the environment's choices where they leave one: a flag beats a variable.
+    """Return the settings, completed by environment variables; flags take precedence.
 
     Raises:
-        ConfigurationError: for names that W&B would refuse, and variables that mean nothing.
+        ConfigurationError: for names that W&B would refuse, and variables with invalid values.
     """
     for setting in ("project", "id", "group", "name"):
         _refuse_name(f"--tracking.{setting}", getattr(tracking, setting), setting)
@@ -52,10 +52,10 @@ def chosen(tracking: Tracking) -> Tracking:
 
 
 def chosen_mode(mode: Mode) -> Mode:
-    """Return the mode; for `auto`, that of WANDB_DISABLED or WANDB_MODE if one says, else `auto`.
+    """Return the mode; for `auto`, that of WANDB_DISABLED or WANDB_MODE if one is set, else `auto`.
 
     Raises:
-        ConfigurationError: if such a variable means nothing.
+        ConfigurationError: if such a variable has an invalid value.
     """
     disabled, wanted = os.environ.get("WANDB_DISABLED", ""), os.environ.get("WANDB_MODE", "")
     if disabled.strip().lower() not in (*_TRUE, *_FALSE):
@@ -72,7 +72,7 @@ def chosen_mode(mode: Mode) -> Mode:
 
 
 def spell_for_wandb() -> None:
-    """Rewrite WANDB_MODE in the spelling that wandb takes; it refuses others when it is imported or asked to log in."""
+    """Rewrite WANDB_MODE in the spelling that wandb accepts at import and login."""
     wanted = os.environ.get("WANDB_MODE")
     if wanted is None:
         return

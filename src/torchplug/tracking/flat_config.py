@@ -1,4 +1,4 @@
-"""A nested configuration in one readable level."""
+"""Flattening of nested configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _COMPONENT_FORMS = (("name", "parameters"), ("class_path", "init_args"))
-"""How a component with its parameters is written: by `Spec.plain`, and in configuration files."""
+"""Keys of a component and its parameters: those of `Spec.plain` and of configuration files."""
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:

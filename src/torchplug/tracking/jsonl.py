@@ -1,4 +1,4 @@
-"""metrics.jsonl: what was measured, row by row, readable while training runs."""
+"""metrics.jsonl: metrics, row by row, readable while training runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from torchplug.tracking.run import Run
 from torchplug.tracking.whole_files import append_row, whole_file, write_error
 
 _EVALUATED = "evaluated"
-"""The first key of a row that an evaluation of a checkpoint wrote, after or beside training."""
+"""The first key of rows written by an evaluation of a checkpoint."""
 
 _encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` makes one each time
 
 
 def plain_values(metrics: Mapping[str, Any]) -> dict[str, int | float | None]:
-    """Metrics as Python numbers; None for NaN and infinities, for which JSON has no number.
+    """Return metrics as Python numbers; None for NaN and infinities, which JSON cannot represent.
 
     >>> plain_values({"val/loss": 0.1, "val/auroc": float("nan")})
     {'val/loss': 0.1, 'val/auroc': None}
@@ -39,14 +39,14 @@ def _plain(value: Any) -> int | float | None:
 
 
 class JsonlLogger(Logger):
-    """Write each row of metrics as one JSON object: `{"step": 10, "epoch": 1, "val/loss": 0.25}`.
+    """Lightning logger that writes a row as one JSON object: `{"step": 10, "epoch": 1, "val/loss": 0.25}`.
 
-    Floats are written so that reading gives the same float64; NaN and infinities are null, and so is
-    the epoch where a callback logs without one. Each row is on disk when the call returns. A
-    resumed run appends, after cutting off what a kill may have left of a row.
+    Floats are written so that reading gives the same float64; NaN and infinities are null, as is the
+    epoch if a callback logs without one. Each row is on disk when the call returns. A resumed run
+    appends, after removing an incomplete row that a kill may have left.
 
     Args:
-        directory: the run's; rows go to its metrics.jsonl, from rank 0 alone.
+        directory: the run; rows are written to its metrics.jsonl, by rank 0 only.
     """
 
     def __init__(self, directory: Run) -> None:
@@ -88,14 +88,14 @@ class JsonlLogger(Logger):
 
     @property
     def trained_rows(self) -> int:
-        """How many rows of training the file holds, those of evaluations aside; 0 on ranks that do not write."""
+        """Return the number of training rows in the file, evaluations excluded; 0 on ranks that do not write."""
         if is_rank_zero():
             self._open()
         return self._trained
 
     @rank_zero_only
     def keep(self, rows: int) -> None:
-        """Drop all but the first `rows` rows of training: a resumed run writes again what came after its checkpoint.
+        """Drop all training rows after the first `rows`, because a resumed run writes them again.
 
         Raises:
             WriteError: if the file cannot be written; then it is unchanged.
@@ -121,7 +121,7 @@ class JsonlLogger(Logger):
         append_row(self._open(), f"{_encode(row)}\n".encode(), self._directory.metrics_file)
 
     def _open(self) -> int:
-        """The file's descriptor, at the end of its last whole row: a kill may have left a part of one."""
+        """The file's descriptor, at the end of its last complete row: a kill may have left part of one."""
         if self._file is None:
             path = self._directory.metrics_file
             try:
@@ -141,16 +141,16 @@ class JsonlLogger(Logger):
 
 
 class EvaluationLogger(JsonlLogger):
-    """Append the figures of an evaluation, as rows of their own that say of which checkpoint they are.
+    """Lightning logger that appends the metrics of an evaluation, as rows marked with the checkpoint's name.
 
-    A resumed run keeps them. A run directory that cannot be written to is no error here.
+    A resumed run keeps them. A run directory that cannot be written to is not an error here.
 
     Args:
         directory: the run's.
         checkpoint: the name of the file that is evaluated.
 
     Attributes:
-        trouble: why the figures could not be written; None where they were.
+        trouble: why the metrics could not be written; None if they were.
     """
 
     def __init__(self, directory: Run, checkpoint: str) -> None:

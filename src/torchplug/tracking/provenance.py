@@ -1,4 +1,4 @@
-"""Where a run comes from: enough to know, a year later, what made these numbers."""
+"""Provenance of a run: code, versions, data, seed and command."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _GIT_SECONDS = 5.0
 def provenance(
     plugins: Iterable[Plugin], components: Iterable[Entry], fingerprint: str | None, seed: int | None
 ) -> dict[str, Any]:
-    """Collect where a run comes from, as plain types.
+    """Return a run's provenance, as plain types.
 
     Args:
-        plugins: what discovery found, whatever its state.
+        plugins: the results of discovery, loaded or not.
         components: the entries that the run uses.
         fingerprint: of the data's content (`TabularData.fingerprint`).
-        seed: the run's, or None where it was not seeded.
+        seed: the run's, or None if it was not seeded.
 
     Returns:
         Started (UTC, ISO 8601), command, seed, data, versions, plugins, components, platform, and git: the
@@ -56,7 +56,7 @@ def provenance(
             "system": platform.platform(),
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
-            # Counting leaves CUDA uninitialised, which asking for names would not: a later fork needs that.
+            # Counting devices leaves CUDA uninitialised, as a later fork requires; querying names would not.
             "cuda": torch.version.cuda,
             "gpus": torch.cuda.device_count(),
         },
@@ -73,7 +73,7 @@ def _git() -> dict[str, Any] | None:
 
 
 def _ask_git(*arguments: str) -> str | None:
-    """What git answers; None without git, outside a repository, or when it takes too long."""
+    """Git's output; None without git, outside a repository, or after a timeout."""
     try:
         answer = subprocess.run(
             # Optional locks would disturb a git command that the user runs at the same time.

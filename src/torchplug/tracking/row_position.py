@@ -1,4 +1,4 @@
-"""Which rows of a run came before a checkpoint: a resumed run continues after them."""
+"""Recording of the number of metric rows before a checkpoint, after which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torchplug.tracking.wandb import WandbLogger
 
 
 class RowPosition(Callback):
-    """Keep in each checkpoint how many rows were written before it, and continue after these when it is resumed.
+    """Callback that records in each checkpoint the number of rows before it, and truncates to it on resuming.
 
-    Rows of a validation or of an epoch's end that came only because training stopped within an epoch are not counted:
-    a resumed run writes those of the whole epoch in their place.
+    Rows of a validation or an epoch's end that happened only because training stopped within an epoch are not counted:
+    a resumed run replaces them by those of the whole epoch.
 
     Args:
-        jsonl: whose rows are counted, and cut.
-        wandb: what sends the same rows to Weights & Biases, if anything does.
+        jsonl: the logger whose rows are counted and truncated.
+        wandb: the logger that sends these rows to Weights & Biases, if any.
     """
 
     def __init__(self, jsonl: JsonlLogger, wandb: WandbLogger | None) -> None:

@@ -1,4 +1,4 @@
-"""A run directory: made once per job, written by rank 0 alone, and read back."""
+"""Run directories: created once per job, written by rank 0 only, and read back."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from torchplug.tracking.whole_files import whole_file, write_error
 
 
 class Run:
-    """`<root>/<recipe>/<time>-<id>/`, with everything that one run leaves behind.
+    """A run directory, `<root>/<recipe>/<time>-<id>/`.
 
         config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
         checkpoints/best.ckpt  checkpoints/last.ckpt
 
-    Names sort by time (UTC, to the millisecond). Files appear whole or not at all: they are written
-    beside their place and then moved there. Properties read the files each time they are asked, so that
-    a run can be followed while it trains.
+    Names sort by time (UTC, to the millisecond). Files are written atomically: beside their final place,
+    and then renamed. Properties read the files at each access, so that a run can be followed while it
+    trains.
 
     Args:
-        path: a directory that exists; `create` makes a new one, `open` refuses what is no run.
+        path: an existing directory; `create` makes a new one, `open` also checks that it is a run.
 
     Example:
         >>> import torchplug
@@ -45,22 +45,22 @@ class Run:
 
     @classmethod
     def create(cls, recipe: str, root: str | Path = "runs") -> Run:
-        """Make the directory of a new run, the same one on every rank (`agreement` says how).
+        """Create the directory of a new run, one for all ranks (see `agreement`).
 
-        Call it once per job, on every rank, when the input has been found good: what is refused should leave
-        no directory.
+        Call it once per job, on every rank, after the input has been checked: refused input should leave no
+        directory.
 
         Raises:
-            ConfigurationError: if it cannot be made, or if a rank cannot learn which one it is.
+            ConfigurationError: if it cannot be created, or a rank does not receive its path.
         """
         return cls(agree(lambda: str(_make(Path(root) / recipe))))
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """The run in a directory.
+        """Return the run in a directory.
 
         Raises:
-            ConfigurationError: if the directory does not exist, or holds no run.
+            ConfigurationError: if the directory does not exist or is not a run.
         """
         run = cls(path)
         if not (run.path / "config.yaml").is_file():
@@ -76,11 +76,11 @@ class Run:
     def __hash__(self) -> int:
         return hash(self.path)
 
-    # ------------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------------ content
 
     @property
     def recipe(self) -> str:
-        """The name of the recipe whose run this is."""
+        """The name of the recipe, or of the fit."""
         return self.path.parent.name
 
     @property
@@ -94,26 +94,26 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the run comes from: command, versions, plugins, data; empty before it is written."""
+        """Command, versions, plugins, data and seed; empty before it is written."""
         return self._read_json("provenance.json") or {}
 
     @property
     def outcome(self) -> dict[str, Any] | None:
-        """How training ended: name, reason, remedy, epochs, steps; None while it has not."""
+        """How training ended: name, reason, remedy, epochs, steps; None while the run is unfinished."""
         return self._read_json("outcome.json")
 
     @property
     def notes(self) -> list[str]:
-        """What was noticed in table and settings."""
+        """Notes about table and settings."""
         path = self.path / "notes.txt"
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
     @property
     def metrics(self) -> polars.DataFrame:
-        """The logged rows: step, epoch and a column per metric, null where a row has none.
+        """The logged rows: step, epoch and a column per metric, null if a row lacks it.
 
-        Rows of evaluations after training have the checkpoint's name in the column `evaluated`. A row that is being
-        written is left out.
+        Rows of later evaluations have the checkpoint's name in the column `evaluated`. A row that is being written is
+        omitted.
         """
         rows = []
         if self.metrics_file.is_file():
@@ -125,25 +125,25 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object a row, as `JsonlLogger` writes them."""
+        """The file of metrics, with one JSON object per row."""
         return self.path / "metrics.jsonl"
 
     @property
     def coefficients(self) -> polars.DataFrame | None:
-        """A linear model's coefficients in original units; None where the run has none."""
+        """A linear model's coefficients in original units; None if the run has none."""
         path = self.path / "coefficients.csv"
         return polars.read_csv(path) if path.is_file() else None
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """The solution of a full-batch optimizer, or the checkpoint with the best watched metric.
+        """The solution of a full-batch optimizer, or the checkpoint with the best monitored metric.
 
-        There is none where a full-batch fit has not ended, or a minibatch fit validates nothing.
+        The file does not exist before a full-batch fit has ended, or for a minibatch fit without validation.
         """
         return self.checkpoints / "best.ckpt"
 
@@ -153,7 +153,7 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     def keep_last_as_best(self) -> None:
-        """Copy last.ckpt to best.ckpt; without a last.ckpt nothing is done, as in a trial run that saves none.
+        """Copy last.ckpt to best.ckpt; do nothing without a last.ckpt, as in a trial run.
 
         Raises:
             WriteError: if it cannot be written.
@@ -167,16 +167,13 @@ class Run:
         self._write("config.yaml", text)
 
     def write_provenance(self, record: Mapping[str, Any]) -> None:
-        """Write where this run comes from, as `provenance` found it; a resumed run keeps the first record.
-
-        Later records are appended to its `resumed`.
-        """
+        """Write the record of `provenance`; a resumed run appends it to the `resumed` of the first one."""
         if first := self.provenance:
             record = {**first, "resumed": [*first.get("resumed", []), record]}
         self._write("provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     def write_notes(self, notes: Sequence[str]) -> None:
-        """Write what was noticed in table and settings, a note a line."""
+        """Write notes about table and settings, one per line."""
         self._write("notes.txt", "".join(f"{note}\n" for note in notes))
 
     def write_outcome(self, record: Mapping[str, Any]) -> None:
@@ -192,7 +189,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other process train in this directory, on rank 0; a process that dies leaves it unlocked.
+        """Lock the directory against training by other processes, on rank 0; a lock ends with its process.
 
         Raises:
             ConfigurationError: if another process trains in it.
@@ -221,7 +218,7 @@ class Run:
         self._write("coefficients.csv", table.write_csv())
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
-        """A file's content; None where it is missing or damaged: damaged files are written again."""
+        """A file's content; None if it is missing or damaged, because damaged files are rewritten."""
         with contextlib.suppress(FileNotFoundError, ValueError):
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
             return content
@@ -235,7 +232,7 @@ class Run:
 
 
 def runs(folder: str | Path = "runs") -> list[Run]:
-    """The runs in a folder and those below it, by time, newest last.
+    """Return the runs in a folder and below it, by time, newest last.
 
     Args:
         folder: such as `runs/mlp`, or `runs` for those of all recipes.
@@ -251,7 +248,7 @@ def _make(parent: Path) -> Path:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            continue  # another job took this very name
+            continue  # another job took this name
         except OSError as error:
             raise ConfigurationError(
                 f"cannot make {path}: {error.strerror}; make it writable, or start in another directory"

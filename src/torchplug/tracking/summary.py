@@ -17,12 +17,12 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def summary_table(metrics: Mapping[str, Any], title: str | None = None) -> Table:
-    """Final metrics, a row for each and a column for each part of the data.
+    """Return a table of final metrics, with a row per metric and a column per split.
 
     Args:
-        metrics: values by name, `val/rmse`, such as `trainer.callback_metrics`; names of no part
-            (`lr-Adam`) are left out, and undefined values are shown as a dash.
-        title: what stands above.
+        metrics: values by name, `val/rmse`, such as `trainer.callback_metrics`; names without a split
+            (`lr-Adam`) are omitted, and undefined values are shown as a dash.
+        title: the title.
     """
     values = plain_values(metrics)
     split = [name.partition("/") for name in values]
@@ -43,16 +43,16 @@ def _text(values: Mapping[str, int | float | None], name: str) -> str:
 
 
 def print_summary(metrics: Mapping[str, Any], directory: Run, console: Console | None = None) -> None:
-    """Print the table of final metrics and where the run lies, as plain whole lines if nobody watches.
+    """Print the table of final metrics and the run's path, as plain full lines if the output is not a terminal.
 
     Args:
         metrics: as for `summary_table`.
-        directory: the run's.
-        console: where to; the standard output by default.
+        directory: the run.
+        console: the console; standard output by default.
     """
     console = console or Console()
     if not console.is_terminal:
-        # A file is no 80 columns wide: what is cut there cannot be read by scrolling.
+        # A file is not 80 columns wide, and text truncated there is lost.
         console.width = 1000
     if metrics:  # a finished run that is resumed measures nothing
         console.print(summary_table(metrics, title=printable(directory.recipe)))

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per job, from rank 0 alone, and never a reason for training to fail."""
+"""Weights & Biases: one run per job, from rank 0 only, whose failures never stop training."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ STEP = "trainer/global_step"
 """The x axis, under the name that Lightning gives it."""
 
 INIT_SECONDS = 30.0
-"""How long the server may take to accept a run; then the run is offline."""
+"""Timeout of the server for accepting a run, after which the run is offline."""
 BEGIN_SECONDS = 60.0
-"""How long a run may take to begin: importing wandb, logging in, and the server's answer."""
+"""Timeout of a run's start: importing wandb, login, and the server's response."""
 BROKEN_OFF_SECONDS = 4.0
-"""How long the run of a job that was interrupted, or has failed, may take to begin, and again to end."""
+"""Timeout of a run's start, and of its end, after an interruption or failure of the job."""
 FINISH_SECONDS = 120.0
-"""How long the end of a run may wait for uploads; what is left is on disk for `wandb sync`."""
+"""Timeout of uploads at the end of a run; the rest is on disk for `wandb sync`."""
 
 
 def wandb_logger(
@@ -51,11 +51,11 @@ def wandb_logger(
     directions: Mapping[str, Direction],
     resumed: bool = False,
 ) -> WandbLogger | None:
-    """The logger that the settings ask for; None if tracking is disabled.
+    """Return the logger for the settings; None if tracking is disabled.
 
     Args:
         tracking: the settings.
-        directory: the run's; W&B's own folder goes into it.
+        directory: the run, which contains W&B's folder.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
         directions: which value of a metric, whatever its part of the data, is the best.
@@ -69,20 +69,19 @@ def wandb_logger(
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
-    """Lightning's logger, made safe: whatever goes wrong at W&B is one warning, and training goes on.
+    """Lightning's W&B logger, made safe: any failure of W&B becomes one warning, and training continues.
 
-    The run begins on rank 0 when a Trainer asks for `experiment`, in a thread of its own: training
-    starts meanwhile, and rows wait for the run. If the server refuses, or does not answer in time
-    (10 s for the login, 30 s for the run), it is offline; if W&B fails later on, logging to it
-    stops. Values are those of metrics.jsonl. Call `finish` at the end of the job: it waits for
-    uploads, for two minutes at most.
+    The run starts on rank 0 at the first access of `experiment`, in a thread: training starts
+    meanwhile, and rows wait for the run. If the server refuses, or does not respond in time (10 s for the
+    login, 30 s for the run), the run is offline; if W&B fails later, logging to it stops. Values are
+    those of metrics.jsonl. Call `finish` at the end of the job: it waits at most two minutes for uploads.
 
     Args:
         tracking: the settings; the mode is not disabled. Without an id, the run directory's name is the W&B run's id: a
             resumed run continues it.
-        directory: the run's.
-        config: what W&B shows as the run's config.
-        directions: which value of a metric, whatever its part of the data, is the best: W&B's summary shows it.
+        directory: the run.
+        config: the run's config in W&B.
+        directions: the direction of each metric, whatever its split, for W&B's summary of best values.
         resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
@@ -111,7 +110,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, or what becomes the run when it is used; an object that does nothing where there is none."""
+        """The W&B run, or a proxy for it while it starts; an object without effect if there is none."""
         if self._experiment is None and not self._failed:
             if self._beginning is None:
                 self._beginning = _in_thread(self._begin)
@@ -144,10 +143,10 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
     @rank_zero_only
     def replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log the rows that a resumed run had before, as far as W&B does not have them.
+        """Log the earlier rows of a resumed run that W&B lacks.
 
-        A server continues after what it has. Offline, the new folder holds the whole run, and those of its former parts
-        are moved to `wandb/superseded`.
+        A server continues after its last row. Offline, the new folder holds the whole run, and the earlier folders are
+        moved to `wandb/superseded`.
         """
         for row in rows:
             values = {name: value for name, value in row.items() if name != "step" and (name, value) != ("epoch", None)}
@@ -175,7 +174,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
-        """End the run: send the best checkpoint if asked, wait for uploads, say where an offline run lies.
+        """End the run: send the best checkpoint if requested, wait for uploads, print the path of an offline run.
 
         Args:
             exit_code: 0 marks the run as finished, anything else as failed.
@@ -204,14 +203,14 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 print(f"wandb: offline; send this run with: wandb sync {printable(folder)}", flush=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand the run to a process that is spawned: rank 0 among those attaches to it."""
+        """Pickle the run for spawned processes, of which rank 0 attaches to it."""
         if not self._failed:
             self._log_rows()
         attach = getattr(self._experiment, "_attach_id", None)
         return {**self.__dict__, "_experiment": None, "_beginning": None, "_attach_id": attach}
 
     def _begin(self) -> WandbRun | None:
-        # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
+        # W&B's own analytics use this server too: Python's exit would wait forever if it does not respond.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         spell_for_wandb()
         try:
@@ -282,7 +281,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
         return run
 
     def _set_aside_former_parts(self) -> None:
-        """Move the offline folders of this run's former parts away: `wandb sync` would send their rows once more."""
+        """Move the earlier offline folders of this run away, because `wandb sync` would send their rows again."""
         folder = self._directory.path / "wandb"
         for part in folder.glob(f"offline-run-*-{self._run_id}"):
             (folder / "superseded").mkdir(exist_ok=True)
@@ -304,7 +303,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
 
 class _Beginning:
-    """Stands for the run while it begins; whoever wants something of it waits."""
+    """Proxy of a run that is starting; an access waits for the run."""
 
     def __init__(self, logger: WandbLogger) -> None:
         self._logger = logger
@@ -333,7 +332,7 @@ def _warn(what: str, error: BaseException | None = None) -> None:
 
 
 def _end_service() -> None:
-    """Let go of a service that died: wandb would find that out again, noisily, when Python exits."""
+    """Detach a service that died, on which wandb would fail again when Python exits."""
     import wandb
 
     with contextlib.suppress(Exception):

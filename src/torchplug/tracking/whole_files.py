@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _REMEDIES = {
     errno.EPERM: "make its folder writable",
 }
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
-"""What file systems answer on which a folder cannot be synchronized."""
+"""Errors of file systems on which a folder cannot be synchronized."""
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces `path` when the block ends without an error.
 
-    The temporary file lies beside `path`, on the same file system, so that replacing is one operation. File and
-    folder are synchronized to the disk. After an error what was at `path` is unchanged, and the temporary file is
-    removed; one that a killed process left is removed by the next call for the same path.
+    The temporary file is beside `path`, on its file system, so that replacing is one operation. File and folder are
+    synchronized to the disk. After an error, `path` is unchanged and the temporary file is removed; one that a killed
+    process left is removed by the next call for that path.
 
     Args:
         path: the file to write; a symbolic link is followed.
@@ -59,11 +59,11 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def append_row(descriptor: int, row: bytes, path: Path) -> None:
-    """Append to a file that no other process writes; after an error none of the row is left.
+    """Append to a file that no other process writes; after an error, no part of the row remains.
 
     Args:
         descriptor: of the file, opened for appending.
-        row: what is appended.
+        row: the bytes to append.
         path: the file's name, for the message.
 
     Raises:
@@ -80,10 +80,10 @@ def append_row(descriptor: int, row: bytes, path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append to a text file, which is made where there is none.
+    """Append to a text file, which is created if it does not exist.
 
     Raises:
-        WriteError: if the line cannot be written; then none of it is left.
+        WriteError: if the line cannot be written; then no part of it remains.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -96,7 +96,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def write_error(path: str | Path, error: OSError) -> WriteError:
-    """The error for a file that cannot be written: which, why, and the remedy."""
+    """Return the error for a file that cannot be written, with file, reason and remedy."""
     remedy = _REMEDIES.get(error.errno or 0)
     kept = os.path.lexists(path) and not os.path.isdir(path)
     parts = [
@@ -116,7 +116,7 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether another process with this id runs; without a way to find out, it is taken to."""
+    """Whether another process with this id runs; assumed if it cannot be determined."""
     if process == os.getpid():
         return False
     if os.name != "posix":  # where signal 0 is not a question

@@ -1,4 +1,4 @@
-"""Losses for torchplug that outliers, rare classes, quantiles, margins and counts call for."""
+"""Losses for outliers, rare classes, quantiles, margins and counts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torchplug import Loss, Pieces, validate
 
 
 class Hinge(Loss):
-    r"""Hinge loss: samples beyond the margin cost nothing; support vector machines minimize it.
+    r"""Hinge loss of support vector machines: samples beyond the margin cost nothing.
 
         ℓ(z, y) = max(0, 1 − s z),    s = 2y − 1
 
@@ -33,7 +33,7 @@ class Hinge(Loss):
         self.squared = squared
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """How far each sample is short of the margin."""
+        """Return each sample's distance to the margin, 0 beyond it."""
         short = torch.relu(1.0 - (2.0 * target - 1.0) * scores)
         return (short.square() if self.squared else short).sum(dim=-1)
 
@@ -57,12 +57,12 @@ class Hinge(Loss):
 
 
 class Focal(Loss):
-    r"""Focal loss: binary cross entropy in which samples already right count less.
+    r"""Focal loss: binary cross entropy that gives less weight to samples that are already classified correctly.
 
         ℓ(z, y) = −a y (1 − p)^γ log p − (1 − a)(1 − y) p^γ log(1 − p),    p = σ(z)
 
     Args:
-        gamma: γ ≥ 0; 0 leaves the cross entropy, larger values play easy samples down further.
+        gamma: γ ≥ 0; 0 gives the cross entropy, larger values give easy samples less weight.
         alpha: a in (0, 1), the weight of the second class; None: both weights are 1.
 
     Shape:

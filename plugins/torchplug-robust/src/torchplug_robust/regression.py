@@ -133,7 +133,7 @@ class Tukey(Loss):
 
 
 class Quantile(Loss):
-    r"""Quantile (pinball) loss: the network gives several quantiles of each target.
+    r"""Quantile (pinball) loss: the network predicts several quantiles of each target.
 
         ℓ(z, y) = Σ_k Σ_q  max(q e, (q − 1) e),    e = y_k − z_kq
 
@@ -148,8 +148,8 @@ class Quantile(Loss):
         ValueError: if there is no quantile, one is outside (0, 1), or they do not increase.
 
     Reference: Koenker and Bassett (1978), doi:10.2307/1913643.
-    Note: each quantile is fitted on its own, and the fitted ones may cross, a lower order above a higher;
-    predictions are given as fitted. Metrics compare the quantile whose order is nearest ½.
+    Note: quantiles are fitted independently and may cross, a lower order above a higher; predictions are not
+    reordered. Metrics use the quantile whose order is nearest ½.
     """
 
     kind = "regression"
@@ -204,7 +204,7 @@ class PoissonNLL(Loss):
         ℓ(z, y) = Σ_k  e^z − y z  (+ log y! with full)
 
     Args:
-        full: whether log y!, which no parameter changes, is added: the value then is the likelihood's.
+        full: whether log y!, which does not depend on parameters, is added, for the value of the likelihood.
 
     Shape:
         scores (n, k), target (n, k) not negative → (n,), in nats.

@@ -1,6 +1,6 @@
-"""The named optimizers: each a descent and a search.
+"""The named full-batch optimizers, each composed of a descent and a search.
 
-Every one sees the whole training set at each step, and ends the training by itself: see `Stopping` for when.
+Each ends the training by itself, by the criteria of `Stopping`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def line_search(
     max_iterations: int | None = None,
     direction: Callable[[Objective], Tensor] | None = None,
 ) -> Solver:
-    r"""Gradient descent over the whole training set, its step size found by a search at every step.
+    r"""Full-batch gradient descent with a line search.
 
         θ ← θ − α ∇F,    α ≈ argmin F(θ − α ∇F)
 
     Args:
         params: what to optimize; given by the core.
-        search: `armijo` backtracks until F has decreased enough; `strong_wolfe` also wants most of the slope gone.
+        search: `armijo` backtracks until F has decreased sufficiently; `strong_wolfe` also bounds the remaining slope.
         gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B⁻¹ = αI; see `Stopping`.
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        direction: in Python, the objective ↦ another direction d (p,) of descent; α then multiplies d.
+        direction: in Python, a function from the objective to another descent direction d (p,), multiplied by α.
 
     Raises:
         ValueError: if a tolerance or search is out of range.
@@ -73,17 +73,17 @@ def newton(
         θ ← θ + αd,    (∇²F + τI) d = −∇F,    τ = 0 wherever ∇²F is positive definite
 
     Large models solve (∇²F) d = −∇F by conjugate gradients on products ∇²F v, which stop at the first direction
-    without positive curvature. Either way d leads downhill, and with a search
-    no step raises F by more than rounding can hide (1e-10 F).
+    without positive curvature. Either way d is a descent direction, and with a search no step increases F by
+    more than rounding (1e-10 F).
 
-    Where there are many rows, the first step leads to the minimum over a sample of them; the Hessian is formed in
-    single precision where the data allow, and kept, corrected by BFGS updates, while the gradient falls fast enough.
-    F and ∇F are always those of all rows in double precision, so the minimum is none the less exact.
+    With many rows, the first step leads to the minimum over a sample of them; the Hessian is formed in single
+    precision where the data allow it, and reused, corrected by BFGS updates, while the gradient decreases fast
+    enough. F and ∇F are always those of all rows in double precision, so the minimum is exact.
 
     Args:
         params: what to optimize; given by the core.
         search: `armijo` and `strong_wolfe` begin at α = 1; `fixed` always takes α = lr.
-        linear_solver: `cholesky` forms ∇²F; `cg` needs no more than a few vectors; `auto`: whichever is likely faster.
+        linear_solver: `cholesky` forms ∇²F; `cg` needs only a few vectors; `auto` chooses by estimated time.
         lr: α > 0 of `fixed`; None: 1.
         gradient_tolerance: ≥ 0; stop at ½ ∇Fᵀ B⁻¹ ∇F ≤ gradient_tolerance² · |F|, B = ∇²F + τI; see `Stopping`.
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
@@ -119,7 +119,7 @@ def bfgs(
     max_iterations: int | None = None,
     memory_limit: float = 4.0,
 ) -> Solver:
-    r"""Quasi-Newton with a dense approximation H of the inverse Hessian, learnt from the gradients.
+    r"""BFGS: quasi-Newton with a dense approximation H of the inverse Hessian, updated from gradients.
 
         θ ← θ + αd,    d = −H ∇F
         H ← (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,    s = Δθ, y = Δ∇F, ρ = 1/(yᵀs)
@@ -152,7 +152,7 @@ def lbfgs(
     loss_tolerance: float = 1e-14,
     max_iterations: int | None = None,
 ) -> Solver:
-    r"""Quasi-Newton from the last m displacements and changes of the gradient: for models with many parameters.
+    r"""L-BFGS: quasi-Newton from the last m steps and gradient changes, for models with many parameters.
 
         θ ← θ + αd,    d = −H ∇F, H by m updates as in `bfgs`, never formed
 
@@ -186,15 +186,15 @@ def gauss_newton(
     max_iterations: int | None = None,
     memory_limit: float = 4.0,
 ) -> Solver:
-    r"""Linear least squares, again and again: for losses that are sums of squares F = Σr².
+    r"""Gauss-Newton: repeated linear least squares, for losses that are sums of squares F = Σr².
 
         θ ← θ + αd,    (JᵀJ) d = −Jᵀr
 
     Args:
         params: what to optimize; given by the core.
-        search: begins at α = 1, and shortens the step where F does not decrease enough.
-        linear_solver: `qr` factorizes J itself, and takes the solution of least norm where J's rank is deficient;
-            `cholesky` takes JᵀJ, which is faster, has half the digits and stalls where it is singular.
+        search: starts at α = 1, and shortens the step if F does not decrease sufficiently.
+        linear_solver: `qr` factorizes J, and takes the solution of least norm if J is rank-deficient; `cholesky`
+            factorizes JᵀJ, which is faster, has half the digits and stalls if it is singular.
         gradient_tolerance: ≥ 0; stop at ‖Pr‖ ≤ gradient_tolerance · ‖r‖, Pr = r's part in J's range; see `Stopping`.
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
@@ -220,7 +220,7 @@ def levenberg(
     max_iterations: int | None = None,
     memory_limit: float = 4.0,
 ) -> Solver:
-    r"""Gauss-Newton, damped alike in all parameters: for losses that are sums of squares F = Σr².
+    r"""Levenberg: Gauss-Newton with equal damping of all parameters, for losses that are sums of squares F = Σr².
 
         θ ← θ + Δ,    (JᵀJ + μI) Δ = −Jᵀr
 
@@ -255,7 +255,7 @@ def levenberg_marquardt(
     max_iterations: int | None = None,
     memory_limit: float = 4.0,
 ) -> Solver:
-    r"""Gauss-Newton, damped in each parameter's own unit: for losses that are sums of squares F = Σr².
+    r"""Levenberg-Marquardt: Gauss-Newton damped in each parameter's unit, for losses that are sums of squares F = Σr².
 
         θ ← θ + Δ,    (JᵀJ + μD) Δ = −Jᵀr,    D = diag JᵀJ, the largest so far
 
