@@ -155,6 +155,19 @@ def test_early_stopping_watches_each_model_for_itself(tmp_path):
     assert len(epochs) > 2, "they stop at different times"
 
 
+def test_a_model_that_has_stopped_keeps_its_running_means(tmp_path):
+    model = use("mlp", hidden=[5], batch_norm=True)
+    configs = [{"model": model, "optimizer": use("adam", lr=lr)} for lr in (0.5, 0.001)]
+    settings = {"max_epochs": 8, "precision": "64-true", "callbacks": [EarlyStopping("val/loss", patience=1)]}
+    results = fit_many(configs, data(batch_size=25), trainer={"accelerator": "cpu", **settings})
+    epochs = []
+    for result, config in zip(results, configs, strict=True):
+        module, run = single(tmp_path, config, data(batch_size=25), **settings)
+        assert_equal(result, module, run, 1e-9)
+        epochs.append(run.current_epoch)
+    assert epochs[0] < epochs[1], "the first stops before the second"
+
+
 def test_what_cannot_share_a_program_is_trained_alone_and_a_note_says_why(tmp_path, caplog):
     own = torch.nn.Sequential(torch.nn.Linear(3, 1))
     configs = [

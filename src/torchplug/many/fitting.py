@@ -130,9 +130,8 @@ def _result(configuration: Configuration, data: TabularData, trained: Trained) -
             module.adopt(data)
         network = module.network
         assert network is not None, "it has adopted data"
-        values = {**trained.parameters, **trained.buffers}
-        network.to(next(iter(trained.parameters.values())).dtype)
-        network.load_state_dict(values)
+        network.to(next(iter(trained.state.values())).dtype)
+        network.load_state_dict(trained.state)
         return module
 
     if not trained.metrics:
