@@ -140,8 +140,26 @@ def test_a_model_that_diverges_stands_still_and_the_others_go_on(tmp_path):
     assert all(bool(p.isfinite().all()) for p in results[1].module.network.parameters())
 
 
-def test_early_stopping_watches_each_model_for_itself(tmp_path):
-    configs = [{"model": MLP, "optimizer": use("adam", lr=lr)} for lr in (0.3, 0.1, 1e-5)]
+LARGE = use("mlp", hidden=[70, 60], activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "others"),
+    [
+        (MLP, "adam", {"scheduler": use("exponential", decay=0.9)}),
+        (use("mlp", hidden=[5], dropout=0.2), "nesterov", {"regularizers": LASSO}),
+        (LARGE, "nesterov", {"regularizers": LASSO, "scheduler": use("cosine", interval="step")}),
+        (LARGE, "adamw", {}),
+        (use("mlp", hidden=[5, 5]), "adam", {"loss": use("huber", delta=0.3)}),
+    ],
+    ids=["schedule", "dropout", "large-prox", "large", "loss"],
+)
+def test_early_stopping_watches_each_model_for_itself(tmp_path, model, optimizer, others):
+    """Those that have stopped are left out of the program, once they are many enough."""
+    rates = (0.02, 0.01, 1e-6) if model is LARGE or optimizer == "nesterov" else (0.3, 0.1, 1e-5)
+    configs = [{"model": model, "optimizer": use(optimizer, lr=lr), **others} for lr in rates]
+    if "loss" in others:
+        configs[2]["loss"] = use("huber", delta=0.6)
     settings = {"max_epochs": 12, "precision": "64-true", "callbacks": [EarlyStopping("val/loss", patience=1)]}
     results = fit_many(configs, data(), FOLDS[:2], {"accelerator": "cpu", **settings})
     epochs = set()

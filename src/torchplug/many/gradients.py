@@ -44,6 +44,11 @@ class StackGradients(ABC):
         self._scales: dict[tuple[int, ...], Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._loss.keep(models)
+        self.buffers = {name: buffer[list(models)] for name, buffer in self.buffers.items()}
+
     def settle(self, moves: Tensor | None) -> None:  # noqa: B027 - most networks have no buffers
         """Let the buffers of the models that move, (K,) bool or all, be those after the last `write`."""
 
@@ -137,6 +142,13 @@ class ChainGradients(StackGradients):
             scores, _, target, loss = self._forward(self._layout.views(values[block]), batch, fold, block)
             sums.append(self._sums(scores, target, loss, batch, fold, torch.float64))
         return torch.cat(sums)
+
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        super().keep(models)
+        self._dropout = None if self._dropout is None else [self._dropout[model] for model in models]
+        self._generators = [self._generators[model] for model in models]
+        self._buffers.clear()
 
     def _blocks(self, models: int, batch: FoldBatch) -> Iterator[tuple[int, slice]]:
         each = models // self._folds

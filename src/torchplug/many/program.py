@@ -81,6 +81,13 @@ class _Progress:
         self.active[model] = False
         self.outcomes.setdefault(model, outcome)
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self.active = self.active[list(models)]
+        self.epochs = [self.epochs[model] for model in models]
+        self.metrics = [self.metrics[model] for model in models]
+        self.outcomes = {i: self.outcomes[model] for i, model in enumerate(models) if model in self.outcomes}
+
     def outcome(self, model: int, planned: int) -> Outcome:
         """How one ended, of so many planned epochs."""
         if model in self.outcomes:
@@ -119,19 +126,38 @@ class Program:
         )
         self._stops = [EarlyStops(callback, len(members)) for callback in plan.early_stopping]
         self._progress = _Progress(len(members))
+        self._numbers = list(range(len(members)))
+        self._done: dict[int, Trained] = {}
 
     @torch.no_grad()
     def fit(self) -> list[Trained]:
         """Train until every model has ended, or an interruption is asked for; what became of each, (K,)."""
-        progress = self._progress
         for epoch in range(self._plan.epochs):
-            if not progress.going() or not self._train_epoch(epoch):
+            if not self._progress.going() or not self._train_epoch(epoch):
                 break
             self._end_epoch(epoch)
-        return [
-            Trained(self._models.parameters(model), metrics, progress.outcome(model, self._plan.epochs))
-            for model, metrics in enumerate(progress.metrics)
-        ]
+            self._compact()
+        found = self._done | {number: self._trained(model) for model, number in enumerate(self._numbers)}
+        return [found[number] for number in sorted(found)]
+
+    def _trained(self, model: int) -> Trained:
+        progress = self._progress
+        outcome = progress.outcome(model, self._plan.epochs)
+        return Trained(self._models.parameters(model), progress.metrics[model], outcome)
+
+    def _compact(self) -> None:
+        """Drop the configurations that have ended in every fold, once they are half: what is left is a grid again."""
+        progress = self._progress
+        going = progress.active.view(-1, self._each).any(0).tolist()
+        if not 0 < sum(going) <= self._each // 2:
+            return
+        kept = [model for model in range(len(self._numbers)) if going[model % self._each]]
+        for model in set(range(len(self._numbers))) - set(kept):
+            self._done[self._numbers[model]] = self._trained(model)
+        self._numbers, self._each = [self._numbers[model] for model in kept], sum(going)
+        parts: list[Any] = [self._models, self._schedules, progress, *self._stops]
+        for part in parts:
+            part.keep(kept)
 
     def _train_epoch(self, epoch: int) -> bool:
         """One epoch; False if it was interrupted."""

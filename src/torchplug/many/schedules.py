@@ -39,6 +39,12 @@ class Schedules:
             self._by_interval[getattr(scheduler, "interval", "epoch")].append((model, scheduler))
         changed()
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        places = {model: place for place, model in enumerate(models)}
+        for interval, own in self._by_interval.items():
+            self._by_interval[interval] = [(places[model], each) for model, each in own if model in places]
+
     def step(self, interval: str, moves: Callable[[int], bool], metrics: Sequence[Mapping[str, float]]) -> None:
         """Step those that count steps, or epochs.
 

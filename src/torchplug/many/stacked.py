@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,6 +127,15 @@ class StackedModels:
         return unsound
 
     # ------------------------------------------------------------------ what they are
+
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._values = self._values[list(models)]
+        self._gradient = torch.zeros_like(self._values)
+        self._gradients.keep(models)
+        for penalty in self._penalties:
+            penalty.keep(models)
+        self.update.keep(models, self._values, self._gradient)
 
     def evaluate(self, batch: FoldBatch) -> Tensor:
         """Σ wℓ of each model, (K,), in float64, dropout off."""
