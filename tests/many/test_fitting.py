@@ -394,6 +394,7 @@ def test_an_interruption_ends_training_at_a_step_and_gives_what_is_done(model):
         ([{"model": LINEAR, "reduction": "none"}], None, "reduction is 'mean' or 'sum'"),
         ([{"model": LINEAR, "loss": "bce"}], None, "needs class labels"),
         ([{"model": LINEAR, "regularizers": [use("l2", only=["nothing*"])]}], None, "matches no parameter"),
+        ([{"model": LINEAR, "regularizers": LASSO + NET}], None, "two proximal regularizers act on"),
         ([{"model": LINEAR}], [([0, 1, 1], [2])], "training rows have 1 twice"),
         ([{"model": LINEAR}], [([0, 1], [1])], "trains on row 1 and validates on it"),
         ([{"model": LINEAR}], [([0, 1, 250], [2])], "has rows 0 to 249, and a fold has row 250"),

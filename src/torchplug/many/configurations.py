@@ -17,6 +17,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
 from torchplug.module import ComponentModule
+from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
 
 _OWN = ("engine", "steps_per_call", "sync_every")
@@ -155,8 +156,8 @@ def _structure(assembly: Assembly, loss: Loss, regularizers: Sequence[Regularize
     of_model = getattr(assembly.model.target, "hyper", ())
     parts = [
         (assembly.model, of_model),
-        (assembly.loss, loss.hyper if takes_axes(loss) else ()),
-        *((resolved, built.hyper) for resolved, built in zip(assembly.regularizers, regularizers, strict=True)),
+        (assembly.loss, numbers_of(loss) if takes_axes(loss) else ()),
+        *((resolved, numbers_of(built)) for resolved, built in zip(assembly.regularizers, regularizers, strict=True)),
     ]
     # a rate of 0 leaves layers out
     used = [name for name in of_model if assembly.model.parameters.get(name)]
