@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchplug import ComponentModule, Objective, use
 from torchplug.builtin.losses import BCE
 from torchplug.builtin.regularizers import L1, L2
-from torchplug.data.loaders import FullSetLoader
+from torchplug.data.loaders import FullBatchLoader
 from torchplug.models import Linear
 from torchplug_second_order.optimizers import newton
 from torchplug_second_order.proximal_newton import ProximalNewton
@@ -89,7 +89,7 @@ def trained(rows: InMemory, l2: float, l1: float, tolerance: float) -> Tensor:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.fit(module, FullSetLoader(rows))
+        trainer.fit(module, FullBatchLoader(rows))
     return model.weight.detach()[0].clone()
 
 

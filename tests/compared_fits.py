@@ -85,7 +85,7 @@ class Fit:
 
     Args:
         folder: for what the trainer and its callbacks write.
-        steps_per_call, engine: as the module takes them.
+        steps_per_execution, engine: as the module takes them.
         data: makes the data module.
         model: a name or spec, or what makes a network.
         callbacks: makes callbacks, given the folder.
@@ -97,7 +97,7 @@ class Fit:
     def __init__(
         self,
         folder,
-        steps_per_call="auto",
+        steps_per_execution="auto",
         engine="auto",
         *,
         data=rows,
@@ -111,7 +111,7 @@ class Fit:
         self.folder = folder
         of_module = {name: settings.pop(name) for name in OF_A_MODULE if name in settings}
         model = model() if callable(model) else model
-        options = {"engine": engine, "steps_per_call": steps_per_call, **of_module}
+        options = {"engine": engine, "steps_per_execution": steps_per_execution, **of_module}
         self.module = module or ComponentModule(model, **options)
         self.calls = 0
         self._count_calls(self.module.execution)
@@ -146,7 +146,7 @@ class Fit:
         """All that somebody outside can see of it."""
         self.run.save_checkpoint(self.folder / "whole.ckpt")
         checkpoint = torch.load(self.folder / "whole.ckpt", weights_only=True)
-        for setting in ("engine", "steps_per_call"):  # what is compared
+        for setting in ("engine", "steps_per_execution"):  # what is compared
             del checkpoint["hyper_parameters"][setting]
         return self._anywhere(
             {
@@ -215,7 +215,7 @@ def assert_alike(folder, engine, calls=(7, "auto"), runs_ahead=True, **job):
     for steps in calls:
         fit = Fit(made(folder / str(steps)), steps, engine, **job)()
         found = differences(expected, fit.everything())
-        assert not found, "\n".join([f"steps_per_call {steps}:", *found[:20]])
+        assert not found, "\n".join([f"steps_per_execution {steps}:", *found[:20]])
         if runs_ahead:
             assert fit.calls < fit.run.global_step, "every step was one of Lightning's"
     return single

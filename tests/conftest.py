@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from recipe_calls import call
 from torchplug.registry import registry
 
 
@@ -104,3 +105,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.skip(reason=f"needs {wanted} CUDA device(s), torch {torch.__version__} sees {there}")
             )
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a recipe's command line in an empty directory: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def ran(line: list[str], recipe: str = "linear_regression") -> tuple[int, str, str]:
+        return call(capsys, line, recipe)
+
+    return ran

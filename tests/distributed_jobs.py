@@ -18,7 +18,8 @@ def launch(folder, what, job):
     command = [str(WORKER), what, str(folder / "job.json"), str(folder / "result")]
     if job["world"] > 1:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["world"]), *command]
-    environment = {**os.environ, "PYTHONPATH": str(WORKER.parent.parent)}  # for what tests share
+    shared = [str(WORKER.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # what tests share
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(shared)}
     done = subprocess.run(
         [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
     )

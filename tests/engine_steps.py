@@ -7,8 +7,8 @@ from torch import nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
+from torchplug.engine.analytic import Analytic
 from torchplug.engine.autograd import Autograd
-from torchplug.engine.by_hand import ByHand
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 
@@ -69,10 +69,10 @@ def stored(objective):
     return FlatStorage([objective.parameters()])
 
 
-def by_hand(objective, storage=None):
+def analytic(objective, storage=None):
     """The engine, and what it tells."""
     told = Told(objective.loss)
-    return ByHand(objective, told, storage or stored(objective), nullcontext), told
+    return Analytic(objective, told, storage or stored(objective), nullcontext), told
 
 
 def autograd(objective, storage=None):

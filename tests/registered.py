@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchplug import Family, Need
+from torchplug import Capability, Family
 from torchplug.registry import Entry, registry
 
 # Values for parameters that have no default.
@@ -38,6 +38,6 @@ def weights(count: int = 1) -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(2, 3, generator=generator, dtype=torch.float64)) for _ in range(count)]
 
 
-def sees_full_set(entry: Entry) -> bool:
+def is_full_batch(entry: Entry) -> bool:
     """Whether it is an optimizer that sees the whole training set."""
-    return Need.OBJECTIVE in entry.component.needs
+    return Capability.OBJECTIVE in entry.component.capabilities

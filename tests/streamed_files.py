@@ -4,16 +4,16 @@ import numpy as np
 import polars as pl
 
 from torchplug import TabularData
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 PARTS = ("train", "validation", "test")
 N = 400
-REGRESSION = DataRequest("regression", "mse", full_set=True)
-SCALED = DataRequest("regression", "mse", standardize_target=True, reference=True, full_set=True)
-UNCENTERED = DataRequest("regression", "mse", standardize_target=True, center=False, full_set=True)
-CLASSES = DataRequest("multiclass", "cross_entropy", full_set=True)
-BINARY = DataRequest("binary", "bce", full_set=True)
-COUNT = DataRequest("count", "poisson_nll", full_set=True)
+REGRESSION = DataRequirements("regression", "mse", full_batch=True)
+SCALED = DataRequirements("regression", "mse", standardize_target=True, reference=True, full_batch=True)
+UNCENTERED = DataRequirements("regression", "mse", standardize_target=True, center=False, full_batch=True)
+CLASSES = DataRequirements("multiclass", "cross_entropy", full_batch=True)
+BINARY = DataRequirements("binary", "bce", full_batch=True)
+COUNT = DataRequirements("count", "poisson_nll", full_batch=True)
 FEATURES = ["a", "b", "flag", "town", "street", "flat"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from torchplug import Family, __version__
 from torchplug.cli import main
 
-SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "needs"}
+SCHEMA = {"family", "name", "qualified_name", "distribution", "version", "summary", "capabilities", "metric"}
 TRAP = "raise RuntimeError('a target was imported')"
 
 
@@ -67,7 +67,7 @@ class TestList:
         (adam,) = [component for component in components if component["name"] == "adam"]
         assert adam["distribution"] == "torchplug"
         assert adam["version"] == __version__
-        assert adam["needs"] == ["elementwise", "prox"]
+        assert adam["capabilities"] == ["elementwise", "prox"]
 
     def test_long_rows_are_never_cut_in_a_pipe(self, distributions, capsys):
         distributions.add(
@@ -114,6 +114,16 @@ class TestDescribe:
         assert "\n    lr: float = 0.001\n" in out
         for part in ("Parameters:", "Reference:", "Kingma", "Needs:\n    elementwise, prox", "√v̂"):
             assert part in out
+
+    def test_a_metric_says_what_it_goes_with(self, capsys):
+        assert (
+            "Metric:\n    of scores, for losses of kind binary, margin; best is max"
+            in run(capsys, "describe", "auroc")[1]
+        )
+        (auroc,) = json.loads(run(capsys, "describe", "auroc", "--json")[1])
+        assert auroc["metric"] == {"kinds": ["binary", "margin"], "view": "scores", "best": "max"}
+        (adam,) = json.loads(run(capsys, "list", "--filter", "adamw", "--json")[1])
+        assert adam["metric"] is None
 
     def test_every_family_that_has_the_name_or_the_one_asked_for(self, capsys):
         both = run(capsys, "describe", "l1")[1]

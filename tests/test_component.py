@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from torchplug import Component, Family, Need, Spec, use
+from torchplug import Capability, Component, Family, Spec, use
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def test_each_family_has_a_hook(family, hook):
 
 
 def test_component_is_a_hashable_record():
-    record = Component("adam", "package.module:Adam", "one line", frozenset({Need.PROX}))
-    assert record == Component("adam", "package.module:Adam", "one line", frozenset({Need.PROX}))
+    record = Component("adam", "package.module:Adam", "one line", frozenset({Capability.PROX}))
+    assert record == Component("adam", "package.module:Adam", "one line", frozenset({Capability.PROX}))
     assert len({record, record}) == 1
 
 

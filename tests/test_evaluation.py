@@ -6,6 +6,11 @@ import torch
 from torchplug.batch import Batch
 from torchplug.builtin.losses import BCE, MSE
 from torchplug.evaluation import PartEvaluations
+from torchplug.metrics import MetricChoice
+
+
+def evaluations_by(loss):
+    return PartEvaluations(loss, MetricChoice(loss.task, []))
 
 
 def batch(target):
@@ -19,21 +24,21 @@ def evaluated(evaluations, part, scores, target):
 
 
 def test_an_evaluation_knows_nothing_of_the_one_before():
-    evaluations = PartEvaluations(MSE())
+    evaluations = evaluations_by(MSE())
     first = evaluated(evaluations, "val", [1.0, 2.0, 3.0], [1.0, 2.0, 5.0])
     assert first["val/loss"] == pytest.approx(4 / 3)
     again = evaluated(evaluations, "val", [1.0, 2.0], [2.0, 3.0])
-    assert again == evaluated(PartEvaluations(MSE()), "val", [1.0, 2.0], [2.0, 3.0])
+    assert again == evaluated(evaluations_by(MSE()), "val", [1.0, 2.0], [2.0, 3.0])
 
 
 def test_metrics_that_keep_every_prediction_forget_them():
-    evaluations = PartEvaluations(BCE())
+    evaluations = evaluations_by(BCE())
     assert evaluated(evaluations, "val", [-1.0, 1.0], [0.0, 1.0])["val/auroc"] == 1.0
     assert evaluated(evaluations, "val", [1.0, -1.0], [0.0, 1.0])["val/auroc"] == 0.0
 
 
 def test_parts_do_not_mix():
-    evaluations = PartEvaluations(MSE())
+    evaluations = evaluations_by(MSE())
     evaluations.update("val", torch.zeros(2, 1), batch([1.0, 3.0]), None)
     evaluations.update("test", torch.zeros(2, 1), batch([2.0, 2.0]), None)
     assert evaluations.finish("val")["val/loss"].item() == 5.0
@@ -42,7 +47,7 @@ def test_parts_do_not_mix():
 
 
 def test_another_training_target_is_another_comparison():
-    evaluations = PartEvaluations(MSE())
+    evaluations = evaluations_by(MSE())
     far = [1e9 + x for x in (1.0, 2.0, 4.0)]
     close = [y + 0.5 for y in far]
     for location, spread in ((0.0, 1.0), (1e9, 1.0)):

@@ -198,7 +198,7 @@ class Flat(Single):
 
     def __init__(self, kind, options):
         super().__init__(kind, options)
-        self.flat.take(self.optimizer)
+        self.flat.bind_optimizer(self.optimizer)
 
     def arranged(self):
         self.storage = FlatStorage([group["params"] for group in self.groups])

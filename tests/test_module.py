@@ -73,32 +73,32 @@ class TestAdopting:
     def test_sizes_come_from_the_data(self):
         module, data = ComponentModule("linear", "mse", SGD), regression()
         data.prepare(module.data_request())
-        module.adopt(data)
+        module.configure(data)
         assert module.network(torch.zeros(2, 3)).shape == (2, 1)
 
     @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
     def test_a_loss_that_does_not_fit_the_target(self, loss):
         module = ComponentModule("linear", loss, SGD)
         with pytest.raises(DataError, match=loss):
-            module.adopt(_prepared(module, regression()))
+            module.configure(_prepared(module, regression()))
 
     def test_three_classes_are_too_many_for_bce(self):
         module = ComponentModule("linear", "bce", SGD)
         with pytest.raises(DataError, match=r"bce.*two classes.*3"):
-            module.adopt(_prepared(module, TabularData("iris")))
+            module.configure(_prepared(module, TabularData("iris")))
 
     def test_an_own_network_of_the_wrong_shape(self):
         module = ComponentModule(nn.Linear(3, 2), "mse", SGD)
         with pytest.raises(ConfigurationError, match=r"shape \(n, 1\), and the network gives \(n, 2\)"):
-            module.adopt(_prepared(module, regression()))
+            module.configure(_prepared(module, regression()))
         module = ComponentModule(nn.Linear(5, 1), "mse", SGD)
         with pytest.raises(ConfigurationError, match="does not take 3 features"):
-            module.adopt(_prepared(module, regression()))
+            module.configure(_prepared(module, regression()))
 
     def test_penalty_patterns_must_match(self):
-        module = ComponentModule("linear", "mse", SGD, [use("l2", only=["hidden.*"])])
+        module = ComponentModule("linear", "mse", SGD, [use("l2", include=["hidden.*"])])
         with pytest.raises(ConfigurationError, match="matches no parameter"):
-            module.adopt(_prepared(module, regression()))
+            module.configure(_prepared(module, regression()))
 
 
 def _prepared(module, data):

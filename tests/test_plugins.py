@@ -10,6 +10,15 @@ from torchplug.plugins import ALLOW_LIST, canonical_name, discover
 
 GOOD = ("losses", "good_loss", "nowhere:Loss")
 HEADER = "from torchplug import Component, hookimpl\n"
+METRIC = """
+from torchplug import Metric, hookimpl
+
+def gain(**changes):
+    record = dict(name="gain", target="a:B", summary="x", kinds=frozenset({"binary"}), view="scores", direction="max")
+    return Metric(**(record | changes))
+
+@hookimpl
+"""
 
 
 def found(name):
@@ -129,6 +138,26 @@ BROKEN = {
     "has strange needs": (
         HEADER + "@hookimpl\ndef torchplug_losses():\n    return [Component('huber', 'a:B', 'x', {'prox'})]",
         "huber with needs that are no frozenset",
+    ),
+    "offers a metric without its record": (
+        HEADER + "@hookimpl\ndef torchplug_metrics():\n    return [Component('gain', 'a:B', 'x')]",
+        "torchplug_metrics returned gain, which is no torchplug.Metric",
+    ),
+    "offers a metric for unknown losses": (
+        METRIC + "def torchplug_metrics():\n    return [gain(kinds=frozenset({'ranking'}))]",
+        "torchplug_metrics returned gain with kinds that are no frozenset of regression, binary, multiclass,",
+    ),
+    "offers a metric of an unknown view": (
+        METRIC + "def torchplug_metrics():\n    return [gain(view='logits')]",
+        "gain with the view 'logits', which is none of values, standardized, labels, scores,",
+    ),
+    "offers a metric without a direction": (
+        METRIC + "def torchplug_metrics():\n    return [gain(direction='up')]",
+        "gain with the direction 'up', which is none of min, max",
+    ),
+    "offers a metric under the loss's name": (
+        METRIC + "def torchplug_metrics():\n    return [gain(name='loss')]",
+        "torchplug_metrics returned the name loss, under which the loss itself is logged",
     ),
     "repeats a name": (
         HEADER + "@hookimpl\ndef torchplug_losses():\n    return [Component('huber', 'a:B', 'x')] * 2",

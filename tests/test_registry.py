@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from torchplug import Family, Need, Spec, use
+from torchplug import Capability, Family, Spec, use
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
-from torchplug.registry import FIRST_PARTY, Registry, Resolved, registry
+from torchplug.registry import Registry, Resolved, registry
 
 LOSS, OPTIMIZER, SCHEDULER = Family.LOSS, Family.OPTIMIZER, Family.SCHEDULER
 
@@ -138,10 +138,16 @@ class TestNames:
         with pytest.raises(UnknownComponentError, match="to install it: pip install absent"):
             registry().find(LOSS, "absent:thing")
 
-    @pytest.mark.parametrize("name", ["huber", "torchplug-robust:huber"])
-    def test_a_first_party_plugin_that_is_absent_is_named(self, name):
-        without = Registry(plugin for plugin in registry().plugins if plugin.distribution not in FIRST_PARTY)
-        with pytest.raises(UnknownComponentError, match="to install it: pip install torchplug-robust"):
+    @pytest.mark.parametrize(
+        ("name", "remedy"),
+        [
+            ("huber", "more losses: pip install torchplug-robust"),
+            ("torchplug-robust:huber", "to install it: pip install torchplug-robust"),
+        ],
+    )
+    def test_a_first_party_plugin_that_is_absent_is_named(self, name, remedy):
+        without = Registry(plugin for plugin in registry().plugins if plugin.distribution != "torchplug-robust")
+        with pytest.raises(UnknownComponentError, match=remedy):
             without.find(LOSS, name)
         with pytest.raises(UnknownComponentError) as caught:
             without.find(OPTIMIZER, "huber")
@@ -183,7 +189,11 @@ class TestParameters:
         assert resolved.parameters == {"scale": 2.0, "widths": [1, 2], "mode": "b"}
         assert type(resolved.parameters["scale"]) is float
         assert resolved.build().kept == (2.0, [1, 2], "b")
-        assert (resolved.name, resolved.qualified_name, resolved.needs) == ("recorder", "acme:recorder", frozenset())
+        assert (resolved.name, resolved.qualified_name, resolved.capabilities) == (
+            "recorder",
+            "acme:recorder",
+            frozenset(),
+        )
 
     def test_the_spec_to_save_is_plain_and_resolves_to_itself(self, acme):
         resolved = registry().resolve(LOSS, use("recorder", scale=np.float32(0.5), widths=np.arange(2)))
@@ -194,7 +204,7 @@ class TestParameters:
         resolved = registry().resolve(OPTIMIZER, use("adam", betas=[0.8, 0.9]))
         assert resolved.parameters["betas"] == (0.8, 0.9)
         assert resolved.spec.parameters["betas"] == [0.8, 0.9]
-        assert Need.PROX in resolved.needs
+        assert Capability.PROX in resolved.capabilities
 
     @pytest.mark.parametrize(
         ("spec", "message"),

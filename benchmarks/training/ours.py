@@ -11,8 +11,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from torchplug import ComponentModule, TabularData, use
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.run import Run
 from training.problem import LEARNING_RATE, Problem, Trained
 
 LOG_INTERVAL = 50
@@ -85,7 +85,7 @@ def torchplug(
         trainer = trainer_of(
             problem.epochs,
             callbacks,
-            logger=JsonlLogger(RunDirectory.create("benchmark", folder)) if logging else False,
+            logger=JsonlLogger(Run.create("benchmark", folder)) if logging else False,
             devices=ranks,
             strategy="ddp" if ranks > 1 else "auto",
             use_distributed_sampler=False,

@@ -1,4 +1,4 @@
-"""Losses, optimizers, regularizers and schedulers by name, on PyTorch Lightning."""
+"""Losses, optimizers, regularizers, schedulers and metrics by name, on PyTorch Lightning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Component, Factory, Family, Iteration, Need, Outcome, Spec, TargetInfo, use
+from torchplug.component import (
+    Capability,
+    Component,
+    Factory,
+    Family,
+    Iteration,
+    Metric,
+    Outcome,
+    Spec,
+    TargetInfo,
+    use,
+)
 from torchplug.errors import TorchplugError
 from torchplug.hookspecs import hookimpl
 
@@ -18,12 +29,16 @@ if TYPE_CHECKING:
     from torchplug.contracts import Loss, Pieces, Regularizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult
+    from torchplug.fitting import fit
     from torchplug.many import fit_many
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
+    from torchplug.tracking.checkpoints import load
+    from torchplug.tracking.run import Run, runs
 
 __version__ = version("torchplug")
 __all__ = [
+    "Capability",
     "Component",
     "ComponentModule",
     "Factory",
@@ -31,17 +46,21 @@ __all__ = [
     "FitResult",
     "Iteration",
     "Loss",
-    "Need",
+    "Metric",
     "Objective",
     "Outcome",
     "Pieces",
     "Regularizer",
+    "Run",
     "Spec",
     "TabularData",
     "TargetInfo",
     "TorchplugError",
+    "fit",
     "fit_many",
     "hookimpl",
+    "load",
+    "runs",
     "use",
 ]
 
@@ -49,7 +68,11 @@ _LAZY = {
     "ComponentModule": "torchplug.module",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
+    "Run": "torchplug.tracking.run",
+    "runs": "torchplug.tracking.run",
+    "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.contracts",
     "Objective": "torchplug.objective",
     "Pieces": "torchplug.contracts",

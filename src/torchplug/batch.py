@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -53,8 +54,32 @@ class Chunk(NamedTuple):
     uniform: bool
 
 
+class StepGroup(Protocol):
+    """Batches of consecutive optimizer steps: the leading ones are trained on without the trainer, the last by it."""
+
+    leading: int
+    """How many batches come before the last."""
+
+    @property
+    def aligned(self) -> bool:
+        """Whether several leading batches may be read as one tensor; may change once some were read."""
+
+    def chunks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
+        """`count` of the leading batches from the `start`-th on; `place` puts rows where the network is."""
+
+    def several(self, start: int, count: int) -> Rows:
+        """The rows of `count` leading batches from the `start`-th on, one batch after the other."""
+
+    def last(self) -> Batch:
+        """Read the last batch, once the leading ones were trained on."""
+
+
+Groups = Callable[[Callable[[], int]], Iterator[StepGroup]]
+"""Gives an epoch's groups of batches; its argument is asked for each group's size."""
+
+
 class TrainingSet(Protocol):
-    """The whole training part, read a piece at a time: what a full-set optimizer's loader yields once an epoch.
+    """The whole training part, read a piece at a time: what a full-batch optimizer's loader yields once an epoch.
 
     Not iterable and without `to`: Lightning would walk it or copy it to a device. Optional is
     `feature_names`, for messages.

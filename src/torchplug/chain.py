@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torchplug import models
-from torchplug.without_graph import without_graph
+from torchplug.contracts import linear_scores
+from torchplug.no_grad import no_grad_if_enabled
 
 _aten = torch.ops.aten
 
@@ -72,8 +73,8 @@ class Chain:
     def of(cls, network: nn.Module) -> Chain | None:
         """The chain that a network is, or None where it is none or might not be.
 
-        Recognized are nn.Linear, nn.Sequential of such, this package's `linear` and `mlp`, and after each
-        map at most one of relu, tanh, sigmoid, gelu (exact), silu, softplus; identity and dropout anywhere.
+        Recognized are nn.Linear, models that declare `linear_scores`, nn.Sequential of such, this package's `mlp`, and
+        after each map at most one of relu, tanh, sigmoid, gelu (exact), silu, softplus; identity and dropout anywhere.
         Subclasses, hooks, parametrizations, shared parameters and replaced `forward`s may compute anything,
         so there is no chain then. What is changed so later is not seen: ask anew.
         """
@@ -82,9 +83,13 @@ class Chain:
         for module in _unpacked(network):
             if not _is_plain(module):
                 return None
-            kind = type(module)
+            kind, declared = type(module), linear_scores(module)
             if kind is nn.Linear:
                 layers.append(_Layer(module._parameters, None))
+            elif declared is not None:
+                if not all(map(_is_plain, module.modules())):
+                    return None
+                layers.append(_Layer(declared._asdict(), None))
             elif kind is nn.Dropout:
                 dropout = True
             elif kind not in _TRANSPARENT:
@@ -117,7 +122,7 @@ class Chain:
         pieces = torch.split(vector, [p.numel() for p in parameters])
         return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
 
-    @without_graph
+    @no_grad_if_enabled
     def forward(self, features: Tensor) -> tuple[Tensor, Tape]:
         """Scores, and what the derivatives at this point need; the two may share memory, so neither is to be changed.
 
@@ -135,7 +140,7 @@ class Chain:
             h = after
         return h, tape
 
-    @without_graph
+    @no_grad_if_enabled
     def backward(self, tape: Tape, derivative: Tensor, out: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradient of each trainable parameter, summed over rows: Jᵀ times `derivative`.
 
@@ -167,7 +172,7 @@ class Chain:
         gradients.reverse()
         return gradients
 
-    @without_graph
+    @no_grad_if_enabled
     def jacobian(self, tape: Tape, out: Tensor | None = None) -> Tensor:
         """J = ∂z/∂θ of each row, θ the trainable parameters as one flat vector.
 
@@ -208,7 +213,7 @@ class Chain:
                     signal = signal @ weight
         return out
 
-    @without_graph
+    @no_grad_if_enabled
     def jvp(self, tape: Tape, vector: Tensor) -> Tensor:
         """J times a vector, without J: how the scores change as the parameters move along it.
 
@@ -254,12 +259,13 @@ def stages_of(network: nn.Module) -> list[Stage] | None:
     """What a chain is made of, by name, dropout after activations included; None for any other network."""
     if Chain.of(network) is None:
         return None
-    names = {id(module): name for name, module in network.named_modules()}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
     found: list[Stage] = []
     for module in _unpacked(network):
-        if type(module) is nn.Linear:
-            name = names[id(module)]
-            found.append(Stage(f"{name}.weight", None if module.bias is None else f"{name}.bias"))
+        declared = linear_scores(module)
+        if type(module) is nn.Linear or declared is not None:
+            weight, bias = (module.weight, module.bias) if declared is None else declared
+            found.append(Stage(names[id(weight)], None if bias is None else names[id(bias)]))
         elif type(module) is nn.Dropout:
             if not found or found[-1].dropout is not None:
                 return None
@@ -322,7 +328,7 @@ _PARAMETERLESS: dict[type[nn.Module], _Activation] = {
     nn.SiLU: _by_kernel(nn.functional.silu, _aten.silu_backward, False),
 }
 
-_TRANSPARENT = (nn.Sequential, models.MLP, models.Linear, nn.Identity)
+_TRANSPARENT = (nn.Sequential, models.MLP, nn.Identity)
 
 
 def _activation(module: nn.Module) -> _Activation | None:
@@ -343,8 +349,6 @@ def _unpacked(module: nn.Module) -> Iterator[nn.Module]:
             yield from _unpacked(child)
     elif type(module) is models.MLP:
         yield from _unpacked(module.layers)
-    elif type(module) is models.Linear:
-        yield from _unpacked(module.map)
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from torchplug.assembly import Assembly
 from torchplug.contracts import Loss
 from torchplug.errors import CheckpointError
 from torchplug.preprocessing import Preprocessing
+from torchplug.resolved_config import ResolvedConfig
 
 KEY = "torchplug"
 _version = cache(version)  # of installed packages, which do not change while a process runs
 
 
-def checkpoint_record(assembly: Assembly, loss: Loss, preprocessing: Preprocessing | None) -> dict[str, Any]:
+def checkpoint_record(resolved: ResolvedConfig, loss: Loss, preprocessing: Preprocessing | None) -> dict[str, Any]:
     """The record as plain types; without preprocessing for a module that has seen no data."""
     return {
         "version": _version("torchplug"),
-        "components": assembly.records(),
+        "components": resolved.records(),
         "preprocessing": None if preprocessing is None else preprocessing.state(),
         "outputs": None if preprocessing is None else loss.outputs(preprocessing.info),
     }

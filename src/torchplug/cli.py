@@ -6,14 +6,13 @@ import argparse
 import difflib
 import json
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 from torchplug import __version__, interruption
 from torchplug.component import Family
-from torchplug.description import describe, summarize
+from torchplug.description import describe, page, summarize
 from torchplug.errors import ConfigurationError, TorchplugError, TrainingError
 from torchplug.plugins import Plugin
 from torchplug.registry import Registry, registry
@@ -123,7 +122,7 @@ def _describe(options: argparse.Namespace) -> str:
         descriptions = [describe(known, entry) for entry in entries]
     if options.json:
         return _json(descriptions)
-    return printable("\n\n\n".join(map(_page, descriptions)), lines=True)
+    return printable("\n\n\n".join(map(page, descriptions)), lines=True)
 
 
 def _plugins(options: argparse.Namespace) -> str:
@@ -144,30 +143,6 @@ def _family(name: str | None) -> Family | None:
         hint = f"did you mean {near[0]}?" if near else f"families are {', '.join(family.plural for family in Family)}"
         raise ConfigurationError(f"unknown family {name!r}: {hint}")
     return names[name]
-
-
-def _page(description: dict[str, Any]) -> str:
-    """A description as people read it."""
-    owner = f"{description['distribution']} {description['version']}"
-    blocks = [f"{description['name']} ({description['family']}, {owner})", description["description"]]
-    blocks[1] = blocks[1] or description["summary"]
-    if description["formula"]:
-        blocks.append(textwrap.indent(description["formula"], "    "))
-    if description["parameters"]:
-        blocks.append("\n".join(["Parameters:", *map(_parameter, description["parameters"])]))
-    for heading in ("shape", "raises", "reference", "note"):
-        if description[heading]:
-            blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
-    if description["needs"]:
-        blocks.append(f"Needs:\n    {', '.join(description['needs'])}")
-    return "\n\n".join(blocks)
-
-
-def _parameter(parameter: dict[str, Any]) -> str:
-    default = ", required" if parameter["required"] else f" = {parameter['default']!r}"
-    head = f"    {parameter['name']}: {parameter['type']}{default}"
-    text = textwrap.fill(parameter["description"], 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return f"{head}\n{text}" if text else head
 
 
 def _record(plugin: Plugin) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import polars
 import torch
 from torch import Tensor, nn
 
+from torchplug.contracts import linear_scores
 from torchplug.errors import ConfigurationError
-from torchplug.models import Linear
 from torchplug.preprocessing import Preprocessing
 
 
@@ -21,10 +21,10 @@ def original_coefficients(network: nn.Module, preprocessing: Preprocessing | Non
     Raises:
         ConfigurationError: if the model is not linear, or not fitted.
     """
-    if not isinstance(network, Linear) or preprocessing is None:
+    linear = linear_scores(network)
+    if linear is None or preprocessing is None:
         raise ConfigurationError("only a fitted linear model has coefficients")
-    weight, bias = network.map.weight.detach().cpu().double(), network.map.bias
-    return preprocessing.original_coefficients(weight, None if bias is None else bias.detach().cpu().double())
+    return preprocessing.original_coefficients(linear.weight, linear.bias)
 
 
 def coefficient_table(
@@ -46,7 +46,8 @@ def coefficient_table(
     Raises:
         ConfigurationError: if the model is neither linear nor has statistics, or is not fitted.
     """
-    if not isinstance(network, Linear) and statistics is not None:
+    linear = linear_scores(network)
+    if linear is None and statistics is not None:
         columns = statistics.parameter_columns()
         if columns is not None:
             return polars.DataFrame({"parameter": _element_names(parameters)}).with_columns(_series(columns))
@@ -54,11 +55,11 @@ def coefficient_table(
     table = polars.DataFrame(rows, schema=["output", "feature", "coefficient"], orient="row")
     if statistics is None:
         return table
-    assert isinstance(network, Linear), "only linear models have coefficients"
+    assert linear is not None, "only linear models have coefficients"
     assert preprocessing is not None, "coefficients come with preprocessing"
-    outputs = len(network.map.weight)
+    outputs = len(linear.weight)
     values = torch.tensor(table["coefficient"].to_list(), dtype=torch.float64).view(outputs, -1).mT
-    to_original = preprocessing.original_map(intercept=network.map.bias is not None)
+    to_original = preprocessing.original_map(intercept=linear.bias is not None)
     units = preprocessing.target_scale
     # one column of classes has a score for each class, none of which is scaled
     units = units if len(units) == outputs else torch.ones(outputs, dtype=torch.float64)

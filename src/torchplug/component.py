@@ -10,6 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
+"""What a loss is for; `torchplug.task` has all that follows from it."""
+
+View = Literal["values", "standardized", "labels", "scores", "probabilities", "distributions"]
+"""What a metric is computed from, see `Metric`."""
+
+Direction = Literal["min", "max"]
+"""Which value of a metric is the best: the lowest or the highest."""
+
 
 class Family(enum.Enum):
     """The kinds of component. Each has a hook, `torchplug_<plural>`."""
@@ -19,6 +28,7 @@ class Family(enum.Enum):
     OPTIMIZER = "optimizer"
     REGULARIZER = "regularizer"
     SCHEDULER = "scheduler"
+    METRIC = "metric"
 
     @property
     def plural(self) -> str:
@@ -34,22 +44,33 @@ class Family(enum.Enum):
     def supplied(self) -> tuple[str, ...]:
         """Arguments of a target that the core passes; users never set them.
 
-        The leading ones are positional. A scheduler gets `total_steps` and `steps_per_epoch`
-        (counted in optimizer steps) by keyword, and only where its signature names them.
+        Those of `supplied_by_keyword` among them are passed where the target's signature names them; the others
+        come first in it, and are positional.
         """
-        return _SUPPLIED[self]
+        return (*_SUPPLIED.get(self, ()), *self.supplied_by_keyword)
+
+    @property
+    def supplied_by_keyword(self) -> tuple[str, ...]:
+        """Arguments that the core passes where the target's signature names them.
+
+        Of a scheduler: the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two),
+        of target columns, and a class index of rows that do not count.
+        """
+        return _SUPPLIED_BY_KEYWORD.get(self, ())
 
 
 _SUPPLIED = {
     Family.MODEL: ("inputs", "outputs"),
-    Family.LOSS: (),
     Family.OPTIMIZER: ("params",),
-    Family.REGULARIZER: (),
-    Family.SCHEDULER: ("optimizer", "total_steps", "steps_per_epoch"),
+    Family.SCHEDULER: ("optimizer",),
+}
+_SUPPLIED_BY_KEYWORD = {
+    Family.SCHEDULER: ("total_steps", "steps_per_epoch"),
+    Family.METRIC: ("num_classes", "num_outputs", "ignore_index"),
 }
 
 
-class Need(enum.Enum):
+class Capability(enum.Enum):
     """What an optimizer wants or honours beyond gradients."""
 
     NAMES = "names"
@@ -120,7 +141,40 @@ class Component:
     name: str
     target: str
     summary: str
-    needs: frozenset[Need] = field(default_factory=frozenset)
+    capabilities: frozenset[Capability] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Metric(Component):
+    """One metric: how an evaluated part of the data is judged.
+
+    Its target gives a `torchmetrics.Metric`, whose `compute` returns a number; of several numbers, as for several
+    target columns, the mean counts. Where the target's signature names them, `num_classes`, `num_outputs` and
+    `ignore_index` are supplied, so that most classes of torchmetrics can be targets as they are.
+
+    Args:
+        kinds: the kinds of loss that it goes with.
+        view: what `update(predictions, target)` receives, of n rows:
+            `values`: predicted and true numbers in the target's units, (n, k), or (n,) of a single column;
+            `standardized`: the same in units of the training target's deviation from its mean;
+            `labels`: predicted and true class indices (n,);
+            `scores`: numbers in [0, 1] that rise with a class's score, (n,) of the second of two classes or (n, k) of
+            several, and true class indices (n,);
+            `probabilities`: the same where the loss predicts probabilities;
+            `distributions`: predicted and true probabilities, both (n,) or (n, k): targets may be probabilities too.
+        direction: whether the lowest (`min`) or the highest (`max`) value is the best.
+        needs_variation: whether it is undefined, NaN, where all targets are equal.
+    """
+
+    kinds: frozenset[Kind] = field(kw_only=True)
+    view: View = field(kw_only=True)
+    direction: Direction = field(kw_only=True)
+    needs_variation: bool = field(default=False, kw_only=True)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it is undefined where targets are probabilities rather than classes."""
+        return self.view in ("labels", "scores", "probabilities")
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,12 @@ default that follows from the kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from torchplug.component import TargetInfo
-
-Kind = Literal["regression", "binary", "multiclass", "count", "margin"]
-"""What a loss is for; metrics, link and the checks of the target follow from it."""
-
-KINDS: tuple[str, ...] = get_args(Kind)
-CLASS_KINDS = ("binary", "multiclass", "margin")
+from torchplug.component import Kind, TargetInfo
+from torchplug.task import TASKS, Task
 
 
 class Pieces(NamedTuple):
@@ -37,19 +31,18 @@ class Pieces(NamedTuple):
 
 def is_piecewise_linear(loss: Loss) -> bool:
     """Whether a loss gives its `pieces`, tried on one row."""
-    if not offers(loss, "pieces"):
+    if not implements(loss, "pieces"):
         return False
-    target = torch.zeros(1, dtype=torch.long) if loss.kind == "multiclass" else torch.zeros(1, 1)
-    return loss.pieces(target) is not None
+    return loss.pieces(loss.task.example_target()) is not None
 
 
-def offers(component: Loss | Regularizer, optional: str) -> bool:
+def implements(component: nn.Module, optional: str) -> bool:
     """Whether a component has an optional method that belongs to its value.
 
     One that is inherited along with another `forward` does not: it is of the value that was replaced.
 
     Args:
-        component: a loss or regularizer.
+        component: a model, loss or regularizer.
         optional: the method's name, such as `derivative`.
     """
     if optional in vars(component):
@@ -58,6 +51,32 @@ def offers(component: Loss | Regularizer, optional: str) -> bool:
     defined = next((i for i, kind in enumerate(order) if optional in vars(kind)), None)
     valued = next(i for i, kind in enumerate(order) if "forward" in vars(kind))
     return defined is not None and defined <= valued
+
+
+class LinearScores(NamedTuple):
+    r"""A network whose scores are linear in its only parameters.
+
+        z = x Wᵀ + b
+
+    Args:
+        weight: W (k, d).
+        bias: b (k,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def linear_scores(network: nn.Module | None) -> LinearScores | None:
+    """The coefficients of a network that declares itself linear, else None.
+
+    It does so by a method `linear_scores()`, which gives (weight, bias) as in `LinearScores`, or None where it is not
+    linear after all. As every optional part it belongs to the class's `forward`, see `offers`.
+    """
+    if network is None or not implements(network, "linear_scores"):
+        return None
+    declared = network.linear_scores()  # type: ignore[operator]
+    return None if declared is None else LinearScores(*declared)
 
 
 class Loss(nn.Module):
@@ -72,7 +91,7 @@ class Loss(nn.Module):
 
     Attributes:
         kind: what it is for.
-        smooth: whether ℓ has a derivative everywhere; full-set optimizers ask for it.
+        smooth: whether ℓ has a derivative everywhere; full-batch optimizers ask for it.
         leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
             so that many models are trained at once without copies of the target. As every optional part it belongs
             to its `forward`, see `offers`.
@@ -84,6 +103,11 @@ class Loss(nn.Module):
     smooth: bool = True
     leading_axes: bool = False
     hyper: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """All that follows from the kind."""
+        return TASKS[self.kind]
 
     @property
     def likelihood(self) -> bool:
@@ -108,13 +132,7 @@ class Loss(nn.Module):
 
     def link(self, scores: Tensor) -> Tensor:
         """Predictions from scores: identity, σ, softmax or exp, by kind."""
-        if self.kind == "binary":
-            return torch.sigmoid(scores)
-        if self.kind == "multiclass":
-            return torch.softmax(scores, dim=1)
-        if self.kind == "count":
-            return torch.exp(scores)
-        return scores
+        return self.task.link(scores)
 
     def outputs(self, info: TargetInfo) -> int:
         """How many scores the network must give for this target.
@@ -122,15 +140,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: if the target does not fit the kind.
         """
-        if self.kind not in CLASS_KINDS:
-            return len(info.columns)
-        if self.kind == "multiclass":
-            if info.classes is None:
-                raise ValueError("needs classes, the target has real values")
-            return len(info.classes)
-        if info.classes is not None and len(info.classes) != 2:
-            raise ValueError(f"separates two classes, the target has {len(info.classes)}")
-        return 1
+        return self.task.outputs(info)
 
     def check(self, target: Tensor) -> None:
         """Refuse target values outside the loss's domain.
@@ -138,10 +148,7 @@ class Loss(nn.Module):
         Raises:
             ValueError: saying which values are outside, and which would be allowed.
         """
-        if self.kind == "count" and bool((target < 0).any()):
-            raise ValueError("needs counts, the target has negative values")
-        if self.kind in ("binary", "margin") and bool(((target < 0) | (target > 1)).any()):
-            raise ValueError("needs targets in [0, 1]")
+        self.task.check(target)
 
     def point(self, predictions: Tensor) -> Tensor:
         """The one prediction per target that metrics compare; all of them unless overridden."""
@@ -157,7 +164,7 @@ class Regularizer(nn.Module):
 
     Attributes:
         coefficient: λ ≥ 0, the weight of R in the training objective.
-        only: glob patterns of parameter names to act on; None: all but biases and norm layers.
+        include: glob patterns of parameter names to act on; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere; curvature methods ask for it.
         elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
@@ -172,7 +179,7 @@ class Regularizer(nn.Module):
     """
 
     coefficient: float = 1.0
-    only: list[str] | None = None
+    include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
     elementwise: bool = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
+from torchplug.component import Component, Metric
 from torchplug.parameters import is_factory, plain, type_name
 from torchplug.registry import Entry, Registry
 
@@ -79,6 +80,42 @@ def describe(registry: Registry, entry: Entry) -> dict[str, Any]:
     }
 
 
+def page(description: dict[str, Any], prefix: str = "") -> str:
+    """Return a description as people read it.
+
+    Args:
+        description: what `describe` returns.
+        prefix: what stands before the parameters' names, such as `--model.optimizer.`.
+    """
+    owner = f"{description['distribution']} {description['version']}"
+    blocks = [f"{description['name']} ({description['family']}, {owner})", description["description"]]
+    blocks[1] = blocks[1] or description["summary"]
+    if description["formula"]:
+        blocks.append(textwrap.indent(description["formula"], "    "))
+    if description["parameters"]:
+        parameters = [
+            {**known, "name": f"{prefix}{known['name']}", "default": repr(known["default"])}
+            for known in description["parameters"]
+        ]
+        blocks.append("\n".join(["Parameters:", *(parameter_text(**parameter) for parameter in parameters)]))
+    for heading in ("shape", "raises", "reference", "note"):
+        if description[heading]:
+            blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
+    if metric := description["metric"]:
+        kinds = ", ".join(metric["kinds"])
+        blocks.append(f"Metric:\n    of {metric['view']}, for losses of kind {kinds}; best is {metric['best']}")
+    if description["capabilities"]:
+        blocks.append(f"Needs:\n    {', '.join(description['capabilities'])}")
+    return "\n\n".join(blocks)
+
+
+def parameter_text(name: str, type: str, default: str, description: str, required: bool = False) -> str:
+    """Return the lines that explain a parameter: its name, type and default, and below them its meaning."""
+    head = f"    {name}: {type}{', required' if required else f' = {default}'}"
+    text = textwrap.fill(description, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"{head}\n{text}" if text else head
+
+
 def summarize(entry: Entry) -> dict[str, Any]:
     """What is known of a component without importing it, as plain types."""
     return {
@@ -88,8 +125,15 @@ def summarize(entry: Entry) -> dict[str, Any]:
         "distribution": entry.distribution,
         "version": entry.version,
         "summary": entry.component.summary,
-        "needs": sorted(need.value for need in entry.component.needs),
+        "capabilities": sorted(need.value for need in entry.component.capabilities),
+        "metric": _of_metric(entry.component),
     }
+
+
+def _of_metric(component: Component) -> dict[str, Any] | None:
+    if not isinstance(component, Metric):
+        return None
+    return {"kinds": sorted(component.kinds), "view": component.view, "best": component.direction}
 
 
 def _describe_parameter(entry: Entry, parameter: Parameter, description: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
-from torchplug.metrics import Evaluation
-from torchplug.objective import check_shapes, pure
+from torchplug.metrics import Evaluation, MetricChoice
+from torchplug.objective import check_shapes, deterministic_eval
 from torchplug.preprocessing import Preprocessing
 from torchplug.preprocessing.blocks import intervals, rows_of, worded_for_all_rows
 
@@ -26,11 +26,13 @@ class PartEvaluations:
     """The evaluations under way, one per part of the data.
 
     Args:
-        loss: what is evaluated by; its kind says which metrics there are.
+        loss: what is evaluated by.
+        metrics: what is computed beside it.
     """
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: Loss, metrics: MetricChoice) -> None:
         self._loss = loss
+        self._metrics = metrics
         self._running: dict[str, Evaluation] = {}
         self._kept: dict[tuple[Any, ...], Evaluation] = {}  # by what they depend on: making metrics takes milliseconds
         self._warned: set[str] = set()
@@ -70,20 +72,19 @@ class PartEvaluations:
 
     def _begin(self, part: str, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None) -> Evaluation:
         if preprocessing is None:
-            labelled = target.ndim == 1 or self._loss.kind != "multiclass"
+            labelled = target.ndim == 1 or not self._loss.task.has_indices
         else:
-            info = preprocessing.info
-            labelled = info.classes is not None and len(info.columns) == 1
+            labelled = preprocessing.target_coding.labels
         settings = (part, predictions.shape[1], labelled, predictions.device)
         if settings not in self._kept:
-            self._kept[settings] = Evaluation(self._loss.kind, predictions.shape[1], labelled, *(self._scale or ()))
+            self._kept[settings] = Evaluation(self._metrics, predictions.shape[1], labelled, *(self._scale or ()))
             self._kept[settings].to_device(predictions.device)
         return self._kept[settings]
 
 
 def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | None) -> Tensor:
     """Regression values in the target's units, in float64; anything else as it is."""
-    if preprocessing is None or loss.kind != "regression":
+    if preprocessing is None or not loss.task.standardizes:
         return values
     return preprocessing.original_units(values.double())
 
@@ -99,7 +100,7 @@ def predicted(
     parameter = next(network.parameters(), torch.zeros(()))
     size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, len(preprocessing.center)))
     found = []
-    with torch.no_grad(), pure(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
+    with torch.no_grad(), deterministic_eval(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
         for start, stop in intervals(frame.height, size):
             features = preprocessing.features(frame[start:stop], where, np.arange(start, stop))
             found.append(loss.link(network(features.to(parameter)).double()).cpu())

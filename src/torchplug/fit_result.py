@@ -19,13 +19,13 @@ class FitResult:
     """What a fit came to.
 
     Args:
-        metrics: the last value of each metric, such as `val/loss`.
+        metrics: the last value of each metric by name, such as `val/loss`; None stands for NaN and infinity.
         outcome: how training ended.
-        build: gives the trained module; it is called when the module is first asked for.
-        run: the run directory, where there is one.
+        build: gives the module with the parameters of the last step, when it is first asked for.
+        run: the run directory, where there is one; `torchplug.load(run)` gives the model of its best checkpoint.
     """
 
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]
     outcome: Outcome
     build: Callable[[], ComponentModule] = field(repr=False)
     run: Any = None

@@ -6,7 +6,7 @@ reduction over ranks costs the same for one tensor of all elements as for each o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,11 +91,11 @@ class FlatGroups:
         self._storage = storage
         self._hooks: list[Any] = []
 
-    def of(self, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def of(self, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The same groups, each with its one flat tensor for parameters."""
         return [{**group, "params": [part]} for group, part in zip(groups, self._storage.parts, strict=True)]
 
-    def take(self, optimizer: Optimizer) -> None:
+    def bind_optimizer(self, optimizer: Optimizer) -> None:
         """Have an optimizer, built over these groups, save and load by parameter."""
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._by_parameter),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchplug.errors import NonFiniteGradientError
 from torchplug.flat_storage import FlatStorage
-from torchplug.without_graph import without_graph
+from torchplug.no_grad import no_grad_if_enabled
 
 
 class GradientGuard:
@@ -48,7 +48,7 @@ class GradientGuard:
         self._cleared_updates = 0
         self._first_step: int | None = None
 
-    @without_graph
+    @no_grad_if_enabled
     def inspect(self, step: int) -> None:
         """Test the gradients of optimizer step `step`, counted from 1; zero them if tripped."""
         if self._first_step is None:
@@ -71,7 +71,7 @@ class GradientGuard:
         else:
             self._remember()
 
-    @without_graph
+    @no_grad_if_enabled
     def _remember(self) -> None:
         if self._look_is_free:  # where a kernel for many tensors is a loop over them
             for kept, value in zip(self._kept, self._values, strict=True):
@@ -95,7 +95,7 @@ class GradientGuard:
             self.inspect(uninspected)
         self._test_update()
 
-    @without_graph
+    @no_grad_if_enabled
     def _test_update(self) -> None:
         self._latch(_largest(self._parameters))
         self._sound_updates.add_(self._sound)
@@ -157,7 +157,7 @@ class GradientGuard:
         )
 
 
-@without_graph
+@no_grad_if_enabled
 def _sums_are_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether every sum is finite, and so every term; the sum of large finite terms may not be."""
     for tensor in tensors:  # noqa: SIM110 - all() of a generator takes twice as long, at every step

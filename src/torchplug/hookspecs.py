@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from torchplug.component import Component
+    from torchplug.component import Component, Metric
 
 PROJECT = "torchplug"
 
@@ -73,4 +73,15 @@ def torchplug_schedulers() -> Iterable[Component]:  # type: ignore[empty-body]
         Components whose targets are called as `target(optimizer, **parameters)`, with `total_steps` and
         `steps_per_epoch` (counted in optimizer steps) where their signature names them, and give
         a `torch.optim.lr_scheduler.LRScheduler`.
+    """
+
+
+@hookspec
+def torchplug_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
+    """Offer metrics; called once, at the first look-up of any component.
+
+    Returns:
+        `Metric` records, which say what goes into a metric and which value is the best. Their targets are called as
+        `target(**parameters)`, with `num_classes`, `num_outputs` and `ignore_index` where their signature names them,
+        and give a `torchmetrics.Metric`.
     """

@@ -1,63 +1,157 @@
-"""Evaluation metrics, chosen by what kind of loss is trained, accumulated in float64."""
+"""The metrics of an evaluated part: which there are, and their values, accumulated in float64."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 
 import torch
+import torchmetrics
 from torch import Tensor, nn
-from torchmetrics import MaxMetric, MeanAbsoluteError, MeanMetric, MeanSquaredError, Metric, MinMetric, R2Score
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryAveragePrecision,
-    MulticlassAccuracy,
-    MulticlassF1Score,
-)
+from torchmetrics import MaxMetric, MeanMetric, MinMetric
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "regression": ("rmse", "mae", "r2"),
-    "count": ("rmse", "mae", "r2"),
-    "binary": ("accuracy", "auroc", "average_precision", "brier"),
-    "margin": ("accuracy", "auroc", "average_precision"),
-    "multiclass": ("accuracy", "macro_f1", "log_loss"),
-}
-"""The metrics of each kind of loss; `loss`, the mean of the loss itself, comes with all of them."""
-
-_NEEDS_SPREAD = frozenset({"r2", "auroc", "average_precision"})
-"""Undefined where the part evaluated has one target value only."""
+from torchplug.component import Direction, Family, Metric, View
+from torchplug.errors import ConfigurationError, PluginError
+from torchplug.registry import Entry, Resolved, registry
+from torchplug.task import Task
 
 _IGNORED = -1
 """A class index that torchmetrics leaves out: its classification metrics take no empty batch."""
+_MANY_CLASSES = 100
+"""The number of classes that metrics are tried with before there are data."""
 
-_NEEDS_LABELS = frozenset({"accuracy", "auroc", "average_precision", "macro_f1"})
-"""Undefined where the targets are probabilities rather than classes."""
 
-
-def epoch_metrics(kind: str, validated: bool) -> list[str]:
-    """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
+class MetricChoice:
+    """The metrics of a module: those of its task, and those that were asked for by name.
 
     Args:
-        kind: the loss's.
-        validated: whether there is a validation part.
+        task: of the loss.
+        chosen: further metrics; one that the task has already takes its place.
+
+    Attributes:
+        records: the records of all of them, by name.
+
+    Raises:
+        ConfigurationError: for a metric that does not go with the loss, or is named twice.
+        ParameterError: if a metric refuses a parameter.
     """
-    return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *NAMES[kind]) if validated)]
+
+    def __init__(self, task: Task, chosen: Sequence[Resolved]) -> None:
+        self.task = task
+        self._chosen = [metric.name for metric in chosen]
+        every = [*(registry().resolve(Family.METRIC, name) for name in task.metrics), *chosen]
+        self._metrics = {metric.name: metric for metric in every}
+        self.records = {name: _record(metric.entry) for name, metric in self._metrics.items()}
+        for name in self._chosen:
+            self._refuse(name)
+        self.build(self._chosen, _MANY_CLASSES)
+
+    def _refuse(self, name: str) -> None:
+        record, kind = self.records[name], self.task.kind
+        if self._chosen.count(name) > 1:
+            raise ConfigurationError(f"--model.metrics names {name} twice, which would be logged under one name")
+        if kind not in record.kinds:
+            fitting = {entry.name for entry in registry().entries(Family.METRIC) if kind in _record(entry).kinds}
+            raise ConfigurationError(
+                f"--model.metrics: {name} goes with losses for {' and '.join(sorted(record.kinds))}, and this loss is "
+                f"for {kind}: choose among {', '.join(sorted(fitting))}"
+            )
+        if record.view not in self.task.views:
+            raise PluginError(
+                f"metric {self._metrics[name].qualified_name} is of {record.view}, which losses of kind {kind} do not "
+                f"give: {', '.join(self.task.views)}"
+            )
+
+    def refuse_target(self, labelled: bool, columns: int) -> None:
+        """Refuse metrics that were asked for and cannot be computed for a target.
+
+        Args:
+            labelled: whether targets are classes, not probabilities.
+            columns: as for `build`.
+
+        Raises:
+            ConfigurationError: for a metric that needs class labels where there are none.
+            ParameterError: if a metric refuses a parameter.
+        """
+        for name in self._chosen:
+            if name not in self.names(labelled):
+                raise ConfigurationError(
+                    f"--model.metrics: {name} needs class labels, and the target has probabilities"
+                )
+        self.build(self._chosen, columns)
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """Which value is the best, by the name of what is logged, the part left out."""
+        own: dict[str, Direction] = {"loss": "min"}
+        return own | {name: record.direction for name, record in self.records.items()}
+
+    def names(self, labelled: bool) -> list[str]:
+        """The metrics that are defined.
+
+        Args:
+            labelled: whether targets are classes, not probabilities.
+        """
+        return [name for name, record in self.records.items() if labelled or not record.needs_labels]
+
+    def watchable(self, validated: bool, labelled: bool = True) -> list[str]:
+        """What the end of each epoch logs, and callbacks such as EarlyStopping can watch.
+
+        Args:
+            validated: whether there is a validation part.
+            labelled: whether targets are classes, not probabilities.
+        """
+        return ["train/epoch_loss", *(f"val/{name}" for name in ("loss", *self.names(labelled)) if validated)]
+
+    def objection(self, monitor: str, mode: object) -> str | None:
+        """What is wrong with waiting for a metric to become small (mode `min`) or large (`max`), or None.
+
+        Args:
+            monitor: the name of a logged value, such as val/loss.
+            mode: of a callback or schedule that watches it; other modes compare nothing.
+        """
+        best = self.directions.get(monitor.rpartition("/")[2].removeprefix("epoch_"))
+        if best is None or mode not in ("min", "max") or mode == best:
+            return None
+        return f"whose {'lowest' if best == 'min' else 'highest'} value is the best: set its mode to {best}"
+
+    def build(self, names: Sequence[str], columns: int) -> dict[str, torchmetrics.Metric]:
+        """Accumulators by name.
+
+        Args:
+            names: which.
+            columns: k, the number of target columns; the number of classes where the loss has a score for each.
+
+        Raises:
+            ParameterError: if a metric refuses a parameter.
+            PluginError: if a plugin's target gives no torchmetrics.Metric.
+        """
+        classes = columns if self.task.has_indices else 2
+        supplied = {"num_classes": classes, "num_outputs": columns, "ignore_index": _IGNORED}
+        built = {name: self._metrics[name].build(**supplied) for name in names}
+        for name, metric in built.items():
+            if not isinstance(metric, torchmetrics.Metric):
+                raise PluginError(f"metric {self._metrics[name].qualified_name} must give a torchmetrics.Metric")
+        return built
+
+
+def _record(entry: Entry) -> Metric:
+    assert isinstance(entry.component, Metric), "discovery refuses others"
+    return entry.component
 
 
 class Evaluation(nn.Module):
     r"""The metrics of one part of the data, exact over any number of batches and ranks.
 
-    Every row counts once and unweighted, but for `loss`, which is (1/n) Σ wᵢ ℓᵢ. RMSE and MAE are taken over all
-    entries of the (n, k) targets, in the target's units; R² is 1 − Σ(y − ŷ)²/Σ(y − ȳ)² of each
-    column, averaged. Log loss is −(1/n) Σ log p of the true class; Brier is (1/n) Σ (p − y)².
+    Every row counts once and unweighted, but for `loss`, which is (1/n) Σ wᵢ ℓᵢ.
 
     Args:
-        kind: the loss's kind.
+        choice: the metrics.
         columns: k, the number of target columns; the number of classes for `multiclass`.
         labelled: whether targets are classes, not probabilities.
-        location: (k,) a typical target value, taken off before R² so that nothing cancels.
-        spread: (k,) a typical deviation of the targets, by which R² divides for the same reason.
+        location: (k,) a typical target value, taken off for the view `standardized` so that nothing cancels.
+        spread: (k,) a typical deviation of the targets, by which that view divides for the same reason.
 
     Shape:
         predictions (n, k) in float64: values, probabilities, or scores (`margin`); targets as the
@@ -66,31 +160,33 @@ class Evaluation(nn.Module):
 
     def __init__(
         self,
-        kind: str,
+        choice: MetricChoice,
         columns: int,
         labelled: bool = True,
         location: Tensor | None = None,
         spread: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self._task = choice.task
         self._location = torch.zeros(columns, dtype=torch.float64) if location is None else location
         self._spread = torch.ones(columns, dtype=torch.float64) if spread is None else spread
-        names = [name for name in NAMES[kind] if labelled or name not in _NEEDS_LABELS]
-        self._metrics: dict[str, Metric] = {name: _metric(name, kind, columns) for name in ("loss", *names)}
-        if _NEEDS_SPREAD & self._metrics.keys():
-            self._lowest, self._highest = MinMetric(nan_strategy="disable"), MaxMetric(nan_strategy="disable")
+        names = choice.names(labelled)
+        self._records = {name: choice.records[name] for name in names}
+        self._metrics = choice.build(names, columns)
+        self._loss = MeanMetric(nan_strategy="disable")
+        self._lowest, self._highest = MinMetric(nan_strategy="disable"), MaxMetric(nan_strategy="disable")
+        self._compares = any(record.needs_variation for record in self._records.values())
+        self._empty: tuple[Tensor, Tensor] | None = None
         for metric in self._all():
             metric.set_dtype(torch.float64)
 
     @property
     def names(self) -> list[str]:
         """What `compute` returns."""
-        return list(self._metrics)
+        return ["loss", *self._metrics]
 
-    def _all(self) -> list[Metric]:
-        extra = [self._lowest, self._highest] if _NEEDS_SPREAD & self._metrics.keys() else []
-        return [*self._metrics.values(), *extra]
+    def _all(self) -> list[torchmetrics.Metric]:
+        return [self._loss, *self._metrics.values(), *([self._lowest, self._highest] if self._compares else [])]
 
     def to_device(self, device: torch.device) -> None:
         """Move the accumulators to where the batches are."""
@@ -100,85 +196,77 @@ class Evaluation(nn.Module):
 
     def update(self, losses: Tensor, predictions: Tensor, target: Tensor) -> None:
         """Add a batch, possibly empty: weighted losses (n,), predictions and targets."""
-        views = self._views(predictions, target)
-        self._metrics["loss"].update(losses.double())
+        if len(target) == 0:
+            self._empty = (predictions, target)
+            return
+        self._loss.update(losses.double())
+        views = self._viewed(predictions, target)
         for name, metric in self._metrics.items():
-            if name == "loss":
-                continue
-            value, truth = views[name]
-            if truth is None:
-                metric.update(value)
-            elif len(truth) == 0 and name in _NEEDS_LABELS:
-                metric.update(value.new_full((1, *value.shape[1:]), 0.5), truth.new_full((1,), _IGNORED))
-            else:
-                metric.update(value, truth)
-        if _NEEDS_SPREAD & self._metrics.keys():
+            metric.update(*views[self._records[name].view])
+        if self._compares:
             # around a typical value, since torchmetrics compares them in single precision
-            centred = target.double() - self._location
-            extremes = torch.aminmax(centred) if target.numel() else (math.inf, -math.inf)
-            self._lowest.update(extremes[0])
-            self._highest.update(extremes[1])
+            lowest, highest = torch.aminmax(self._centred(target))
+            self._lowest.update(lowest)
+            self._highest.update(highest)
 
-    def _views(self, predictions: Tensor, target: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """What each metric is given, by name."""
-        if self.kind in ("regression", "count"):
-            shifted = ((predictions - self._location) / self._spread, (target - self._location) / self._spread)
-            pair = (predictions.contiguous(), target.double().contiguous())
-            # a squeezed column: R2Score with one output wants vectors
-            r2 = (shifted[0].squeeze(1), shifted[1].double().squeeze(1)) if target.shape[1] == 1 else shifted
-            return {"rmse": pair, "mae": pair, "r2": r2}
-        if self.kind == "multiclass":
-            true = predictions.gather(1, target[:, None]).squeeze(1) if target.ndim == 1 else None
-            logs = predictions.clamp_min(torch.finfo(torch.float64).tiny).log()
-            likelihood = logs.gather(1, target[:, None]).squeeze(1) if true is not None else (target * logs).sum(1)
+    def _centred(self, target: Tensor) -> Tensor:
+        """Targets (n, k) less their location; class indices as they are."""
+        return target.double() if target.ndim == 1 else target.double() - self._location
+
+    def _viewed(self, predictions: Tensor, target: Tensor) -> dict[View, tuple[Tensor, Tensor]]:
+        """Predictions and target as metrics take them, by the view."""
+        seen = {}
+        for view in {record.view for record in self._records.values()}:
             pair = (predictions, target)
-            return {"accuracy": pair, "macro_f1": pair, "log_loss": (-likelihood, None)}
-        truth = target.squeeze(1)
-        if self.kind == "margin":
-            # Monotone into (0, 1): torchmetrics would squash only those batches that leave [0, 1].
-            score = predictions.squeeze(1)
-            squashed = (0.5 + 0.5 * score / (1 + score.abs()), truth.long())
-            return {"accuracy": squashed, "auroc": squashed, "average_precision": squashed}
-        probability = predictions.squeeze(1)
-        pair = (probability, truth.long())
-        brier = ((probability - truth.double()).square(), None)
-        return {"accuracy": pair, "auroc": pair, "average_precision": pair, "brier": brier}
+            if view == "standardized":
+                pair = tuple((values - self._location) / self._spread for values in pair)  # type: ignore[assignment]
+            seen[view] = self._task.view(view, *pair)
+        return seen
+
+    def _shape_without_rows(self) -> None:
+        """Give the states of a rank without rows the shapes that they have on others."""
+        if self._empty is None or self._loss.update_called:
+            return
+        views = self._viewed(*self._empty)
+        self._loss.update(self._empty[0].new_zeros(0))
+        for name, metric in self._metrics.items():
+            predicted, true = views[self._records[name].view]
+            if getattr(metric, "ignore_index", None) == _IGNORED:
+                predicted, true = predicted.new_zeros(1, *predicted.shape[1:]), true.new_full((1,), _IGNORED)
+            if len(true) or not self._records[name].needs_labels:
+                metric.update(predicted, true)
+        if self._compares:
+            self._lowest.update(math.inf)
+            self._highest.update(-math.inf)
 
     def compute(self) -> dict[str, float]:
         """All metrics over all ranks; NaN where one is undefined. Every rank must call it."""
-        constant = False
-        if _NEEDS_SPREAD & self._metrics.keys():
-            constant = bool(self._lowest.compute() >= self._highest.compute())
-        values = {}
+        self._shape_without_rows()
+        constant = self._compares and bool(self._lowest.compute() >= self._highest.compute())
+        values = {"loss": float(self._loss.compute())}
         for name, metric in self._metrics.items():
-            undefined = constant and name in _NEEDS_SPREAD
-            values[name] = math.nan if undefined else float(metric.compute())
+            undefined = constant and self._records[name].needs_variation
+            values[name] = math.nan if undefined else _value(name, metric)
         return values
 
     def reset(self) -> None:
         """Forget what was added."""
+        self._empty = None
         for metric in self._all():
             metric.reset()
 
 
-def _metric(name: str, kind: str, columns: int) -> Metric:
-    if name == "accuracy" and kind == "multiclass":
-        return MulticlassAccuracy(columns, average="micro", ignore_index=_IGNORED, validate_args=False)
-    makers: dict[str, Callable[[], Metric]] = {
-        "rmse": lambda: MeanSquaredError(squared=False),
-        "mae": MeanAbsoluteError,
-        "r2": R2Score,
-        "accuracy": lambda: BinaryAccuracy(ignore_index=_IGNORED, validate_args=False),
-        "auroc": lambda: BinaryAUROC(ignore_index=_IGNORED, validate_args=False),
-        "average_precision": lambda: BinaryAveragePrecision(ignore_index=_IGNORED, validate_args=False),
-        "macro_f1": lambda: MulticlassF1Score(columns, average="macro", ignore_index=_IGNORED, validate_args=False),
-    }
-    return makers[name]() if name in makers else MeanMetric(nan_strategy="disable")
+def _value(name: str, metric: torchmetrics.Metric) -> float:
+    with warnings.catch_warnings():
+        if not metric.update_called:  # this rank has no rows
+            warnings.simplefilter("ignore")
+        value = metric.compute()
+    if not isinstance(value, Tensor):
+        raise PluginError(f"metric {name} gives {type(value).__name__}, and not a number")
+    return float(value.double().mean())
 
 
-def location_and_spread(target: Tensor, kind: str) -> tuple[Tensor, Tensor] | None:
+def location_and_spread(target: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column of numeric targets (n, k), for a well-conditioned R²."""
-    if kind not in ("regression", "count"):
-        return None
     spread = target.std(dim=0, correction=0)
     return target.mean(dim=0), torch.where(spread > 0, spread, torch.ones_like(spread))

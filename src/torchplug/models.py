@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from torchplug.embeddings import PeriodicEmbedding
+
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -53,6 +55,10 @@ class Linear(nn.Module):
         scores: Tensor = self.map(features)
         return scores
 
+    def linear_scores(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (k, d) and bias (k,) of the scores; None where another kind of module has taken the map's place."""
+        return (self.map.weight, self.map.bias) if type(self.map) is nn.Linear else None
+
 
 class MLP(nn.Module):
     r"""Chain of linear maps and activations.
@@ -71,12 +77,16 @@ class MLP(nn.Module):
         batch_norm: whether each hidden map is followed by batch normalization, whose own shift takes
             the place of the map's bias.
         bias: whether the maps have biases.
+        embedding: None, or `periodic`: each feature is replaced by itself and three learned mixtures of cosines of it
+            (`torchplug.embeddings.PeriodicEmbedding`), for targets that change fast along single features.
+        frequency_scale: σ > 0 of the embedding's first frequencies, in periods per unit of a feature.
 
     Shape:
         features (n, d) → scores (n, k).
 
     Raises:
-        ValueError: if there are too many layers, a width is below 1, the activation unknown, or dropout outside [0, 1).
+        ValueError: if there are too many layers, a width is below 1, the activation or embedding unknown, dropout
+            outside [0, 1), or frequency_scale not positive.
 
     Reference: He et al. (2015), doi:10.1109/ICCV.2015.123; Glorot and Bengio (2010),
     https://proceedings.mlr.press/v9/glorot10a.html.
@@ -95,6 +105,8 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         bias: bool = True,
+        embedding: Literal["periodic"] | None = None,
+        frequency_scale: float = 0.1,
     ) -> None:
         super().__init__()
         if len(hidden) > _MOST_LAYERS:
@@ -105,7 +117,15 @@ class MLP(nn.Module):
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if embedding not in (None, "periodic"):
+            raise ValueError(f"embedding must be periodic or left out, got {embedding!r}")
+        if not frequency_scale > 0:
+            raise ValueError(f"frequency_scale must be positive, got {frequency_scale}")
         chain: list[nn.Module] = []
+        if embedding == "periodic":
+            first = PeriodicEmbedding(inputs, frequency_scale)
+            chain.append(first)
+            inputs = first.width
         widths = [inputs, *hidden]
         for fan_in, width in pairwise(widths):
             chain.append(_map(fan_in, width, bias and not batch_norm, he=activation in _HE))

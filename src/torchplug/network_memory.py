@@ -16,7 +16,7 @@ from torchplug.memory import available_memory, size
 from torchplug.trial_step import trial_step
 
 FULL_SET_COPIES = 4
-"""How often a full-set optimizer holds the parameters at the least: values, gradient, step and trial point."""
+"""How often a full-batch optimizer holds the parameters at the least: values, gradient, step and trial point."""
 
 
 _SMALL_BYTES = 2**24

@@ -1,8 +1,7 @@
 """A component's parameters: read from its target's signature, and values checked against them.
 
 Values are plain (numbers, text, lists, mappings), because they come from command lines and configuration
-files and are saved in checkpoints. jsonargparse, which reads the command line, checks them
-here as well, so that both ways in accept the same.
+files and are saved in checkpoints.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import inspect
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from torchplug.component import Factory, Family
+from torchplug.value_types import convert, is_union
 
 _SCALARS = (bool, int, float, str)
 _CONTAINERS = (
@@ -28,7 +28,6 @@ _CONTAINERS = (
     collections.abc.Iterable,
     collections.abc.Mapping,
 )
-_BY_KEYWORD = ("total_steps", "steps_per_epoch")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -42,14 +41,27 @@ def read_parameters(target: Any, family: Family) -> dict[str, inspect.Parameter]
         ValueError: if the signature cannot serve the family, saying why.
     """
     signature = inspect.signature(target)
-    supplied = [name for name in family.supplied if name not in _BY_KEYWORD]
+    supplied = [name for name in family.supplied if name not in family.supplied_by_keyword]
     leading = list(signature.parameters)[: len(supplied)]
     if leading != supplied:
         raise ValueError(f"its signature must begin with {', '.join(supplied)}, and begins with {', '.join(leading)}")
+    return settable_parameters(target, leave_out=family.supplied)
+
+
+def settable_parameters(target: Any, leave_out: Collection[str] = ()) -> dict[str, inspect.Parameter]:
+    """The parameters of a class or function that have plain values, with resolved annotations.
+
+    Args:
+        target: the class or function.
+        leave_out: names of parameters that are set otherwise.
+
+    Raises:
+        ValueError: if a parameter is required and has a type without plain values.
+    """
     namespace = _namespace(target)
     found = {}
-    for name, parameter in signature.parameters.items():
-        if name in family.supplied or parameter.kind in _VARIADIC:
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name in leave_out or parameter.kind in _VARIADIC:
             continue
         annotation = _plain_part(_resolved(parameter.annotation, namespace))
         if annotation is not None:
@@ -77,33 +89,17 @@ def check_value(annotation: Any, value: Any) -> Any:
         ValueError: saying what was expected and what was given.
     """
     value = plain(value)
-    if annotation is Any or (value is None and allows_none(annotation)):
-        return value
-    if _is_exact(annotation, value):  # most are, and a parser takes half a millisecond
-        return value
-    if value is not None:
-        from jsonargparse import ArgumentError, ArgumentParser
-
-        from torchplug.value_types import lenient_values
-
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--value", type=annotation)
-        try:
-            with lenient_values():
-                return parser.parse_object({"value": value}).value
-        except ArgumentError:
-            pass  # its text spans lines and shows Python's notation of the types
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-    expected = f"one of {', '.join(map(repr, choices))}" if choices else type_name(annotation)
-    raise ValueError(f"must be {expected}, got {reprlib.repr(value)}")
+    try:
+        return convert(annotation, value)
+    except ValueError:
+        raise ValueError(f"must be {expected(annotation)}, got {reprlib.repr(value)}") from None
 
 
-def _is_exact(annotation: Any, value: Any) -> bool:
-    """Whether a value is of the annotated type as it is: a scalar, or a list of scalars."""
-    if type(value) is list and get_origin(annotation) is list:
-        (member,) = get_args(annotation)
-        return member in _SCALARS and all(type(item) is member for item in value)
-    return annotation in _SCALARS and type(value) is annotation
+def expected(annotation: Any) -> str:
+    """What a value must be, as messages say it: `one of 'sum', 'mean'`, `float | None`."""
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(repr, get_args(annotation)))}"
+    return type_name(annotation)
 
 
 def plain(value: Any) -> Any:
@@ -139,7 +135,7 @@ def type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(map(repr, arguments))
-    if _is_union(annotation):
+    if is_union(annotation):
         return " | ".join(map(type_name, arguments))
     if origin is not None and arguments:
         inner = ", ".join("..." if argument is Ellipsis else type_name(argument) for argument in arguments)
@@ -168,7 +164,7 @@ def _plain_part(annotation: Any) -> Any:
     """The annotation without members that have no plain values; None if nothing remains."""
     if annotation is Any or annotation is type(None) or annotation == Factory or get_origin(annotation) is Literal:
         return annotation
-    if _is_union(annotation):
+    if is_union(annotation):
         members = [part for part in map(_plain_part, get_args(annotation)) if part is not None]
         return Union[tuple(members)] if set(members) - {type(None)} else None  # noqa: UP007 a computed union
     origin = get_origin(annotation) or annotation
@@ -180,10 +176,6 @@ def _plain_part(annotation: Any) -> Any:
     if None in arguments:
         return None
     return origin[arguments] if arguments else annotation
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
 
 
 def _with_default(annotation: Any, default: Any) -> Any:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pluggy
 
 from torchplug import hookspecs
-from torchplug.component import Component, Family, Need
+from torchplug.component import Capability, Component, Direction, Family, Kind, Metric, View
 from torchplug.errors import PluginError
 
 GROUP = "torchplug"
@@ -32,6 +32,9 @@ ALLOW_LIST = "TORCHPLUG_PLUGINS"
 """The environment variable naming the distributions that may load, separated by commas."""
 SLOW_SECONDS = 1.0
 """Import and hooks together should take less than this: every command waits for them."""
+
+_TAKEN = ("loss", "epoch_loss")
+"""Names of logged values that are no metric's."""
 
 Status = Literal["loaded", "blocked", "broken", "missing"]
 Offer = tuple[Family, Component]
@@ -223,7 +226,7 @@ def _offers(manager: pluggy.PluginManager, family: Family) -> list[Offer]:
     components = list(results[0])
     names: set[str] = set()
     for component in components:
-        fault = _fault(component)
+        fault = _fault(component) or (_metric_fault(component) if family is Family.METRIC else None)
         if fault:
             raise PluginError(f"{family.hook} returned {fault}")
         if component.name in names:
@@ -242,8 +245,25 @@ def _fault(component: Any) -> str | None:
         return f"{component.name} with the target {_short(component.target)}, which is no package.module:Class"
     if not isinstance(component.summary, str) or not component.summary.strip() or "\n" in component.summary:
         return f"{component.name} with a summary that is not one line"
-    if not isinstance(component.needs, frozenset) or not all(isinstance(need, Need) for need in component.needs):
-        return f"{component.name} with needs that are no frozenset of torchplug.Need"
+    if not isinstance(component.capabilities, frozenset) or not all(
+        isinstance(need, Capability) for need in component.capabilities
+    ):
+        return f"{component.name} with needs that are no frozenset of torchplug.Capability"
+    return None
+
+
+def _metric_fault(component: Component) -> str | None:
+    """What is wrong with a metric's record beyond that of any component, or None."""
+    if not isinstance(component, Metric):
+        return f"{component.name}, which is no torchplug.Metric"
+    if component.name in _TAKEN:
+        return f"the name {component.name}, under which the loss itself is logged"
+    kinds = component.kinds
+    if not isinstance(kinds, frozenset) or not kinds or not kinds <= set(get_args(Kind)):
+        return f"{component.name} with kinds that are no frozenset of {', '.join(get_args(Kind))}"
+    for what, known in (("view", get_args(View)), ("direction", get_args(Direction))):
+        if (value := getattr(component, what)) not in known:
+            return f"{component.name} with the {what} {_short(value)}, which is none of {', '.join(known)}"
     return None
 
 

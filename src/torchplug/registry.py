@@ -16,33 +16,13 @@ from importlib import import_module
 from inspect import Parameter
 from typing import Any
 
-from torchplug.component import Component, Family, Need, Spec
+from torchplug.component import Capability, Component, Family, Spec
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
 from torchplug.parameters import accepted_keywords, allows_none, check_value, is_factory, plain, read_parameters
 from torchplug.plugins import BUILTIN, Plugin, canonical_name, discover, one_line
 
-# What an unknown name could be installed from: a distribution that is absent cannot be asked what
-# it offers. Only the project's own are listed; others' names are theirs to give.
-FIRST_PARTY: dict[str, dict[Family, frozenset[str]]] = {
-    "torchplug-robust": {
-        Family.LOSS: frozenset({"huber", "log_cosh", "quantile", "tukey", "hinge", "focal", "poisson_nll"})
-    },
-    "torchplug-second-order": {
-        Family.OPTIMIZER: frozenset(
-            {
-                "closed_form",
-                "line_search",
-                "newton",
-                "proximal_newton",
-                "bfgs",
-                "lbfgs",
-                "gauss_newton",
-                "levenberg",
-                "levenberg_marquardt",
-            }
-        )
-    },
-}
+_MORE = {Family.LOSS: "torchplug-robust", Family.OPTIMIZER: "torchplug-second-order"}
+"""The project's own plugins, by the family that they offer: where they are absent, an unknown name may be theirs."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +83,9 @@ class Resolved:
         return self.entry.qualified_name
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def capabilities(self) -> frozenset[Capability]:
         """What the component wants beyond its family's contract."""
-        return self.entry.component.needs
+        return self.entry.component.capabilities
 
     @property
     def spec(self) -> Spec:
@@ -217,6 +197,18 @@ class Registry:
                 raise _broken(entry, str(error)) from error
         return self._parameters[entry]
 
+    def parameter(self, entry: Entry, name: str) -> Parameter:
+        """One of the parameters that users may set.
+
+        Raises:
+            ParameterError: if there is none of this name.
+            PluginError: as for `parameters`.
+        """
+        accepted = self.parameters(entry)
+        if name not in accepted:
+            raise _unknown_parameter(entry, name, accepted)
+        return accepted[name]
+
     def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
         """Find a component and check every parameter that was chosen for it.
 
@@ -231,9 +223,7 @@ class Registry:
         chosen: dict[str, Any] = {}
         nested: dict[str, Resolved] = {}
         for name, value in spec.parameters.items():
-            if name not in accepted:
-                raise _unknown_parameter(entry, name, accepted)
-            annotation = accepted[name].annotation
+            annotation = self.parameter(entry, name).annotation
             if is_factory(annotation) and not (value is None and allows_none(annotation)):
                 nested[name] = self.resolve(family, value)
                 chosen[name] = nested[name].spec.plain()
@@ -265,11 +255,11 @@ class Registry:
         near = self._near(family, name)
         if near:
             hints.append(f"did you mean {' or '.join(near)}?")
-        absent = self._absent_distribution(family, name)
-        if absent:
-            hints.append(f"to install it: pip install {absent}")
+        hints += self._absent(family, name)
         if not hints:
             hints.append(f"`torchplug list{f' {kind}' if family else ''}` shows what there is")
+        if family is Family.METRIC:
+            hints.append(f"metrics are {', '.join(self.shortest_name(entry) for entry in self.entries(family))}")
         hints += [plugin.trouble for plugin in self.plugins if plugin.trouble]
         return UnknownComponentError(f"unknown {kind} {name!r}: {'; '.join(hints)}")
 
@@ -284,20 +274,15 @@ class Registry:
             return [f"{owner}:{near}" for near in _close(bare, owned)]
         return sorted({entry.qualified_name for entry in entries if entry.name == bare})
 
-    def _absent_distribution(self, family: Family | None, name: str) -> str | None:
-        """The distribution to install for a name, if it is known which and it is not there."""
-        distribution, colon, bare = name.rpartition(":")
-        if colon:
-            candidates = [canonical_name(distribution)]
-        else:
-            families = Family if family is None else (family,)
-            candidates = [
-                owner
-                for owner, offers in FIRST_PARTY.items()
-                if any(bare in offers.get(member, ()) for member in families)
-            ]
+    def _absent(self, family: Family | None, name: str) -> list[str]:
+        """What could be installed for a name: its own distribution, or the project's plugin for its family."""
+        distribution, colon, _ = name.rpartition(":")
         installed = {plugin.distribution for plugin in self.plugins if plugin.status != "missing"}
-        return next((candidate for candidate in candidates if candidate not in installed), None)
+        if colon:
+            owner = canonical_name(distribution)
+            return [] if owner in installed else [f"to install it: pip install {owner}"]
+        more = {other.plural: owner for other, owner in _MORE.items() if family in (None, other)}
+        return [f"more {of}: pip install {owner}" for of, owner in more.items() if owner not in installed]
 
 
 @cache

@@ -1,88 +1,142 @@
-"""How jsonargparse reads values for a type, made linear in long lists and lenient to what sweeps write."""
+"""Plain values read for an annotated type: numbers, text, lists and mappings, as files and command lines hold them."""
 
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, get_args, get_origin
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import _typehints as typehints
-
-_LEAVES = (bool, int, float, str)
-_SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable)
-_INT = re.compile(r"[+-]?\d{1,18}")
-_LARGEST_EXACT = 2.0**53
+LARGEST_EXACT = 2.0**53
 """From here on a float is no longer one whole number but several."""
 
+_INT = re.compile(r"[+-]?\d{1,4000}")
+_BOOLS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+_LISTS = (list, collections.abc.Sequence, collections.abc.Iterable)
+_MAPPINGS = (dict, collections.abc.Mapping)
 
-@contextmanager
-def lenient_values(none_is_null: bool = False) -> Iterator[None]:
-    """Read values for jsonargparse's types as this package wants them, while the context lasts.
 
-    A float without a fraction serves as an int where no float is accepted (`3.0`, as a sweep's quantized distribution
-    gives it). Lists of plain values are checked in linear time; jsonargparse copies the whole list for each item.
+def convert(annotation: Any, value: Any) -> Any:
+    """Return the value converted to a type: 1 to 1.0, a list to a tuple, "0.5" to 0.5, "[1, 2]" to a list.
+
+    A float without a fraction serves as an int where no float is accepted: sweeps write 3.0. Of a union the member that
+    says most of a text counts: "3" is a number wherever one is accepted, and text only where nothing else is.
 
     Args:
-        none_is_null: whether the text `None` stands for null where null is accepted, as a sweep's agent writes it.
-    """
-    original = typehints.adapt_typehints
-    takes_float = False
+        annotation: made of bool, int, float, str, None, Any, Literal, unions, and lists, tuples and mappings of these.
+        value: a plain value.
 
-    def adapt(val: Any, typehint: Any, *arguments: Any, **settings: Any) -> Any:
-        nonlocal takes_float
-        if typehint is int and not takes_float:
-            val = _whole(val)
-        members, before = get_args(typehint), takes_float
-        if none_is_null and val == "None" and type(None) in members:
-            val = None
-        if (
-            get_origin(typehint) in _SEQUENCES
-            and len(members) == 1
-            and type(val) is list
-            and not settings.get("append")
-        ):
-            items = [_whole(item) for item in val] if members[0] is int else val
-            if members[0] in _LEAVES and all(type(item) is members[0] for item in items):
-                return items
-        if members:
-            takes_float = float in members
-            if takes_float and int in members and (number := _as_int(val)) is not None:
-                return number
+    Raises:
+        ValueError: if the value does not fit.
+    """
+    if annotation is Any:
+        return value
+    origin, members = get_origin(annotation) or annotation, get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return _of_union(members, value)
+    if origin is Literal:
+        return _literal(members, value)
+    if origin in _LISTS:
+        item = members[0] if members else Any
+        return [convert(item, part) for part in _container(value, list | tuple)]
+    if origin is tuple:
+        return _tuple(members, _container(value, list | tuple))
+    if origin in _MAPPINGS:
+        key, item = members or (Any, Any)
+        return {convert(key, name): convert(item, part) for name, part in _container(value, Mapping).items()}
+    return _SCALARS[origin](value)
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is `A | B` or `Union[A, B]`."""
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _of_union(members: tuple[Any, ...], value: Any) -> Any:
+    for member in members:
+        if type(value) is member and member is not str:
+            return value
+    # Python caches unions regardless of their members' order, so it cannot mean anything.
+    ordered = sorted(members, key=lambda member: (member is str, member is float))
+    for member in ordered:
+        if member is int and float in members and not (isinstance(value, str) and _INT.fullmatch(value)):
+            continue
         try:
-            if typehint is float and isinstance(val, int):
-                float(val)
-            return original(val, typehint, *arguments, **settings)  # type: ignore[no-untyped-call]
-        except OverflowError as error:
-            raise ValueError("it is too large for a float") from error
-        finally:
-            takes_float = before
-
-    typehints.adapt_typehints = adapt
-    try:
-        yield
-    finally:
-        typehints.adapt_typehints = original
+            return convert(member, value)
+        except ValueError:
+            continue
+    raise ValueError
 
 
-def _as_int(value: Any) -> int | None:
-    """An int, or the text of one, where a float is accepted as well: the order of a union's members is not reliable.
+def _literal(members: tuple[Any, ...], value: Any) -> Any:
+    for member in members:
+        if (type(member) is type(value) and member == value) or (isinstance(value, str) and str(member) == value):
+            return member
+    raise ValueError
 
-    Python caches unions, and takes one that names the same types in another order for the same.
-    """
+
+def _container(value: Any, kind: Any) -> Any:
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        from yaml import YAMLError  # type: ignore[import-untyped]
+
+        from torchplug.bounded_yaml import load
+
+        try:
+            value = load(value)
+        except YAMLError as error:
+            raise ValueError from error
+    if not isinstance(value, kind):
+        raise ValueError
+    return value
+
+
+def _tuple(members: tuple[Any, ...], parts: Any) -> tuple[Any, ...]:
+    if not members or (len(members) == 2 and members[1] is Ellipsis):
+        item = members[0] if members else Any
+        return tuple(convert(item, part) for part in parts)
+    return tuple(convert(member, part) for member, part in zip(members, parts, strict=True))
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in _BOOLS:
+        return _BOOLS[value.lower()]
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str):
+        value = int(value) if _INT.fullmatch(value) else _float(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
+        return int(value)
     if type(value) is int:
         return value
-    return int(value) if isinstance(value, str) and _INT.fullmatch(value) else None
+    raise ValueError
 
 
-def _whole(value: Any) -> Any:
-    """An int for a float, or the text of one, without a fraction; anything else as it is."""
-    number = value
-    if isinstance(value, str) and any(mark in value for mark in ".eE"):
-        with contextlib.suppress(ValueError):
-            number = float(value)
-    if isinstance(number, float) and number.is_integer() and abs(number) < _LARGEST_EXACT:
-        return int(number)
-    return value
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    if isinstance(value, str):
+        as_yaml_writes_it = re.compile(r"^([+-]?)\.(?=inf|nan)")
+        value = int(value) if _INT.fullmatch(value) else as_yaml_writes_it.sub(r"\1", value.lower())
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("it is too large for a float") from error
+
+
+def _str(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError
+
+
+def _none(value: Any) -> None:
+    if value is not None:
+        raise ValueError
+
+
+_SCALARS = {bool: _bool, int: _int, float: _float, str: _str, type(None): _none}

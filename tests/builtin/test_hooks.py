@@ -19,6 +19,9 @@ def test_the_components_of_the_notes_are_there():
         "constant", "inverse_time", "step", "exponential", "inverse_sqrt", "manual",
         "cosine", "one_cycle", "plateau", "warmup",
     }  # fmt: skip
+    assert names(builtin.torchplug_metrics) == {
+        "rmse", "mae", "r2", "accuracy", "macro_f1", "auroc", "average_precision", "brier", "log_loss",
+    }  # fmt: skip
 
 
 def test_listing_them_imports_no_torch():

@@ -96,7 +96,7 @@ def test_subgradient_at_zero_is_zero():
         lambda: L2(float("nan")),
         lambda: ElasticNet(l1=-1.0),
         lambda: ElasticNet(l2=float("inf")),
-        lambda: L2(only=[]),
+        lambda: L2(include=[]),
     ],
 )
 def test_parameters_out_of_range_are_refused(build):

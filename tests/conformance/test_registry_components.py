@@ -18,15 +18,17 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from registered import components, resolved, sees_full_set, weights
-from torchplug import Family, Loss, Need, Objective, Regularizer, TargetInfo
+from registered import components, is_full_batch, resolved, weights
+from torchplug import Capability, Family, Loss, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
 from torchplug.builtin.losses import L1, MSE
 from torchplug.component import Factory
-from torchplug.contracts import KINDS, is_piecewise_linear
+from torchplug.contracts import is_piecewise_linear, linear_scores
 from torchplug.description import describe
 from torchplug.errors import ParameterError
+from torchplug.metrics import Evaluation, MetricChoice
 from torchplug.registry import Entry, registry
+from torchplug.task import TASKS
 
 FEW = settings(max_examples=15, deadline=None)
 WEIGHTS = arrays(np.float64, (2, 3), elements=st.floats(-5, 5, allow_subnormal=False))
@@ -58,7 +60,7 @@ def test_it_is_documented(entry: Entry):
     assert description["summary"]
     assert len(description["summary"]) <= 80
     assert description["description"]
-    assert description["formula"], "the docstring has no formula, an indented block"
+    assert description["formula"], "the docstring has no update_fn, an indented block"
     undocumented = [p["name"] for p in description["parameters"] if not p["description"]]
     assert not undocumented, f"Args lacks {undocumented}"
     assert all(len(line) <= 120 for line in inspect.getdoc(registry().target(entry)).splitlines())
@@ -111,11 +113,50 @@ def test_a_model_maps_features_to_scores_and_reloads(entry: Entry, shape: tuple[
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@components(Family.MODEL)
+def test_a_model_that_is_declared_linear_is(entry: Entry):
+    model = resolved(entry).build(4, 3).double().eval()
+    linear = linear_scores(model)
+    assert (linear is not None) is (entry.name == "linear") or not entry.builtin
+    if linear is not None:
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        features = torch.randn(6, 4, dtype=torch.float64)
+        torch.testing.assert_close(model(features), nn.functional.linear(features, *linear))
+        declared = [tensor for tensor in linear if tensor is not None]
+        assert all(a is b for a, b in zip(declared, model.parameters(), strict=True)), "weight, then bias, and no more"
+
+
+@components(Family.METRIC)
+def test_a_metrics_direction_tells_good_predictions_from_bad_ones(entry: Entry):
+    record: Any = entry.component
+    for kind in record.kinds:
+        task = TASKS[kind]
+        k = 3 if task.has_indices else 1
+        choice = MetricChoice(task, [] if entry.name in task.metrics else [resolved(entry)])
+        generator = torch.Generator().manual_seed(5)
+        labels = torch.randint(k if task.has_indices else 2, (60,), generator=generator)
+        target = labels if task.has_indices else labels[:, None].double()
+        good = nn.functional.one_hot(labels, 3).double() * 3.0 if task.has_indices else 4.0 * target - 2.0
+        noise = torch.randn(good.shape, generator=generator, dtype=torch.float64)
+        if not task.has_classes:
+            target = task.link(good)
+        values = {}
+        for size in (0.1, 10.0):
+            evaluation = Evaluation(choice, k)
+            predictions = task.link(good + size * noise)
+            for rows in (slice(0, 25), slice(25, 25), slice(25, 60)):
+                evaluation.update(torch.zeros(len(target[rows])), predictions[rows], target[rows])
+            values[size] = evaluation.compute()[entry.name]
+        assert sorted(values, key=lambda size: values[size], reverse=record.direction == "max") == [0.1, 10.0], kind
+        assert choice.directions[entry.name] == record.direction
+
+
 @components(Family.LOSS)
 def test_a_loss_keeps_the_contract(entry: Entry):
     loss = resolved(entry).build()
     assert isinstance(loss, Loss)
-    assert loss.kind in KINDS
+    assert loss.kind in TASKS
     scores, target = loss_example(loss)
     loss.check(target)
     values = loss(scores, target)
@@ -261,19 +302,17 @@ def least_absolute(design: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(solved.x[:d] - solved.x[d : 2 * d])
 
 
-@components(Family.OPTIMIZER, having=sees_full_set)
-def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
+@components(Family.OPTIMIZER, having=is_full_batch)
+def test_a_full_batch_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry: Entry):
     def build(network: nn.Linear) -> torch.optim.Optimizer:
-        named = Need.NAMES in entry.component.needs
+        named = Capability.NAMES in entry.component.capabilities
         return resolved(entry).build(list(network.named_parameters() if named else network.parameters()))
 
     def step(optimizer: Any, network: nn.Linear) -> None:
         objective = Objective(network, loss, [], rows)
-        calls: list[float] = []
-        optimizer.step(lambda: calls.append(objective.value()), objective=objective)
-        assert len(calls) == 1
+        optimizer.step(objective=objective)
 
-    rows, linear = Plane(), Need.PIECEWISE_LINEAR in entry.component.needs
+    rows, linear = Plane(), Capability.PIECEWISE_LINEAR in entry.component.capabilities
     loss = L1() if linear else MSE()
     network = nn.Linear(3, 1).double()
     for parameter in network.parameters():
@@ -303,10 +342,12 @@ def test_a_full_set_optimizer_reaches_the_minimum_and_goes_on_bit_for_bit(entry:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-@components(Family.OPTIMIZER, having=lambda entry: not sees_full_set(entry))
+@components(Family.OPTIMIZER, having=lambda entry: not is_full_batch(entry))
 def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: Entry):
     def build(params: list[nn.Parameter]) -> torch.optim.Optimizer:
-        named = [(f"w{i}", p) for i, p in enumerate(params)] if Need.NAMES in entry.component.needs else params
+        named = (
+            [(f"w{i}", p) for i, p in enumerate(params)] if Capability.NAMES in entry.component.capabilities else params
+        )
         return resolved(entry).build(named)
 
     def step(optimizer: torch.optim.Optimizer, params: list[nn.Parameter]) -> float:
@@ -338,7 +379,9 @@ def test_an_optimizer_lowers_a_convex_function_and_goes_on_bit_for_bit(entry: En
     assert all(torch.equal(a, b) for a, b in zip(resumed, params, strict=True))
 
 
-@components(Family.OPTIMIZER, having=lambda entry: Need.PROX in entry.component.needs and not sees_full_set(entry))
+@components(
+    Family.OPTIMIZER, having=lambda entry: Capability.PROX in entry.component.capabilities and not is_full_batch(entry)
+)
 def test_an_optimizers_step_applies_the_prox_if_it_says_so(entry: Entry):
     (weight,) = weights()
     optimizer = resolved(entry).build([weight])

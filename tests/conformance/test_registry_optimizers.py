@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from registered import components, resolved, weights
-from torchplug import Family, Need
+from torchplug import Capability, Family
 from torchplug.registry import Entry, registry
 
 ROUGH = np.geomspace(1e-3, 1e3, 6).reshape(2, 3)
@@ -26,7 +26,7 @@ def descent(optimizer: Any, params: list[torch.Tensor], number: int, update: str
     getattr(optimizer, update)()
 
 
-@components(Family.OPTIMIZER, having=lambda entry: Need.ELEMENTWISE in entry.component.needs)
+@components(Family.OPTIMIZER, having=lambda entry: Capability.ELEMENTWISE in entry.component.capabilities)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_an_elementwise_optimizer_does_the_same_to_one_flat_tensor(entry: Entry, dtype: torch.dtype):
     for update in ("step", "update"):
@@ -65,7 +65,7 @@ def test_an_optimizers_update_is_its_step(entry: Entry, dtype: torch.dtype, prox
         def build(self) -> None:
             groups = [{"params": self.params[:1]}, {"params": self.params[1:], "lr": 0.02}]
             self.optimizer: Any = resolved(entry).build(groups)
-            if proximal and Need.PROX in entry.component.needs:
+            if proximal and Capability.PROX in entry.component.capabilities:
                 self.optimizer.prox = {self.params[1]: lambda p, step: p / (1 + step)}
 
         def go(self, numbers: range) -> None:
@@ -110,13 +110,13 @@ def as_tensors(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "formula"))
+@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "update_fn"))
 def test_an_optimizers_formula_is_its_update(entry: Entry):
     """To rounding, in plain numbers; and nothing that it is given changes."""
     params = [p.detach().double().requires_grad_() for p in weights(3)]
     optimizer: Any = resolved(entry).build([{"params": params[:1]}, {"params": params[1:], "lr": 0.02}])
     points = [p.detach().clone() for p in params]
-    states = [optimizer.fresh_state(point) for point in points]
+    states = [optimizer.init_state(point) for point in points]
     groups = [optimizer.param_groups[0], optimizer.param_groups[1], optimizer.param_groups[1]]
     for number in range(1, 9):
         optimizer.param_groups[0]["lr"] *= 0.9  # as a scheduler does
@@ -125,7 +125,7 @@ def test_an_optimizers_formula_is_its_update(entry: Entry):
             optimizer.eval()
         for i, (parameter, group) in enumerate(zip(params, groups, strict=True)):
             kept = [points[i].clone(), {key: value.clone() for key, value in states[i].items()}]
-            point, state = optimizer.formula(points[i], parameter.grad, states[i], as_tensors(optimizer, group))
+            point, state = optimizer.update_fn(points[i], parameter.grad, states[i], as_tensors(optimizer, group))
             assert torch.equal(points[i], kept[0])
             assert all(torch.equal(value, kept[1][key]) for key, value in states[i].items())
             points[i], states[i] = point, state
@@ -137,7 +137,7 @@ def test_an_optimizers_formula_is_its_update(entry: Entry):
                 torch.testing.assert_close(value, own[key], rtol=1e-12, atol=1e-15)
 
 
-@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "formula"))
+@components(Family.OPTIMIZER, having=lambda entry: hasattr(registry().target(entry), "update_fn"))
 def test_an_optimizer_with_a_formula_steps_through_its_update(entry: Entry):
     """So that who puts a compiled one in its place reaches every step."""
     params = weights(1)

@@ -5,13 +5,13 @@ import polars as pl
 import pytest
 
 from torchplug.data.tabular import TabularData
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 
 def notes_of(frame, path, stream):
     frame.write_parquet(path / "t.parquet")
     data = TabularData(path / "t.parquet", "y", split=[1, 0, 0], stream=stream)
-    data.prepare(DataRequest(kind="regression", loss="mse"))
+    data.prepare(DataRequirements(kind="regression", loss="mse"))
     return [note for note in data.notes if "so far from all other values" in note]
 
 

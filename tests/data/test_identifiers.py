@@ -8,9 +8,9 @@ from torchplug.data import parquet, statistics
 from torchplug.data.statistics import DistinctCount
 from torchplug.data.tabular import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
-REQUEST = DataRequest("regression", "mse", full_set=True)
+REQUEST = DataRequirements("regression", "mse", full_batch=True)
 N = 200
 
 

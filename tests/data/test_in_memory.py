@@ -10,12 +10,12 @@ from torchplug.data.parquet import ParquetTable
 from torchplug.data.table import MemoryTable, UsedRows, open_table
 from torchplug.data.tabular import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, blocks
+from torchplug.preprocessing import DataRequirements, blocks
 
 N = 203
 PARTS = ("train", "validation", "test")
-REGRESSION = DataRequest("regression", "mse", standardize_target=True)
-FULL_SET = DataRequest("regression", "mse", standardize_target=True, full_set=True)
+REGRESSION = DataRequirements("regression", "mse", standardize_target=True)
+FULL_SET = DataRequirements("regression", "mse", standardize_target=True, full_batch=True)
 X = np.random.default_rng(0).normal(50, 1e-2, (N, 5))
 X[:, 4] = np.arange(N)
 Y = np.random.default_rng(1).normal(100, 10, N)
@@ -114,7 +114,7 @@ def test_messages_count_over_all_blocks(monkeypatch):
     gaps[7, 2] = np.nan
     with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*impute"):
         prepared((gaps, Y), impute="error")
-    carried = DataRequest("regression", preprocessing=prepared((X, Y), impute="error").preprocessing)
+    carried = DataRequirements("regression", preprocessing=prepared((X, Y), impute="error").preprocessing)
     with pytest.raises(DataError, match=r"x1 \(3, first in row 41\), x2 \(1, first in row 8\): .*--data.impute error"):
         prepared((gaps, Y), carried)
     infinite = np.where(np.isnan(gaps), np.inf, gaps)

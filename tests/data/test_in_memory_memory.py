@@ -16,7 +16,7 @@ MEASURE = """
     import torch
     from torchplug.data import parquet
     from torchplug.data.tabular import TabularData
-    from torchplug.preprocessing import DataRequest, blocks
+    from torchplug.preprocessing import DataRequirements, blocks
 
     torch.set_num_threads(1)
     blocks.BLOCK_NUMBERS = parquet._CHUNK_NUMBERS = 2**17
@@ -38,9 +38,9 @@ MEASURE = """
 
     def prepare(table, options):
         data = TabularData(table, batch_size=8192, impute="error" if request == "complete" else "auto", **options)
-        full_set = request == "full_set"
-        data.prepare(DataRequest("regression", "mse", standardize_target=True, full_set=full_set))
-        if not full_set:
+        full_batch = request == "full_batch"
+        data.prepare(DataRequirements("regression", "mse", standardize_target=True, full_batch=full_batch))
+        if not full_batch:
             for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
                 for batch in loader:
                     pass
@@ -62,7 +62,7 @@ PER_ROW = ROWS * (4 + 4 + 8 + 4)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
 @pytest.mark.parametrize(
     ("kind", "request_"),
-    [("polars", "plain"), ("polars", "full_set"), ("numpy", "plain"), ("numpy", "complete"), ("parquet", "plain")],
+    [("polars", "plain"), ("polars", "full_batch"), ("numpy", "plain"), ("numpy", "complete"), ("parquet", "plain")],
 )
 def test_no_second_copy_of_the_table_is_made(tmp_path, kind, request_):
     small = 10_000
@@ -82,7 +82,7 @@ def test_no_second_copy_of_the_table_is_made(tmp_path, kind, request_):
         env=environment,
     )
     assert output.returncode == 0, output.stderr
-    tensors = FEATURES * (8 if request_ == "full_set" else 4)
+    tensors = FEATURES * (8 if request_ == "full_batch" else 4)
     beside = int(output.stdout) - tensors - PER_ROW
     # a copy of the features in float32 would be 49 MB more
     assert beside < 40 * 2**20, f"{beside / 2**20:.0f} MB beside {tensors / 2**20:.0f} MB of features"

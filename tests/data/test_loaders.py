@@ -267,35 +267,68 @@ def test_rows_are_placed_before_they_are_cut():
     assert all((b.weight == 2).all() for b in batches)
 
 
-def test_a_loader_is_asked_ahead_of_each_batch_from_where_it_stands():
-    """And goes on behind what was taken."""
-    asked = []
+# ---------------------------------------------------------------------- groups of batches
 
-    def ahead(loader, position):
-        asked.append(position)
-        return min(3, len(loader) - 1 - position)
 
-    loader = make(95, batch_size=10, ahead=ahead)
-    given_out = [rows_of(batch)[0] for batch in loader]
-    assert asked == [0, 4, 8]
-    assert given_out == [30.0, 70.0, 90.0]
+def lasts(sizes, leading):
+    """A filter that passes on the last batch of each group, and notes the first rows of those before it."""
+    sizes = iter(sizes)
+
+    def through(groups):
+        for group in groups(lambda: next(sizes)):
+            chunks = group.chunks(0, group.leading, lambda rows: rows) if group.leading else []
+            leading.append([rows_of(batch)[0] for chunk in chunks for batch in chunk.batches])
+            yield group.last()
+
+    return through
+
+
+def test_a_filter_gets_the_epoch_in_groups():
+    """A group that is asked for more batches than there are ends with the epoch."""
+    loader, leading = make(95, batch_size=10), []
+    loader.through = lasts([4, 4, 4], leading)
+    assert [rows_of(batch)[0] for batch in loader] == [30.0, 70.0, 90.0]
+    assert leading == [[0.0, 10.0, 20.0], [40.0, 50.0, 60.0], [80.0]]
     assert loader.state_dict()["position"] == 10
 
 
-def test_a_restored_loader_asks_ahead_from_where_it_goes_on():
-    asked = []
-    loader = make(95, batch_size=10, ahead=lambda loader, position: asked.append(position) or 0)
+def test_a_filter_is_used_once():
+    """By the first iterator to begin, not by the first to be made."""
+    loader, leading = make(95, batch_size=10), []
+    loader.through = lasts([5, 5], leading)
+    unused, used, other = iter(loader), iter(loader), iter(loader)
+    assert rows_of(next(used)) == list(range(40, 50))
+    assert rows_of(next(other)) == list(range(10))
+    assert rows_of(next(unused)) == list(range(10))
+    assert [rows_of(batch)[0] for batch in used] == [90.0]
+    assert len(list(loader)) == 10
+    assert [len(group) for group in leading] == [4, 4]
+
+
+def test_a_restored_loader_gives_groups_from_where_it_goes_on():
+    loader, leading = make(95, batch_size=10), []
+    loader.through = lasts([1, 2, 1], leading)
     loader.load_state_dict({"epoch": 0, "position": 6})
-    assert [rows_of(batch)[0] for batch in loader] == [60.0, 70.0, 80.0, 90.0]
-    assert asked == [6, 7, 8, 9]
+    assert [rows_of(batch)[0] for batch in loader] == [60.0, 80.0, 90.0]
+    assert leading == [[], [70.0], []]
 
 
-def test_windows_go_on_behind_what_was_taken():
+def test_windows_go_on_behind_leading_batches():
     """Samples and micro-batches are those of the batch's own step."""
-    taken = iter([2, 0, 3, 0, 0])
-    loader = make(95, batch_size=10, ahead=lambda loader, position: next(taken))
+    loader = make(95, batch_size=10)
+    loader.through = lasts([3, 1, 4, 1, 1], [])
     found = [(rows_of(batch)[0], batch.samples, batch.micro_batches) for batch in loader]
     assert found == [(20.0, 10, 1), (30.0, 10, 1), (70.0, 10, 1), (80.0, 10, 1), (90.0, 5, 1)]
+
+
+def test_a_groups_last_batch_is_read_after_the_leading_ones():
+    """Accumulation may begin with it."""
+    window = 1
+    loader = make(100, batch_size=10, window=lambda: window)
+    (group, *_) = loader.groups(lambda: 5)
+    list(group.chunks(0, 4, lambda rows: rows))
+    window = 2
+    assert group.last().micro_batches == 2
 
 
 # ---------------------------------------------------------------------- memory

@@ -19,13 +19,13 @@ def trained(table, tmp_path, *, stream, precision="32-true", **options):
     table.write_parquet(tmp_path / "t.parquet")
     source = tmp_path / "t.parquet" if stream else table
     data = TabularData(source, "y", stream=stream, split=[1, 0, 0], **options)
-    silent = {
+    zero_variance = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    trainer = lightning.Trainer(max_epochs=1, precision=precision, use_distributed_sampler=False, **silent)
+    trainer = lightning.Trainer(max_epochs=1, precision=precision, use_distributed_sampler=False, **zero_variance)
     trainer.fit(ComponentModule("linear", "mse", "sgd"), data)
 
 

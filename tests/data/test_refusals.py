@@ -6,7 +6,7 @@ import pytest
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 N = 30
 TABLE = pl.DataFrame(
@@ -66,12 +66,12 @@ def test_settings_that_cannot_work(options, message):
 @pytest.mark.parametrize("source", [None, "nowhere.csv"])
 def test_no_source(source):
     with pytest.raises(DataError, match=r"no source|no file nowhere"):
-        TabularData(source, "y").prepare(DataRequest())
+        TabularData(source, "y").prepare(DataRequirements())
 
 
-REGRESSION = DataRequest("regression", "mse")
-BINARY = DataRequest("binary", "bce")
-CLASSES = DataRequest("multiclass", "cross_entropy")
+REGRESSION = DataRequirements("regression", "mse")
+BINARY = DataRequirements("binary", "bce")
+CLASSES = DataRequirements("multiclass", "cross_entropy")
 nan, inf = float("nan"), float("inf")
 
 
@@ -127,7 +127,12 @@ nan, inf = float("nan"), float("inf")
         (TABLE, REGRESSION, {"test": with_value("town", 9, "Z"), "handle_unknown": "error"}, "category 'Z' in row 9"),
         (TABLE, REGRESSION, {"validation": "nowhere.csv"}, "no file nowhere.csv"),
         (TABLE, CLASSES, {"target": "label", "test": with_value("label", 9, "x")}, "label 'x' in row 9"),
-        (TABLE.select(town=pl.lit("A"), y="y"), DataRequest("regression", reference=True), {}, "no feature is left"),
+        (
+            TABLE.select(town=pl.lit("A"), y="y"),
+            DataRequirements("regression", reference=True),
+            {},
+            "no feature is left",
+        ),
     ],
 )  # fmt: skip
 def test_data_that_cannot_be_used(table, request_, options, message):

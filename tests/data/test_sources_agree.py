@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from torchplug.data.tabular import TabularData
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 ROWS = 300
 
@@ -53,9 +53,9 @@ def test_every_source_gives_the_same_features(source, kind, stream):
     # what CSV and a polars frame of plain numbers cannot say
     said = {} if kind in ("pandas", "parquet") else {"categories": ["kind"]}
     data = TabularData(source(kind), "y", split=[1, 0, 0], stream=stream, impute="mean", **said)
-    data.prepare(DataRequest(kind="regression", loss="mse"))
+    data.prepare(DataRequirements(kind="regression", loss="mse"))
     reference = TabularData(source("pandas"), "y", split=[1, 0, 0], impute="mean")
-    reference.prepare(DataRequest(kind="regression", loss="mse"))
+    reference.prepare(DataRequirements(kind="regression", loss="mse"))
     assert data.preprocessing.feature_names == reference.preprocessing.feature_names
     assert "empty" not in data.preprocessing.columns
     assert any("empty (no value in any row)" in note for note in data.notes)

@@ -27,7 +27,7 @@ from torchplug.batch import Rows
 from torchplug.contracts import Loss
 from torchplug.data import parquet, statistics
 from torchplug.data.tabular import TabularData
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +65,8 @@ def with_gaps(table):
         (SCALED, {"target": "y", "weights": "w"}),
         (UNCENTERED, {"target": ["y", "z"], "weights": "w"}),
         (REGRESSION, {"target": "y", "standardize": False, "encode": "reference"}),
-        (DataRequest(full_set=True), {"target": "y", "max_categories": 3}),
-        (DataRequest(full_set=True), {"target": "label"}),
+        (DataRequirements(full_batch=True), {"target": "y", "max_categories": 3}),
+        (DataRequirements(full_batch=True), {"target": "label"}),
         (CLASSES, {"target": "label", "weights": "w", "class_weight": "balanced"}),
         (CLASSES, {"target": "digit", "class_weight": "balanced"}),
         (CLASSES, {"target": ["p", "q"]}),
@@ -95,7 +95,7 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
         (fitted.target_scale, reference.target_scale),
     ]:
         torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-13)
-    assert torch.equal(fitted.silent, reference.silent)
+    assert torch.equal(fitted.zero_variance, reference.zero_variance)
     assert fitted.info == reference.info
     assert data.sizes == expected.sizes
     assert data.notes == expected.notes
@@ -181,7 +181,7 @@ def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monk
 def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):
     source = written(table, tmp_path)
     carried = prepared(source, REGRESSION, target="y").preprocessing
-    request = DataRequest("regression", preprocessing=carried, full_set=True)
+    request = DataRequirements("regression", preprocessing=carried, full_batch=True)
     data = prepared(source, request, target="y", stream=True, split_column="part")
     assert data.preprocessing is carried
     expected = carried.features(table.filter(part="test"))
@@ -250,7 +250,7 @@ def test_ranks_share_an_evaluated_part(table, tmp_path, world, batch_size, monke
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_shuffled_epoch_holds_every_row_once(table, tmp_path, world):
-    request = DataRequest("regression", "mse")
+    request = DataRequirements("regression", "mse")
     data = prepared(written(table, tmp_path), request, batch_size=7, seed=5, **PLAIN)
     rows, part = ids(data, "train"), data._part("train")
     loaders = [
@@ -279,7 +279,7 @@ def test_a_shuffled_epoch_holds_every_row_once(table, tmp_path, world):
 
 
 def test_an_order_depends_on_seed_and_epoch_and_can_be_gone_on_with(table, tmp_path):
-    data = prepared(written(table, tmp_path), DataRequest("regression"), batch_size=10, seed=5, **PLAIN)
+    data = prepared(written(table, tmp_path), DataRequirements("regression"), batch_size=10, seed=5, **PLAIN)
 
     def epoch(number, taken=0):
         loader = data.train_dataloader()
@@ -352,7 +352,7 @@ def test_a_full_batch_needs_no_note(table):
 
 
 def test_minibatches_of_a_stream_train(table, tmp_path):
-    module = Recorder(DataRequest("regression", "mse"))
+    module = Recorder(DataRequirements("regression", "mse"))
     data = TabularData(written(table, tmp_path), "y", features=FEATURES, batch_size=16, stream=True)
     trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2).fit(module, data)
     assert sum(len(batch.weight) for batch in module.seen) == data.sizes["train"]
@@ -363,7 +363,7 @@ def test_minibatches_of_a_stream_train(table, tmp_path):
 def test_prediction_takes_every_row_and_no_target(table, tmp_path):
     source = written(table, tmp_path)
     fitted = prepared(source, REGRESSION, target="y").preprocessing
-    module = Recorder(DataRequest("regression", preprocessing=fitted, full_set=True))
+    module = Recorder(DataRequirements("regression", preprocessing=fitted, full_batch=True))
     table.select(FEATURES[::-1]).write_parquet(tmp_path / "new.parquet", row_group_size=41)
     data = TabularData(tmp_path / "new.parquet", stream=True)
     predicted = torch.cat(trainer(tmp_path).predict(module, data))

@@ -13,7 +13,7 @@ MEASURE = """
     import torch
     from torchplug.data import parquet
     from torchplug.data.tabular import TabularData
-    from torchplug.preprocessing import DataRequest
+    from torchplug.preprocessing import DataRequirements
 
     torch.set_num_threads(1)
     parquet._CHUNK_NUMBERS = 2**17
@@ -24,8 +24,8 @@ MEASURE = """
 
     for source in sys.argv[1:]:
         data = TabularData(source, "y", stream=True, weights="w", impute="mean", batch_size=8192)
-        for full_set in (True, False):
-            data.prepare(DataRequest("regression", "mse", standardize_target=True, full_set=full_set))
+        for full_batch in (True, False):
+            data.prepare(DataRequirements("regression", "mse", standardize_target=True, full_batch=full_batch))
         part = data._part("train")
         for start in range(0, part.samples, 4096):
             part.read(start, min(start + 4096, part.samples))

@@ -8,7 +8,7 @@ from torchplug.data import parquet, statistics
 from torchplug.data.streamed import StreamedPart
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +53,13 @@ def same(table):
     return table
 
 
+NO_LOSS = DataRequirements("regression")
+
+
 @pytest.mark.parametrize(
     ("change", "request_", "options", "message"),
     [
-        (same, DataRequest("regression"), {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
+        (same, NO_LOSS, {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
         (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
         (same, REGRESSION, {"target": "Y"}, "has no column Y"),
         (same, REGRESSION, {"weights": "v"}, "has no column v"),
@@ -122,6 +125,6 @@ def test_the_rows_are_not_held(table, tmp_path):
 
 def test_features_that_float32_cannot_hold(table, tmp_path):
     source = written(table.with_columns(a=pl.col("a") * 1e60), tmp_path)
-    data = prepared(source, DataRequest("regression"), target="y", standardize=False, stream=True)
+    data = prepared(source, DataRequirements("regression"), target="y", standardize=False, stream=True)
     with pytest.raises(DataError, match="too large for float32"):
         list(data.train_dataloader())

@@ -14,11 +14,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torchplug.contracts import Loss
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.tables import fingerprint, read
 
-CLASSES = DataRequest(kind="multiclass", loss="cross_entropy")
-NUMBERS = DataRequest(kind="regression", loss="mse")
+CLASSES = DataRequirements(kind="multiclass", loss="cross_entropy")
+NUMBERS = DataRequirements(kind="regression", loss="mse")
 
 
 def prepared(source, request=NUMBERS, **options):
@@ -157,10 +157,10 @@ def test_the_request_decides_where_the_user_does_not(table):
     plain = prepared(table, **columns)
     assert plain.preprocessing.feature_names == ["a", "town=A", "town=B", "town=C"]
     assert plain.preprocessing.target_scale.tolist() == [1.0]
-    linear = prepared(table, DataRequest(kind="regression", reference=True, standardize_target=True), **columns)
+    linear = prepared(table, DataRequirements(kind="regression", reference=True, standardize_target=True), **columns)
     assert linear.preprocessing.feature_names == ["a", "town=B", "town=C"]
     assert linear.preprocessing.target_scale[0] == pytest.approx(linear.frame_of("train")["y"].std(ddof=0))
-    said = DataRequest(kind="regression", reference=True, standardize_target=True)
+    said = DataRequirements(kind="regression", reference=True, standardize_target=True)
     own = prepared(table, said, encode="onehot", standardize_target=False, **columns)
     assert own.preprocessing.feature_names == ["a", "town=A", "town=B", "town=C"]
     assert own.preprocessing.target_scale.tolist() == [1.0]
@@ -170,7 +170,7 @@ def test_carried_preprocessing_is_used_and_not_fitted(table):
     first = prepared(table, target="y", split=[0.8, 0.2], exclude=["id"])
     carried = Preprocessing.from_state(first.preprocessing.state())
     second = TabularData(table.with_columns(pl.col("a") * 100), target="y", exclude=["id"])
-    second.prepare(DataRequest(kind="regression", preprocessing=carried))
+    second.prepare(DataRequirements(kind="regression", preprocessing=carried))
     assert second.preprocessing is carried
     expected = carried.features(second.frame_of("test"))
     (batch,) = second.test_dataloader()
@@ -180,10 +180,10 @@ def test_carried_preprocessing_is_used_and_not_fitted(table):
 def test_preparing_again_for_the_same_request_does_nothing(table):
     data = prepared(table, target="y")
     fitted, parts = data.preprocessing, data._prepared
-    data.prepare(DataRequest(kind="regression", loss="mse"))
-    data.prepare(DataRequest(kind="regression", loss="mse", preprocessing=fitted))
+    data.prepare(DataRequirements(kind="regression", loss="mse"))
+    data.prepare(DataRequirements(kind="regression", loss="mse", preprocessing=fitted))
     assert data._prepared is parts
-    data.prepare(DataRequest(kind="regression", loss="l1", standardize_target=True))
+    data.prepare(DataRequirements(kind="regression", loss="l1", standardize_target=True))
     assert data.preprocessing is not fitted
 
 
@@ -209,7 +209,7 @@ def test_messages_count_rows_of_the_file_also_after_dropping(table):
 
 
 def test_training_target_and_fingerprint(table):
-    data = prepared(table, DataRequest(kind="regression", standardize_target=True), target="y")
+    data = prepared(table, DataRequirements(kind="regression", standardize_target=True), target="y")
     truth = data.frame_of("train")["y"].to_numpy()
     location, spread = data.target_scale
     np.testing.assert_allclose([location.item(), spread.item()], [truth.mean(), truth.std()], rtol=1e-12)
@@ -225,7 +225,7 @@ def test_a_loss_sees_the_target_as_it_will_get_it(table):
         def check(self, target):
             self.seen = target
 
-    loss, data = Suspicious(), prepared(table, DataRequest(kind="regression", standardize_target=True), target="y")
+    loss, data = Suspicious(), prepared(table, DataRequirements(kind="regression", standardize_target=True), target="y")
     data.check_target(loss)
     truth = data.frame_of("train")["y"].to_numpy()
     np.testing.assert_allclose(loss.seen[:, 0].numpy(), (truth - truth.mean()) / truth.std(), rtol=1e-12, atol=1e-14)
@@ -259,7 +259,7 @@ def test_carried_preprocessing_still_needs_the_columns_that_divide(table):
     carried = prepared(table, target="y").preprocessing
     data = TabularData(table, "y", group="family")
     with pytest.raises(DataError, match="has no column family"):
-        data.prepare(DataRequest(kind="regression", preprocessing=carried))
+        data.prepare(DataRequirements(kind="regression", preprocessing=carried))
 
 
 # ---------------------------------------------------------------------- with a trainer
@@ -383,7 +383,7 @@ def test_overfitting_on_a_few_batches_sees_the_same_ones(table, tmp_path):
 
 def test_prediction_takes_every_row_and_no_target(table, tmp_path):
     fitted = prepared(table, target="y", exclude=["id", "w"]).preprocessing
-    module = Recorder(5, DataRequest(kind="regression", preprocessing=fitted))
+    module = Recorder(5, DataRequirements(kind="regression", preprocessing=fitted))
     table.select("town", "b", "a").write_csv(tmp_path / "new.csv")
     runner, data = trainer(tmp_path), TabularData(tmp_path / "new.csv")
     (predicted,) = runner.predict(module, data)

@@ -9,11 +9,11 @@ import pytest
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.tables import read
 
-NUMBERS = DataRequest("regression", "mse", full_set=True)
-CLASSES = DataRequest("multiclass", "cross_entropy", full_set=True)
+NUMBERS = DataRequirements("regression", "mse", full_batch=True)
+CLASSES = DataRequirements("multiclass", "cross_entropy", full_batch=True)
 N = 40
 DICTIONARY = (
     "UEFSMRUEFRgVKkwVBhUAEgAAKLUv/SAMYQAABwAAAAwAAAAJAAAAFQAVJBU2LBVQFRAVBhUGHAAAACi1L/0gEpEAAAIAAABQAQILJCQkJCQkJC"

@@ -1,12 +1,14 @@
 """Two and three processes against one: the same weights, the same metrics."""
 
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
 
+import third_party
 from distributed_jobs import launch
 
 MLP = {"name": "mlp", "parameters": {"hidden": [5], "activation": "tanh"}}
@@ -89,6 +91,26 @@ def test_evaluation_is_exact_for_every_size(tmp_path, world, kind):
             for name, value in expected.items():
                 got = rank[rows]["values"][f"val/{name}"]
                 assert math.isnan(got) if math.isnan(value) else got == pytest.approx(value, rel=1e-6, abs=1e-7), name
+
+
+def test_a_third_partys_metrics_count_every_row_once(tmp_path, distributions, monkeypatch):
+    """With 1 to 10 rows on two ranks, some batches and one rank are empty."""
+    third_party.install(distributions)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(distributions.folder), os.environ.get("PYTHONPATH", "")]))
+    settings = {"world": 2, "kind": "binary", "loss": "bce", "model": "linear", "batch_size": 2, "optimizer": "sgd"}
+    metrics = ["ranked", "share", {"name": "fbeta", "parameters": {"beta": 2.0}}]
+    ranks = launch(tmp_path / "run", "evaluate", job(**settings, metrics=metrics, regularizers=[], scheduler=None))
+    for rows in range(1, 11):
+        y = (np.array(ranks[0][rows]["target"]) == "yes").astype(int)
+        found = ranks[0][rows]["scores"].double().numpy()[:, 0] > 0
+        for rank in ranks:
+            values = {name.removeprefix("val/"): value for name, value in rank[rows]["values"].items()}
+            assert values["share"] == pytest.approx(found.mean(), rel=1e-6)
+            assert values["fbeta"] == pytest.approx(
+                reference.fbeta_score(y, found, beta=2.0, zero_division=0), abs=1e-6
+            )
+            if len(set(y)) > 1:
+                assert values["ranked"] == pytest.approx(values["auroc"], abs=1e-6)
 
 
 def _expected(kind, scores, target):

@@ -35,7 +35,7 @@ JOBS = {
     "accumulated": {"trainer": {"accumulate_grad_batches": 2}},
 }
 ALONE = ("batch-norm", "accumulated")  # which several steps per call cannot be had for
-ENGINES = {"auto": "chain", "autograd": "autograd"}
+ENGINES = {"auto": "analytic", "autograd": "autograd"}
 
 
 def several(name):
@@ -47,7 +47,7 @@ def several(name):
 def ranks(tmp_path_factory):
     """Results of both ranks, for each job, engine and number of steps."""
     fits = {
-        f"{name} {engine} {steps}": {**job, "engine": engine, "steps_per_call": steps}
+        f"{name} {engine} {steps}": {**job, "engine": engine, "steps_per_execution": steps}
         for name, job in JOBS.items()
         for engine in ENGINES
         for steps in (1, several(name))
@@ -92,7 +92,7 @@ def test_ranks_stay_alike(ranks, name):
 def test_the_engines_are_those_asked_for_and_agree(ranks):
     for name in JOBS:
         chain, autograd = (ranks[0][f"{name} {engine} 1"] for engine in ENGINES)
-        by_hand = name not in ("bf16", "batch-norm")
-        assert (chain["engine"], autograd["engine"]) == ("chain" if by_hand else "autograd", "autograd")
+        analytic = name not in ("bf16", "batch-norm")
+        assert (chain["engine"], autograd["engine"]) == ("analytic" if analytic else "autograd", "autograd")
         if name == "double":
             assert differences(chain["network"], autograd["network"], within=1e-12) == []

@@ -11,7 +11,7 @@ FITS = {
     "exact": {},
     "every": {"sync_every": 1},
     "seldom": {"sync_every": 3},
-    "seldom by single steps": {"sync_every": 3, "steps_per_call": 1},
+    "seldom by single steps": {"sync_every": 3, "steps_per_execution": 1},
     "seldom by autograd": {"sync_every": 3, "engine": "autograd"},
     "adam": {"sync_every": 5, "optimizer": "adam"},
     "diverging": {"sync_every": 4, "model": "linear", "optimizer": {"name": "sgd", "parameters": {"lr": 1e30}}},
@@ -54,7 +54,7 @@ def test_averaging_seldom_is_another_algorithm_that_learns_too(ranks):
     assert losses[1][-1] == pytest.approx(losses[0][-1], rel=0.2)
 
 
-def test_steps_per_call_and_engines_change_nothing(ranks):
+def test_steps_per_execution_and_engines_change_nothing(ranks):
     seldom = ranks[0]["seldom"]
     assert differences(seldom["network"], ranks[0]["seldom by single steps"]["network"]) == []
     assert differences(seldom["network"], ranks[0]["seldom by autograd"]["network"], within=1e-11) == []

@@ -57,8 +57,9 @@ def build(job):
         job["optimizer"],
         job.get("regularizers", []),
         job.get("scheduler"),
+        job.get("metrics", []),
         engine=job.get("engine", "auto"),
-        steps_per_call=job.get("steps_per_call", "auto"),
+        steps_per_execution=job.get("steps_per_execution", "auto"),
         sync_every=job.get("sync_every"),
     )
     frame = table(job["rows"], job.get("kind", "regression"), job.get("weighted", False))
@@ -112,7 +113,7 @@ def steps(job):
             "rows": recorder.rows,
             "steps": run.global_step,
             "calls": len(calls),
-            "engine": module.execution.engine.name,
+            "engine": module.execution.fit.stepper.engine.name,
             "failure": failure,
         }
     return results
@@ -132,7 +133,7 @@ def evaluate(job):
             batch_size=job["batch_size"],
         )
         data.prepare(module.data_request())
-        module.adopt(data)
+        module.configure(data)
         with torch.no_grad():
             for i, p in enumerate(module.network.parameters()):
                 p.copy_(torch.linspace(-1, 1, p.numel()).view_as(p) + 0.1 * i)

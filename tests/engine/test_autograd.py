@@ -8,7 +8,7 @@ from compared_fits import differences
 from engine_steps import autograd, batch, gradients, network, objective_of, stored
 from torchplug.builtin.regularizers import L1, L2
 
-PENALTIES = [[], [L2(0.1), L1(0.2, only=["*bias"])], [L1(0.1, proximal=True)]]
+PENALTIES = [[], [L2(0.1), L1(0.2, include=["*bias"])], [L1(0.1, proximal=True)]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -26,10 +26,10 @@ def test_both_entrances_give_the_same_bits(dtype, penalties, flat, b):
     direct = gradients(objective)
     for p in objective.parameters():
         p.grad = None
-    engine.carried(data, 2, 1).backward()
+    engine.with_precomputed_grad(data, 2, 1).backward()
     assert differences(direct, gradients(objective)) == []
     assert told.rows == 2 * rows
-    value = objective.share(data, 2, 1)[0]
+    value = objective.scaled_loss(data, 2, 1)[0]
     wanted = torch.autograd.grad(value, objective.parameters())
     assert differences(direct, list(wanted)) == []
 
@@ -41,7 +41,7 @@ def test_gradients_do_not_add_up_over_steps(flat):
     engine, _ = autograd(objective, storage)
     for seed in range(3):
         engine.gradient(batch(seed=seed), 1, False)
-    value = objective.share(batch(seed=2), 1, 1)[0]
+    value = objective.scaled_loss(batch(seed=2), 1, 1)[0]
     assert differences(gradients(objective), list(torch.autograd.grad(value, objective.parameters()))) == []
     if flat:
         assert torch.equal(storage.gradient, torch.cat([p.grad.reshape(-1) for p in objective.parameters()]))

@@ -12,7 +12,7 @@ from engine_steps import Squared, Told, objective_of, stored
 from torchplug import ComponentModule, Loss, use
 from torchplug.engine import ENGINES, choose
 from torchplug.errors import ConfigurationError
-from torchplug.execution import FullSet
+from torchplug.execution import FullBatch
 
 
 def precision(name="32-true"):
@@ -48,8 +48,8 @@ class Learning(Squared):
 @pytest.mark.parametrize("name", ["32-true", "64-true"])
 @pytest.mark.parametrize("net", [CHAIN, nn.Linear(3, 1), nn.Sequential(nn.Linear(3, 1), nn.Identity())])
 def test_chains_are_done_by_hand(net, name):
-    assert chosen("auto", net, name=name) == "chain"
-    assert chosen("chain", net, name=name) == "chain"
+    assert chosen("auto", net, name=name) == "analytic"
+    assert chosen("analytic", net, name=name) == "analytic"
     assert chosen("autograd", net, name=name) == "autograd"
 
 
@@ -71,8 +71,8 @@ def test_what_stands_in_the_way_is_named(name):
     settings, reason = OBSTACLES[name]
     assert chosen("auto", **settings) == "autograd"
     assert chosen("autograd", **settings) == "autograd"
-    with pytest.raises(ConfigurationError, match=f"^engine chain: .*{reason}.*; leave the engine at auto"):
-        chosen("chain", **settings)
+    with pytest.raises(ConfigurationError, match=f"^engine analytic: .*{reason}.*; leave the engine at auto"):
+        chosen("analytic", **settings)
 
 
 def test_a_replaced_forward_may_compute_anything():
@@ -89,28 +89,28 @@ def test_an_engine_that_does_not_exist_is_refused(engine):
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, "many", None, True])
 def test_a_number_of_steps_that_is_none_is_refused(steps):
-    with pytest.raises(ConfigurationError, match="steps_per_call is a whole number of at least 1, or auto"):
-        ComponentModule("linear", steps_per_call=steps)
+    with pytest.raises(ConfigurationError, match="steps_per_execution is a whole number of at least 1, or auto"):
+        ComponentModule("linear", steps_per_execution=steps)
 
 
-@pytest.mark.parametrize("settings", [{"engine": "chain"}, {"engine": "autograd"}, {"steps_per_call": 4}])
+@pytest.mark.parametrize("settings", [{"engine": "analytic"}, {"engine": "autograd"}, {"steps_per_execution": 4}])
 def test_an_optimizer_that_sees_the_whole_set_takes_neither(settings):
     with pytest.raises(ConfigurationError, match="newton makes one step per epoch"):
         ComponentModule("linear", optimizer="newton", **settings)
 
 
 def test_one_step_per_call_is_what_such_an_optimizer_makes():
-    module = ComponentModule("linear", optimizer="newton", steps_per_call=1)
-    assert isinstance(module.execution, FullSet)
+    module = ComponentModule("linear", optimizer="newton", steps_per_execution=1)
+    assert isinstance(module.execution, FullBatch)
 
 
 FITS = [
-    ({}, "chain"),
-    ({"model": "linear", "loss": "bce", "data": lambda: rows("two")}, "chain"),
-    ({"optimizer": "adamw"}, "chain"),
-    ({"regularizers": [use("l1", proximal=True)]}, "chain"),
-    ({"precision": "64-true"}, "chain"),
-    ({"accumulate_grad_batches": 2}, "chain"),
+    ({}, "analytic"),
+    ({"model": "linear", "loss": "bce", "data": lambda: rows("two")}, "analytic"),
+    ({"optimizer": "adamw"}, "analytic"),
+    ({"regularizers": [use("l1", proximal=True)]}, "analytic"),
+    ({"precision": "64-true"}, "analytic"),
+    ({"accumulate_grad_batches": 2}, "analytic"),
     ({"precision": "bf16-mixed"}, "autograd"),
     ({"model": DROPPED}, "autograd"),
     ({"model": NORMALIZED}, "autograd"),
@@ -121,10 +121,10 @@ FITS = [
 def test_a_fit_chooses(tmp_path, settings, name):
     with quiet():
         fit = Fit(tmp_path, max_epochs=1, **settings)()
-    assert fit.module.execution.engine.name == name
+    assert fit.module.execution.fit.stepper.engine.name == name
 
 
 @pytest.mark.parametrize("settings", [{"model": DROPPED}, {"precision": "bf16-mixed"}])
 def test_a_fit_that_cannot_be_done_by_hand_is_refused(tmp_path, settings):
-    with quiet(), pytest.raises(ConfigurationError, match=r"^engine chain: "):
-        Fit(tmp_path, engine="chain", **settings)()
+    with quiet(), pytest.raises(ConfigurationError, match=r"^engine analytic: "):
+        Fit(tmp_path, engine="analytic", **settings)()

@@ -64,7 +64,7 @@ def test_steps_are_the_same_and_those_of_autograd(name, tmp_path, caplog):
         single = assert_alike(tmp_path / "compiled", "compiled", calls=(8, "auto"), **job)
     assert "compiled a step of 16 rows in" in caplog.text
     assert "compiled 5 steps of 16 rows in" in caplog.text
-    assert single.module.execution.engine.name == "compiled"
+    assert single.module.execution.fit.stepper.engine.name == "compiled"
     with quiet():
         reference = Fit(made(tmp_path / "autograd"), 1, "autograd", **job)()
     close = 1e-11 if job.get("precision") == "64-true" else 1e-4
@@ -110,7 +110,7 @@ def test_a_coefficient_that_changes_is_taken_up():
         with torch.no_grad():
             engine.gradient(b, 1, False)
         found = gradients(objective)
-        value, _ = objective.share(b, 1, 1)
+        value, _ = objective.scaled_loss(b, 1, 1)
         torch.testing.assert_close(found, list(torch.autograd.grad(value, objective.parameters())))
 
 
@@ -129,7 +129,7 @@ def test_features_may_be_any_nest_of_tensors():
     b = plain._replace(features={"a": plain.features, "b": [plain.target]})
     with torch.no_grad():
         engine.gradient(b, 1, False)
-    value, _ = objective.share(b, 1, 1)
+    value, _ = objective.scaled_loss(b, 1, 1)
     torch.testing.assert_close(gradients(objective), list(torch.autograd.grad(value, objective.parameters())))
 
 

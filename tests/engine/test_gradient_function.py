@@ -24,7 +24,7 @@ def test_it_is_autograds_and_changes_nothing(make, reduction):
     here = (list(objective.parameters()), buffers_of(objective))
     value, weighted, gradients, buffers = gradient_function(objective)(*here, *b[:3], scale)
     assert all(torch.equal(value, state[name]) for name, value in objective.network.state_dict().items())
-    expected, expected_weighted = objective.share(b, 2, 1)  # which moves buffers
+    expected, expected_weighted = objective.scaled_loss(b, 2, 1)  # which moves buffers
     torch.testing.assert_close([value, weighted], [expected, expected_weighted])
     torch.testing.assert_close(gradients, list(torch.autograd.grad(expected, objective.parameters())))
     torch.testing.assert_close(buffers, buffers_of(objective))
@@ -35,8 +35,8 @@ def test_a_trial_leaves_no_trace(drops):
     net = nn.Sequential(Normalized(), nn.Dropout(0.5 if drops else 0.0))
     objective, features = objective_of(net), batch().features
     state, drawn = {name: value.clone() for name, value in net.state_dict().items()}, torch.get_rng_state()
-    scores, draws = tried(objective, features)
-    assert draws == drops
+    scores, uses_rng = tried(objective, features)
+    assert uses_rng == drops
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert torch.equal(scores, net(features))

@@ -9,24 +9,24 @@ from hypothesis import strategies as st
 
 from engine_steps import Told
 from registered import parameters_for
-from torchplug import Family, Need, use
-from torchplug.assembly import Assembly
+from torchplug import Capability, Family, use
 from torchplug.batch import Batch, Rows
+from torchplug.engine.analytic import Analytic, why_not_analytic
 from torchplug.engine.autograd import Autograd
-from torchplug.engine.by_hand import ByHand, why_not_by_hand
 from torchplug.engine.compiled import Compiled
 from torchplug.engine.train_step import TrainStep
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 from torchplug.registry import registry
+from torchplug.resolved_config import ResolvedConfig
 
 ROWS, STEPS = 6, 3
 LOSSES = list(registry().entries(Family.LOSS))
-OPTIMIZERS = [e for e in registry().entries(Family.OPTIMIZER) if hasattr(registry().target(e), "formula")]
+OPTIMIZERS = [e for e in registry().entries(Family.OPTIMIZER) if hasattr(registry().target(e), "update_fn")]
 PENALTIES = [
     [],
     [use("l2", coefficient=0.1)],
-    [use("l1", coefficient=0.05), use("l2", coefficient=0.02, only=["*bias"])],
+    [use("l1", coefficient=0.05), use("l2", coefficient=0.02, include=["*bias"])],
     [use("elastic_net", l1=0.03, l2=0.1)],
     [use("l1", coefficient=0.02, proximal=True)],
     [use("elastic_net", l1=0.02, l2=0.1, proximal=True), use("l2", coefficient=0.1)],
@@ -47,16 +47,16 @@ class Totals(Told):
 def made(loss, optimizer, penalties, model, reduction):
     """An objective and an optimizer, the same each time."""
     torch.manual_seed(3)
-    assembly = Assembly.of(model, use(loss.qualified_name, **parameters_for(loss)), optimizer, penalties, None)
-    kind = assembly.build_loss().kind
+    resolved = ResolvedConfig.of(model, use(loss.qualified_name, **parameters_for(loss)), optimizer, penalties, None)
+    kind = resolved.build_loss().kind
     outputs = 3 if kind == "multiclass" else 1
     if loss.name == "quantile":
         outputs = 3
-    network, built = assembly.build_network(2, outputs).double(), assembly.build_loss().double()
+    network, built = resolved.build_network(2, outputs).double(), resolved.build_loss().double()
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.5)
-    objective = StepObjective(network, built, assembly.build_regularizers(), reduction)
-    return objective, assembly.build_optimizer(assembly.parameter_groups(network, built), objective), kind
+    objective = StepObjective(network, built, resolved.build_regularizers(), reduction)
+    return objective, resolved.build_optimizer(resolved.parameter_groups(network, built), objective), kind
 
 
 def batches(kind, uniform, seed):
@@ -118,7 +118,10 @@ def test_every_executor_agrees_with_the_training_step(
 ):
     monkeypatch.setattr("torch._inductor.compile", lambda traced, inputs, options: traced)
     arguments = (loss, use(optimizer.qualified_name, lr=lr), penalties, model, reduction)
-    if any(spec.parameters.get("proximal") for spec in penalties) and Need.PROX not in optimizer.component.needs:
+    if (
+        any(spec.parameters.get("proximal") for spec in penalties)
+        and Capability.PROX not in optimizer.component.capabilities
+    ):
         return
     objective, its_optimizer, kind = made(*arguments)
     given = list(batches(kind, uniform, seed))
@@ -127,7 +130,7 @@ def test_every_executor_agrees_with_the_training_step(
     for batch in given:
         state, metrics = train_step(state, batch, hyper)
         weighted += float(metrics.weighted)
-    executors = [Autograd] if why_not_by_hand(objective, "64-true") else [Autograd, ByHand]
+    executors = [Autograd] if why_not_analytic(objective, "64-true") else [Autograd, Analytic]
     for engine in executors:
         live, live_optimizer, _ = made(*arguments)
         told = executed(engine, live, live_optimizer, given)

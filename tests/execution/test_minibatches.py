@@ -5,14 +5,16 @@ import pickle
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
 from torchplug.batch import Batch
 from torchplug.contracts import Loss
-from torchplug.execution import Minibatches
+from torchplug.errors import NonFiniteGradientError
+from torchplug.execution import Execution, Minibatches
 from torchplug.execution.averaging import Ranks
-from torchplug.execution.progress import write_row
+from torchplug.execution.lightning_internals import write_row
 from torchplug.execution.running_means import RunningMeans
 from torchplug.objective import StepObjective
 
@@ -67,8 +69,7 @@ class Trainer:
 def started(lr=0.1, reduction="mean"):
     network = nn.Linear(2, 1)
     optimizer = Switching(network.parameters(), lr=lr)
-    execution = Minibatches(steps_per_call=1)
-    execution.take(optimizer)
+    execution = Minibatches(Execution(steps_per_execution=1))
     execution.start(Trainer(network, optimizer), StepObjective(network, Squared(), [], reduction))
     return network, optimizer, execution
 
@@ -79,14 +80,14 @@ def step(execution, optimizer, batch):
         execution.training_step(batch).backward()
         execution.before_update()
 
-    execution.optimizer_step(lambda: optimizer.step(closure))
+    execution.optimizer_step(optimizer, closure)
 
 
 def test_forward_sees_the_training_point_and_everybody_else_the_other():
     _, optimizer, execution = started()
     step(execution, optimizer, Batch(torch.ones(3, 2), torch.ones(3, 1), torch.ones(3), 3))
     assert optimizer.calls[-2:] == ["train", "eval"]
-    execution.evaluate_here()
+    execution.settle()
     assert optimizer.calls[-1] == "eval"
 
 
@@ -96,21 +97,21 @@ def test_the_row_is_the_weighted_mean_since_the_last_one():
     nn.init.zeros_(network.bias)
     for rows, target in ((3, 1.0), (1, 5.0)):
         step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
-        execution._trainer.global_step += 1
+        execution.fit.trainer.global_step += 1
         execution.after_batch()
-    assert execution._trainer.written("train/loss") == [(3 * 1 + 25) / 4]
+    assert execution.fit.trainer.written("train/loss") == [(3 * 1 + 25) / 4]
     step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 2.0), torch.full((2,), 0.5), 2))
     execution.after_batch()
     execution.after_epoch()
-    assert execution._trainer.written("train/epoch_loss") == [(3 + 25 + 4) / 6]
+    assert execution.fit.trainer.written("train/epoch_loss") == [(3 + 25 + 4) / 6]
     execution.after_batch()
-    assert len(execution._trainer.written("train/loss")) == 1, "a batch that ends no window gives no row"
-    execution._trainer.global_step += 1
+    assert len(execution.fit.trainer.written("train/loss")) == 1, "a batch that ends no window gives no row"
+    execution.fit.trainer.global_step += 1
     step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 4.0), torch.ones(2), 2))
     execution.after_batch()
-    assert execution._trainer.written("train/loss")[1:] == [(4 + 32) / 4], "rows go on across epochs"
+    assert execution.fit.trainer.written("train/loss")[1:] == [(4 + 32) / 4], "rows go on across epochs"
     execution.after_epoch()
-    assert execution._trainer.written("train/epoch_loss")[1:] == [16]
+    assert execution.fit.trainer.written("train/epoch_loss")[1:] == [16]
 
 
 def test_the_objective_of_a_sum_is_that_of_a_step():
@@ -119,26 +120,26 @@ def test_the_objective_of_a_sum_is_that_of_a_step():
     nn.init.zeros_(network.bias)
     for rows, target in ((3, 1.0), (1, 5.0)):
         step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
-        execution._trainer.global_step += 1
+        execution.fit.trainer.global_step += 1
         execution.after_batch()
-    assert execution._trainer.written("train/objective") == [(3 * 1 + 25) / 2]
+    assert execution.fit.trainer.written("train/objective") == [(3 * 1 + 25) / 2]
 
 
 def test_a_copy_belongs_to_no_trainer():
     execution = started()[2]
     for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
-        found, idle = ({**vars(one), "_layout": vars(one._layout)} for one in (copied, Minibatches(steps_per_call=1)))
-        assert found == idle
+        assert vars(copied) == vars(Minibatches(execution.options))
 
 
-def test_layers_that_thaw_are_guarded():
-    network, _, execution = started()
-    network.bias.requires_grad_(False)
-    execution.follow(lambda: StepObjective(network, Squared(), []))
-    assert [name for name, _ in execution._watched] == ["weight"]
-    network.bias.requires_grad_(True)
-    execution.follow(lambda: StepObjective(network, Squared(), []))
-    assert [name for name, _ in execution._watched] == ["weight", "bias"]
+@pytest.mark.parametrize(("thawed", "named"), [(False, "weight"), (True, "weight, bias")])
+def test_layers_that_thaw_are_guarded(thawed, named):
+    network, optimizer, execution = started()
+    for trained in (False, thawed):
+        network.bias.requires_grad_(trained)
+        execution.refresh_trainable(lambda: StepObjective(network, Squared(), []))
+    step(execution, optimizer, Batch(torch.full((3, 2), torch.nan), torch.ones(3, 1), torch.ones(3), 3))
+    with pytest.raises(NonFiniteGradientError, match=f"the gradient of {named} is"):
+        execution.settle()
 
 
 def running_means():
@@ -170,8 +171,8 @@ def test_losses_that_were_left_for_later_are_those_of_now():
 
 def test_a_row_of_nothing_is_not_written():
     _, _, execution = started()
-    write_row(execution._trainer, {})
-    assert execution._trainer.rows == []
+    write_row(execution.fit.trainer, {})
+    assert execution.fit.trainer.rows == []
 
 
 def test_what_is_left_for_later_is_bounded():

@@ -42,7 +42,7 @@ JOBS = {
     "l2": {"regularizers": [use("l2", coefficient=0.1)]},
     "l1": {"regularizers": [use("l1", coefficient=0.1)]},
     "elastic": {"regularizers": [use("elastic_net", l1=0.1, l2=0.2)]},
-    "two-penalties": {"regularizers": [use("l2", coefficient=0.1), use("l1", coefficient=0.1, only=["*bias"])]},
+    "two-penalties": {"regularizers": [use("l2", coefficient=0.1), use("l1", coefficient=0.1, include=["*bias"])]},
     "proximal-l1": {"regularizers": [use("l1", coefficient=0.1, proximal=True)]},
     "proximal-elastic": {
         "regularizers": [use("elastic_net", l1=0.1, l2=0.2, proximal=True)],
@@ -53,7 +53,7 @@ JOBS = {
         "optimizer": use("sgd", lr=0.02),
     },
     "proximal-rmsprop": {
-        "regularizers": [use("l1", coefficient=0.1, proximal=True), use("l2", only=["*bias"])],
+        "regularizers": [use("l1", coefficient=0.1, proximal=True), use("l2", include=["*bias"])],
         "optimizer": use("rmsprop", lr=0.01),
     },
     # clipping
@@ -110,7 +110,7 @@ def test_any_number_of_steps_is_the_same(tmp_path, name, steps):
 
 def test_more_than_a_window_of_deferred_losses_is_the_same(tmp_path):
     """Losses are computed later, by the hundred: an epoch of 300 steps crosses several of these."""
-    assert_alike(tmp_path, "chain", data=of(n=500, batch_size=1), max_epochs=1, log_every_n_steps=200)
+    assert_alike(tmp_path, "analytic", data=of(n=500, batch_size=1), max_epochs=1, log_every_n_steps=200)
 
 
 def test_chunks_were_used_where_batches_are_aligned(tmp_path):
@@ -140,7 +140,7 @@ class Quartic(Regularizer):
         return torch.stack([p.square().square().sum() for p in parameters.values()]).sum()
 
 
-@pytest.mark.parametrize("engine", ["chain", "autograd"])
+@pytest.mark.parametrize("engine", ["analytic", "autograd"])
 def test_a_penalty_without_a_derivative_is_the_same(tmp_path, engine, distributions):
     distributions.offer("quartic", ("regularizers", "quartic", f"{__name__}:Quartic"))
     assert_alike(tmp_path, engine, regularizers=["quartic", use("l2", coefficient=0.1)])

@@ -12,6 +12,7 @@ from compared_fits import DROPPED, MLP, NORMALIZED, Fit, differences, made, rows
 from small_fits import trainer
 from torchplug import ComponentModule, Loss, use
 from torchplug.errors import NonFiniteGradientError
+from torchplug.execution import Execution
 
 ENGINES = pytest.mark.parametrize("engine", ["auto", "autograd"])
 
@@ -180,7 +181,7 @@ def test_a_copy_predicts_and_trains_on(tmp_path, options, copied):
     again = copied(fit.module)
     assert again.predict(table()).equals(fit.module.predict(table()))
     assert differences(again.network.state_dict(), fit.module.network.state_dict()) == []
-    assert (again.execution._asked_steps, again.execution._asked_engine) == (7, "auto")
+    assert again.options == again.execution.options == Execution(steps_per_execution=7)
     precision = options.get("precision", "32-true")
     trained = []
     for number, module in enumerate((fit.module, again)):
@@ -259,7 +260,7 @@ def test_a_network_of_ones_own_keeps_its_parameters(tmp_path):
 
 
 def test_how_a_model_is_trained_is_saved_with_it(tmp_path):
-    settings = {"engine": "autograd", "steps_per_call": 7, "sync_every": 8}
+    settings = {"engine": "autograd", "steps_per_execution": 7, "sync_every": 8}
     Fit(tmp_path, module=ComponentModule(MLP, **settings))().run.save_checkpoint(tmp_path / "whole.ckpt")
     loaded = ComponentModule.load_from_checkpoint(tmp_path / "whole.ckpt", weights_only=True)
     assert {name: loaded.hparams[name] for name in settings} == settings

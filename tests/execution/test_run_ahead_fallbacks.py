@@ -65,7 +65,7 @@ def test_an_obstacle_is_named_and_steps_are_single(tmp_path, name, capsys):
     fit()
     capsys.readouterr()
     (note,) = fit.module.notes(fit.run, 7)
-    assert note.startswith(f"steps_per_call is 1: {reason}")
+    assert note.startswith(f"steps_per_execution is 1: {reason}")
     per_step = settings.get("accumulate_grad_batches", 1)
     assert fit.calls == (44 if per_step == 2 else fit.run.global_step)
 
@@ -78,22 +78,24 @@ def test_nothing_is_said_where_nothing_stands_in_the_way(tmp_path):
 @pytest.mark.parametrize("name", OBSTACLES)
 def test_several_steps_that_cannot_be_had_are_refused(tmp_path, name):
     settings, reason = OBSTACLES[name]
-    with pytest.raises(ConfigurationError, match=f"^steps_per_call 8: {reason}.*leave it at auto, or set it to 1$"):
+    with pytest.raises(
+        ConfigurationError, match=f"^steps_per_execution 8: {reason}.*leave it at auto, or set it to 1$"
+    ):
         Fit(tmp_path, 8, **settings)()
 
 
 @pytest.mark.parametrize("kind", [Own, OwnClipping])
 def test_a_module_with_steps_of_its_own_makes_them(tmp_path, kind):
     single, auto = (
-        Fit(made(tmp_path / str(steps)), module=kind(MLP, "mse", "adam", steps_per_call=steps))()
+        Fit(made(tmp_path / str(steps)), module=kind(MLP, "mse", "adam", steps_per_execution=steps))()
         for steps in (1, "auto")
     )
     assert auto.calls == auto.run.global_step
     assert differences(single.everything(), auto.everything()) == []
     (note,) = auto.module.notes(auto.run, 7)
-    assert note.startswith(f"steps_per_call is 1: {kind.__name__} has a ")
-    with pytest.raises(ConfigurationError, match=f"steps_per_call 8: {kind.__name__} has a"):
-        Fit(made(tmp_path / "8"), module=kind(MLP, "mse", "adam", steps_per_call=8))()
+    assert note.startswith(f"steps_per_execution is 1: {kind.__name__} has a ")
+    with pytest.raises(ConfigurationError, match=f"steps_per_execution 8: {kind.__name__} has a"):
+        Fit(made(tmp_path / "8"), module=kind(MLP, "mse", "adam", steps_per_execution=8))()
 
 
 def test_a_callback_on_single_batches_sees_each(tmp_path):
@@ -156,7 +158,7 @@ def test_an_optimizer_that_must_have_a_closure_gets_one(tmp_path, distributions)
     single, auto = (Fit(made(tmp_path / str(k)), k, optimizer="searching", model=network)() for k in (1, "auto"))
     assert differences(single.parameters, auto.parameters) == []
     with pytest.raises(
-        ConfigurationError, match="steps_per_call 7: the optimizer Searching evaluates gradients by itself"
+        ConfigurationError, match="steps_per_execution 7: the optimizer Searching evaluates gradients by itself"
     ):
         Fit(made(tmp_path / "7"), 7, optimizer="searching", model=network)()
 
@@ -270,7 +272,7 @@ class OwnOptimizer(ComponentModule):
 
 def test_a_module_that_builds_its_optimizer_trains(tmp_path):
     single, auto = (
-        Fit(made(tmp_path / str(steps)), module=OwnOptimizer(MLP, "mse", steps_per_call=steps))()
+        Fit(made(tmp_path / str(steps)), module=OwnOptimizer(MLP, "mse", steps_per_execution=steps))()
         for steps in (1, "auto")
     )
     assert differences(single.everything(), auto.everything()) == []

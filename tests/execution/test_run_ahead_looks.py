@@ -137,7 +137,7 @@ def test_checkpoints_are_the_same(tmp_path, engine, optimizer):
         for other in others:
             for checkpoint in (one, other):
                 checkpoint.pop("callbacks", None)  # with the folder's name
-                checkpoint["hyper_parameters"].pop("steps_per_call", None)
+                checkpoint["hyper_parameters"].pop("steps_per_execution", None)
             assert differences(one, other) == []
 
 

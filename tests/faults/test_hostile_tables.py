@@ -17,10 +17,10 @@ from small_fits import frame as small_frame
 from small_fits import regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.tables import read
 
-REQUEST = DataRequest(kind="regression", loss="mse")
+REQUEST = DataRequirements(kind="regression", loss="mse")
 
 PATHS = {
     "over-long": "x" * 5000 + ".csv",
@@ -176,7 +176,7 @@ import random, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 from torchplug import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.tables import read
 
 rng, held = random.Random(int(sys.argv[1])), 0
@@ -190,8 +190,8 @@ for _ in range(int(sys.argv[2])):
     open("t.parquet", "wb").write(content)
     uses = (
         lambda: read("t.parquet"),
-        lambda: TabularData("t.parquet", "y").prepare(DataRequest(kind="regression", loss="mse")),
-        lambda: TabularData("t.parquet", "y", stream=True).prepare(DataRequest(kind="regression", loss="mse")),
+        lambda: TabularData("t.parquet", "y").prepare(DataRequirements(kind="regression", loss="mse")),
+        lambda: TabularData("t.parquet", "y", stream=True).prepare(DataRequirements(kind="regression", loss="mse")),
     )
     for use in uses:
         try:
@@ -250,13 +250,13 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 from torchplug import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.tables import read
 
 for use in (
     lambda: read("t.parquet"),
-    lambda: TabularData("t.parquet", "y").prepare(DataRequest(kind="regression", loss="mse")),
-    lambda: TabularData("t.parquet", "y", stream=True).prepare(DataRequest(kind="regression", loss="mse")),
+    lambda: TabularData("t.parquet", "y").prepare(DataRequirements(kind="regression", loss="mse")),
+    lambda: TabularData("t.parquet", "y", stream=True).prepare(DataRequirements(kind="regression", loss="mse")),
 ):
     try:
         use()

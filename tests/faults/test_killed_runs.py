@@ -15,7 +15,7 @@ JOBS = {
     "linear": ("linear_regression", ("--trainer.max_epochs", "300")),
     "logistic": ("logistic_regression", ("--trainer.max_epochs", "150")),
     "mlp as shipped": ("mlp", ("--trainer.max_epochs", "60")),
-    "mlp by single steps": ("mlp", ("--trainer.max_epochs", "30", "--model.steps_per_call", "1")),
+    "mlp by single steps": ("mlp", ("--trainer.max_epochs", "30", "--model.steps_per_execution", "1")),
     "levenberg_marquardt": (
         "mlp",
         (

@@ -108,8 +108,8 @@ def test_two_versions_of_a_plugin_and_a_path_that_differs(tmp_path):
 
 
 FAULTS = {
-    "7": ("rank 1 ended early, with exit status 7; go on with: python ", 3),
-    "0": ("rank 1 ended early, with exit status 0; go on with: python ", 3),
+    "7": ("rank 1 ended early, with exit status 7; resume with: python ", 3),
+    "0": ("rank 1 ended early, with exit status 0; resume with: python ", 3),
     "stopped": ("rank 1: it cannot go on", 3),
     "defect": ("rank 1 failed, and its traceback says why: ZeroDivisionError: a defect of a plugin; go on with: ", 1),
 }
@@ -150,7 +150,7 @@ def test_a_rank_that_is_killed_is_named(tmp_path, rank, launcher):
     assert status == (1 if launcher == "torchrun" else 3 if rank == 1 else -signal.SIGKILL)
     (line,) = [line for line in errors.splitlines() if line.startswith("mlp.py: error: ")]
     assert f"rank {rank} " in line
-    assert "go on with: python " in line
+    assert "resume with: python " in line
     assert "gloo" not in errors
     assert launcher == "torchrun" or "Traceback" not in errors
     deadline = time.monotonic() + 20
@@ -222,6 +222,6 @@ def test_a_signal_to_a_rank_of_one_agent_ends_both(tmp_path):
             if agent.poll() is None:
                 kill(agent)
     assert all(status != 0 for status, _, _ in results)
-    assert "".join(printed for _, printed, _ in results).count("interrupted; go on with: python") == 1
+    assert "".join(printed for _, printed, _ in results).count("interrupted; resume with: python") == 1
     assert all("exitcode  : 130" in errors for _, _, errors in results)
     assert processes_in(folder) == {}

@@ -42,7 +42,7 @@ def test_one_process_ends_at_any_moment(tmp_path, seed):
     assert_ended(tmp_path, status, printed, errors)
     assert time.monotonic() - begun < 30  # promised are 5 s on a machine that does nothing else
     if saved(tmp_path):
-        assert "go on with: python" in printed + errors
+        assert "resume with: python" in printed + errors
         status, _, errors = run(tmp_path, "mlp", "validate", "--ckpt_path", "last")
         assert status == 0, errors
 
@@ -90,7 +90,7 @@ def test_ranks_of_torchrun_end_together(tmp_path, who, sent):
     os.kill(process.pid if who == "agent" else ranks_in(tmp_path, "mlp")[who], sent)
     status, printed, errors = finish(process, timeout=90)
     assert status != 0
-    assert printed.count("interrupted; go on with: python") == 1
+    assert printed.count("interrupted; resume with: python") == 1
     if who != "agent":
         assert errors.count("exitcode  : 130") == 2, errors
     assert processes_in(tmp_path) == {}

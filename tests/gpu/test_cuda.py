@@ -33,12 +33,17 @@ def test_weights_equal_those_of_the_cpu(tmp_path, optimizer):
         np.testing.assert_allclose(got.detach().cpu().numpy(), expected.detach().numpy(), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("engine", ["chain", "autograd"])
+@pytest.mark.parametrize("engine", ["analytic", "autograd"])
 def test_running_ahead_gives_the_weights_of_single_steps(tmp_path, engine):
-    def weights(steps_per_call):
+    def weights(steps_per_execution):
         torch.manual_seed(0)
         module = ComponentModule(
-            use("mlp", hidden=[8]), "mse", use("adam", lr=0.01), ["l2"], engine=engine, steps_per_call=steps_per_call
+            use("mlp", hidden=[8]),
+            "mse",
+            use("adam", lr=0.01),
+            ["l2"],
+            engine=engine,
+            steps_per_execution=steps_per_execution,
         )
         run = trainer(tmp_path, accelerator="gpu", devices=1, precision="64-true", max_epochs=5)
         run.fit(module, TabularData("diabetes", batch_size=16))

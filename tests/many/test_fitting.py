@@ -338,7 +338,7 @@ def test_a_checkpoint_of_one_model_loads_as_an_ordinary_module(tmp_path):
     loaded = ComponentModule.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
     frame = _frame()
     assert loaded.predict(frame).equals(result.module.predict(frame))
-    assert loaded.assembly.plain() == ComponentModule(**configs[3]).assembly.plain()
+    assert loaded.resolved.plain() == ComponentModule(**configs[3]).resolved.plain()
 
 
 def _frame():
@@ -393,7 +393,7 @@ def test_an_interruption_ends_training_at_a_step_and_gives_what_is_done(model):
         ([{"model": LINEAR, "scheduler": use("step", every=n)} for n in (1, 0)], None, "every must be at least 1"),
         ([{"model": LINEAR, "reduction": "none"}], None, "reduction is 'mean' or 'sum'"),
         ([{"model": LINEAR, "loss": "bce"}], None, "needs class labels"),
-        ([{"model": LINEAR, "regularizers": [use("l2", only=["nothing*"])]}], None, "matches no parameter"),
+        ([{"model": LINEAR, "regularizers": [use("l2", include=["nothing*"])]}], None, "matches no parameter"),
         ([{"model": LINEAR, "regularizers": LASSO + NET}], None, "two proximal regularizers act on"),
         ([{"model": LINEAR}], [([0, 1, 1], [2])], "training rows have 1 twice"),
         ([{"model": LINEAR}], [([0, 1], [1])], "trains on row 1 and validates on it"),

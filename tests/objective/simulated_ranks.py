@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from torchplug.objective.ranks import Ranks
+from torchplug.objective.reductions import Ranks
 
 
 class Meeting:
@@ -31,7 +31,7 @@ class ThreadRanks(Ranks):
     def gather(self, tensor):
         return self.meeting.exchange(self.rank, tensor)
 
-    def agree(self, tensor):
+    def broadcast(self, tensor):
         return self.meeting.exchange(self.rank, tensor)[0]
 
 

@@ -58,7 +58,7 @@ def test_shares_of_ranks_and_windows_make_the_gradient_of_f(sizes, window, seed)
     for rank in range(world):
         rows = slice(bounds[rank], bounds[rank + 1])
         batch = Batch(torch.tensor(X[rows]), torch.tensor(y[rows]), torch.tensor(w[rows]), n, 1)
-        value, _ = objective.share(batch, world, window)
+        value, _ = objective.scaled_loss(batch, world, window)
         (value / window / world).backward()  # what Lightning and DDP divide by
     slope, intercept = gradient_of_f(X, y, w, network)
     np.testing.assert_allclose(network.weight.grad.numpy()[0], slope, rtol=1e-12, atol=1e-12)
@@ -71,7 +71,7 @@ def test_a_short_window_counts_the_penalty_once(window, micro_batches):
     objective = StepObjective(network, Squared(), [Ridge()])
     for rows in np.array_split(np.arange(12), micro_batches):
         batch = Batch(torch.tensor(X[rows]), torch.tensor(y[rows]), torch.tensor(w[rows]), 12, micro_batches)
-        (objective.share(batch, 1, window)[0] / window).backward()
+        (objective.scaled_loss(batch, 1, window)[0] / window).backward()
     slope, _ = gradient_of_f(X, y, w, network)
     np.testing.assert_allclose(network.weight.grad.numpy()[0], slope, rtol=1e-12)
 
@@ -79,7 +79,7 @@ def test_a_short_window_counts_the_penalty_once(window, micro_batches):
 def test_reduction_sum_drops_the_division():
     X, y, w, network = problem(7, 1)
     batch = Batch(torch.tensor(X), torch.tensor(y), torch.tensor(w), 7)
-    value, weighted = StepObjective(network, Squared(), [], "sum").share(batch, 1, 1)
+    value, weighted = StepObjective(network, Squared(), [], "sum").scaled_loss(batch, 1, 1)
     residual = X @ network.weight.detach().numpy()[0] + network.bias.item() - y[:, 0]
     assert value.item() == pytest.approx(np.sum(w * residual**2), rel=1e-12)
     assert weighted.item() == pytest.approx(value.item())
@@ -91,7 +91,10 @@ def test_a_proximal_penalty_is_reported_but_not_backpropagated():
     regularizer.proximal = True
     objective = StepObjective(network, Squared(), [regularizer])
     batch = Batch(torch.tensor(X), torch.tensor(y), torch.tensor(w), 5)
-    assert objective.share(batch, 1, 1)[0].item() == StepObjective(network, Squared(), []).share(batch, 1, 1)[0].item()
+    assert (
+        objective.scaled_loss(batch, 1, 1)[0].item()
+        == StepObjective(network, Squared(), []).scaled_loss(batch, 1, 1)[0].item()
+    )
     assert objective.penalty().item() == pytest.approx(0.3 * network.weight.square().sum().item())
 
 

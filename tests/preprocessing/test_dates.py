@@ -11,10 +11,10 @@ from preprocessing_fits import fit
 from torchplug.data import parquet
 from torchplug.data.tabular import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequirements, Preprocessing
 
 DAYS = pl.date_range(pl.date(2024, 1, 5), pl.date(2024, 3, 13), eager=True)
-REQUEST = DataRequest("regression", "mse", full_set=True)
+REQUEST = DataRequirements("regression", "mse", full_batch=True)
 
 
 def table(dates):

@@ -86,7 +86,7 @@ def test_constant_columns_stay_and_stay_silent():
     fitted = fit(frame, "y")
     assert fitted.feature_names == ["a", "b"]
     assert fitted.scale[1] == 1
-    assert fitted.silent.tolist() == [False, True]
+    assert fitted.zero_variance.tolist() == [False, True]
     # a weight on b was never trained, so another value of b must not move a prediction
     assert fitted.features(frame.with_columns(b=pl.lit(7.0)))[:, 1].tolist() == [0, 0, 0]
     assert fit(frame, "y", center=False).features(frame)[:, 1].tolist() == [0.1] * 3

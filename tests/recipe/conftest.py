@@ -1,6 +1,6 @@
 import pytest
 
-from recipe_calls import call, load
+from recipe_calls import load
 
 
 @pytest.fixture
@@ -19,15 +19,3 @@ def command_of(monkeypatch, tmp_path):
         return commands[0]
 
     return parsed
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
-    """Run a recipe's command line in an empty directory: exit status, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-
-    def ran(line, recipe="linear_regression"):
-        return call(capsys, line, recipe)
-
-    return ran

@@ -93,7 +93,7 @@ def test_everything_overrides_the_rules(command_of, table, tmp_path, monkeypatch
     command = command_of(line)
     specs = command.specs()
     assert (specs["model"].parameters["hidden"], specs["optimizer"].parameters["lr"]) == ([3], 0.5)
-    assert (command.settings.data.batch_size, command.settings.trainer.max_epochs) == (7, 9)
+    assert (command.settings.data["batch_size"], command.settings.trainer["max_epochs"]) == (7, 9)
     assert command.data().batch_size == 7
     assert specs["loss"].name == "mse"
     (note,) = command.notes
@@ -130,7 +130,7 @@ def test_help_reads_no_table(run):
     assert status == 0
     chosen = load("mlp").adapt(recipe.TableSummary(100, 5, "regression"))
     expected = sum(len(group) for group in chosen.values())
-    assert " ".join(printed.split()).count("default: by the data") == expected
+    assert " ".join(printed.split()).count("= by the data") == expected
 
 
 @pytest.mark.parametrize("line", [[], ["--print_config"]])
@@ -194,7 +194,7 @@ def test_ranks_choose_the_same(tmp_path, table):
 def test_rules(rows, task):
     chosen = load("mlp").adapt(recipe.TableSummary(rows, 10, task))
     assert {group: set(values) for group, values in chosen.items()} == {
-        "model": {"model", "loss", "optimizer"} | set(chosen["model"]) & {"regularizers"},
+        "model": {"model", "loss", "optimizer", "scheduler"},
         "data": {"batch_size"},
         "trainer": {"max_epochs"},
     }

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from lightning.pytorch import Callback
 
 from recipe_processes import rows, run_directories
 
@@ -112,12 +111,12 @@ def test_a_chain_of_checkpoints_within_epochs_ends_as_the_uninterrupted_run(run,
 
 
 def test_how_steps_are_made_comes_back_and_may_change(run, table, tmp_path):
-    flags = ["--model.sync_every", "8", "--model.engine", "autograd", "--model.steps_per_call", "3"]
+    flags = ["--model.sync_every", "8", "--model.engine", "autograd", "--model.steps_per_execution", "3"]
     run(["fit", *table, *flags, "--trainer.max_epochs", "2"])
     status, _, errors = run(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"])
     assert status == 0, errors
     model = yaml.safe_load((the_run(tmp_path) / "config.yaml").read_text())["model"]
-    assert (model["sync_every"], model["engine"], model["steps_per_call"]) == (8, "autograd", 3)
+    assert (model["sync_every"], model["engine"], model["steps_per_execution"]) == (8, "autograd", 3)
     for flag in (["--model.sync_every", "8"], ["--model.engine", "auto"]):
         status, _, errors = run(["fit", "--ckpt_path", "last", *flag, "--trainer.max_epochs", "4"])
         assert (status, errors) == (0, "") or "behind it" in errors
@@ -238,35 +237,6 @@ def test_rows_of_evaluations_are_kept(run, table, tmp_path):
     ]
     run(["fit", *table, "--trainer.max_epochs", "4"])
     assert [row for row in rows(resumed) if "evaluated" not in row] == rows(the_run(tmp_path))
-
-
-class Stop(Callback):
-    """Stops a fit at a step, as a callback of a user's may."""
-
-    step = 10
-
-    def on_train_batch_end(self, trainer, *arguments):
-        trainer.should_stop = trainer.global_step >= self.step
-
-
-def test_a_run_that_a_callback_stopped_within_an_epoch_continues_exactly(run, table, tmp_path, monkeypatch):
-    from torchplug.recipe import fitting
-
-    attach = fitting._attach
-
-    def attach_with_stop(trainer, *arguments):
-        trainer.callbacks.append(Stop())
-        attach(trainer, *arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fitting, "_attach", attach_with_stop)
-        assert run(["fit", *table, "--trainer.max_epochs", "4"])[0] == 0
-    stopped = the_run(tmp_path)
-    assert json.loads((stopped / "outcome.json").read_text())["steps"] == Stop.step
-    assert run(["fit", "--ckpt_path", "last"])[0] == 0
-    run(["fit", *table, "--trainer.max_epochs", "4"])
-    assert rows(stopped) == rows(the_run(tmp_path))
-    assert all(torch.equal(value, weights(stopped)[name]) for name, value in weights(the_run(tmp_path)).items())
 
 
 def test_a_run_directory_that_was_moved_keeps_its_best_checkpoint(run, table, tmp_path):

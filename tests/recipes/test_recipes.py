@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from torchplug import TabularData
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = ["linear_regression", "logistic_regression", "mlp"]
@@ -37,7 +37,7 @@ def final_metrics(name, arguments, monkeypatch, folder):
 def split_of(source, kind, seed):
     """Raw features and target of the training and the validation part."""
     data = TabularData(source, seed=seed)
-    data.prepare(DataRequest(kind=kind))
+    data.prepare(DataRequirements(kind=kind))
     frames = [data.frame_of(part) for part in ("train", "validation")]
     return [(frame.drop("target").to_numpy(), frame["target"].to_numpy()) for frame in frames]
 

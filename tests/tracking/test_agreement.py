@@ -49,8 +49,8 @@ def test_the_first_process_of_another_node_is_not_taken_for_rank_zero(monkeypatc
 
 SCRIPT = """
 import sys, torch.distributed as dist
-from torchplug.tracking.directory import RunDirectory
-first, second = (RunDirectory.create("mlp", sys.argv[1]) for _ in range(2))
+from torchplug.tracking.run import Run
+first, second = (Run.create("mlp", sys.argv[1]) for _ in range(2))
 dist.init_process_group("gloo")  # forms as if nobody had met before
 paths = [None, None]
 dist.all_gather_object(paths, (str(first.path), str(second.path)))

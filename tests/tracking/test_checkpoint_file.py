@@ -50,7 +50,7 @@ def test_lightning_reads_it_as_its_own(tmp_path):
     module.on_save_checkpoint(content)
     write_checkpoint(content, tmp_path / "a.ckpt")
     again = ComponentModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True, model=torch.nn.Linear(3, 1))
-    assert again.assembly.loss.name == "huber"
+    assert again.resolved.loss.name == "huber"
     assert all(torch.equal(value, content["state_dict"][name]) for name, value in again.state_dict().items())
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from torchplug.errors import CheckpointError
 from torchplug.tracking.checkpoints import checkpoint_callbacks, load_checkpoint, newest, resolve_checkpoint
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.run import Run
 
 
 class Scripted(LightningModule):
@@ -38,7 +38,7 @@ def fit(tmp_path):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
     def run(losses, monitor="val/loss", mode="min"):
-        directory = RunDirectory.create("mlp", tmp_path)
+        directory = Run.create("mlp", tmp_path)
         data = DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2)
         trainer = Trainer(
             accelerator="cpu",
@@ -88,30 +88,30 @@ def test_without_validation_only_the_last_is_kept(fit):
 
 
 def test_words_mean_the_newest_run_that_has_a_checkpoint(tmp_path):
-    _touch(RunDirectory.create("mlp", tmp_path), "best", "last")
-    wanted = _touch(RunDirectory(tmp_path / "mlp" / "30000101-000000.000-aaaaaa"), "best", "last")
-    RunDirectory(tmp_path / "mlp" / "30010101-000000.000-aaaaaa").path.mkdir()  # interrupted in its first epoch
-    _touch(RunDirectory(tmp_path / "linear" / "40000101-000000.000-aaaaaa"), "best", "last")
+    _touch(Run.create("mlp", tmp_path), "best", "last")
+    wanted = _touch(Run(tmp_path / "mlp" / "30000101-000000.000-aaaaaa"), "best", "last")
+    Run(tmp_path / "mlp" / "30010101-000000.000-aaaaaa").path.mkdir()  # interrupted in its first epoch
+    _touch(Run(tmp_path / "linear" / "40000101-000000.000-aaaaaa"), "best", "last")
     assert newest("mlp", tmp_path).path == wanted.path
     assert resolve_checkpoint("best", "mlp", tmp_path) == wanted.best
     assert resolve_checkpoint("last", "mlp", tmp_path) == wanted.last
 
 
 def test_a_run_directory_means_its_best_else_its_last(tmp_path):
-    both = _touch(RunDirectory(tmp_path / "a"), "best", "last")
-    only = _touch(RunDirectory(tmp_path / "b"), "last")
+    both = _touch(Run(tmp_path / "a"), "best", "last")
+    only = _touch(Run(tmp_path / "b"), "last")
     assert resolve_checkpoint(str(both.path), "mlp") == both.best
     assert resolve_checkpoint(str(only.path), "mlp") == only.last
 
 
 def test_a_file_is_itself_and_comes_back_absolute(tmp_path, monkeypatch):
-    _touch(RunDirectory(tmp_path), "best").best.rename(tmp_path / "best")
+    _touch(Run(tmp_path), "best").best.rename(tmp_path / "best")
     monkeypatch.chdir(tmp_path)
     assert resolve_checkpoint("./best", "mlp") == tmp_path / "best"
 
 
 def test_best_of_a_run_that_validated_nothing_says_what_there_is(tmp_path):
-    _touch(RunDirectory.create("mlp", tmp_path), "last")
+    _touch(Run.create("mlp", tmp_path), "last")
     with pytest.raises(CheckpointError, match=r"has no best checkpoint: ask for last"):
         resolve_checkpoint("best", "mlp", tmp_path)
 

@@ -3,7 +3,7 @@ import math
 
 from rich.console import Console
 
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.run import Run
 from torchplug.tracking.summary import print_summary
 
 METRICS = {"train/loss": 0.5, "val/loss": 0.75, "val/rmse": 53.123456789, "val/r2": math.nan, "lr-SGD": 0.1}
@@ -16,7 +16,7 @@ def _printed(directory, **settings):
 
 
 def test_parts_are_columns_and_metrics_rows(tmp_path):
-    lines = _printed(RunDirectory(tmp_path / "mlp" / "run")).splitlines()
+    lines = _printed(Run(tmp_path / "mlp" / "run")).splitlines()
     cells = [
         [cell.strip() for cell in line.strip("│┃|").replace("┃", "│").replace("|", "│").split("│")] for line in lines
     ]
@@ -29,7 +29,7 @@ def test_parts_are_columns_and_metrics_rows(tmp_path):
 
 
 def test_nothing_is_cut_or_coloured_where_no_terminal_reads_it(tmp_path):
-    directory = RunDirectory(tmp_path / ("a" * 120) / ("b" * 120))
+    directory = Run(tmp_path / ("a" * 120) / ("b" * 120))
     printed = _printed(directory, width=40)
     assert "\x1b" not in printed
     assert "…" not in printed
@@ -40,12 +40,12 @@ def test_nothing_is_cut_or_coloured_where_no_terminal_reads_it(tmp_path):
 def test_a_stream_without_unicode_gets_ascii(tmp_path):
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding="ascii")
-    print_summary(METRICS, RunDirectory(tmp_path), Console(file=stream))
+    print_summary(METRICS, Run(tmp_path), Console(file=stream))
     stream.flush()
     assert b"0.75" in buffer.getvalue()
 
 
 def test_without_metrics_there_is_no_table(tmp_path):
     stream = io.StringIO()
-    print_summary({}, RunDirectory(tmp_path / "mlp" / "run"), Console(file=stream))
+    print_summary({}, Run(tmp_path / "mlp" / "run"), Console(file=stream))
     assert len(stream.getvalue().splitlines()) == 1

@@ -17,19 +17,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from torchplug.tracking import wandb as tracking
 from torchplug.tracking.checkpoints import checkpoint_callbacks
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
 
 KEY = "0" * 40
 CONFIG = {"model": {"optimizer": {"name": "adam", "parameters": {"lr": 0.1}}, "hidden": [64, 64]}, "seed": 1}
 PROVENANCE = {"torch": "2", "plugins": [{"distribution": "torchplug", "version": "0"}]}
+DIRECTIONS = {"loss": "min", "accuracy": "max"}
 
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory.create("mlp", tmp_path / "runs")
+    return Run.create("mlp", tmp_path / "runs")
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def start(run, wandb_home):
     made = []
 
     def make(**settings):
-        made.append(wandb_logger(Tracking(**settings), run, CONFIG, PROVENANCE))
+        made.append(wandb_logger(Tracking(**settings), run, CONFIG, PROVENANCE, DIRECTIONS))
         return made[-1]
 
     yield make
@@ -55,7 +56,7 @@ def _log(logger, *steps):
 
 
 def _rows(run):
-    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
 
 
 class Module(LightningModule):
@@ -178,19 +179,20 @@ def test_a_client_that_fails_meanwhile_is_one_warning(start, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "best"),
-    [("test/log_loss", "min"), ("val/brier", "min"), ("val/rmse", "min"), ("val/mae", "min"), ("train/loss", "min")]
-    + [(f"val/{name}", "max") for name in ("r2", "auroc", "average_precision", "macro_f1", "accuracy")]
-    + [("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    [
+        *[("train/loss", "min"), ("test/loss", "min"), ("val/accuracy", "max")],
+        *[("train/gradient_norm", None), ("lr-Adam", None), ("epoch", None)],
+    ],
 )
 def test_best_is_the_smallest_loss_and_the_largest_score(name, best):
-    class Run:
+    class Recorder:
         defined = None
 
         def define_metric(self, name, summary, **settings):
             self.defined = (name, summary)
 
-    run = Run()
-    WandbLogger(Tracking(), RunDirectory("."), {})._define(run, name)
+    run = Recorder()
+    WandbLogger(Tracking(), Run("."), {}, DIRECTIONS)._define(run, name)
     assert run.defined == (None if best is None else (name, f"{best},last"))
 
 

@@ -45,7 +45,7 @@ class AnalyticObjective:
     def move(self, point: Tensor) -> None:
         self.parameter.copy_(point)
 
-    def agree(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def _remembered(self, what, compute):
@@ -88,12 +88,12 @@ class AnalyticObjective:
 
         return torch.func.jacfwd(twice, has_aux=True)(self.point)
 
-    def gram(self) -> tuple[Tensor, Tensor]:
+    def normal_equations(self) -> tuple[Tensor, Tensor]:
         jacobian, residuals = self.rows()
         return jacobian.mT @ jacobian, jacobian.mT @ residuals
 
     def gnvp(self, vector: Tensor) -> Tensor:
-        return self.gram()[0] @ vector
+        return self.normal_equations()[0] @ vector
 
     def factor(self) -> Tensor:
         jacobian, residuals = self.rows()
@@ -104,19 +104,13 @@ class AnalyticObjective:
     def penalty_diagonal(self) -> tuple[Tensor, Tensor]:
         return torch.zeros(self.size, dtype=torch.float64), torch.zeros(self.size, dtype=torch.float64)
 
-    def closure(self):
-        """What Lightning's closure does: value and gradient where the parameters stand."""
-        value, gradient = self.evaluate()
-        self.parameter.grad = gradient
-        self.values.append(value)
-        return value
-
 
 def minimize(make, objective, steps=500):
     """Step until there is an outcome; returns the optimizer."""
     optimizer = make([objective.parameter])
     for _ in range(steps):
-        optimizer.step(objective.closure, objective=objective)
+        objective.values.append(objective.evaluate()[0])
+        optimizer.step(objective=objective)
         if optimizer.outcome is not None:
             break
     return optimizer

@@ -67,6 +67,6 @@ def train(make, objective, steps=200, **settings):
 
 def run(optimizer, objective, steps=200):
     for _ in range(steps):
-        optimizer.step(objective.value, objective=objective)
+        optimizer.step(objective=objective)
         if optimizer.outcome is not None:
             break

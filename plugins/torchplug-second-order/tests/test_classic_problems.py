@@ -165,7 +165,7 @@ def test_nist_from_the_second_start(method, name):
     objective = Objective(curve, MSE(), [], Table(x, y))
     optimizer = getattr(optimizers, method)(curve.parameters())
     for _ in range(500):
-        optimizer.step(lambda: objective.evaluate()[0], objective=objective)
+        optimizer.step(objective=objective)
         if optimizer.outcome is not None:
             break
     assert optimizer.outcome.name == "converged", optimizer.outcome

@@ -57,7 +57,7 @@ def test_the_scale_never_shrinks():
     objective.move(torch.tensor([1.0, 1.0]).double())
     path = descent.path(Point.of(objective), objective, memory)
     torch.testing.assert_close(path.scale, torch.tensor([36.0, 1.0]).double())
-    assert not descent.forget(memory)
+    assert not descent.reset(memory)
     torch.testing.assert_close(
         descent.path(Point.of(objective), objective, memory).scale, torch.tensor([4.0, 1.0]).double()
     )

@@ -21,7 +21,7 @@ class TestSteepest:
         objective = AnalyticObjective([3.0, 4.0], lambda t: 50.0 * t.square().sum())
         line = path_of(Steepest(), objective)
         torch.testing.assert_close(line.direction, -objective.gradient())
-        assert line.first * float(line.direction.norm()) == pytest.approx(1.0)
+        assert line.initial_step_size * float(line.direction.norm()) == pytest.approx(1.0)
 
     def test_a_gradient_whose_square_underflows(self):
         objective = AnalyticObjective([1.0, 1.0], lambda t: 1e-170 * t.sum())
@@ -31,12 +31,12 @@ class TestSteepest:
         memory = {}
         descent = Steepest()
         s, y = torch.tensor([1.0, 2.0]).double(), torch.tensor([3.0, 10.0]).double()
-        descent.learn(s, y, memory)
+        descent.update(s, y, memory)
         line = path_of(descent, AnalyticObjective([1.0, 1.0], lambda t: t.square().sum()), memory)
-        assert line.first == pytest.approx(5.0 / 23.0)
-        descent.learn(s, -y, memory)
+        assert line.initial_step_size == pytest.approx(5.0 / 23.0)
+        descent.update(s, -y, memory)
         assert memory["length"] is None
-        assert not descent.forget(memory)
+        assert not descent.reset(memory)
 
 
 def test_given():
@@ -72,7 +72,7 @@ class TestNewton:
         line = path_of(Newton("cholesky"), objective)
         expected = torch.linalg.solve(objective.hessian(), -objective.gradient())
         torch.testing.assert_close(line.direction, expected, rtol=1e-8, atol=0)
-        assert line.first == 1.0
+        assert line.initial_step_size == 1.0
 
     def test_leaves_a_saddle(self):
         objective = AnalyticObjective([1.0, 1e-3], lambda t: t[0] ** 2 - t[1] ** 2 + t[1] ** 4)
@@ -122,7 +122,7 @@ class TestGaussNewton:
         jacobian, residuals = objective.rows()
         expected = np.linalg.lstsq(jacobian.numpy(), -residuals.numpy(), rcond=None)[0]
         np.testing.assert_allclose(line.direction, expected, rtol=1e-8)
-        assert line.promise == pytest.approx(-0.5 * float(line.direction @ objective.gradient()))
+        assert line.predicted_reduction == pytest.approx(-0.5 * float(line.direction @ objective.gradient()))
 
     def deficient(self, size=3):
         matrix = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 1.0], [2.0, 0.0, 2.0], [1.0, 1.0, 2.0]]).double()[:, :size]
@@ -137,7 +137,7 @@ class TestGaussNewton:
         best = float(residuals @ residuals) - float(
             (residuals - jacobian @ (torch.linalg.pinv(jacobian) @ residuals)).square().sum()
         )
-        assert line.promise == pytest.approx(best)
+        assert line.predicted_reduction == pytest.approx(best)
         failure = path_of(GaussNewton("cholesky"), objective)
         assert isinstance(failure, Failure)
         assert "JᵀJ is singular" in failure.remedy
@@ -149,7 +149,7 @@ class TestGaussNewton:
         matrix = torch.randn(4, 9, generator=generator, dtype=torch.float64)
         objective = AnalyticObjective(torch.zeros(9), residuals=lambda t: matrix @ t - 1.0)
         descent = GaussNewton(solver)
-        descent.look(objective)
+        descent.evaluate(objective)
         expected = torch.linalg.pinv(matrix) @ torch.ones(4, dtype=torch.float64)
         torch.testing.assert_close(path_of(descent, objective).direction, expected, rtol=1e-7, atol=0)
 

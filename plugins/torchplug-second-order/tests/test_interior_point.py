@@ -232,7 +232,7 @@ def test_a_fit_that_is_resumed_goes_on_with_the_same_bits():
     objective = Objective(Linear(3, 2).double(), Quantile([0.2, 0.7]), [], InMemory(*data))
     first = InteriorPoint(objective.parameters)
     for _ in range(4):
-        first.step(objective.value, objective=objective)
+        first.step(objective=objective)
     kept = io.BytesIO()
     torch.save(first.state_dict(), kept)
     kept.seek(0)
@@ -240,11 +240,11 @@ def test_a_fit_that_is_resumed_goes_on_with_the_same_bits():
     again.load_state_dict(torch.load(kept, weights_only=True))
     assert again.iteration == first.iteration
     for _ in range(60):
-        again.step(objective.value, objective=objective)
+        again.step(objective=objective)
     assert again.outcome.name == "converged"
     assert torch.equal(objective.point, whole.point)
     before = again.iteration
-    again.step(objective.value, objective=objective)
+    again.step(objective=objective)
     assert again.iteration == before
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nist_data import digits, nist, wampler
 from sklearn.linear_model import LinearRegression, Ridge
 
-from torchplug.objective.design import accumulation
+from torchplug.objective.least_squares import accumulation
 from torchplug_second_order.least_squares import solve
 
 

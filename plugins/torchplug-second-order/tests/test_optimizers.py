@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import torchplug_second_order
-from torchplug import ComponentModule, Need, TabularData, TorchplugError, use
+from torchplug import Capability, ComponentModule, TabularData, TorchplugError, use
 from torchplug_second_order import optimizers
 from torchplug_second_order.solver import Solver
 
@@ -84,12 +84,17 @@ def test_sizes_are_refused_with_the_alternative():
 
 
 def test_the_plugin_lists_what_it_needs():
-    needs = {component.name: component.needs for component in torchplug_second_order.torchplug_optimizers()}
-    assert set(ITERATIVE) < set(needs)
-    assert all(Need.OBJECTIVE in need for need in needs.values())
-    assert {name for name, need in needs.items() if Need.RESIDUALS in need} == {*RESIDUAL_METHODS, "closed_form"}
-    assert {name for name, need in needs.items() if Need.LINEAR_RESIDUALS in need} == {"closed_form"}
-    assert {name for name, need in needs.items() if Need.PROX in need} == {"proximal_newton"}
+    capabilities = {
+        component.name: component.capabilities for component in torchplug_second_order.torchplug_optimizers()
+    }
+    assert set(ITERATIVE) < set(capabilities)
+    assert all(Capability.OBJECTIVE in need for need in capabilities.values())
+    assert {name for name, need in capabilities.items() if Capability.RESIDUALS in need} == {
+        *RESIDUAL_METHODS,
+        "closed_form",
+    }
+    assert {name for name, need in capabilities.items() if Capability.LINEAR_RESIDUALS in need} == {"closed_form"}
+    assert {name for name, need in capabilities.items() if Capability.PROX in need} == {"proximal_newton"}
 
 
 class Polynomial(nn.Module):

@@ -36,17 +36,17 @@ def direction(descent, memory):
 def test_bfgs_updates_by_the_formula():
     memory, descent = {}, BFGS()
     for s, y in pairs(4):
-        descent.learn(s, y, memory)
+        descent.update(s, y, memory)
     torch.testing.assert_close(memory["inverse_hessian"], inverse_by_formula(pairs(4)))
     line, gradient = direction(descent, memory)
     torch.testing.assert_close(line.direction, -(memory["inverse_hessian"] @ gradient))
-    assert line.first == 1.0
+    assert line.initial_step_size == 1.0
 
 
 def test_bfgs_meets_the_secant_equation():
     memory = {}
     for s, y in pairs(3):
-        BFGS().learn(s, y, memory)
+        BFGS().update(s, y, memory)
         torch.testing.assert_close(memory["inverse_hessian"] @ y, s)
 
 
@@ -55,7 +55,7 @@ def test_lbfgs_is_bfgs_from_the_last_pairs(count):
     memory, descent = {}, LimitedBFGS(history_size=4)
     known = pairs(count)
     for s, y in known:
-        descent.learn(s, y, memory)
+        descent.update(s, y, memory)
     line, gradient = direction(descent, memory)
     expected = -(inverse_by_formula(known[-4:], scaled_by=-1) @ gradient)
     torch.testing.assert_close(line.direction, expected)
@@ -66,10 +66,10 @@ def test_lbfgs_is_bfgs_from_the_last_pairs(count):
 def test_a_bad_pair_is_skipped(descent):
     memory = {}
     (s, y), *_ = pairs(1)
-    descent.learn(s, y, memory)
+    descent.update(s, y, memory)
     before, _ = direction(descent, memory)
     for bad in (-y, torch.zeros_like(y), torch.full_like(y, torch.nan)):
-        descent.learn(s, bad, memory)
+        descent.update(s, bad, memory)
         assert torch.equal(direction(descent, memory)[0].direction, before.direction)
 
 
@@ -77,16 +77,16 @@ def test_a_bad_pair_is_skipped(descent):
 def test_the_first_direction_is_the_gradients(descent):
     line, gradient = direction(descent, {})
     assert torch.equal(line.direction, -gradient)
-    assert line.first * float(gradient.norm()) == pytest.approx(1.0)
+    assert line.initial_step_size * float(gradient.norm()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("descent", [BFGS(), LimitedBFGS()])
 def test_forgetting(descent):
     memory = {}
-    assert not descent.forget(memory)
-    descent.learn(*pairs(1)[0], memory)
-    assert descent.forget(memory)
-    assert not descent.forget(memory)
+    assert not descent.reset(memory)
+    descent.update(*pairs(1)[0], memory)
+    assert descent.reset(memory)
+    assert not descent.reset(memory)
 
 
 def test_refusals():

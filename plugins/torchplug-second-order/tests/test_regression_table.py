@@ -6,7 +6,7 @@ import torch
 from nist_data import digits, nist
 from statsmodels.regression.linear_model import WLS
 
-from torchplug.objective.design import accumulation
+from torchplug.objective.least_squares import accumulation
 from torchplug_second_order.least_squares import solve
 from torchplug_second_order.regression_table import regression_table
 

@@ -62,7 +62,7 @@ def test_armijo_takes_the_first_if_it_will_do():
     objective, here, line = along(FUNCTIONS["parabola"], 0.0, 1.0)
     step = Armijo().run(here, line, objective, {}, {})
     assert step.length == 1.0
-    assert step.whole
+    assert step.full_step
     assert objective.evaluations == 2
 
 
@@ -71,7 +71,7 @@ def test_armijo_interpolates():
     step = Armijo().run(here, line, objective, {}, {})
     # the parabola's minimum is at a quarter of the first
     assert step.length == pytest.approx(3.0)
-    assert not step.whole
+    assert not step.full_step
 
 
 @pytest.mark.parametrize("search", [Armijo(), StrongWolfe()])
@@ -185,7 +185,7 @@ class TestGainRatio:
         step = GainRatio(1e-9).run(here, path, objective, memory, {})
         assert objective.value() < here.value
         assert step.damping > 1e-9 * path.unit
-        assert not step.whole
+        assert not step.full_step
 
     def test_no_damping_that_helps_is_a_failure(self):
         objective = AnalyticObjective([1.0, 1.0], residuals=self.residuals)

@@ -34,7 +34,7 @@ def solve(name, method, start, target_unit=1.0, parameter_units=None, steps=500,
     objective = Objective(curve, MSE(), [], table)
     optimizer = getattr(optimizers, method)(curve.parameters(), **settings)
     for _ in range(steps):
-        optimizer.step(lambda: objective.evaluate()[0], objective=objective)
+        optimizer.step(objective=objective)
         if optimizer.outcome is not None:
             break
     return digits(curve.b.detach().numpy() / units, problem.solution), optimizer

@@ -5,10 +5,12 @@ Nothing here imports torch: a component's class is named by a string and importe
 
 from __future__ import annotations
 
-from torchplug.component import Component, Need
+from functools import partial
+
+from torchplug.component import Capability, Component, Metric
 from torchplug.hookspecs import hookimpl
 
-_FIRST_ORDER = frozenset({Need.PROX, Need.ELEMENTWISE})
+_FIRST_ORDER = frozenset({Capability.PROX, Capability.ELEMENTWISE})
 
 
 @hookimpl
@@ -82,4 +84,26 @@ def torchplug_schedulers() -> list[Component]:
         Component("one_cycle", f"{here}:OneCycle", "up to α₀ and far down again, over the whole run"),
         Component("plateau", f"{stateful}:Plateau", "α is reduced when a metric stops improving"),
         Component("warmup", f"{stateful}:Warmup", "linear rise to α₀, then another schedule"),
+    ]
+
+
+@hookimpl
+def torchplug_metrics() -> list[Metric]:
+    """Metrics of evaluated parts; `torchplug.task` says which every evaluation has."""
+    here = "torchplug.builtin.metrics"
+    numbers = partial(Metric, kinds=frozenset({"regression", "count"}))
+    scaled = partial(numbers, view="standardized", direction="max", needs_variation=True)
+    classes = partial(Metric, kinds=frozenset({"binary", "margin", "multiclass"}), view="labels", direction="max")
+    two = partial(Metric, kinds=frozenset({"binary", "margin"}), view="scores", direction="max", needs_variation=True)
+    soft = partial(Metric, view="distributions", direction="min")
+    return [
+        numbers("rmse", f"{here}:rmse", "root of the mean squared error", view="values", direction="min"),
+        numbers("mae", f"{here}:mae", "mean absolute error", view="values", direction="min"),
+        scaled("r2", f"{here}:r2", "share of the variance that is predicted"),
+        classes("accuracy", f"{here}:accuracy", "share of rows whose class is predicted"),
+        classes("macro_f1", f"{here}:macro_f1", "F1 averaged over classes"),
+        two("auroc", f"{here}:auroc", "area under the ROC curve of the second class"),
+        two("average_precision", f"{here}:average_precision", "precision averaged over recall"),
+        soft("brier", f"{here}:Brier", "squared error of the probability", kinds=frozenset({"binary"})),
+        soft("log_loss", f"{here}:LogLoss", "cross entropy of class probabilities", kinds=frozenset({"multiclass"})),
     ]

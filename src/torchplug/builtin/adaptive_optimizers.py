@@ -44,7 +44,7 @@ class RMSprop(Proximal, torch.optim.RMSprop):
         below_one(beta=beta)
         super().__init__(params, lr=lr, alpha=beta, eps=eps, foreach=True)
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """Nothing seen; torch counts steps as well."""
         return {"step": torch.zeros((), dtype=torch.float32), "square_avg": torch.zeros_like(parameter)}
 
@@ -67,7 +67,7 @@ class RMSprop(Proximal, torch.optim.RMSprop):
             centered=False,
         )
 
-    def formula(
+    def update_fn(
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
@@ -94,7 +94,7 @@ class _FusedAdam(Fused):
     decoupled: bool
     """Whether weight decay is no part of the gradient."""
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """Nothing seen."""
         step = torch.zeros((), dtype=torch.float32, device=parameter.device)
         return {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
@@ -124,7 +124,7 @@ class _FusedAdam(Fused):
         kernel = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         kernel(parameters, gradients, means, squares, [], steps, **settings)
 
-    def formula(
+    def update_fn(
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""

@@ -28,7 +28,7 @@ from torch.optim.sgd import sgd
 
 from torchplug.builtin.proximal import Closure, Fused, Proximal, State, coefficients, evaluated
 from torchplug.builtin.ranges import below_one, positive
-from torchplug.without_graph import without_graph
+from torchplug.no_grad import no_grad_if_enabled
 
 
 class SGD(Fused, torch.optim.SGD):
@@ -58,7 +58,7 @@ class SGD(Fused, torch.optim.SGD):
         else:
             sgd(parameters, gradients, [None] * len(parameters), **settings, maximize=False)
 
-    def formula(
+    def update_fn(
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
@@ -74,7 +74,7 @@ class _Velocity(Proximal):
         below_one(beta=beta)
         super().__init__(params, {"lr": lr, "beta": beta})
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """At rest."""
         return {"velocity": torch.zeros_like(parameter)}
 
@@ -85,7 +85,7 @@ class _Velocity(Proximal):
         torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
         torch._foreach_add_(parameters, velocities)
 
-    def formula(
+    def update_fn(
         self, parameter: Tensor, gradient: Tensor, state: State, settings: Mapping[str, Any]
     ) -> tuple[Tensor, State]:
         """The update of one parameter."""
@@ -171,14 +171,14 @@ class Nesterov(_Velocity):
         self.update()
         return loss
 
-    @without_graph
+    @no_grad_if_enabled
     def update(self) -> None:
         """Advance velocities and θ by the gradients that are there, taken at the look-ahead point."""
         self.eval()
         super().update()
         self.train()
 
-    @without_graph
+    @no_grad_if_enabled
     def eval(self) -> None:
         """Let the parameters hold θ."""
         for group in self.param_groups:
@@ -187,7 +187,7 @@ class Nesterov(_Velocity):
                 torch._foreach_copy_(moving, [self.state[p]["point"] for p in moving])
             group["look_ahead"] = False
 
-    @without_graph
+    @no_grad_if_enabled
     def train(self) -> None:
         """Let the parameters hold the look-ahead point θ + βv."""
         for group in self.param_groups:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from torchplug.without_graph import without_graph
+from torchplug.no_grad import no_grad_if_enabled
 
 State = dict[str, Tensor]
 """What an optimizer keeps of a parameter."""
@@ -42,7 +42,7 @@ class Proximal(Optimizer):
         self.update()
         return loss
 
-    @without_graph
+    @no_grad_if_enabled
     def update(self) -> None:
         """Advance parameters and state by the gradients that are there."""
         for group in self.param_groups:
@@ -56,7 +56,7 @@ class Proximal(Optimizer):
     def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         """Advance those of a group that have a gradient, at least one."""
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """What is kept of a parameter, before its first update; nothing unless overridden."""
         return {}
 
@@ -66,7 +66,7 @@ class Proximal(Optimizer):
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                state.update(self.fresh_state(parameter))
+                state.update(self.init_state(parameter))
             states.append(state)
         return states
 

@@ -22,13 +22,13 @@ class L2(Regularizer):
 
     Args:
         coefficient: λ ≥ 0, in units of the loss per squared unit of θ.
-        only: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.
 
     Raises:
-        ValueError: if coefficient is negative or not finite, or `only` is empty.
+        ValueError: if coefficient is negative or not finite, or `include` is empty.
 
     Reference: Hoerl and Kennard (1970), doi:10.1080/00401706.1970.10488634.
     Note: torch's weight_decay is 2λ; scikit-learn's Ridge alpha is nλ with the loss `mse`, and the C
@@ -38,11 +38,11 @@ class L2(Regularizer):
     elementwise = True
     hyper = ("coefficient",)
 
-    def __init__(self, coefficient: float = 1e-4, only: list[str] | None = None) -> None:
+    def __init__(self, coefficient: float = 1e-4, include: list[str] | None = None) -> None:
         super().__init__()
         non_negative(coefficient=coefficient)
         self.coefficient = coefficient
-        self.only = _patterns(only)
+        self.include = _patterns(include)
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Σ θ² over all the parameters."""
@@ -70,13 +70,13 @@ class L1(Regularizer):
         coefficient: λ ≥ 0, in units of the loss per unit of θ.
         proximal: False adds λR to the loss, with subgradient 0 at zero: coefficients hover around
             zero. True leaves it to the optimizer's step, which then gives exact zeros.
-        only: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.
 
     Raises:
-        ValueError: if coefficient is negative or not finite, or `only` is empty.
+        ValueError: if coefficient is negative or not finite, or `include` is empty.
 
     Reference: Tibshirani (1996), doi:10.1111/j.2517-6161.1996.tb02080.x.
     Note: with the loss `mse`, which has no factor ½, scikit-learn's Lasso alpha is λ/2.
@@ -86,12 +86,12 @@ class L1(Regularizer):
     elementwise = True
     hyper = ("coefficient",)
 
-    def __init__(self, coefficient: float = 1e-4, proximal: bool = False, only: list[str] | None = None) -> None:
+    def __init__(self, coefficient: float = 1e-4, proximal: bool = False, include: list[str] | None = None) -> None:
         super().__init__()
         non_negative(coefficient=coefficient)
         self.coefficient = coefficient
         self.proximal = proximal
-        self.only = _patterns(only)
+        self.include = _patterns(include)
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Σ |θ| over all the parameters."""
@@ -116,13 +116,13 @@ class ElasticNet(Regularizer):
         l2: λ₂ ≥ 0, in units of the loss per squared unit of θ.
         proximal: False adds λR to the loss, with subgradient 0 at zero; True leaves it to the
             optimizer's step, which then gives exact zeros.
-        only: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.
 
     Raises:
-        ValueError: if l1 or l2 is negative or not finite, or `only` is empty.
+        ValueError: if l1 or l2 is negative or not finite, or `include` is empty.
 
     Reference: Zou and Hastie (2005), doi:10.1111/j.1467-9868.2005.00503.x.
     Note: with the loss `mse`, scikit-learn's ElasticNet has alpha·l1_ratio = λ₁/2 and
@@ -134,14 +134,14 @@ class ElasticNet(Regularizer):
     hyper = ("l1", "l2")
 
     def __init__(
-        self, l1: float = 1e-4, l2: float = 1e-4, proximal: bool = False, only: list[str] | None = None
+        self, l1: float = 1e-4, l2: float = 1e-4, proximal: bool = False, include: list[str] | None = None
     ) -> None:
         super().__init__()
         non_negative(l1=l1, l2=l2)
         self.l1 = l1
         self.l2 = l2
         self.proximal = proximal
-        self.only = _patterns(only)
+        self.include = _patterns(include)
 
     def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """λ₁ Σ |θ| + λ₂ Σ θ² over all the parameters."""
@@ -165,7 +165,7 @@ def _total(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
-def _patterns(only: list[str] | None) -> list[str] | None:
-    if only is not None and not only:
-        raise ValueError("only must list at least one pattern of parameter names, or be left out")
-    return only
+def _patterns(include: list[str] | None) -> list[str] | None:
+    if include is not None and not include:
+        raise ValueError("include must list at least one pattern of parameter names, or be left out")
+    return include

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Rows
-from torchplug.contracts import CLASS_KINDS
 from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import balanced_factors
 from torchplug.data.selection import Piece, Selection, refuse_no_row
@@ -127,7 +126,7 @@ class Survey:
         self.pieces: list[int] = []
         info = preprocessing.info
         self._labelled = preprocessing.target_coding.labels
-        self._numeric = preprocessing.target_coding.kind not in CLASS_KINDS
+        self._numeric = not preprocessing.target_coding.task.has_classes
         self._weights: list[float] = []
         self._class_rows = torch.zeros(len(info.classes or ()), dtype=torch.float64)
         self._class_weights = torch.zeros_like(self._class_rows)

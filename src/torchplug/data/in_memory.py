@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Rows
-from torchplug.contracts import CLASS_KINDS
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.in_memory_fit import TrainingColumns
@@ -34,7 +33,7 @@ from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
-from torchplug.preprocessing import DataRequest, Preprocessing, Substitutions, TargetReading, read_target
+from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetReading, read_target
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
@@ -91,8 +90,8 @@ class InMemoryPart(Part):
 
     def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of a numeric target; computed once."""
-        if self._scale is None and coding.kind not in CLASS_KINDS:
-            self._scale = location_and_spread(coding.original_units(self._target), coding.kind)
+        if self._scale is None and not coding.task.has_classes:
+            self._scale = location_and_spread(coding.original_units(self._target))
         return self._scale
 
     def loader(self, dtype: torch.dtype, **options: Any) -> Loader:
@@ -203,7 +202,7 @@ class InMemoryTables:
         require_columns(table.head, target, describe(source))
         yield pl.DataFrame(list(table.columns(target)))
 
-    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
+    def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
         source, table = self._sources["source"], self._table("source", carried.types if carried else {})
@@ -278,7 +277,7 @@ class InMemoryTables:
 
     def _divide_and_fit(
         self,
-        request: DataRequest,
+        request: DataRequirements,
         used: UsedRows,
         features: Sequence[str],
         target: Sequence[str],
@@ -298,7 +297,7 @@ class InMemoryTables:
         return preprocessing, dict(divided)
 
     def _read_target(
-        self, request: DataRequest, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
+        self, request: DataRequirements, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
     ) -> TargetReading:
         if len(used) < 2:
             raise DataError(f"{used.where} has one row to learn from: training needs at least two")
@@ -308,7 +307,7 @@ class InMemoryTables:
 
     def _fit(
         self,
-        request: DataRequest,
+        request: DataRequirements,
         reading: TargetReading,
         frame: pl.DataFrame,
         used: UsedRows,

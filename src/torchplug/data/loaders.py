@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from torchplug.batch import Batch, Chunk, Rows, TrainingSet
+from torchplug.batch import Batch, Chunk, Groups, Rows, StepGroup, TrainingSet
 
 _ALIGNMENT = 64
 """In bytes: where torch starts a tensor, as vector instructions like it."""
@@ -39,10 +39,10 @@ class Batches(ABC):
         limit: how many batches of an epoch will be asked for, asked at the epoch's start.
         consumed: how many batches of this epoch are done, where a trainer knows it better than the loader, which only
             counts what it gave away; asked when the position is saved.
-        ahead: is given the loader and the next position whenever a batch is asked for; it may take `chunks` from there
-            on for itself, and says how many batches it took.
 
     Attributes:
+        through: a filter that the next iterator to begin takes: given `groups`, it yields the epoch's batches. It is
+            used once, so that any other iteration, also after a fit that failed, only reads. None: every batch.
         aligned: whether each of several batches that were read at once starts in memory where a fresh tensor does:
             elsewhere a product may have other bits. False where that is not known before something was read.
 
@@ -65,7 +65,6 @@ class Batches(ABC):
         window: Callable[[], int] = lambda: 1,
         limit: Callable[[], float] = lambda: float("inf"),
         consumed: Callable[[], int] | None = None,
-        ahead: Callable[[Batches, int], int] | None = None,
     ) -> None:
         self.size = size
         self.batch_size = max(1, -(-self.size // world)) if batch_size == "full" else batch_size
@@ -80,7 +79,7 @@ class Batches(ABC):
         self._window = window
         self._limit = limit
         self._consumed = consumed
-        self._ahead = ahead
+        self.through: Callable[[Groups], Iterator[Batch]] | None = None
         self._uniform = False  # whether every weight is known to be 1
         self.aligned = False
         self._batches_per_chunk = 1
@@ -97,21 +96,29 @@ class Batches(ABC):
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: Lightning makes iterators before it has set the epoch and the limit, and drops some unused
+        through, self.through = self.through, None
+        yield from (group.last() for group in self.groups()) if through is None else through(self.groups)
+
+    def groups(self, size: Callable[[], int] = lambda: 1) -> Iterator[StepGroup]:
+        """Yield what is left of the epoch in groups of batches.
+
+        Args:
+            size: how many batches the next group has, at least 1; asked when the group is asked for.
+        """
         batches = int(min(len(self), self._limit()))
         position = self._start(batches)
-        stop, samples = position, 0
+        windows = _Windows(self._window, self._global_size, batches)
         while position < batches:
-            if self._ahead is not None:
-                position += self._ahead(self, position)
-            if position >= stop:
-                # windows are counted from the epoch's start; one that was broken off keeps what is left of it
-                begin, length = position, self._window()
-                stop = min((position // length + 1) * length, batches)
-                samples = sum(self._global_size(i) for i in range(begin, stop))
-            rows = self._read([self.bounds(position)])
-            position += 1
-            self._position = position
-            yield Batch(*rows, samples, stop - begin)
+            count = min(size(), batches - position)
+            yield _Group(self, position, count, windows)
+            position += count
+
+    def batch(self, position: int, windows: _Windows) -> Batch:
+        """Read the batch at a position of the epoch."""
+        samples, micro_batches = windows.at(position)
+        rows = self._read([self.bounds(position)])
+        self._position = position + 1
+        return Batch(*rows, samples, micro_batches)
 
     def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
         """The `count` batches from a position of the epoch on, each an optimizer step, several of them read at once.
@@ -206,6 +213,44 @@ class Batches(ABC):
         return min(whole, self.size - position * whole)
 
 
+class _Windows:
+    """Accumulation windows of an epoch, counted from its start; one that was broken off keeps what is left of it."""
+
+    def __init__(self, length: Callable[[], int], size: Callable[[int], int], batches: int) -> None:
+        self._length, self._size, self._batches = length, size, batches
+        self._window = range(0)
+        self._samples = 0
+
+    def at(self, position: int) -> tuple[int, int]:
+        """Samples and micro-batches of the window in which a batch lies; positions must not decrease."""
+        if position >= self._window.stop:
+            length = self._length()
+            self._window = range(position, min((position // length + 1) * length, self._batches))
+            self._samples = sum(map(self._size, self._window))
+        return self._samples, len(self._window)
+
+
+class _Group:
+    """A `StepGroup` of a loader: `count` batches from a position of the epoch on."""
+
+    def __init__(self, loader: Batches, position: int, count: int, windows: _Windows) -> None:
+        self.leading = count - 1
+        self._loader, self._position, self._windows = loader, position, windows
+
+    @property
+    def aligned(self) -> bool:
+        return self._loader.aligned
+
+    def chunks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
+        return self._loader.chunks(self._position + start, count, place)
+
+    def several(self, start: int, count: int) -> Rows:
+        return self._loader.several(self._position + start, count)
+
+    def last(self) -> Batch:
+        return self._loader.batch(self._position + self.leading, self._windows)
+
+
 class Loader(Batches):
     """Batches from tensors in memory, indexed a batch at a time.
 
@@ -291,7 +336,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-class FullSetLoader:
+class FullBatchLoader:
     """One item an epoch: the training part as an object that is read, not iterated over, and always the same.
 
     Args:

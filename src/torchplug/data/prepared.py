@@ -13,12 +13,12 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.loaders import Batches
-from torchplug.preprocessing import DataRequest, Preprocessing
+from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.preprocessing.target import TargetCoding
 
 
 class Part(ABC):
-    """The rows of one part of the data, encoded; a `TrainingSet`, so a full-set optimizer's loader can yield it.
+    """The rows of one part of the data, encoded; a `TrainingSet`, so a full-batch optimizer's loader can yield it.
 
     Attributes:
         samples: n, how many rows.
@@ -88,7 +88,7 @@ class Tables(Protocol):
         """The source's target columns as they were read, perhaps a block of rows at a time."""
         ...
 
-    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
+    def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode.
 
         Args:

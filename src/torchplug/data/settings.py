@@ -13,7 +13,7 @@ from torchplug.batch import Rows
 from torchplug.data.columns import Columns
 from torchplug.data.parts import Splitting, sample_weights
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
+from torchplug.preprocessing import DataRequirements, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.tables import BUNDLED, CsvFormat, Types, describe, enumerate_names, require_columns
@@ -79,11 +79,11 @@ class TableSettings:
         """How notes name a table beside the source: empty for the source."""
         return "" if key == "source" else describe(self.sources[key])
 
-    def scales_target(self, request: DataRequest) -> bool:
+    def scales_target(self, request: DataRequirements) -> bool:
         """Whether a regression target is standardized."""
         return request.standardize_target if self.standardize_target == "auto" else self.standardize_target
 
-    def rules(self, request: DataRequest, *, streamed: bool = False) -> EncodingRules:
+    def rules(self, request: DataRequirements, *, streamed: bool = False) -> EncodingRules:
         """How columns become features."""
         reference = request.reference if self.encode == "auto" else self.encode == "reference"
         return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed)
@@ -109,9 +109,9 @@ class TableSettings:
         """Refuse a table that lacks a column."""
         require_columns(frame, self.needed_columns(key, features, target), where)
 
-    def refuse_reading(self, reading: TargetReading, request: DataRequest, where: str) -> None:
+    def refuse_reading(self, reading: TargetReading, request: DataRequirements, where: str) -> None:
         """Refuse choices that do not go with the target."""
-        if self.standardize_target is True and reading.kind != "regression":
+        if self.standardize_target is True and not reading.task.standardizes:
             raise DataError(
                 f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"
             )

@@ -31,7 +31,7 @@ from torchplug.data.statistics import Moments
 from torchplug.data.streamed_fit import fit
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing
+from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing
 from torchplug.preprocessing.blocks import block_rows, intervals
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import require_columns, types_of
@@ -148,7 +148,7 @@ class StreamedTables:
         for _, frame in source.blocks(target, block_rows(len(target))):
             yield frame
 
-    def prepare(self, request: DataRequest, dtype: torch.dtype) -> Prepared:
+    def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and look at every row as it will be read in another; features become `dtype` then."""
         settings, carried, notes = self._settings, request.preprocessing, Notes()
         source = self._tables["source"].typed(settings.types(carried.types if carried else {}))

@@ -22,17 +22,18 @@ from torchplug.data.statistics import (
     ValueCounts,
 )
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequest, EncodingRules, Preprocessing, TargetReading, read_target
+from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing, TargetReading, read_target
 from torchplug.preprocessing.columns import Array, CategoricalColumn, Column, MarkedColumn, NumericColumn, raw_column
 from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.features import fit_categories, fit_number, marked, ones, read_block, read_column
 from torchplug.preprocessing.refusals import IMPUTE_REMEDY, refuse_missing
 from torchplug.preprocessing.target import TargetCoding, refuse_gaps
+from torchplug.task import TASKS
 
 
 def fit(
     settings: TableSettings,
-    request: DataRequest,
+    request: DataRequirements,
     selection: Selection,
     features: Sequence[str],
     target: Sequence[str],
@@ -100,8 +101,8 @@ def _preprocessing(
     mean, spread = moments.mean_and_spread() if settings.standardize else (np.zeros(d), np.ones(d))
     if not center:
         mean = np.zeros(d)
-    silent = moments.all_equal(mean)
-    center_, scale, silent_ = (torch.from_numpy(vector) for vector in (mean, spread, silent))
+    zero_variance = moments.all_equal(mean)
+    center_, scale, silent_ = (torch.from_numpy(vector) for vector in (mean, spread, zero_variance))
     return Preprocessing(tuple(fitted), center_, scale, silent_, coding)
 
 
@@ -207,7 +208,7 @@ def _feature(series: pl.Series, rules: EncodingRules) -> _Feature:
 class _Target:
     """What is learned of the target: of all rows, how it is to be read; of the training part, classes or moments."""
 
-    request: DataRequest
+    request: DataRequirements
     columns: Sequence[str]
     head: pl.DataFrame
     _all: DistinctValues = field(default_factory=DistinctValues)
@@ -218,9 +219,10 @@ class _Target:
     @property
     def _may_be_labels(self) -> bool:
         """Whether it is one column that a loss for classes may take: then all rows decide, not each piece."""
-        classes = self.request.kind not in ("regression", "count")
-        numeric = self.head[self.columns[0]].dtype.is_numeric()
-        return classes and len(self.columns) == 1 and not (self.request.kind is None and numeric)
+        if len(self.columns) > 1:
+            return False
+        kind = self.request.kind
+        return not self.head[self.columns[0]].dtype.is_numeric() if kind is None else TASKS[kind].has_classes
 
     def look(self, piece: Piece) -> None:
         if not self._may_be_labels:
@@ -254,7 +256,7 @@ class _Target:
         # of numbers, the extremes tell whether there is anything to predict
         extremes = pl.DataFrame({column: [moments.low[j], moments.high[j]] for j, column in enumerate(self.columns)})
         coding = TargetCoding.fit(extremes, reading, standardize=False, center=False, where=where)
-        if not standardize or reading.kind != "regression":
+        if not standardize or not reading.task.standardizes:
             return coding
         mean, spread = (torch.from_numpy(statistic) for statistic in moments.mean_and_spread())
         return replace(coding, center=mean if self.request.center else coding.center, scale=spread)

@@ -18,16 +18,17 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.contracts import Kind, Loss
+from torchplug.component import Kind
+from torchplug.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
-from torchplug.data.loaders import Batches, FullSetLoader
+from torchplug.data.loaders import Batches, FullBatchLoader
 from torchplug.data.parts import DrawnRows, Splitting, check_ratios
 from torchplug.data.prepared import Part, Prepared, Tables
 from torchplug.data.settings import TableSettings
 from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequest, HandleUnknown, Impute, Preprocessing
+from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.target import guess_kind
 from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
@@ -172,7 +173,7 @@ class TabularData(LightningDataModule):
         self.preprocessing: Preprocessing | None = None
         self.notes: list[str] = []
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
-        self._request = DataRequest()
+        self._request = DataRequirements()
         self._prepared: Prepared | None = None
         self._prediction: Part | None = None
         self._val_limit: int | float | None = None
@@ -270,7 +271,7 @@ class TabularData(LightningDataModule):
         vars(found).pop("fingerprints", None)
         found.trainer = None
         found.preprocessing = found._prepared = found._prediction = None
-        found.notes, found._request = [], DataRequest()
+        found.notes, found._request = [], DataRequirements()
         return found
 
     # ------------------------------------------------------------------ preparing
@@ -278,15 +279,15 @@ class TabularData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read and encode what the stage needs; Lightning calls it on every rank."""
         module: Any = self.trainer.lightning_module if self.trainer is not None else None
-        request = module.data_request() if hasattr(module, "data_request") else DataRequest()
+        request = module.data_request() if hasattr(module, "data_request") else DataRequirements()
         if stage == "predict":
             self._prepare_prediction(request)
             return
         self.prepare(request)
         if stage == "fit":
             self.refuse_range()
-        if hasattr(module, "adopt"):
-            module.adopt(self)
+        if hasattr(module, "configure"):
+            module.configure(self)
         if stage == "fit" and not self.sizes["validation"] and self.trainer is not None:
             # no loader is how the trainer would be told, and it warns of one; so it is told not to ask
             self._val_limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
@@ -321,7 +322,7 @@ class TabularData(LightningDataModule):
         self.batch_size = self.hparams["batch_size"] = _batch_size(settings["batch_size"])
         return True
 
-    def prepare(self, request: DataRequest) -> None:
+    def prepare(self, request: DataRequirements) -> None:
         """Read, split, fit and encode; nothing is done again for the same request.
 
         Args:
@@ -334,7 +335,7 @@ class TabularData(LightningDataModule):
         known = replace(self._request, loss=request.loss)  # which is for messages
         if self._prepared and (request == known or (carried is not None and carried is self.preprocessing)):
             return
-        if self.stream and self.batch_size == "full" and not request.full_set:
+        if self.stream and self.batch_size == "full" and not request.full_batch:
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
         self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
@@ -350,8 +351,8 @@ class TabularData(LightningDataModule):
         assert self.preprocessing is not None, "it is prepared"
         coding, (location, spread) = self.preprocessing.target_coding, scale
         sizes = torch.hypot((location - coding.center) / coding.scale, spread / coding.scale)
-        # the optimizers of the full set compute in double precision, and their network does not
-        power, of = (1.0, "values") if self._request.full_set else (0.5, "squares")
+        # the full-batch optimizers compute in double precision, and their network does not
+        power, of = (1.0, "values") if self._request.full_batch else (0.5, "squares")
         limits = torch.finfo(torch.float32)
         for column, size in zip(coding.info.columns, sizes.tolist(), strict=True):
             if 0 < size < limits.smallest_normal**power or size > limits.max**power:
@@ -365,19 +366,23 @@ class TabularData(LightningDataModule):
     def _remarks(self, preprocessing: Preprocessing) -> list[str]:
         """What the user should know and did not ask."""
         remarks = []
-        flat = [n for n, silent in zip(preprocessing.feature_names, preprocessing.silent, strict=True) if silent]
+        flat = [
+            n
+            for n, zero_variance in zip(preprocessing.feature_names, preprocessing.zero_variance, strict=True)
+            if zero_variance
+        ]
         if flat:
             remarks.append(f"constant in the training part, so without effect: {enumerate_names(flat)}")
         if not self.sizes["validation"]:
             remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
-        if self._request.full_set and self.batch_size != "full":
+        if self._request.full_batch and self.batch_size != "full":
             remarks.append(
                 f"the optimizer sees all {self.sizes['train']} training rows at once: "
                 f"batch_size {self.batch_size} is not used for training"
             )
         return remarks
 
-    def _prepare_prediction(self, request: DataRequest) -> None:
+    def _prepare_prediction(self, request: DataRequirements) -> None:
         if request.preprocessing is None:
             raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
         self.preprocessing, self._request = request.preprocessing, request
@@ -385,11 +390,11 @@ class TabularData(LightningDataModule):
 
     # ------------------------------------------------------------------ loading
 
-    def train_dataloader(self) -> Batches | FullSetLoader:
+    def train_dataloader(self) -> Batches | FullBatchLoader:
         """The training part: batches of this rank, or all of it at once where the optimizer wants that."""
         part = self._part("train")
-        if self._request.full_set:
-            return FullSetLoader(part)
+        if self._request.full_batch:
+            return FullBatchLoader(part)
         trainer: Any = self.trainer
         options: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
         if trainer is not None:
@@ -401,7 +406,6 @@ class TabularData(LightningDataModule):
                 "limit": lambda: trainer.num_training_batches,
                 # Lightning repeats a batch that was interrupted: what counts is what it has processed
                 "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-                "ahead": getattr(trainer.lightning_module, "run_ahead", None),
             }
         return part.loader(self._precision(self._request), **options)
 
@@ -429,7 +433,7 @@ class TabularData(LightningDataModule):
             part: one that has been read.
             world: the number of ranks.
         """
-        size = self._evaluation_size if part != "train" else "full" if self._request.full_set else self.batch_size
+        size = self._evaluation_size if part != "train" else "full" if self._request.full_batch else self.batch_size
         rows = self.sizes[part]
         return min(rows, 1) if size == "full" else -(-rows // (size * world))
 
@@ -444,9 +448,9 @@ class TabularData(LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
 
-    def _precision(self, request: DataRequest) -> torch.dtype:
+    def _precision(self, request: DataRequirements) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
-        return torch.float64 if self._doubled or request.full_set else torch.float32
+        return torch.float64 if self._doubled or request.full_batch else torch.float32
 
     @property
     def _doubled(self) -> bool:

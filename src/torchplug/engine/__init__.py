@@ -5,9 +5,18 @@ to the gradient. `gradient` serves a step without Lightning: it leaves the gradi
 Some engines also make whole steps, several at a time.
 """
 
-from torchplug.engine.by_hand import UNROUNDED
-from torchplug.engine.carried import carried
-from torchplug.engine.choice import ENGINES, Engine, check_chain, choose
-from torchplug.engine.contract import GradientEngine, WholeSteps
+from torchplug.engine.analytic import UNROUNDED
+from torchplug.engine.choice import ENGINES, Engine, check_analytic, choose
+from torchplug.engine.contract import FusedSteps, GradientEngine
+from torchplug.engine.precomputed import with_precomputed_grad
 
-__all__ = ["ENGINES", "UNROUNDED", "Engine", "GradientEngine", "WholeSteps", "carried", "check_chain", "choose"]
+__all__ = [
+    "ENGINES",
+    "UNROUNDED",
+    "Engine",
+    "FusedSteps",
+    "GradientEngine",
+    "check_analytic",
+    "choose",
+    "with_precomputed_grad",
+]

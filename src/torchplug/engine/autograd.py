@@ -14,9 +14,9 @@ class Autograd(GradientEngine):
 
     name = "autograd"
 
-    def carried(self, batch: Batch, world: int, window: int) -> Tensor:
+    def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
         """What this rank backpropagates for one micro-batch of a window."""
-        value, weighted = self._objective.share(batch, world, window)
+        value, weighted = self._objective.scaled_loss(batch, world, window)
         self._losses.add(weighted, len(batch.weight))
         return value
 
@@ -29,6 +29,6 @@ class Autograd(GradientEngine):
                 parameter.grad = None
         with torch.enable_grad():
             with self._context():
-                value, weighted = self._objective.share(batch, world, 1, uniform)
+                value, weighted = self._objective.scaled_loss(batch, world, 1, uniform)
             torch.autograd.backward(value)
         self._losses.add(weighted, len(batch.weight))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Literal, get_args
 
+from torchplug.engine.analytic import Analytic, why_not_analytic
 from torchplug.engine.autograd import Autograd
-from torchplug.engine.by_hand import ByHand, why_not_by_hand
 from torchplug.engine.contract import GradientEngine, Losses, Precision
 from torchplug.errors import ConfigurationError
 from torchplug.flat_storage import FlatStorage
 from torchplug.objective import StepObjective
 
-Engine = Literal["auto", "autograd", "chain", "compiled"]
+Engine = Literal["auto", "autograd", "analytic", "compiled"]
 ENGINES = get_args(Engine)
 
 
-def check_chain(objective: StepObjective, obstacle: str | None = None) -> None:
-    """Refuse the engine `chain` where it cannot be had.
+def check_analytic(objective: StepObjective, obstacle: str | None = None) -> None:
+    """Refuse the engine `analytic` where it cannot be had.
 
     Args:
         objective: F on a minibatch.
@@ -26,9 +26,9 @@ def check_chain(objective: StepObjective, obstacle: str | None = None) -> None:
     Raises:
         ConfigurationError: saying what stands in the way.
     """
-    obstacle = obstacle or why_not_by_hand(objective, "32-true")
+    obstacle = obstacle or why_not_analytic(objective, "32-true")
     if obstacle is not None:
-        raise ConfigurationError(f"engine chain: {obstacle}; leave the engine at auto, which then takes autograd")
+        raise ConfigurationError(f"engine analytic: {obstacle}; leave the engine at auto, which then takes autograd")
 
 
 def choose(
@@ -47,15 +47,15 @@ def choose(
         ConfigurationError: if what was asked for cannot be had.
     """
     context = nullcontext if precision.precision == "32-true" else precision.forward_context
-    obstacle = why_not_by_hand(objective, precision.precision)
+    obstacle = why_not_analytic(objective, precision.precision)
     if storage is None and obstacle is None:
         obstacle = "the parameters do not lie in one place"
-    if asked == "chain":
-        check_chain(objective, obstacle)
+    if asked == "analytic":
+        check_analytic(objective, obstacle)
     if asked == "compiled":
         from torchplug.engine.compiled import Compiled  # the compiler takes seconds to import
 
         return Compiled(objective, losses, storage, context)
     if asked != "autograd" and obstacle is None and storage is not None:
-        return ByHand(objective, losses, storage, context)
+        return Analytic(objective, losses, storage, context)
     return Autograd(objective, losses, storage, context)

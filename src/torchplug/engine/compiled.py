@@ -12,12 +12,12 @@ from torch.optim import Optimizer
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from torchplug.batch import Batch
-from torchplug.engine.carried import carried
 from torchplug.engine.contract import GradientEngine
-from torchplug.engine.formula_steps import FormulaSteps, why_no_formula
+from torchplug.engine.fused_steps import FusedUpdateSteps, why_no_update_fn
 from torchplug.engine.gradient_function import buffers_of, factors, gradient_function, tried
 from torchplug.engine.graph import Graph, layout
 from torchplug.engine.plain_attributes import PlainAttributes
+from torchplug.engine.precomputed import with_precomputed_grad
 from torchplug.engine.train_step import UpdateRule
 from torchplug.objective import check_shapes
 
@@ -37,19 +37,19 @@ class Compiled(GradientEngine):
         self._attributes = PlainAttributes([objective.network, objective.loss, *(r for r, _ in objective.penalties)])
         self._graph = Graph(self._flat_gradient, self._context)
         self._spec: TreeSpec
-        self._draws: bool | None = None
+        self._uses_rng: bool | None = None
 
     def renew(self) -> None:
         """Take up what somebody may have changed of network, loss and penalties since the last call."""
         self._attributes.look()
 
-    def whole_steps(self, optimizer: Optimizer) -> FormulaSteps | None:
+    def whole_steps(self, optimizer: Optimizer) -> FusedUpdateSteps | None:
         """What makes steps by the optimizer's formula, several of them in one graph."""
-        obstacle = why_no_formula(optimizer, self._objective, self._storage, self._context)
+        obstacle = why_no_update_fn(optimizer, self._objective, self._storage, self._context)
         if obstacle is not None:
             _logger.info("one step per graph: %s", obstacle)
             return None
-        return FormulaSteps(
+        return FusedUpdateSteps(
             cast(UpdateRule, optimizer),
             self._objective,
             self._function,
@@ -57,22 +57,22 @@ class Compiled(GradientEngine):
             self._storage,
             self._context,
             self._attributes,
-            self.draws,
+            self.uses_rng,
         )
 
-    def draws(self, features: Any, target: Tensor) -> bool:
+    def uses_rng(self, features: Any, target: Tensor) -> bool:
         """Whether the network draws random numbers: the first batch is tried for that, and its shapes are checked."""
-        if self._draws is None:
+        if self._uses_rng is None:
             with self._context():
-                scores, self._draws = self._attributes.leave_out_what_moves(lambda: tried(self._objective, features))
+                scores, self._uses_rng = self._attributes.leave_out_what_moves(lambda: tried(self._objective, features))
             check_shapes(self._objective.loss, scores, target)
-        return self._draws
+        return self._uses_rng
 
-    def carried(self, batch: Batch, world: int, window: int) -> Tensor:
+    def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass gives each parameter this rank's share of the gradient."""
         with torch.no_grad():
             value, gradients = self._call(batch, world * window, window / batch.micro_batches)
-        return carried(value, gradients, self._parameters)
+        return with_precomputed_grad(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
         """Leave this rank's share of the gradient in the parameters' `grad`."""
@@ -86,7 +86,7 @@ class Compiled(GradientEngine):
 
     def _call(self, batch: Batch, times: int, share: float) -> tuple[Tensor, Sequence[Tensor]]:
         target, weight = batch.target, batch.weight
-        self.draws(batch.features, target)
+        self.uses_rng(batch.features, target)
         features, self._spec = tree_flatten(batch.features)
         scale = factors(self._objective, batch.samples, times, share, weight)
         tensors = (*features, target, weight, scale)

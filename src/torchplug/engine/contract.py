@@ -44,7 +44,7 @@ class Precision(Protocol):
         ...
 
 
-class WholeSteps(Protocol):
+class FusedSteps(Protocol):
     """What makes whole steps, several at a time, by an optimizer's formula."""
 
     def update(self) -> None:
@@ -96,7 +96,7 @@ class GradientEngine(ABC):
         """Take up what others may have changed since the last call of Lightning's; nothing unless overridden."""
 
     @abstractmethod
-    def carried(self, batch: Batch, world: int, window: int) -> Tensor:
+    def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
         """A value whose backward pass leads to this rank's share of the gradient, scaled for Lightning and DDP.
 
         Args:
@@ -115,6 +115,6 @@ class GradientEngine(ABC):
             uniform: whether every weight is 1.
         """
 
-    def whole_steps(self, optimizer: Optimizer) -> WholeSteps | None:
+    def whole_steps(self, optimizer: Optimizer) -> FusedSteps | None:
         """What makes whole steps with this optimizer, several at once; None unless an engine can."""
         return None

@@ -32,7 +32,7 @@ def tried(objective: StepObjective, features: Any) -> tuple[Tensor, bool]:
     return scores, drawn
 
 
-def factors(objective: StepObjective, samples: int, times: int, share: float, like: Tensor) -> Tensor:
+def factors(objective: StepObjective, samples: int, times: int, scaled_loss: float, like: Tensor) -> Tensor:
     """What Σ wℓ and the penalties are multiplied by, for the function's last argument.
 
     Args:
@@ -42,7 +42,7 @@ def factors(objective: StepObjective, samples: int, times: int, share: float, li
         share: of the penalties.
         like: has the dtype and device.
     """
-    return like.new_tensor([times / samples if objective.reduction == "mean" else times, share])
+    return like.new_tensor([times / samples if objective.reduction == "mean" else times, scaled_loss])
 
 
 def gradient_function(objective: StepObjective) -> GradientFunction:

@@ -32,11 +32,11 @@ class UpdateRule(Protocol):
         """Advance parameters and state by the gradients that are there."""
         ...
 
-    def fresh_state(self, parameter: Tensor) -> State:
+    def init_state(self, parameter: Tensor) -> State:
         """What is kept of a parameter before its first update."""
         ...
 
-    def formula(self, parameter: Tensor, gradient: Tensor, state: State, settings: Settings) -> tuple[Tensor, State]:
+    def update_fn(self, parameter: Tensor, gradient: Tensor, state: State, settings: Settings) -> tuple[Tensor, State]:
         """The parameter and its state after an update; changes nothing."""
         ...
 
@@ -129,7 +129,7 @@ class TrainStep:
         buffers = {name: buffer.clone() for name, buffer in self._function.named_buffers()}
         kept = {}
         for name, parameter in named.items():
-            fresh = self._optimizer.fresh_state(parameter.detach())
+            fresh = self._optimizer.init_state(parameter.detach())
             own = self._optimizer.state.get(parameter, fresh)
             kept[name] = {key: own[key].clone() for key in fresh}
         return TrainState({name: p.detach().clone() for name, p in named.items()}, buffers, kept)
@@ -168,7 +168,7 @@ def updated(
         settings: the numbers of its group.
         prox: the proximal operator of the regularizer that acts on it.
     """
-    point, after = rule.formula(parameter, gradient, state, settings)
+    point, after = rule.update_fn(parameter, gradient, state, settings)
     if prox is None:
         return point, after
     target = prox(point, rule.prox_size(after, settings))

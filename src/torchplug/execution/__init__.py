@@ -1,48 +1,26 @@
 """How data becomes optimizer steps.
 
-An execution strategy is a small object to which `ComponentModule`'s hooks delegate: `Minibatches`, or `FullSet` for an
-optimizer that sees the whole training set. Both have the same methods.
+A `Strategy` is the object to which `ComponentModule`'s hooks delegate: `Minibatches`, or `FullBatch` for an optimizer
+that uses the whole training set at each step.
 """
 
-from torchplug.component import Need
-from torchplug.engine import ENGINES, Engine
-from torchplug.errors import ConfigurationError
-from torchplug.execution.calls import StepsPerCall
-from torchplug.execution.full_set import FullSet
+from torchplug.engine import Engine
+from torchplug.execution.full_batch import FullBatch, full_batch_objective
+from torchplug.execution.grouping import StepsPerExecution
 from torchplug.execution.minibatches import Minibatches
+from torchplug.execution.options import Execution
 from torchplug.execution.planning import planned_steps
 from torchplug.execution.stopping import StopAtBoundary
-from torchplug.registry import Resolved
+from torchplug.execution.strategy import Strategy
 
-__all__ = ["Engine", "FullSet", "Minibatches", "StepsPerCall", "StopAtBoundary", "planned_steps", "strategy_for"]
-
-
-def strategy_for(
-    optimizer: Resolved,
-    engine: Engine = "auto",
-    steps_per_call: StepsPerCall = "auto",
-    sync_every: int | None = None,
-) -> FullSet | Minibatches:
-    """The strategy that an optimizer asks for by its needs.
-
-    Raises:
-        ConfigurationError: for settings that do not exist, or that the strategy has no use for.
-    """
-    if engine not in ENGINES:
-        raise ConfigurationError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}")
-    if steps_per_call != "auto" and not _is_count(steps_per_call):
-        raise ConfigurationError(f"steps_per_call is a whole number of at least 1, or auto, not {steps_per_call!r}")
-    if sync_every is not None and not _is_count(sync_every):
-        raise ConfigurationError(f"sync_every is a whole number of at least 1, or left out, not {sync_every!r}")
-    if Need.OBJECTIVE not in optimizer.needs:
-        return Minibatches(engine, steps_per_call, sync_every)
-    if engine != "auto" or steps_per_call not in ("auto", 1) or sync_every is not None:
-        raise ConfigurationError(
-            f"{optimizer.name} makes one step per epoch, alike on every rank, and chooses its own derivatives: "
-            "leave out engine, steps_per_call and sync_every"
-        )
-    return FullSet(optimizer.name, optimizer.needs)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+__all__ = [
+    "Engine",
+    "Execution",
+    "FullBatch",
+    "Minibatches",
+    "StepsPerExecution",
+    "StopAtBoundary",
+    "Strategy",
+    "full_batch_objective",
+    "planned_steps",
+]

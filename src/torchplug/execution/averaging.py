@@ -25,7 +25,7 @@ class Ranks:
         self.world = world
         self._pair = LocalPair.connect() if world == 2 and device.type == "cpu" else None
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce_sum(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all ranks."""
         if self._pair is not None:
             self._pair.add(tensor)
@@ -35,7 +35,7 @@ class Ranks:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over all ranks, as DDP does: divided first, then added up."""
         flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
-        self.add_up(flat.mul_(1.0 / self.world))
+        self.all_reduce_sum(flat.mul_(1.0 / self.world))
         if len(tensors) > 1:
             pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
             for tensor, piece in zip(tensors, pieces, strict=True):
@@ -93,7 +93,7 @@ class ParameterAveraging:
             NonFiniteGradientError: this rank's own, or one that tells of another's.
         """
         met = self._parameters[0].new_tensor(float(failure is not None))
-        self._ranks.add_up(met)
+        self._ranks.all_reduce_sum(met)
         if failure is not None:
             raise failure
         if met:

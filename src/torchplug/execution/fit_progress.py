@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from torchplug.errors import CheckpointError
 from torchplug.execution.generators import generator_states, restore_generators
+from torchplug.execution.lightning_internals import restore_metrics
 from torchplug.execution.resumption import Position, make_up_for, rewrite_loops
 from torchplug.execution.running_means import RunningMeans
+from torchplug.execution.strategy import Fit
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,16 +56,6 @@ def _check_execution(state: Mapping[str, Any]) -> None:
         raise ValueError("its rows and its optimizer's state are malformed")
 
 
-class Stateful(Protocol):
-    """An execution strategy: what it keeps on each rank beside parameters and optimizer."""
-
-    def state(self) -> dict[str, Any]:
-        """As plain data and tensors."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-
-
 class FitProgress:
     """Position, random generators, running sums and last metrics of a fit.
 
@@ -77,11 +69,11 @@ class FitProgress:
         self._resumed: tuple[Position, Mapping[str, Any]] | None = None
         self._metrics: dict[str, Tensor] = {}
 
-    def batch_begins(self, trainer: Trainer, execution: Stateful) -> None:
+    def batch_begins(self, trainer: Trainer, fit: Fit) -> None:
         """Keep the state at the start of an accumulation window: one that is broken off is repeated as a whole."""
         window = trainer.accumulate_grad_batches
         if window > 1 and _batches_of_epoch(trainer) % window == 0:
-            self._at_window = self._own(trainer, execution)
+            self._at_window = self._own(trainer, fit)
 
     def validated(self, trainer: Trainer) -> None:
         """Note that a validation has ended."""
@@ -95,7 +87,7 @@ class FitProgress:
         """Whether there was a validation in the epoch under way."""
         return self._validated_at[0] == trainer.fit_loop.epoch_progress.current.ready
 
-    def state(self, trainer: Trainer, execution: Stateful) -> dict[str, Any] | None:
+    def state(self, trainer: Trainer, fit: Fit) -> dict[str, Any] | None:
         """What a checkpoint holds; None before the first epoch. Every rank must call it."""
         if self._resumed is not None:  # a fit with nothing left to do is where it was
             return dict(self._resumed[1])
@@ -107,7 +99,7 @@ class FitProgress:
         if position is None:
             return None
         within_window = position.batches != _batches_of_epoch(trainer)
-        own = self._at_window if within_window else self._own(trainer, execution)
+        own = self._at_window if within_window else self._own(trainer, fit)
         return {
             "position": list(position),
             "steps": trainer.global_step,
@@ -142,9 +134,9 @@ class FitProgress:
 
     def restore_metrics(self, trainer: Trainer) -> None:
         """Give callbacks the last metrics that were known; in `on_fit_start`, before which a trainer forgets them."""
-        trainer._logger_connector._callback_metrics.update(self._metrics)
+        restore_metrics(trainer, self._metrics)
 
-    def resume(self, trainer: Trainer, execution: Stateful) -> None:
+    def resume(self, trainer: Trainer, fit: Fit) -> None:
         """Restore this rank's generators and sums, and do what was outstanding; in `on_train_start`."""
         resumed, self._resumed, self._metrics = self._resumed, None, {}
         if resumed is None:
@@ -155,7 +147,7 @@ class FitProgress:
             own = ranks[trainer.global_rank]
             try:
                 restore_generators(own["generators"], trainer.strategy.root_device)
-                execution.restore(own["execution"])
+                fit.restore(own["execution"])
             except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
                 raise _damaged(error) from error
         elif trainer.is_global_zero:
@@ -166,9 +158,9 @@ class FitProgress:
             )
         make_up_for(trainer, position)
 
-    def _own(self, trainer: Trainer, execution: Stateful) -> dict[str, Any]:
+    def _own(self, trainer: Trainer, fit: Fit) -> dict[str, Any]:
         """What this rank needs to continue with the same bits."""
-        return {"generators": generator_states(trainer.strategy.root_device), "execution": execution.state()}
+        return {"generators": generator_states(trainer.strategy.root_device), "execution": fit.state()}
 
 
 def _damaged(error: Exception) -> CheckpointError:

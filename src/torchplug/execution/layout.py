@@ -1,8 +1,8 @@
-"""Where a network's parameters lie during a fit, and as what an optimizer sees them."""
+"""Where a network's parameters lie during a fit, and the optimizer over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -11,75 +11,79 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.chain import Chain
-from torchplug.execution.calls import FULL_STORAGE
+from torchplug.execution.grouping import FULL_STORAGE
+from torchplug.execution.strategy import Build, ParameterGroups
+from torchplug.execution.update import Update
 from torchplug.flat_storage import FlatGroups, FlatStorage
 
 
 class Layout:
-    """The parameters of one fit: flat where that is possible and makes steps cheaper, else as they came.
+    """Parameters, flat where that is possible and makes steps cheaper, and the optimizer over them.
+
+    Args:
+        optimizer: over the parameters, or over the groups' flat tensors.
+        storage: where the parameters lie flat, if they do.
+        groups: the flat tensors as the optimizer's groups, if it sees those.
 
     Attributes:
-        storage: the flat storage; None where there is none.
+        optimizer: the optimizer.
+        storage: the flat storage; None where there is none, and once it was given up.
+        update: the optimizer's part of a step.
     """
 
-    def __init__(self) -> None:
-        self.storage: FlatStorage | None = None
-        self._groups: FlatGroups | None = None
-        self._optimizer: Optimizer | None = None
+    def __init__(
+        self, optimizer: Optimizer, storage: FlatStorage | None = None, groups: FlatGroups | None = None
+    ) -> None:
+        self.optimizer = optimizer
+        self.storage = storage
+        self.update = Update(optimizer)
+        self._groups = groups
+        if groups is not None:
+            groups.bind_optimizer(optimizer)
+        if storage is not None:
+            optimizer.zero_grad = self._zero_gradient  # type: ignore[method-assign]
 
-    def arrange(
-        self, trainer: Trainer, network: nn.Module, groups: Sequence[Mapping[str, Any]], flat: bool
-    ) -> list[dict[str, Any]]:
-        """Lay parameters out before an optimizer is built.
-
-        Args:
-            trainer: of the fit to come.
-            network: whose parameters they are.
-            groups: of the optimizer, with (name, parameter) pairs.
-            flat: whether the optimizer may see a group as one tensor.
-
-        Returns:
-            the groups to build it over.
-        """
-        self.release()
-        arranged = [dict(group) for group in groups]
-        chain = Chain.of(network)  # of which every parameter takes part in every step
-        members = [p for group in groups for _, p in group["params"]]
-        alike = len({(p.dtype, p.device) for p in members}) == 1
-        if chain is None or not alike or trainer.precision not in FULL_STORAGE:
-            return arranged
-        if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
-            return arranged
-        self.storage = FlatStorage([[p for _, p in group["params"]] for group in groups])
+    @classmethod
+    def of(
+        cls, trainer: Trainer, network: nn.Module, groups: ParameterGroups, build: Build, elementwise: bool
+    ) -> Layout:
+        """Lay parameters out and build the optimizer over them; what it takes is that of `Strategy.configure`."""
+        storage = _storage(trainer, network, groups)
         finetuned = any(isinstance(c, BaseFinetuning) for c in trainer.callbacks)  # type: ignore[attr-defined]
-        if flat and not finetuned:  # which sorts the network's own parameters
-            self._groups = FlatGroups(self.storage)
-            arranged = self._groups.of(arranged)
-        return arranged
-
-    def take(self, optimizer: Optimizer) -> None:
-        """Take up the optimizer that was built over what `arrange` gave, before its state is restored."""
-        self._optimizer = optimizer
-        if self._groups is not None:
-            self._groups.take(optimizer)
+        if storage is None or not elementwise or finetuned:  # which sorts the network's own parameters
+            return cls(build(groups), storage)
+        flat = FlatGroups(storage)
+        return cls(build(flat.of(groups)), storage, flat)
 
     def attach(self) -> None:
         """Have gradients where the parameters' storage wants them."""
         if self.storage is not None:
             self.storage.attach()
 
-    def zero_gradient(self, zero: Callable[[], None]) -> None:
-        """Forget the last step's gradient: `zero` does it where parameters keep their own."""
-        if self.storage is None:
-            zero()
-        else:
-            self.storage.gradient.zero_()
-            self.storage.attach()
+    def _zero_gradient(self, set_to_none: bool = True) -> None:
+        """Takes the place of the optimizer's `zero_grad`."""
+        assert self.storage is not None, "without one it is not in that place"
+        self.storage.gradient.zero_()
+        self.storage.attach()
 
     def release(self) -> None:
         """Give parameters and optimizer back as they came."""
-        if self._groups is not None and self._optimizer is not None:
-            self._groups.dissolve(self._optimizer)
-        if self.storage is not None:
-            self.storage.release()
+        if self.storage is None:
+            return
+        if self._groups is not None:
+            self._groups.dissolve(self.optimizer)
+        vars(self.optimizer).pop("zero_grad")
+        self.storage.release()
         self.storage = self._groups = None
+
+
+def _storage(trainer: Trainer, network: nn.Module, groups: Sequence[Any]) -> FlatStorage | None:
+    """Lay the groups' parameters flat, where every one of them takes part in every step."""
+    members = [p for group in groups for _, p in group["params"]]
+    chain = Chain.of(network)
+    alike = len({(p.dtype, p.device) for p in members}) == 1
+    if chain is None or not alike or trainer.precision not in FULL_STORAGE:
+        return None
+    if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
+        return None
+    return FlatStorage([[p for _, p in group["params"]] for group in groups])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchplug.execution.step_time import bytes_of_step, seconds_of_work
+from torchplug.execution.cost_model import bytes_of_step, seconds_of_work
 
 _WORTH_A_THREAD = 1.5e-4
 """Seconds of work in a step below which another thread costs more, in waiting for each other, than it does."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.training_epoch_loop import RestartStage
+
+from torchplug.execution.lightning_internals import count_rows, start_next_epoch_afresh, validate, validation_is_due
 
 Stage = Literal["trained", "validated", "ended"]
 
@@ -72,16 +73,6 @@ def epoch_is_complete(trainer: Trainer) -> bool:
     return bool(progress.is_last_batch or progress.current.processed >= trainer.num_training_batches)
 
 
-def validation_is_due(trainer: Trainer) -> bool:
-    """Whether the trainer's intervals ask for a validation after the batch under way; one that stops early does too."""
-    loop: Any = trainer.fit_loop.epoch_loop
-    stops, trainer.should_stop = trainer.should_stop, False
-    try:
-        return bool(loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
-    finally:
-        trainer.should_stop = stops
-
-
 def rewrite_loops(loops: dict[str, Any], position: Position, steps: int) -> None:
     """Make a checkpoint's counters of the fit loop say that exactly the batches before a position are done.
 
@@ -112,41 +103,23 @@ def rewrite_loops(loops: dict[str, Any], position: Position, steps: int) -> None
 
 def make_up_for(trainer: Trainer, position: Position) -> None:
     """Do what was outstanding at a position, so that the trainer continues with the next batch; in `on_train_start`."""
-    loop: Any = trainer.fit_loop
-    steps: Any = loop.epoch_loop
     if position.stage == "ended":
-        _start_afresh(loop)
+        start_next_epoch_afresh(trainer)
         return
     if validation_is_due(trainer):
-        steps._batches_that_stepped -= 1  # rows of a validation, and what ends its batch, come before that count
+        count_rows(trainer, -1)  # rows of a validation, and what ends its batch, come before that count
         if position.stage == "trained":
-            _validate(trainer)
+            validate(trainer)
     if not epoch_is_complete(trainer):
         return
     if validation_is_due(trainer):
-        steps._batches_that_stepped += 1
-    _start_afresh(loop)
-    loop.on_advance_end()
+        count_rows(trainer, 1)
+    start_next_epoch_afresh(trainer)
+    trainer.fit_loop.on_advance_end()
 
 
 def _stage(validated: bool) -> Stage:
     return "validated" if validated else "trained"
-
-
-def _validate(trainer: Trainer) -> None:
-    """Run a validation as the training loop does."""
-    loop: Any = trainer.fit_loop.epoch_loop.val_loop
-    loop._restarting = False
-    trainer.validating = True
-    loop.run()
-    trainer.training = True
-
-
-def _start_afresh(loop: Any) -> None:
-    """Have the loops begin the next epoch as in an uninterrupted fit; one bounded by `max_steps` would restart."""
-    for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
-        each._restarting = False
-        each._restart_stage = RestartStage.NONE
 
 
 def _all(count: int) -> dict[str, int]:

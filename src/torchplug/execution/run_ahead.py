@@ -1,79 +1,37 @@
 """Several optimizer steps per call of Lightning's: all but the last are made without it.
 
-Asked for the next batch, the loader lets `RunAhead` train on the batches before it, and yields the last one as an
-ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and schedules of that last
-step are Lightning's own, and the steps before it have the same effects in the same order.
+`RunAhead` stands between the loader and the trainer: it trains on the leading batches of each group and passes the
+last one on as an ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and
+schedules of that last step are Lightning's own, and the steps before it have the same effects in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 
-from torchplug.batch import Batch, Chunk, Rows
-from torchplug.execution.calls import steps_per_graph, steps_until_a_look
-from torchplug.execution.progress import advance, write_row
+from torchplug.batch import Batch, Groups, Rows, StepGroup
+from torchplug.execution.grouping import steps_per_graph, steps_until_a_look
+from torchplug.execution.lightning_internals import advance, step_schedules, write_row
+from torchplug.execution.minibatch_fit import MinibatchFit
 from torchplug.execution.stopping import StepBoundaries
 from torchplug.execution.uninterrupted import uninterrupted
-
-
-class Chunks(Protocol):
-    """A loader that also gives several batches at once."""
-
-    aligned: bool
-    """Whether batches may be read several at once."""
-
-    def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
-        """The `count` batches from a position of the epoch on."""
-
-    def several(self, position: int, count: int) -> Rows:
-        """Their rows, one batch after the other."""
-
-
-class Steps(Protocol):
-    """What a step is: `Minibatches`."""
-
-    def begin_step(self) -> bool:
-        """Count the step; returns whether a row is due after it."""
-
-    def step(
-        self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
-    ) -> None:
-        """Make it, called without a graph: gradient, clipping and the optimizer's update, guarded."""
-
-    def leanest_update(self) -> Callable[[], object]:
-        """The optimizer's part of it."""
-
-    def makes_several(self) -> bool:
-        """Whether several steps can be made in one graph."""
-
-    def steps_until_row(self) -> int:
-        """How many steps there are until a row is due, the one included after which it is."""
-
-    def made_at_once(self, rows: Rows, count: int) -> Callable[[], bool] | None:
-        """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
-
-    def row(self) -> dict[str, float]:
-        """The row to log."""
 
 
 class RunAhead:
     """Makes optimizer steps between two of Lightning's.
 
     Args:
-        trainer: whose fit it is.
-        execution: what a step is.
+        fit: by minibatches.
         most: how many steps a call makes where nobody looks, Lightning's own included.
         boundary: on several ranks, after how many steps they ask each other whether a signal asks for the end.
     """
 
-    def __init__(self, trainer: Trainer, execution: Steps, most: int, boundary: int = 1) -> None:
-        self._trainer = trainer
-        self._execution = execution
+    def __init__(self, fit: MinibatchFit, most: int, boundary: int = 1) -> None:
+        self._fit = fit
+        self._trainer = trainer = fit.trainer
         self._most = most
         self._boundaries = StepBoundaries(trainer, boundary)
         self._per_graph = steps_per_graph(trainer, most)
@@ -83,41 +41,48 @@ class RunAhead:
         self._scheduled = any(c.interval == "step" and not c.reduce_on_plateau for c in trainer.lr_scheduler_configs)
         self._clip = self._clip_gradient if trainer.gradient_clip_val else None
 
-    def __call__(self, loader: Chunks, position: int) -> int:
-        """Train on the batches before the next one that Lightning is to see; returns how many."""
-        count = steps_until_a_look(self._trainer, self._most) - 1
-        if count < 1:
-            return 0
+    def __call__(self, groups: Groups) -> Iterator[Batch]:
+        """Train on the leading batches of each group, and yield its last."""
+        for group in groups(lambda: steps_until_a_look(self._trainer, self._most)):
+            if group.leading:
+                self._fit.layout.attach()
+                self._fit.stepper.engine.renew()
+                with self._fit.processor:
+                    self._train(group)
+            yield group.last()
+
+    def _train(self, group: StepGroup) -> None:
         self._uncounted = 0
         self._boundaries.begin()
-        self._update = self._execution.leanest_update()
+        self._update = self._fit.layout.update.leanest()
         between = self._clip is not None or self._scheduled  # something that is no part of a graph
-        at_once = self._per_graph if not between and self._execution.makes_several() else 1
+        at_once = self._per_graph if not between and self._fit.stepper.can_fuse() else 1
         try:
             with torch.no_grad():
-                self._train(loader, position, position + count, at_once)
+                self._make_steps(group, at_once)
         finally:  # also after Ctrl-C: what is saved now must know of the steps that were made
             self._count()
-        return count
 
-    def _train(self, loader: Chunks, position: int, stop: int, at_once: int) -> None:
+    def _make_steps(self, group: StepGroup, at_once: int) -> None:
         """Make the steps, so many at a time where no row comes between them."""
-        while position < stop:
-            if at_once > 1 and loader.aligned and at_once <= min(stop - position, self._execution.steps_until_row()):
-                if self._all_at_once(loader.several(position, at_once), at_once):
-                    position += at_once
+        done = 0
+        while done < group.leading:
+            left = group.leading - done
+            if at_once > 1 and group.aligned and at_once <= min(left, self._fit.log.until_row()):
+                if self._all_at_once(group.several(done, at_once), at_once):
+                    done += at_once
                     self._boundaries.pass_one(at_once)
                     continue
                 at_once = 1
-            ahead = stop if at_once == 1 else position + 1
-            for chunk in loader.chunks(position, ahead - position, self._place):
+            count = left if at_once == 1 else 1
+            for chunk in group.chunks(done, count, self._place):
                 for batch in chunk.batches:
                     self._step(batch, chunk.uniform)
                     self._boundaries.pass_one()
-            position = ahead
+            done += count
 
     def _all_at_once(self, rows: Rows, count: int) -> bool:
-        take = self._execution.made_at_once(rows, count)
+        take = self._fit.stepper.try_fused(rows, count)
         if take is None:
             return False
         with uninterrupted():
@@ -126,25 +91,25 @@ class RunAhead:
         if due:
             try:
                 self._begin_row()
-                write_row(self._trainer, self._execution.row())
+                write_row(self._trainer, self._fit.row())
             finally:
                 self._uncounted += 1
         return True
 
     def _step(self, batch: Batch, uniform: bool) -> None:
-        execution = self._execution
-        due = execution.begin_step()
+        fit = self._fit
+        due = fit.log.begin(fit.log.step + 1)
         if due:
             self._begin_row()
-        execution.step(batch, uniform, self._update, self._clip)
+        fit.stepper.step(batch, uniform, self._update, self._clip)
         try:
             if due:
-                write_row(self._trainer, execution.row())
+                write_row(self._trainer, fit.row())
         finally:
             self._uncounted += 1  # after the row, which has the number of steps before it
         if self._scheduled:
             self._count()
-            self._trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+            step_schedules(self._trainer)
 
     def _begin_row(self) -> None:
         self._count()

@@ -166,7 +166,7 @@ class _Sum:
         total, rows = self.total, float(self.rows)
         if ranks.world > 1:
             both = torch.stack([total, torch.full_like(total, rows)])
-            ranks.add_up(both)
+            ranks.all_reduce_sum(both)
             found = both.tolist()
         else:
             found = [total.item(), rows]

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
-from torchplug.execution.progress import learning_rates
 from torchplug.execution.running_means import RunningMeans
 from torchplug.gradient_guard import tensors_norm
 from torchplug.objective import StepObjective
+
+
+def learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """What an optimizer's groups now step by, under the names that Lightning's LearningRateMonitor gives."""
+    name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
+    names = [name] if len(groups) == 1 else [f"{name}/pg{number}" for number in range(1, len(groups) + 1)]
+    return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
 
 
 class StepLog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from torchplug import interruption
+from torchplug.execution.grouping import boundary_steps
+from torchplug.execution.lightning_internals import ask_before_batches, evaluated_batches
 from torchplug.interruption import Interrupted
 
 
@@ -69,33 +70,26 @@ class StopAtBoundary(Callback):
 
     Args:
         last: where a fit's checkpoint goes; None: nothing is trained.
-        every: on several ranks, after how many batches of an evaluation they ask each other.
     """
 
-    def __init__(self, last: Path | None = None, every: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, last: Path | None = None) -> None:
         self._last = last
-        self._every = every
-        self._period = 1
+        self._period = 1  # on several ranks, after how many batches of an evaluation they ask each other
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask between Lightning's batches, whatever callbacks there are."""
         if not interruption.is_handled():
             return
-        self._period = self._every() if trainer.world_size > 1 else 1
-        connector: Any = trainer._signal_connector
-        connector._sigterm_notifier_fn = _nothing
-        loop: Any = trainer.fit_loop.epoch_loop
-        advance = loop.advance
+        if trainer.world_size > 1:
+            rows = getattr(getattr(trainer, "datamodule", None), "batch_size", 1)
+            self._period = boundary_steps(pl_module, rows if isinstance(rows, int) else 1)
 
-        def stop_or_advance(fetcher: Any) -> None:
+        def stop_if_asked(window_is_whole: bool) -> None:
             asked = asked_to_stop(trainer)
             module: Any = trainer.lightning_module
-            whole = not loop._should_accumulate() and module.is_boundary()
-            _stop_if(asked and whole)
-            advance(fetcher)
+            _stop_if(asked and window_is_whole and module.execution.fit.is_boundary())
 
-        loop._broadcast_sigterm_tensor = _nothing
-        loop.advance = stop_or_advance
+        ask_before_batches(trainer, stop_if_asked)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there are boundaries."""
@@ -115,11 +109,11 @@ class StopAtBoundary(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
         """Ask between the batches of an evaluation."""
-        self._look(trainer, trainer._evaluation_loop.batch_progress.current.ready)
+        self._look(trainer, evaluated_batches(trainer))
 
     def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
         """Ask between the batches of an evaluation."""
-        self._look(trainer, trainer._evaluation_loop.batch_progress.current.ready)
+        self._look(trainer, evaluated_batches(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask once more: behind the last step there is no other boundary."""
@@ -155,7 +149,3 @@ class StopAtBoundary(Callback):
             return
         _stop_if(asked_to_stop(trainer))
         interruption.no_longer_defer()
-
-
-def _nothing(*arguments: Any) -> None:
-    """Takes the place of what must not happen."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from torchplug.without_graph import bare
+from torchplug.no_grad import unwrapped
 
 
 class Update:
@@ -15,10 +15,14 @@ class Update:
 
     Args:
         optimizer: as it was built: hooks that it has now are its own.
+
+    Attributes:
+        switch: the optimizer, if it trains at another point than it evaluates at (`train` and `eval`), else None.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer: Any = optimizer
+        self.switch: Any = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._own_hooks = self._hooks()
 
     def is_hooked(self) -> bool:
@@ -31,7 +35,7 @@ class Update:
             step: Callable[[], Any] = self.optimizer.step
             return step
         self.optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
-        return bare(self.optimizer.update)
+        return unwrapped(self.optimizer.update)
 
     def replace(self, update: Callable[[], None]) -> None:
         """Have all of the optimizer's steps, Lightning's as well, go through another update."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from torchplug.assembly import Assembly
 from torchplug.component import Family
 from torchplug.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
@@ -19,8 +18,9 @@ from torchplug.many.stopping import WATCHED
 from torchplug.module import ComponentModule
 from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
+from torchplug.resolved_config import ResolvedConfig
 
-_OWN = ("engine", "steps_per_call", "sync_every")
+_OWN = ("engine", "steps_per_execution", "sync_every")
 """Settings of how a single fit makes its steps; configurations that choose them train one by one."""
 _DEFAULTS = {
     name: parameter.default
@@ -36,7 +36,7 @@ class Configuration:
     Args:
         given: ComponentModule's parameters, as they were given.
         seed: of the network's start and of dropout.
-        assembly: the components; None where it trains by itself.
+        resolved: the components; None where it trains by itself.
         loss: built.
         regularizers: built.
         key: equal for configurations that may be trained as one program.
@@ -45,7 +45,7 @@ class Configuration:
 
     given: Mapping[str, Any]
     seed: int
-    assembly: Assembly | None = None
+    resolved: ResolvedConfig | None = None
     loss: Loss | None = None
     regularizers: tuple[Regularizer, ...] = ()
     key: Hashable = None
@@ -97,31 +97,34 @@ class Configurations:
         if alone is not None:
             ComponentModule(**given)  # refuses what cannot be trained
             return Configuration(given, seed, alone=alone)
-        assembly = self._assembly(whole)
-        if assembly.sees_full_set:
+        resolved = self._components(whole)
+        if resolved.is_full_batch:
             ComponentModule(**given)
-            return Configuration(given, seed, alone=f"{assembly.optimizer.name} sees the whole training set")
-        loss = self._once(f"loss {assembly.loss.spec.plain()}", assembly.build_loss)
-        penalties = f"regularizers {[r.spec.plain() for r in assembly.regularizers]} {assembly.optimizer.name}"
-        regularizers = tuple(self._once(penalties, assembly.build_regularizers))
-        trial = self._once(f"optimizer {assembly.optimizer.spec.plain()}", assembly.trial_optimizer)
+            return Configuration(given, seed, alone=f"{resolved.optimizer.name} sees the whole training set")
+        loss = self._once(f"loss {resolved.loss.spec.plain()}", resolved.build_loss)
+        penalties = f"regularizers {[r.spec.plain() for r in resolved.regularizers]} {resolved.optimizer.name}"
+        regularizers = tuple(self._once(penalties, resolved.build_regularizers))
+        trial = self._once(f"optimizer {resolved.optimizer.spec.plain()}", resolved.trial_optimizer)
         decays = bool(trial.defaults.get("weight_decay"))
-        key = repr((_structure(assembly, loss, regularizers), decays, whole["reduction"]))
-        self._try(assembly, whole, key)
-        if assembly.monitor not in (None, *WATCHED):
-            return Configuration(given, seed, alone=f"its schedule watches {assembly.monitor}")
+        key = repr((_structure(resolved, loss, regularizers), decays, whole["reduction"]))
+        self._try(resolved, whole, key)
+        monitor = watched_by(resolved)
+        if monitor not in (None, *WATCHED):
+            return Configuration(given, seed, alone=f"its schedule watches {monitor}")
         if any(True for _ in loss.parameters()):
-            return Configuration(given, seed, alone=f"the loss {assembly.loss.name} has parameters of its own")
-        return Configuration(given, seed, assembly, loss, regularizers, key)
+            return Configuration(given, seed, alone=f"the loss {resolved.loss.name} has parameters of its own")
+        return Configuration(given, seed, resolved, loss, regularizers, key)
 
-    def _try(self, assembly: Assembly, whole: Mapping[str, Any], key: str) -> None:
+    def _try(self, resolved: ResolvedConfig, whole: Mapping[str, Any], key: str) -> None:
         """Try what goes together once for each choice of components, and each scheduler's parameters."""
-        scheduler = assembly.scheduler
+        scheduler = resolved.scheduler
         if (key, scheduler and scheduler.qualified_name) not in self._tried:
-            Assembly.of(*(whole[name] for name in ("model", "loss", "optimizer", "regularizers", "scheduler")))
+            ResolvedConfig.of(
+                *(whole[name] for name in ("model", "loss", "optimizer", "regularizers", "scheduler", "metrics"))
+            )
             self._tried.add((key, scheduler and scheduler.qualified_name))
-        elif scheduler is not None and assembly.takes_learning_rate:
-            trial = partial(assembly.build_scheduler, assembly.trial_optimizer(), 1000, 10)
+        elif scheduler is not None and resolved.takes_learning_rate:
+            trial = partial(resolved.build_scheduler, resolved.trial_optimizer(), 1000, 10)
             self._once(f"scheduler {scheduler.spec.plain()}", trial)
 
     def _why_alone(self, whole: Mapping[str, Any]) -> str | None:
@@ -131,12 +134,13 @@ class Configurations:
             return "it is refused"
         return next((f"{name} is chosen" for name in _OWN if whole[name] != _DEFAULTS[name]), None)
 
-    def _assembly(self, whole: Mapping[str, Any]) -> Assembly:
+    def _components(self, whole: Mapping[str, Any]) -> ResolvedConfig:
         families = {"model": Family.MODEL, "loss": Family.LOSS, "optimizer": Family.OPTIMIZER}
         found = {name: self._resolve(family, whole[name]) for name, family in families.items()}
         regularizers = tuple(self._resolve(Family.REGULARIZER, value) for value in whole["regularizers"])
         scheduler = None if whole["scheduler"] is None else self._resolve(Family.SCHEDULER, whole["scheduler"])
-        return Assembly(**found, regularizers=regularizers, scheduler=scheduler)
+        metrics = tuple(self._resolve(Family.METRIC, value) for value in whole["metrics"])
+        return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics)
 
     def _resolve(self, family: Family, value: Any) -> Resolved:
         key = f"{family.value} {value!r}"
@@ -150,19 +154,24 @@ class Configurations:
         return self._built[key]
 
 
-def _structure(assembly: Assembly, loss: Loss, regularizers: Sequence[Regularizer]) -> list[Any]:
+def watched_by(resolved: ResolvedConfig) -> str | None:
+    """The metric that the schedule watches, if it watches one."""
+    return getattr(resolved.trial_scheduler, "monitor", None)
+
+
+def _structure(resolved: ResolvedConfig, loss: Loss, regularizers: Sequence[Regularizer]) -> list[Any]:
     """What is no number in a tensor, as rates, λ, δ, dropout, seeds and schedules are."""
-    assert assembly.model is not None
-    of_model = getattr(assembly.model.target, "hyper", ())
+    assert resolved.model is not None
+    of_model = getattr(resolved.model.target, "hyper", ())
     parts = [
-        (assembly.model, of_model),
-        (assembly.loss, numbers_of(loss) if takes_axes(loss) else ()),
-        *((resolved, numbers_of(built)) for resolved, built in zip(assembly.regularizers, regularizers, strict=True)),
+        (resolved.model, of_model),
+        (resolved.loss, numbers_of(loss) if takes_axes(loss) else ()),
+        *((each, numbers_of(built)) for each, built in zip(resolved.regularizers, regularizers, strict=True)),
     ]
     # a rate of 0 leaves layers out
-    used = [name for name in of_model if assembly.model.parameters.get(name)]
+    used = [name for name in of_model if resolved.model.parameters.get(name)]
     described = [
         (part.qualified_name, sorted(item for item in part.parameters.items() if item[0] not in hyper))
         for part, hyper in parts
     ]
-    return [assembly.optimizer.qualified_name, used, *described]
+    return [resolved.optimizer.qualified_name, used, *described]

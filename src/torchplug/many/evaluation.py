@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torchplug.assembly import evaluating
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation import PartEvaluations
 from torchplug.module import ComponentModule
+from torchplug.resolved_config import evaluating
 
 
 def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, float]:
@@ -15,7 +15,7 @@ def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, 
         module: trained, on the CPU.
         data: prepared for it.
     """
-    evaluations = PartEvaluations(module.loss)
+    evaluations = PartEvaluations(module.loss, module.resolved.metric_choice)
     evaluations.compare_with(data.target_scale)
     network = module.network
     assert network is not None, "it is trained"

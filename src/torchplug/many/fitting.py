@@ -17,16 +17,16 @@ from torchplug import interruption
 from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
+from torchplug.execution.cost_model import seconds_of_work
 from torchplug.execution.processor import ThreadLimit
-from torchplug.execution.step_time import seconds_of_work
 from torchplug.fit_result import FitResult, LateMetrics
 from torchplug.many.alone import fit_alone
 from torchplug.many.configurations import Configuration, Configurations
 from torchplug.many.evaluation import validation_metrics
 from torchplug.many.grouping import Grouper, Share
+from torchplug.many.members import components_of
 from torchplug.many.program import Program, Trained
 from torchplug.many.settings import TrainerSettings
-from torchplug.metrics import epoch_metrics
 from torchplug.module import ComponentModule
 
 Results = dict[tuple[int, int], FitResult]
@@ -128,7 +128,7 @@ def _result(configuration: Configuration, data: TabularData, trained: Trained) -
     def build() -> ComponentModule:
         module = configuration.module()
         with torch.random.fork_rng(devices=[]):
-            module.adopt(data)
+            module.configure(data)
         network = module.network
         assert network is not None, "it has adopted data"
         network.to(next(iter(trained.state.values())).dtype)
@@ -138,8 +138,7 @@ def _result(configuration: Configuration, data: TabularData, trained: Trained) -
     if not trained.metrics:
         return FitResult({}, trained.outcome, build)
     result: FitResult
-    assert configuration.loss is not None
-    names = tuple(epoch_metrics(configuration.loss.kind, bool(data.sizes["validation"])))
+    names = tuple(components_of(configuration).metric_choice.watchable(bool(data.sizes["validation"])))
     metrics = LateMetrics(trained.metrics, names, lambda: validation_metrics(result.module, data))
     result = FitResult(metrics, trained.outcome, build)
     return result

@@ -11,10 +11,10 @@ from torch import nn
 
 from torchplug.chain import stages_of
 from torchplug.data.tabular import TabularData
-from torchplug.many.configurations import Configuration
-from torchplug.many.members import Members, assembly_of
+from torchplug.many.configurations import Configuration, watched_by
+from torchplug.many.members import Members, components_of
 from torchplug.many.settings import TrainerSettings
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Grouper:
     def __init__(self, folds: Sequence[TabularData], settings: TrainerSettings) -> None:
         self._folds = list(folds)
         self._settings = settings
-        self._prepared: list[tuple[DataRequest, list[TabularData]]] = []
+        self._prepared: list[tuple[DataRequirements, list[TabularData]]] = []
 
     def group(self, configurations: Sequence[Configuration]) -> Grouping:
         """Group them.
@@ -108,7 +108,7 @@ class Grouper:
         for number, data in enumerate(folds):
             module = members[0].module()
             with torch.random.fork_rng(devices=[]):
-                module.adopt(data)
+                module.configure(data)
             network: Any = module.network
             validated = bool(data.sizes["validation"])
             reason = _obstacle(network, data)
@@ -127,10 +127,10 @@ class Grouper:
             grouping.shares.append(Share(shared, numbers, chosen))
 
     def _watches_validation(self, members: Sequence[Configuration]) -> bool:
-        monitors = [*self._settings.monitors, *(assembly_of(member).monitor for member in members)]
+        monitors = [*self._settings.monitors, *(watched_by(components_of(member)) for member in members)]
         return any(monitor is not None and monitor.startswith("val/") for monitor in monitors)
 
-    def _prepared_for(self, request: DataRequest) -> list[TabularData]:
+    def _prepared_for(self, request: DataRequirements) -> list[TabularData]:
         """The folds as a request wants them, each with parts of its own."""
         for known, folds in self._prepared:
             if known == request:

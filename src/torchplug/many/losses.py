@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchplug.contracts import Loss, offers
+from torchplug.contracts import Loss, implements
 from torchplug.objective.function import numbers_of, with_numbers
 
 
@@ -25,7 +25,7 @@ class StackedLoss:
     def __init__(self, losses: Sequence[Loss], like: Tensor) -> None:
         self._loss = losses[0]
         self._takes_axes = takes_axes(self._loss)
-        self._has_derivative = offers(self._loss, "derivative")
+        self._has_derivative = implements(self._loss, "derivative")
         numbers = [numbers_of(loss) for loss in losses]
         self._numbers = {
             name: like.new_tensor([own[name] for own in numbers])
@@ -69,7 +69,7 @@ class StackedLoss:
 
 def takes_axes(loss: Loss) -> bool:
     """Whether a loss takes scores with any axes in front of the outputs."""
-    return loss.leading_axes and offers(loss, "leading_axes")
+    return loss.leading_axes and implements(loss, "leading_axes")
 
 
 def _as_rows(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

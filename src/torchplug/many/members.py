@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchplug.assembly import Assembly
 from torchplug.data.tabular import TabularData
 from torchplug.engine.train_step import numeric_settings
 from torchplug.many.configurations import Configuration
 from torchplug.objective import StepObjective
+from torchplug.resolved_config import ResolvedConfig
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,19 @@ class Members:
 
     def optimizer(self, configuration: Configuration, groups: Sequence[Any], objective: StepObjective) -> Any:
         """A configuration's optimizer over groups of parameters."""
-        return assembly_of(configuration).build_optimizer(groups, objective)
+        return components_of(configuration).build_optimizer(groups, objective)
 
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups of the network that stands for all, with (name, parameter) pairs."""
-        return assembly_of(self.configurations[0]).parameter_groups(self.network, self.loss)
+        return components_of(self.configurations[0]).parameter_groups(self.network, self.loss)
 
     def _network(self, configuration: Configuration) -> tuple[nn.Module, Tensor]:
         """The network as it is drawn from the seed, and the state of torch's generator after it."""
-        assembly = assembly_of(configuration)
-        assert assembly.model is not None
-        key = f"{assembly.model.spec.plain()} {configuration.seed}"
+        resolved = components_of(configuration)
+        assert resolved.model is not None
+        key = f"{resolved.model.spec.plain()} {configuration.seed}"
         if key not in self._networks:
-            build = assembly.build_network if not self._networks else assembly.model.build
+            build = resolved.build_network if not self._networks else resolved.model.build
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(configuration.seed)
                 network = build(self._inputs, self._outputs).to(self._dtype)
@@ -114,10 +114,10 @@ class Members:
         return data.preprocessing
 
 
-def assembly_of(configuration: Configuration) -> Assembly:
+def components_of(configuration: Configuration) -> ResolvedConfig:
     """The components of a configuration that may share a program."""
-    assert configuration.assembly is not None
-    return configuration.assembly
+    assert configuration.resolved is not None
+    return configuration.resolved
 
 
 def plain_settings(optimizer: Any) -> dict[str, Any]:

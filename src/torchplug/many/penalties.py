@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, vmap
 
-from torchplug.contracts import Regularizer, offers
+from torchplug.contracts import Regularizer, implements
 from torchplug.many.stack import column
 from torchplug.objective import total_penalty
 from torchplug.objective.function import numbers_of, with_numbers
@@ -66,5 +66,5 @@ class StackedPenalty:
 
 def is_elementwise(regularizer: Regularizer) -> bool:
     """Whether a regularizer's derivative and prox take the parameters of many models at once."""
-    has_derivative = regularizer.proximal or offers(regularizer, "derivative")
-    return regularizer.elementwise and offers(regularizer, "elementwise") and has_derivative
+    has_derivative = regularizer.proximal or implements(regularizer, "derivative")
+    return regularizer.elementwise and implements(regularizer, "elementwise") and has_derivative

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torchplug.many.members import Members, assembly_of
+from torchplug.many.members import Members, components_of
 
 
 class Schedules:
@@ -30,12 +30,12 @@ class Schedules:
         self._changed = changed
         self._by_interval: dict[str, list[tuple[int, Any]]] = {"step": [], "epoch": []}
         for model, configuration in enumerate(members.each()):
-            assembly = assembly_of(configuration)
-            if assembly.scheduler is None or not assembly.takes_learning_rate:
+            resolved = components_of(configuration)
+            if resolved.scheduler is None or not resolved.takes_learning_rate:
                 continue
             optimizer, own = optimizers[model], steps[model // len(members.configurations)]
             optimizer._opt_called = True  # or torch warns of schedules that step before an optimizer's `step`
-            scheduler = assembly.build_scheduler(optimizer, epochs * own, own)
+            scheduler = resolved.build_scheduler(optimizer, epochs * own, own)
             self._by_interval[getattr(scheduler, "interval", "epoch")].append((model, scheduler))
         changed()
 

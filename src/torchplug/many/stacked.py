@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from torchplug.chain import stages_of
-from torchplug.component import Need
+from torchplug.component import Capability
 from torchplug.many.folds import FoldBatch
 from torchplug.many.gradients import ChainGradients, FunctionalGradients, LinearGradients, StackGradients
 from torchplug.many.losses import StackedLoss
-from torchplug.many.members import Members, assembly_of, plain_settings
+from torchplug.many.members import Members, components_of, plain_settings
 from torchplug.many.penalties import StackedPenalty, is_elementwise
 from torchplug.many.stack import Layout
 from torchplug.many.updates import FormulaUpdate, RowUpdate, StackUpdate, row_tensors
@@ -75,7 +75,7 @@ class StackedModels:
             shared: dict[int, Any] = {}
             optimizers = []
             for configuration in members.each():
-                scheduled = assembly_of(configuration).scheduler is not None
+                scheduled = components_of(configuration).scheduler is not None
                 if scheduled or id(configuration) not in shared:
                     built = members.optimizer(configuration, groups, members.objective(configuration))
                     shared[id(configuration)] = built
@@ -85,7 +85,7 @@ class StackedModels:
         optimizers = []
         for model, configuration in enumerate(members.each()):
             objective = members.objective(configuration)
-            flat = assembly_of(configuration).takes_flat(objective)
+            flat = components_of(configuration).takes_flat(objective)
             rows = row_tensors(self.layout, self._values, self._gradient, model, names, flat)
             own = [{**group, "params": row} for group, row in zip(groups, rows, strict=True)]
             optimizer = members.optimizer(configuration, own, objective)
@@ -149,8 +149,10 @@ class StackedModels:
 
 
 def _takes_formula(members: Members, objective: Any) -> bool:
-    assembly = assembly_of(members.configurations[0])
-    elementwise = Need.ELEMENTWISE in assembly.optimizer.needs and hasattr(assembly.optimizer.target, "formula")
+    resolved = components_of(members.configurations[0])
+    elementwise = Capability.ELEMENTWISE in resolved.optimizer.capabilities and hasattr(
+        resolved.optimizer.target, "update_fn"
+    )
     width = sum(p.numel() for p in members.network.parameters())
     prox = [regularizer for regularizer, _ in objective.penalties if regularizer.proximal]
     return elementwise and width < _ROWS_FROM and all(is_elementwise(regularizer) for regularizer in prox)

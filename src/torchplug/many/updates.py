@@ -65,7 +65,7 @@ class FormulaUpdate(StackUpdate):
         self._values = values
         self._state = {
             name: own.expand(len(values), *own.shape[1:]).clone() if own.ndim else own.expand(len(values), 1).clone()
-            for name, own in self._rule.fresh_state(values).items()
+            for name, own in self._rule.init_state(values).items()
         }
         proximal = [penalty for penalty in penalties if penalty.proximal]
         self._prox = self._proximal(proximal) if proximal else None

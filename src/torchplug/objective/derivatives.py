@@ -17,16 +17,16 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, offers
+from torchplug.contracts import Loss, implements
 from torchplug.objective.autograd import flat_gradient, vector_products
-from torchplug.objective.design import LinearMap
+from torchplug.objective.least_squares import LinearMap
 
 _GRAM_SPEED = 50
 """About how many times more operations a second a product of matrices makes than one with a vector."""
 
 
 @contextmanager
-def pure(network: nn.Module) -> Iterator[None]:
+def deterministic_eval(network: nn.Module) -> Iterator[None]:
     """Evaluation mode and full precision; then every layer is back in the mode it had.
 
     The closure of a step may run under autocast and its trials would not: solvers stall on the difference.
@@ -118,13 +118,13 @@ class Derivatives(ABC):
 
     def scores(self, rows: Rows) -> Tensor:
         """The network's scores (m, k)."""
-        with torch.no_grad(), pure(self.network):
+        with torch.no_grad(), deterministic_eval(self.network):
             scores: Tensor = self.network(rows.features)
         return scores
 
     def score_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """∂z/∂θ (m·k, p) and z (m·k,); of the network's parameters alone."""
-        with pure(self.network):
+        with deterministic_eval(self.network):
             jacobian, scores = _per_row(self.network, (rows.features,))
         return jacobian.flatten(0, 1), scores.flatten()
 
@@ -158,7 +158,7 @@ class ByAutograd(Derivatives):
     def residual_jacobian(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """J and r, a row's derivatives at a time."""
         pair = _Residuals(self.network, self.loss)
-        with pure(self.network):
+        with deterministic_eval(self.network):
             jacobian, r = _per_row(pair, (rows.features, rows.target))
         root = rows.weight.sqrt()[:, None]
         return (jacobian * root[:, :, None]).flatten(0, 1), (r * root).flatten()
@@ -170,7 +170,7 @@ class ByAutograd(Derivatives):
 
     def gnvp(self, rows: Rows, vector: Tensor) -> Tensor:
         """JᵀJ v, without J."""
-        with torch.enable_grad(), pure(self.network):
+        with torch.enable_grad(), deterministic_eval(self.network):
             scores = self.network(rows.features)
             residuals = self.loss.residuals(scores, rows.target) * rows.weight.sqrt()[:, None]  # type: ignore[operator]
             # Jᵀu is linear in u: its derivative along v is J v
@@ -188,7 +188,7 @@ class ByAutograd(Derivatives):
             return vector_products(gradient, self.parameters, identity[subset])[:, subset]
 
     def _value(self, rows: Rows) -> Tensor:
-        with pure(self.network):
+        with deterministic_eval(self.network):
             values: Tensor = self.loss(self.network(rows.features), rows.target)
         return (values * rows.weight).sum()
 
@@ -196,7 +196,7 @@ class ByAutograd(Derivatives):
         return flat_gradient(value, self.parameters, create_graph)
 
 
-class ByHand(Derivatives):
+class Analytic(Derivatives):
     """For chains of linear maps and activations, and losses without parameters of their own."""
 
     is_chain = True
@@ -283,14 +283,14 @@ class ByHand(Derivatives):
     def least_squares(self) -> LeastSquares | None:
         """The problem as one of linear least squares, if it is one."""
         linear_map = self.linear_map
-        if linear_map is None or not offers(self.loss, "residuals"):
+        if linear_map is None or not implements(self.loss, "residuals"):
             return None
         slope = _residual_slope(self.loss, self.parameters[0].new_ones(1, linear_map.outputs))
         return None if slope is None else LeastSquares(linear_map, slope)
 
     @property
     def _linear(self) -> bool:
-        return self._is_one_map and offers(self.loss, "curvature")
+        return self._is_one_map and implements(self.loss, "curvature")
 
     @property
     def _is_one_map(self) -> bool:
@@ -346,7 +346,7 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 def _score_derivative(loss: Loss, scores: Tensor, target: Tensor) -> Tensor:
     """∂ℓ/∂z (m, k), by the loss itself where it can."""
-    if offers(loss, "derivative"):
+    if implements(loss, "derivative"):
         derivative: Tensor = loss.derivative(scores, target)  # type: ignore[operator]
         return derivative
     with torch.enable_grad():

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from torchplug.contracts import Regularizer, offers
+from torchplug.contracts import Regularizer, implements
 from torchplug.errors import ConfigurationError
 from torchplug.objective.autograd import flat_gradient, vector_products
 
@@ -24,21 +24,21 @@ _NORMALIZATIONS = (
 )
 
 
-def penalized(network: nn.Module, only: list[str] | None = None) -> dict[str, nn.Parameter]:
+def penalized(network: nn.Module, include: list[str] | None = None) -> dict[str, nn.Parameter]:
     """The trainable parameters that a penalty acts on, by name.
 
     Args:
         network: whose `named_parameters` give the names.
-        only: glob patterns of names; None leaves out biases and normalization layers.
+        include: glob patterns of names; None leaves out biases and normalization layers.
 
     Raises:
         ConfigurationError: if the patterns match nothing; the message lists the names.
     """
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if only is not None:
-        chosen = {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in only)}
+    if include is not None:
+        chosen = {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in include)}
         if not chosen:
-            raise ConfigurationError(f"only={only} matches no parameter; the network has {', '.join(named)}")
+            raise ConfigurationError(f"include={include} matches no parameter; the network has {', '.join(named)}")
         return chosen
     normalization = {
         id(p)
@@ -77,7 +77,7 @@ class FlatPenalties:
     @property
     def elementwise(self) -> bool:
         """Whether every penalty treats every element alone, so that its second derivative is a diagonal."""
-        return all(offers(regularizer, "curvature") for regularizer, _ in self.penalties)
+        return all(implements(regularizer, "curvature") for regularizer, _ in self.penalties)
 
     def value_and_gradient(self) -> tuple[float, Tensor]:
         """Σ λR and its gradient (p,)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchplug.batch import Batch
 from torchplug.component import TargetInfo
-from torchplug.contracts import CLASS_KINDS, Loss, Regularizer
+from torchplug.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.objective.penalties import penalized, total_penalty
 
@@ -41,14 +41,14 @@ class StepObjective:
         self.loss = loss
         self.reduction = reduction
         self._checked = False
-        self.penalties = [(regularizer, penalized(network, regularizer.only)) for regularizer in regularizers]
+        self.penalties = [(regularizer, penalized(network, regularizer.include)) for regularizer in regularizers]
         self._smooth = [(regularizer, named) for regularizer, named in self.penalties if not regularizer.proximal]
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters of network and loss."""
         return [p for module in (self.network, self.loss) for p in module.parameters() if p.requires_grad]
 
-    def share(self, batch: Batch, world: int, window: int, uniform: bool = False) -> tuple[Tensor, Tensor]:
+    def scaled_loss(self, batch: Batch, world: int, window: int, uniform: bool = False) -> tuple[Tensor, Tensor]:
         """What this rank backpropagates for one micro-batch, and its Σ wℓ, detached.
 
         Lightning divides by `window` (its accumulation setting) and DDP averages over `world`
@@ -87,12 +87,12 @@ def check_shapes(loss: Loss, scores: Tensor, target: Tensor) -> None:
     k = target.shape[-1]
     if target.ndim == 1:
         fit = scores.ndim == 2
-    elif loss.kind == "multiclass":
+    elif loss.task.has_indices:
         fit = scores.shape == target.shape
     else:
         columns = tuple(f"y{j}" for j in range(k))
         wanted = loss.outputs(TargetInfo(columns, None))
-        fit = scores.shape[1:] == (wanted,) and (k == 1 or loss.kind not in CLASS_KINDS)
+        fit = scores.shape[1:] == (wanted,) and (k == 1 or not loss.task.has_classes)
     if not fit:
         raise ConfigurationError(
             f"the network gives scores of shape {tuple(scores.shape)}, which do not fit {type(loss).__name__} of "

@@ -14,8 +14,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from torchplug.component import TargetInfo
-from torchplug.contracts import CLASS_KINDS, KINDS, Kind
+from torchplug.component import Kind, TargetInfo
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.columns import (
@@ -42,9 +41,10 @@ from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
 from torchplug.tables import Types, enumerate_names, require_columns
+from torchplug.task import TASKS
 
 __all__ = [
-    "DataRequest",
+    "DataRequirements",
     "EncodingRules",
     "HandleUnknown",
     "Impute",
@@ -62,7 +62,7 @@ _FILL_IN = "the model was trained with --data.impute error: fill them in, or tra
 
 
 @dataclass(frozen=True)
-class DataRequest:
+class DataRequirements:
     """What a module asks of the data before it can be built.
 
     Args:
@@ -72,7 +72,7 @@ class DataRequest:
         reference: whether one level of each categorical column gets no feature, as a linear model with bias wants it.
         standardize_target: whether regression targets are standardized where the user does not say.
         preprocessing: from a checkpoint: used as it is, never fitted anew.
-        full_set: whether the optimizer wants the whole training part at once, in double precision.
+        full_batch: whether the optimizer wants the whole training part at once, in double precision.
     """
 
     kind: Kind | None = None
@@ -81,7 +81,7 @@ class DataRequest:
     reference: bool = False
     standardize_target: bool = False
     preprocessing: Preprocessing | None = None
-    full_set: bool = False
+    full_batch: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +101,13 @@ class Preprocessing:
         silent: (d,) bool, the features that are zero in every training row.
         target_coding: the target's classes, or its center and scale.
 
-    Note: without a bias (`DataRequest.center` false) features and target are divided by the same scale, unshifted.
+    Note: without a bias (`DataRequirements.center` false) features and target are divided by the same scale, unshifted.
     """
 
     encoders: tuple[Column, ...]
     center: Tensor
     scale: Tensor
-    silent: Tensor
+    zero_variance: Tensor
     target_coding: TargetCoding
 
     @classmethod
@@ -142,8 +142,8 @@ class Preprocessing:
         admit(encoders)
         statistics = _statistics(fitted, table, standardize)
         mean = statistics.mean if center else np.zeros(d)
-        silent = statistics.all_equal(mean)
-        center_, scale, silent_ = (torch.from_numpy(array) for array in (mean, statistics.spread, silent))
+        zero_variance = statistics.all_equal(mean)
+        center_, scale, silent_ = (torch.from_numpy(array) for array in (mean, statistics.spread, zero_variance))
         return cls(encoders, center_, scale, silent_, target)
 
     @property
@@ -222,8 +222,8 @@ class Preprocessing:
             first += encoder.features
         np.subtract(out, self.center.numpy(), out=out)
         np.divide(out, self.scale.numpy(), out=out)
-        if self.silent.any():
-            out[:, self.silent.numpy()] = 0.0
+        if self.zero_variance.any():
+            out[:, self.zero_variance.numpy()] = 0.0
 
     def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None = None) -> None:
         """Refuse, and count, what `encode` does in these rows, at no cost that grows with the number of features.
@@ -332,12 +332,12 @@ class Preprocessing:
         """
         weight = weight.detach().cpu().double()
         outputs = len(weight)
-        slopes = torch.where(self.silent, 0.0, weight / self.scale)
+        slopes = torch.where(self.zero_variance, 0.0, weight / self.scale)
         offset = -(slopes @ self.center)
         if bias is not None:
             offset = offset + bias.detach().cpu().double()
         shifted = bool(self.center.any() or self.target_center.any())
-        if self.target_coding.kind not in CLASS_KINDS:
+        if not self.target_coding.task.has_classes:
             each = outputs // len(self.info.columns)
             slopes = slopes * self.target_scale.repeat_interleave(each).unsqueeze(1)
             offset = self.original_units(offset.unsqueeze(0)).squeeze(0)
@@ -371,7 +371,7 @@ class Preprocessing:
             "columns": [column_state(encoder) for encoder in self.encoders],
             "center": self.center.clone(),
             "scale": self.scale.clone(),
-            "silent": self.silent.clone(),
+            "zero_variance": self.zero_variance.clone(),
             "target": self.target_coding.state(),
         }
 
@@ -387,7 +387,7 @@ class Preprocessing:
                 tuple(column_from_state(column) for column in state["columns"]),
                 state["center"].cpu(),
                 state["scale"].cpu(),
-                state["silent"].cpu(),
+                state["zero_variance"].cpu(),
                 TargetCoding.from_state(state["target"]),
             )
             restored._refuse_misfits()
@@ -406,11 +406,11 @@ class Preprocessing:
             *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
         ]
         k = len(info.columns)
-        vectors = [(self.center, d), (self.scale, d), (self.silent, d)]
+        vectors = [(self.center, d), (self.scale, d), (self.zero_variance, d)]
         vectors += [(self.target_coding.center, k), (self.target_coding.scale, k)]
         well_formed = (
             k > 0
-            and self.target_coding.kind in KINDS
+            and self.target_coding.kind in TASKS
             and all(isinstance(name, str) for name in (*self.columns, *info.columns))
             and all(isinstance(label, str | int | float) for label in labels)
             and all(isinstance(label, str | int) for label in classes)

@@ -10,13 +10,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from torchplug.component import TargetInfo
-from torchplug.contracts import CLASS_KINDS, Kind
+from torchplug.component import Kind, TargetInfo
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing, refuse_type
 from torchplug.preprocessing.rows import Rows, row_number
 from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.tables import Types, enumerate_names
+from torchplug.task import TASKS, Task
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
 
@@ -40,6 +40,11 @@ class TargetReading:
     columns: tuple[str, ...]
     labels: bool
 
+    @property
+    def task(self) -> Task:
+        """All that follows from the kind."""
+        return TASKS[self.kind]
+
 
 def read_target(
     frame: pl.DataFrame, columns: Sequence[str], kind: Kind | None, loss: str, where: str, rows: Rows | None = None
@@ -61,12 +66,13 @@ def read_target(
     name = loss or "the loss"
     if kind is None:
         kind = "multiclass" if len(columns) == 1 and not frame[columns[0]].dtype.is_numeric() else "regression"
-    if kind not in CLASS_KINDS:
+    task = TASKS[kind]
+    if not task.has_classes:
         for column in columns:
             _refuse_labels(frame[column], name, where)
         return TargetReading(kind, tuple(columns), labels=False)
     if len(columns) > 1:
-        if kind != "multiclass":
+        if not task.has_indices:
             raise DataError(f"{where}: {name} takes one target column, not {len(columns)}: {enumerate_names(columns)}")
         _refuse_probabilities(frame.select(columns), name, where, rows)
         return TargetReading(kind, tuple(columns), labels=False)
@@ -74,8 +80,8 @@ def read_target(
     if _holds_labels(series):
         return TargetReading(kind, tuple(columns), labels=True)
     low, high = _range(series)
-    if kind != "binary" or low < 0 or high > 1:
-        wanted = "class labels or probabilities in [0, 1]" if kind == "binary" else "class labels"
+    if not task.takes_probabilities or low < 0 or high > 1:
+        wanted = "class labels or probabilities in [0, 1]" if task.takes_probabilities else "class labels"
         raise DataError(
             f"{where}: {name} needs {wanted}, and target '{series.name}' has real values from {low:g} to {high:g}: "
             "choose a loss for numbers such as mse, or give the classes as text"
@@ -154,19 +160,24 @@ class TargetCoding:
                     "nothing to tell apart"
                 )
             return cls(reading.kind, TargetInfo(reading.columns, classes), zeros, ones)
-        info = TargetInfo(reading.columns, reading.columns if reading.kind == "multiclass" else None)
+        info = TargetInfo(reading.columns, reading.columns if reading.task.has_indices else None)
         values = _numbers(frame, reading.columns)
         constant = values.amax(0) == values.amin(0)
-        if constant.any() and reading.kind != "multiclass":
+        if constant.any() and not reading.task.has_indices:
             j = int(constant.nonzero()[0])
             raise DataError(
                 f"{where}: target '{reading.columns[j]}' is {values[0, j]:g} in every row of the training part: "
                 "nothing to predict"
             )
-        if not standardize or reading.kind != "regression":
+        if not standardize or not reading.task.standardizes:
             return cls(reading.kind, info, zeros, ones)
         mean, spread = (torch.from_numpy(statistic) for statistic in mean_and_spread(values.numpy()))
         return cls(reading.kind, info, mean if center else zeros, spread)
+
+    @property
+    def task(self) -> Task:
+        """All that follows from the kind."""
+        return TASKS[self.kind]
 
     @property
     def labels(self) -> bool:
@@ -199,7 +210,7 @@ class TargetCoding:
                 _refuse_labels(frame[column], f"the {self.kind} target", where)
             return (_numbers(frame, columns) - self.center) / self.scale
         codes = self._indices(frame[columns[0]], where, rows)
-        return codes if self.kind == "multiclass" else codes.double().unsqueeze(1)
+        return codes if self.task.has_indices else codes.double().unsqueeze(1)
 
     def _indices(self, series: pl.Series, where: str, rows: Rows | None) -> Tensor:
         assert self.info.classes is not None, "labels have classes"
@@ -217,7 +228,7 @@ class TargetCoding:
     def original_units(self, values: Tensor) -> Tensor:
         """Undo the standardization of values (n, m), m a multiple of k with a target's columns side by side."""
         each = values.shape[1] // len(self.info.columns)
-        if self.kind in CLASS_KINDS:
+        if self.task.has_classes:
             return values
         scale, center = (t.to(values).repeat_interleave(each) for t in (self.scale, self.center))
         return values * scale + center
@@ -230,22 +241,22 @@ class TargetCoding:
             names: a column name for each of the m numbers of regression and count.
         """
         predictions = predictions.detach().cpu().double()
-        if self.kind not in CLASS_KINDS:
+        if self.task.label is None:
             return _table(names, predictions)
         classes, column = self.info.classes, self.info.columns[0] if len(self.info.columns) == 1 else "label"
         if classes is None:
             return _table([column], predictions)
-        if self.kind == "margin":
-            labels = pl.Series(column, [classes[int(score > 0)] for score in predictions[:, 0]])
-            return pl.DataFrame([labels, pl.Series("score", predictions[:, 0].numpy())])
-        if self.kind == "binary":
-            predictions = torch.cat([1 - predictions, predictions], dim=1)
-        labels = pl.Series(column, [classes[int(i)] for i in predictions.argmax(1)])
-        return _table([f"probability_{_text(label)}" for label in classes], predictions).insert_column(0, labels)
+        labels = pl.Series(column, [classes[i] for i in self.task.label(predictions).tolist()])
+        if self.task.probabilities is None:
+            table = _table(["score"], predictions)
+        else:
+            names = [f"probability_{_text(label)}" for label in classes]
+            table = _table(names, self.task.probabilities(predictions))
+        return table.insert_column(0, labels)
 
     def output_names(self, outputs: int) -> list[str]:
         """What each of the network's outputs speaks for: a class, or a target column."""
-        if self.kind in CLASS_KINDS and self.info.classes is not None:
+        if self.task.has_classes and self.info.classes is not None:
             labels = [_text(label) for label in self.info.classes]
             return labels[1:] if outputs == 1 else labels
         each = outputs // len(self.info.columns)

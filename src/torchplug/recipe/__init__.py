@@ -13,7 +13,7 @@ if is_program() and not shows_tracebacks():
 with paused_collector(), without_malformed():
     from torchplug.recipe.adaptation import TableSummary
     from torchplug.recipe.command import Command, parse
-    from torchplug.recipe.parser import Settings
     from torchplug.recipe.reporting import reports_errors
+    from torchplug.recipe.settings import Settings
 
 __all__ = ["Command", "Settings", "TableSummary", "parse", "reports_errors"]

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torchplug.component import Family, Spec
-from torchplug.contracts import Kind
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.preprocessing import DataRequest
+from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
+from torchplug.task import TASKS, Problem
 
 if TYPE_CHECKING:
-    from torchplug.recipe.parser import Settings
-
-Task = Literal["regression", "binary", "multiclass"]
-
-BY_THE_DATA = "by the data"
-"""The default that `--help` shows, which reads no table."""
-
-_TASKS: Mapping[Kind, Task] = {
-    "regression": "regression",
-    "count": "regression",
-    "binary": "binary",
-    "margin": "binary",
-    "multiclass": "multiclass",
-}
+    from torchplug.recipe.settings import Settings
+    from torchplug.recipe.values import Values
 
 
 @dataclass(frozen=True)
@@ -42,15 +30,7 @@ class TableSummary:
 
     rows: int
     features: int
-    task: Task
-
-
-class _Command(Protocol):
-    """A parsed command line."""
-
-    def specs(self) -> dict[str, Any]: ...
-
-    def data(self) -> TabularData: ...
+    task: Problem
 
 
 _STAND_INS = (TableSummary(1000, 10, "regression"), TableSummary(1000, 10, "multiclass"))
@@ -100,8 +80,9 @@ class Adaptation:
 
 
 def adapted_keys(settings: Settings) -> list[str]:
-    """The settings that the recipe's rules choose, as flags name them."""
-    assert settings.adapt is not None, "only recipes with rules have such settings"
+    """The settings that the recipe's rules choose, as flags name them; none for a recipe without rules."""
+    if settings.adapt is None:
+        return []
     return [f"{group}.{key}" for group, chosen in settings.adapt(_STAND_INS[0]).items() for key in chosen]
 
 
@@ -110,37 +91,37 @@ def with_stand_ins(settings: Settings) -> Settings:
     return settings if settings.adapt is None else _with(settings, settings.adapt(_STAND_INS[0]))
 
 
-def adapt(settings: Settings, parsed: Callable[[Settings], _Command]) -> Adaptation:
+def adapt(settings: Settings, resolved: Callable[[Settings], Values]) -> Adaptation:
     """Read the table that a command line names, and ask the recipe's rules.
 
     Args:
         settings: the recipe's, with rules.
-        parsed: parses the command line with given defaults.
+        resolved: gives the command line's settings over given defaults.
 
     Raises:
         ConfigurationError: for a command line that is refused whatever the task is.
         DataError: if the table cannot be used.
     """
     assert settings.adapt is not None, "only recipes with rules have such settings"
-    commands, refusals = [], []
+    found, refusals = [], []
     for stand_in in _STAND_INS:
         try:
-            commands.append(parsed(_with(settings, settings.adapt(stand_in))))
+            found.append(resolved(_with(settings, settings.adapt(stand_in))))
         except ConfigurationError as error:  # such as a parameter that only the other task's loss has
             refusals.append(error)
-    if not commands:
+    if not found:
         raise refusals[0]
-    data = commands[0].data()
-    given = [command.specs()["loss"] for command in commands]
+    data = TabularData(**found[0].data)
+    given = [values.model["loss"] for values in found]
     # A loss that does not follow the stand-in was given by the user.
     loss: Spec | None = given[0] if len(given) == 2 and given[0] == given[1] else None
     kind = None if loss is None else getattr(registry().target(registry().find(Family.LOSS, loss.name)), "kind", None)
     reading = None
     if kind is None:
         kind, reading = data.guess_kind()
-    data.prepare(DataRequest(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
+    data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
-    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), _TASKS[kind])
+    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), TASKS[kind].problem)
     return Adaptation(summary, settings.adapt(summary), data, reading)
 
 

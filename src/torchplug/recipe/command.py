@@ -2,97 +2,76 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jsonargparse
 
 from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.module import ComponentModule
+from torchplug.fitting.checks import refuse_numbers
+from torchplug.fitting.origin import Origin
+from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.recipe import environment, running
-from torchplug.recipe.adaptation import BY_THE_DATA, Adaptation, adapt, adapted_keys, with_stand_ins
-from torchplug.recipe.arguments import normalized
-from torchplug.recipe.checkpoint import Origin, locate
-from torchplug.recipe.checks import refuse_numbers
+from torchplug.recipe.adaptation import Adaptation, adapt, adapted_keys, with_stand_ins
+from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
-from torchplug.recipe.components import spec_of
-from torchplug.recipe.configuration import refuse_misplaced
-from torchplug.recipe.messages import one_line as parser_line
-from torchplug.recipe.parser import (
-    HOW_STEPS_ARE_MADE,
-    RecipeParser,
-    Settings,
-    addressed,
-    build,
-    known_settings,
-    read,
-    subcommand_of,
-    with_subcommand,
-)
+from torchplug.recipe.help_text import help_of, overview, print_help_of
+from torchplug.recipe.lightning_classes import MODULES, build_classes
+from torchplug.recipe.model_settings import SLOTS, read_model
+from torchplug.recipe.output import say_notes
 from torchplug.recipe.paths import refuse_impossible_paths
-from torchplug.recipe.ranks import say_notes
+from torchplug.recipe.settings import Settings
+from torchplug.recipe.sources import CommandLine, gather
+from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
-from torchplug.tracking.checkpoint_content import load_weights
-from torchplug.tracking.checkpoints import offering_another
-from torchplug.tracking.choices import chosen
-from torchplug.tracking.settings import Tracking
+from torchplug.terminal import printable
+from torchplug.tracking.checkpoints import module_of
 
 
+@dataclass(frozen=True)
 class Command:
-    """A parsed command line.
+    """A command line that was read.
 
     Args:
         recipe: the recipe's name, under which its runs lie.
         script: how the recipe was called, for telling how to go on.
-        subcommand: fit, validate, test or predict.
-        parser: the subcommand's parser.
+        line: the command line.
         settings: the resolved settings.
         origin: the checkpoint to start from, if any.
-        arguments: the command line.
         adaptation: what followed from the table, for a new fit of a recipe with rules.
     """
 
-    def __init__(
-        self,
-        recipe: str,
-        script: str,
-        subcommand: str,
-        parser: RecipeParser,
-        settings: jsonargparse.Namespace,
-        origin: Origin | None,
-        arguments: Sequence[str] = (),
-        adaptation: Adaptation | None = None,
-    ) -> None:
-        self.recipe = recipe
-        self.script = script
-        self.subcommand = subcommand
-        self.parser = parser
-        self.settings = settings
-        self.origin = origin
-        self.arguments = arguments
-        self.adaptation = adaptation
+    recipe: str
+    script: str
+    line: CommandLine
+    settings: Values
+    origin: Origin | None
+    adaptation: Adaptation | None
+
+    @property
+    def subcommand(self) -> str:
+        """What was asked for: fit, validate, test or predict."""
+        return self.line.subcommand
 
     @property
     def notes(self) -> list[str]:
         """What followed from the table."""
         if self.adaptation is None:
             return []
-        groups = {group: _plain(self.settings[group]) for group in ("data", "trainer")}
-        return self.adaptation.notes(self.specs(), groups)
+        groups = {"data": self.settings.data, "trainer": self.settings.trainer}
+        return self.adaptation.notes(self.settings.model, groups)
 
     def names(self, setting: str) -> bool:
         """Whether the command line itself gives a setting, such as data.source."""
-        return any(argument.partition("=")[0] == f"--{setting}" for argument in self.arguments)
+        return setting in self.line.flags
 
     def data(self) -> TabularData:
         """The data module; it reads nothing yet, or is the one that settings followed from."""
-        settings = _plain(self.settings.data)
+        settings = dict(self.settings.data)
         if self.adaptation is not None and self.adaptation.data.adopt_batch_size(settings):
             return self.adaptation.data
         return TabularData(**settings)
@@ -106,14 +85,11 @@ class Command:
         """
         if self.subcommand == "fit":
             module = ComponentModule(**self.specs())
-            refuse_numbers(module, self.settings.trainer.precision)
+            refuse_numbers(module, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        module = ComponentModule(**self.origin.content["hyper_parameters"])
-        module.on_load_checkpoint(dict(self.origin.content))
-        with offering_another(self.origin.file, resume=False):
-            load_weights(module, self.origin.content, self.origin.file)
-        return module
+        evaluation = {name: self.specs()[name] for name in EVALUATION_SETTINGS}
+        return module_of(self.origin.content, self.origin.file, **evaluation)
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
         """Do what was asked for.
@@ -127,14 +103,22 @@ class Command:
 
     def specs(self) -> dict[str, Any]:
         """The components as specs, by ComponentModule's parameters."""
-        return {name: _spec(value) for name, value in _plain(self.settings.model).items()}
+        return dict(self.settings.model)
+
+    def trainer(self) -> dict[str, Any]:
+        """Parameters of Lightning's Trainer, with objects where the settings name classes, such as callbacks.
+
+        Raises:
+            ConfigurationError: for what such a class refuses.
+        """
+        classes = build_classes({name: self.settings.trainer[name] for name in MODULES})
+        parameters = {**self.settings.trainer, **classes}
+        parameters["enable_progress_bar"] = parameters["enable_progress_bar"] is not False and sys.stdout.isatty()
+        return parameters
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""
-        settings = self.settings.clone()
-        for key in ("config", "ckpt_path"):
-            settings.pop(key, None)
-        return self.parser.dump(settings, skip_unset=False, skip_validation=True)
+        return self.settings.text(leave_out=("ckpt_path",))
 
 
 def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> Command:
@@ -146,106 +130,84 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         settings: the recipe's own.
 
     Raises:
-        ConfigurationError: for what the parser refuses, in one line.
+        ConfigurationError: for settings that do not exist or do not fit, in one line.
         CheckpointError: if `--ckpt_path` leads nowhere.
     """
     own = arguments is None
     if own:
         leave_to_the_system()
     environment.refuse_launch()
-    arguments = with_subcommand(normalized(sys.argv[1:] if arguments is None else arguments))
-    refuse_misplaced(arguments)
-    recipe = Path(script).stem
-    arguments, origin = locate(arguments, recipe)
-    if own and origin is not None:
-        # Lightning starts other ranks with these arguments: a run that ends meanwhile must not
-        # give them another checkpoint.
-        sys.argv[1:] = arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    line, recipe = gather(arguments), Path(script).stem
+    _help(Path(script).name, line, settings)
+    origin = locate(line, recipe)
+    if origin is not None:
+        if own:
+            # Lightning starts other ranks with these arguments: a run that ends meanwhile must not
+            # give them another checkpoint.
+            sys.argv[1:] = [*arguments, "--ckpt_path", str(origin.file)]
+        settings = settings_of(origin, settings, resume=line.subcommand == "fit")
     adaptation = None
-    asks_help = bool({"-h", "--help"} & set(arguments))
-    if origin is not None:
-        settings = origin.settings(settings, resume=subcommand_of(arguments) == "fit")
-    elif settings.adapt is not None and not asks_help:
+    if origin is None and settings.adapt is not None:
         running.quieten()
-        plain = [argument for argument in arguments if not argument.startswith("--print_config")]
-        adaptation = adapt(settings, lambda defaults: _resolved(script, recipe, plain, defaults))
+        adaptation = adapt(settings, lambda defaults: resolve(defaults, line))
         settings = adaptation.apply(settings)
-    command = _resolved(script, recipe, arguments, settings, origin, adaptation, asks_help)
+    values = resolve(settings, line)
+    refuse_impossible_paths(values)
+    command = Command(recipe, script, line, values, origin, adaptation)
     if origin is not None:
-        _refuse_changes(command)
-    tracking = command.settings.tracking
-    tracking.project = chosen(Tracking(**tracking.as_dict())).project
+        _refuse_changes(command, settings.model)
+    if line.print_config is not None:
+        _print_config(command, settings)
     return command
 
 
-def _resolved(
-    script: str,
-    recipe: str,
-    arguments: Sequence[str],
-    settings: Settings,
-    origin: Origin | None = None,
-    adaptation: Adaptation | None = None,
-    asks_help: bool = False,
-) -> Command:
-    """Parse a command line.
-
-    Args:
-        script: as for `parse`.
-        recipe: the recipe's name.
-        arguments: flags and subcommand, in the parser's form.
-        settings: the defaults.
-        origin: the checkpoint to start from, if any.
-        adaptation: what followed from the table, if anything.
-        asks_help: whether the parser is for printing help, which shows no value of settings that follow from a table.
-
-    Raises:
-        ConfigurationError: for what the parser refuses, in one line.
-    """
-    parser = build(Path(script).name, with_stand_ins(settings) if asks_help else settings, addressed(arguments))
-    if asks_help and settings.adapt is not None:
-        for command_parser in parser.commands.values():
-            command_parser.set_defaults(dict.fromkeys(adapted_keys(settings), BY_THE_DATA))
-    environment.refuse_unknown(known_settings(parser), (plugin.distribution for plugin in registry().plugins))
-    try:
-        config = read(parser, arguments)
-    except argparse.ArgumentError as error:
-        named = parser.commands.get(subcommand_of(arguments) or "", parser)
-        raise ConfigurationError(parser_line(str(error), named.flags)) from error
-    subcommand: str = config.subcommand
-    named = parser.commands[subcommand]
-    command = Command(recipe, script, subcommand, named, config[subcommand], origin, arguments, adaptation)
-    refuse_impossible_paths(command.settings)
-    return command
+def _help(program: str, line: CommandLine, settings: Settings) -> None:
+    """Print the help that was asked for, if any, and end the program."""
+    if line.help_of is not None:
+        print_help_of(*line.help_of)
+    elif not line.subcommand:
+        print(overview(program))
+    elif line.asks_help:
+        print(help_of(program, line.subcommand, with_stand_ins(settings), adapted_keys(settings)))
+    else:
+        return
+    raise SystemExit(0)
 
 
-def _refuse_changes(command: Command) -> None:
+def _print_config(command: Command, settings: Settings) -> None:
+    """Print the settings as a configuration file, and end the program."""
+    content = command.settings.plain()
+    if "skip_default" in str(command.line.print_config):
+        content = difference(content, resolve(settings, CommandLine(command.subcommand)).plain())
+    print(printable(as_yaml(content), lines=True), end="")
+    raise SystemExit(0)
+
+
+def _refuse_changes(command: Command, defaults: Mapping[str, Any]) -> None:
     """Refuse model settings that differ from the checkpoint's and could not take effect."""
-    trained = _plain(command.parser.get_defaults().model)
-    wanted = _plain(command.settings.model)
+    free = {"fit": (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS), "predict": ()}.get(
+        command.subcommand, EVALUATION_SETTINGS
+    )
+    trained, wanted = read_model(defaults, ()), command.settings.model
     for slot, value in wanted.items():
-        if value != trained[slot] and not (command.subcommand == "fit" and slot in HOW_STEPS_ARE_MADE):
+        if slot not in free and _qualified(slot, value) != _qualified(slot, trained[slot]):
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
                 f"not {_shown(value)}; fit anew without --ckpt_path"
             )
 
 
+def _qualified(slot: str, value: Any) -> Any:
+    """A slot's components with the names of their distributions, so that each has one name."""
+    if isinstance(value, list):
+        return [_qualified(slot, item) for item in value]
+    return registry().resolve(SLOTS[slot].family, value).spec if isinstance(value, Spec) else value
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(_shown(item) for item in value)}]"
-    spec = _spec(value)
-    if not isinstance(spec, Spec):
-        return repr(spec)
-    return f"{spec.name}({', '.join(f'{key}={item!r}' for key, item in spec.parameters.items())})"
-
-
-def _spec(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_spec(item) for item in value]
-    return spec_of(value) if isinstance(value, dict) and "class_path" in value else value
-
-
-def _plain(namespace: jsonargparse.Namespace) -> dict[str, Any]:
-    values: dict[str, Any] = namespace.as_dict()
-    values.pop("__path__", None)
-    return values
+        return f"[{', '.join(map(_shown, value))}]"
+    if not isinstance(value, Spec):
+        return repr(value)
+    return f"{value.name}({', '.join(f'{key}={item!r}' for key, item in value.parameters.items())})"

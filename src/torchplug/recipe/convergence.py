@@ -1,4 +1,4 @@
-"""A full-set optimizer's iterations in the terminal, as they are made."""
+"""A full-batch optimizer's iterations in the terminal, as they are made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from torchplug.component import Iteration, Outcome
+from torchplug.component import Iteration
 from torchplug.module import ComponentModule
 
 _HEADER = (
@@ -37,18 +37,12 @@ class ConvergenceTable(Callback):
 
 
 def describe_outcome(module: ComponentModule) -> str:
-    """How a full-set optimizer ended the training, in a line."""
+    """How a full-batch optimizer ended the training, in a line."""
     outcome = module.outcome
-    assert outcome is not None, "only a finished full-set optimizer has an outcome"
+    assert outcome is not None, "only a finished full-batch optimizer has an outcome"
     remedy = f"; {outcome.remedy}" if outcome.remedy else ""
     made = module.iteration.number if module.iteration is not None else 0
     return f"{outcome.name} after {made} iteration{'' if made == 1 else 's'}: {outcome.reason}{remedy}"
-
-
-def outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:
-    """The outcome and the last iteration as plain values."""
-    last = None if iteration is None else vars(iteration)
-    return {**vars(outcome), "last_iteration": last}
 
 
 def _line(iteration: Iteration) -> str:

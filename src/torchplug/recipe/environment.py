@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torchplug.errors import ConfigurationError
+from torchplug.processes.slurm import is_slurm_task
 
 _WHOLE = {
     "RANK": 0,
@@ -32,7 +33,8 @@ _WHOLE = {
 
 _LARGEST_PORT = 2**16 - 1
 _SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS_PER_NODE")
-_PREFIX = "TORCHPLUG_"
+PREFIX = "TORCHPLUG_"
+"""What the names of all our variables begin with."""
 _OWN = ("TORCHPLUG_CONFIG", "TORCHPLUG_PLUGINS", "TORCHPLUG_RUN_DIRECTORY", "TORCHPLUG_TRACEBACKS")
 
 
@@ -80,14 +82,14 @@ def _refuse_torch_launch(environment: Mapping[str, str]) -> None:
                     f"WORLD_SIZE={world} without {', '.join(missing)} in the environment: "
                     f"{_torchrun('WORLD_SIZE, RANK')}"
                 )
-    elif int(environment.get("WORLD_SIZE", "1")) > 1 and not launched_by_lightning and not _slurm(environment):
+    elif int(environment.get("WORLD_SIZE", "1")) > 1 and not launched_by_lightning and not is_slurm_task(environment):
         raise ConfigurationError(
             f"WORLD_SIZE={environment['WORLD_SIZE']} without RANK in the environment: {_torchrun('WORLD_SIZE')}"
         )
 
 
 def _refuse_slurm_launch(environment: Mapping[str, str]) -> None:
-    if not _slurm(environment):
+    if not is_slurm_task(environment):
         return
     tasks = int(environment["SLURM_NTASKS"])
     needed = [name for name in _SLURM if tasks > 1 or name != "SLURM_NTASKS_PER_NODE"]
@@ -103,25 +105,6 @@ def _refuse_slurm_launch(environment: Mapping[str, str]) -> None:
         )
 
 
-def refuse_other_world(ranks: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse a launcher's variables for another number of ranks than training has: they would wait for each other.
-
-    Args:
-        ranks: how many processes train, by the Trainer's devices and nodes.
-        environment: the variables.
-
-    Raises:
-        ConfigurationError: naming both numbers.
-    """
-    started = int(environment.get("WORLD_SIZE", "1"))
-    if "LOCAL_RANK" in environment and not _slurm(environment) and started != ranks:
-        raise ConfigurationError(
-            f"LOCAL_RANK and WORLD_SIZE in the environment are those of {started} started process"
-            f"{'es' if started > 1 else ''}, and --trainer.devices and num_nodes ask for {ranks}: "
-            f"set --trainer.devices to {started}, or unset the variables"
-        )
-
-
 def refuse_unknown(accepted: Mapping[str, Iterable[str]], plugins: Iterable[str]) -> None:
     """Refuse variables of torchplug's own prefix that set nothing.
 
@@ -133,10 +116,10 @@ def refuse_unknown(accepted: Mapping[str, Iterable[str]], plugins: Iterable[str]
         ConfigurationError: naming the variable and a near one.
     """
     names = {f"{command}__{name}" for command, settings in accepted.items() for name in settings}
-    known = {f"{_PREFIX}{name.upper().replace('.', '__')}" for name in names} | set(_OWN)
+    known = {f"{PREFIX}{name.upper().replace('.', '__')}" for name in names} | set(_OWN)
     theirs = tuple(re.sub(r"\W", "_", plugin).upper() + "_" for plugin in plugins)
     for name in sorted(os.environ):
-        if not name.startswith(_PREFIX) or name in known or name.startswith(tuple(t for t in theirs if t != _PREFIX)):
+        if not name.startswith(PREFIX) or name in known or name.startswith(tuple(t for t in theirs if t != PREFIX)):
             continue
         raise ConfigurationError(f"{name} in the environment sets nothing: {_advice(name, known)}")
 
@@ -157,11 +140,6 @@ def _malformed(name: str, environment: Mapping[str, str] = os.environ) -> bool:
     if value is None:
         return False
     return not re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII) or int(value) < _WHOLE[name]
-
-
-def _slurm(environment: Mapping[str, str]) -> bool:
-    """Whether Lightning takes this process for one that srun started."""
-    return "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def _torchrun(names: str) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
 from torchplug.execution import StopAtBoundary
+from torchplug.fitting.checks import refuse_evaluation
+from torchplug.fitting.ranks import first_rank, meet
+from torchplug.fitting.same_tables import changed_tables
+from torchplug.fitting.trainer import build_trainer
 from torchplug.module import ComponentModule
-from torchplug.recipe.checks import refuse_evaluation
-from torchplug.recipe.ranks import first_rank, meet, say_notes
-from torchplug.recipe.same_tables import changed_tables
-from torchplug.recipe.trainer import build_trainer
-from torchplug.tracking.directory import RunDirectory
+from torchplug.recipe.output import say_notes
 from torchplug.tracking.jsonl import EvaluationLogger
+from torchplug.tracking.run import Run
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.whole_files import append_line
 
@@ -39,8 +40,8 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     data.prepare(module.data_request())
     if not data.sizes[part]:
         raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
-    module.adopt(data)
-    trainer = build_trainer(command.parser, command.settings)
+    module.configure(data)
+    trainer = build_trainer(command.trainer())
     refuse_evaluation(trainer, data, part)
     run = command.origin.run
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
@@ -48,15 +49,15 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     key = part if part in data.sources else "source"
     changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
     say_notes([*changed, *data.notes])
-    trainer.callbacks.append(StopAtBoundary(every=module.boundary_batches))  # type: ignore[attr-defined]
-    meet(trainer, command, data)
+    trainer.callbacks.append(StopAtBoundary())  # type: ignore[attr-defined]
+    meet(trainer, data, command.settings.plain(), command.origin.file)
     if part == "test":
         _record_opening(command, data)
         trainer.test(module, datamodule=data, verbose=False)
     else:
         trainer.validate(module, datamodule=data, verbose=False)
     if first_rank():
-        print_summary(trainer.callback_metrics, run or RunDirectory(command.origin.file.parent))
+        print_summary(trainer.callback_metrics, run or Run(command.origin.file.parent))
     if figures is not None and figures.trouble is not None:
         say_notes([f"these figures are not recorded: {figures.trouble}"])
     return 0

@@ -1,13 +1,14 @@
-"""Output that cannot be written does not end a run."""
+"""Output of a recipe; what cannot be written does not end a run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torchplug.errors import TrainingError
-from torchplug.terminal import lost_output, protect_streams
+from torchplug.fitting.ranks import first_rank
+from torchplug.terminal import lost_output, one_line, protect_streams
 
 
 @contextmanager
@@ -30,3 +31,10 @@ def safe_output(name: str) -> Iterator[None]:
     finally:
         if (trouble := lost_output()) is not None:
             print(f"{name}: warning: part of the output is lost: {trouble.strerror}", file=sys.stderr, flush=True)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """Print notes, a line each, on one rank: what was noticed in table, settings and components."""
+    if first_rank():
+        for note in notes:
+            print(f"note: {one_line(note)}", flush=True)

@@ -7,23 +7,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
-
 from torchplug.errors import ConfigurationError
+from torchplug.recipe.values import Values
 
-_SETTINGS = ("data.source", "data.validation", "data.test", "output")
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def refuse_impossible_paths(settings: jsonargparse.Namespace) -> None:
+def refuse_impossible_paths(values: Values) -> None:
     """Refuse settings that name a file and cannot: too long, or with a null character.
 
     Raises:
         ConfigurationError: naming the flag and what is wrong.
     """
-    for name in _SETTINGS:
-        refuse_impossible(f"--{name}", settings.get(name))
-    callbacks = settings.trainer.get("callbacks") or []
+    for name in ("source", "validation", "test"):
+        refuse_impossible(f"--data.{name}", values.data[name])
+    refuse_impossible("--output", values.others.get("output"))
+    callbacks = values.trainer["callbacks"] or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         for parameter in ("dirpath", "filename"):
             refuse_impossible(f"--trainer.callbacks.{parameter}", (callback.get("init_args") or {}).get(parameter))

@@ -12,10 +12,10 @@ import polars
 from torchplug.data.notes import filled_in, unknown_categories
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
+from torchplug.fitting.trainer import build_trainer
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Substitutions
-from torchplug.recipe.ranks import say_notes
-from torchplug.recipe.trainer import build_trainer
+from torchplug.recipe.output import say_notes
 from torchplug.tables import describe, enumerate_names, read
 from torchplug.terminal import printable
 from torchplug.tracking.whole_files import whole_file
@@ -31,11 +31,11 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
         TorchplugError: for input that is refused, or a file that cannot be written.
     """
     assert command.origin is not None
-    trainer = build_trainer(command.parser, command.settings)
+    trainer = build_trainer(command.trainer())
     if trainer.world_size > 1:
         raise ConfigurationError("predict runs in one process: leave --trainer.devices at 1")
     folder = command.origin.run.path if command.origin.run is not None else Path()
-    output = Path(command.settings.output or folder / "predictions.csv")
+    output = Path(command.settings.others["output"] or folder / "predictions.csv")
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
     if not output.parent.is_dir():
@@ -46,7 +46,7 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     table = module.predict(frame, where)
     say_notes(_notes(module, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
-    if (column := command.settings.id) is not None:
+    if (column := command.settings.others["id"]) is not None:
         if column not in frame.columns:
             there = enumerate_names(frame.columns)
             raise ConfigurationError(f"--id {column}: the input has no such column, it has {there}")

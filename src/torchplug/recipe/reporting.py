@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torchplug import interruption
 from torchplug.errors import TorchplugError
+from torchplug.fitting.ranks import first_rank
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.network_memory import naming_lack_of_memory
 from torchplug.processes import job as jobs
 from torchplug.recipe.output import safe_output
-from torchplug.recipe.ranks import first_rank
 from torchplug.recipe.tracebacks import TRACEBACKS, shows_tracebacks
 from torchplug.terminal import one_line, shortened
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from torchplug.assembly import Assembly
 from torchplug.checkpoint_record import KEY
 from torchplug.errors import CheckpointError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
+from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_parts import Parts, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
 
@@ -39,14 +39,14 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
         raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")
     parts = Parts(content, path)
     try:
-        assembly = _check_components(parts)
-        _check_record(parts.inside(KEY), assembly)
+        resolved = _check_components(parts)
+        _check_record(parts.inside(KEY), resolved)
         if "datamodule_hyper_parameters" in content:
             parts.of("datamodule_hyper_parameters", Mapping, "a mapping")
         _check_tensors(parts)
         if resume:
             check_progress(parts)
-            check_optimizer(parts, assembly)
+            check_optimizer(parts, resolved)
     except RecursionError as error:
         raise CheckpointError(f"{path} is malformed: its parts are nested without end") from error
 
@@ -73,7 +73,7 @@ def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path
         raise CheckpointError(f"{path}: its weights {broken[0]} are NaN or infinite, so nothing can be computed")
 
 
-def _check_components(parts: Parts) -> Assembly:
+def _check_components(parts: Parts) -> ResolvedConfig:
     """Resolve the components; where there is no model, the network is one of the user's own."""
     settings = parts.of("hyper_parameters", Mapping, "a mapping")
     known = list(inspect.signature(ComponentModule).parameters)
@@ -81,19 +81,21 @@ def _check_components(parts: Parts) -> Assembly:
         raise parts.malformed("hyper_parameters", f"has {unknown[0]!r}, which ComponentModule has not")
     inside = parts.inside("hyper_parameters")
     regularizers = inside.of("regularizers", list, "a list")
+    metrics = inside.of("metrics", list, "a list") if "metrics" in settings else []  # older ones have none
     slots = {slot: settings.get(slot) for slot in ("model", "loss", "optimizer", "scheduler")}
     optional = [slots["model"], slots["scheduler"]]
     for value in [
         slots["loss"],
         slots["optimizer"],
         *regularizers,
+        *metrics,
         *(value for value in optional if value is not None),
     ]:
         if not _is_spec(value):
             raise parts.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
     try:
         with _naming(parts.path):
-            return Assembly.of(**slots, regularizers=regularizers)
+            return ResolvedConfig.of(**slots, regularizers=regularizers, metrics=metrics)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise parts.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error
@@ -118,7 +120,7 @@ def _is_spec(value: Any) -> bool:
     )
 
 
-def _check_record(record: Parts, assembly: Assembly) -> None:
+def _check_record(record: Parts, resolved: ResolvedConfig) -> None:
     for component in record.of("components", list, "a list"):
         if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in _RECORDED):
             raise record.malformed("components", f"does not say of each component {', '.join(_RECORDED)}")
@@ -127,7 +129,7 @@ def _check_record(record: Parts, assembly: Assembly) -> None:
         with _naming(record.path):
             info = Preprocessing.from_state(record.content["preprocessing"]).info
         try:
-            outputs = assembly.build_loss().outputs(info)
+            outputs = resolved.build_loss().outputs(info)
         except ValueError as error:
             raise record.malformed("preprocessing", f"has a target that the loss does not take: {error}") from error
         if record.count("outputs", least=1) != outputs:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from torchplug.assembly import Assembly
 from torchplug.checkpoint_record import KEY
-from torchplug.component import Need
+from torchplug.component import Capability
 from torchplug.execution.fit_progress import check_record
+from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
 from torchplug.trial_step import trial_step
 
@@ -75,7 +75,7 @@ def _check_counts(counts: Parts) -> None:
             _check_counts(counts.inside(name))
 
 
-def check_optimizer(parts: Parts, assembly: Assembly) -> None:
+def check_optimizer(parts: Parts, resolved: ResolvedConfig) -> None:
     """Refuse states from which optimizer or scheduler would silently start from scratch, or go on with NaN.
 
     Raises:
@@ -83,38 +83,38 @@ def check_optimizer(parts: Parts, assembly: Assembly) -> None:
     """
     entries = parts.of("optimizer_states", list, "a list")
     schedulers = parts.of("lr_schedulers", list, "a list")
-    wanted = int(assembly.scheduler is not None and assembly.takes_learning_rate)
+    wanted = int(resolved.scheduler is not None and resolved.takes_learning_rate)
     for name, states, number in (("optimizer_states", entries, 1), ("lr_schedulers", schedulers, wanted)):
         if len(states) != number:
             raise parts.malformed(name, f"holds {len(states)} states, not {number}")
     if not all(map(is_finite, leaves(entries))):
         raise parts.malformed("optimizer_states", "holds NaN or infinite values")
     state = Parts({"optimizer_states": entries[0]}, parts.path).inside("optimizer_states")
-    trial = _trial(assembly)
+    trial = _trial(resolved)
     state.fits("param_groups", trial.state_dict()["param_groups"])
     kept = state.of("state", Mapping, "a mapping")
     if not kept and trial.state and parts.content["global_step"]:
         raise state.malformed("state", "is empty")
-    if Need.ELEMENTWISE in assembly.optimizer.needs:
+    if Capability.ELEMENTWISE in resolved.optimizer.capabilities:
         for index in kept:
             Parts(kept, parts.path, "optimizer_states.state.").fits(index, trial.state_dict()["state"].get(0, {}))
     if schedulers:
-        scheduler: Any = assembly.build_scheduler(trial, total_steps=1000, steps_per_epoch=10)
+        scheduler: Any = resolved.build_scheduler(trial, total_steps=1000, steps_per_epoch=10)
         stored = Parts({"lr_schedulers": schedulers[0]}, parts.path).inside("lr_schedulers")
         for name, example in scheduler.state_dict().items():
             if name in stored.content or name == "last_epoch":  # other versions of torch keep other attributes
                 stored.fits(name, example)
 
 
-def _trial(assembly: Assembly) -> Optimizer:
+def _trial(resolved: ResolvedConfig) -> Optimizer:
     """The optimizer after a step on one parameter, so that its state shows what it keeps.
 
     One that sees the whole training set makes no step here: it has an entry in its state instead. A plugin's that
     makes no step without a network shows nothing, so that nothing is compared with its state.
     """
     parameter = nn.Parameter(torch.ones(1))
-    optimizer = assembly.trial_optimizer(parameter)
-    if assembly.sees_full_set:
+    optimizer = resolved.trial_optimizer(parameter)
+    if resolved.is_full_batch:
         optimizer.state[parameter] = {}
         return optimizer
     parameter.grad = torch.ones(1)
@@ -122,5 +122,5 @@ def _trial(assembly: Assembly) -> Optimizer:
     try:
         trial_step(optimizer, closure)
     except Exception:
-        return assembly.trial_optimizer()
+        return resolved.trial_optimizer()
     return optimizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from torchplug.errors import CheckpointError, TorchplugError
-from torchplug.tracking.checkpoint_content import check_content
+from torchplug.module import ComponentModule
+from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_file import read_checkpoint
 from torchplug.tracking.checkpoint_parts import is_finite
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.run import Run
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -48,7 +49,7 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def checkpoint_callbacks(
-    directory: RunDirectory, monitor: str | None, mode: Literal["min", "max"] = "min"
+    directory: Run, monitor: str | None, mode: Literal["min", "max"] = "min"
 ) -> list[RunCheckpoint]:
     """Callbacks that keep `checkpoints/best.ckpt` and `checkpoints/last.ckpt`, overwriting both.
 
@@ -72,16 +73,16 @@ def checkpoint_callbacks(
     return [best, last]
 
 
-def newest(recipe: str, root: str | Path = "runs") -> RunDirectory | None:
+def newest(recipe: str, root: str | Path = "runs") -> Run | None:
     """The newest run of a recipe that has a checkpoint, by the time in its name; None if none has."""
-    runs = (RunDirectory(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
+    runs = (Run(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
     return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
 
 
-def newer_without_checkpoint(run: RunDirectory) -> RunDirectory | None:
+def newer_without_checkpoint(run: Run) -> Run | None:
     """The newest run of the same recipe that is newer than this one and has no checkpoint; None if there is none."""
     newest_path = max(path for path in run.path.parent.iterdir() if path.is_dir())
-    return RunDirectory(newest_path) if newest_path.name > run.path.name else None
+    return Run(newest_path) if newest_path.name > run.path.name else None
 
 
 def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Path:
@@ -122,6 +123,38 @@ def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
     return content
 
 
+def load(source: str | Path | Run) -> ComponentModule:
+    """The module of a checkpoint, ready to predict.
+
+    Args:
+        source: a checkpoint file; or a run or its directory, whose best checkpoint counts, else its last.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged, or torchplug did not write it.
+        ConfigurationError: for components that are not installed.
+    """
+    file = resolve_checkpoint(str(Path(source.path if isinstance(source, Run) else source).absolute()), "")
+    return module_of(load_checkpoint(file, resume=False), file)
+
+
+def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> ComponentModule:
+    """The module that a checkpoint's content describes, with its weights.
+
+    Args:
+        content: as `load_checkpoint` read it.
+        file: the checkpoint, for messages.
+        evaluation: parameters of ComponentModule that training does not depend on, in the place of the checkpoint's.
+
+    Raises:
+        CheckpointError: if the weights are not those of the components.
+    """
+    module = ComponentModule(**{**content["hyper_parameters"], **evaluation})
+    module.on_load_checkpoint(dict(content))
+    with offering_another(file, resume=False):
+        load_weights(module, content, file)
+    return module
+
+
 @contextmanager
 def offering_another(path: Path, resume: bool) -> Iterator[None]:
     """Complete an error about a checkpoint file by an intact checkpoint of the same run, or by there being none.
@@ -133,7 +166,7 @@ def offering_another(path: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        run = RunDirectory(path.parent.parent)
+        run = Run(path.parent.parent)
         if path.parent != run.checkpoints:
             raise
         others = [other for other in sorted(path.parent.glob("*.ckpt"), key=_age) if other != path]
@@ -169,7 +202,7 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
         return wanted
     path = Path(text)
     if path.is_dir():
-        run = RunDirectory(path)
+        run = Run(path)
         for checkpoint in (run.best, run.last):
             if checkpoint.is_file():
                 return checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _COMPONENT_FORMS = (("name", "parameters"), ("class_path", "init_args"))
-"""How a component with its parameters is written: by `Spec.plain`, and by jsonargparse."""
+"""How a component with its parameters is written: by `Spec.plain`, and in configuration files."""
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:

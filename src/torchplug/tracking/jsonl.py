@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from torchplug.errors import WriteError
 from torchplug.tracking.agreement import is_rank_zero
-from torchplug.tracking.directory import RunDirectory
+from torchplug.tracking.run import Run
 from torchplug.tracking.whole_files import append_row, whole_file, write_error
 
 _EVALUATED = "evaluated"
@@ -49,7 +49,7 @@ class JsonlLogger(Logger):
         directory: the run's; rows go to its metrics.jsonl, from rank 0 alone.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: Run) -> None:
         super().__init__()
         self._directory = directory
         self._file: int | None = None  # a descriptor: opening the file again would be most of a row's time
@@ -104,26 +104,26 @@ class JsonlLogger(Logger):
         if self._trained <= rows:
             return
         kept, trained = [], 0
-        for line in self._directory.metrics.read_bytes().splitlines(keepends=True):
+        for line in self._directory.metrics_file.read_bytes().splitlines(keepends=True):
             trained += not _is_evaluation(line)
             if trained <= rows or _is_evaluation(line):
                 kept.append(line)
         self._close()
-        with whole_file(self._directory.metrics) as file:
+        with whole_file(self._directory.metrics_file) as file:
             file.writelines(kept)
 
     def read(self) -> list[dict[str, Any]]:
         """The rows of training that the file holds."""
-        lines = self._directory.metrics.read_bytes().splitlines() if self._directory.metrics.is_file() else []
+        lines = self._directory.metrics_file.read_bytes().splitlines() if self._directory.metrics_file.is_file() else []
         return [json.loads(line) for line in lines if not _is_evaluation(line)]
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        append_row(self._open(), f"{_encode(row)}\n".encode(), self._directory.metrics)
+        append_row(self._open(), f"{_encode(row)}\n".encode(), self._directory.metrics_file)
 
     def _open(self) -> int:
         """The file's descriptor, at the end of its last whole row: a kill may have left a part of one."""
         if self._file is None:
-            path = self._directory.metrics
+            path = self._directory.metrics_file
             try:
                 file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
                 content = path.read_bytes()
@@ -153,7 +153,7 @@ class EvaluationLogger(JsonlLogger):
         trouble: why the figures could not be written; None where they were.
     """
 
-    def __init__(self, directory: RunDirectory, checkpoint: str) -> None:
+    def __init__(self, directory: Run, checkpoint: str) -> None:
         super().__init__(directory)
         self._checkpoint = checkpoint
         self.trouble: WriteError | None = None

@@ -9,7 +9,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from torchplug.execution.resumption import epoch_is_complete, validation_is_due
+from torchplug.execution.lightning_internals import validation_is_due
+from torchplug.execution.resumption import epoch_is_complete
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.wandb import WandbLogger
 

@@ -1,8 +1,4 @@
-"""What a user sets about tracking.
-
-In a module of its own: the command line's parser runs whatever stands under `if TYPE_CHECKING` where a
-class of settings is defined, which beside the logger would be wandb's slow import.
-"""
+"""What a user sets about tracking; in a module of its own, for wandb is slow to import."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from torchplug.terminal import printable
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.jsonl import plain_values
+from torchplug.tracking.run import Run
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -42,7 +42,7 @@ def _text(values: Mapping[str, int | float | None], name: str) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
-def print_summary(metrics: Mapping[str, Any], directory: RunDirectory, console: Console | None = None) -> None:
+def print_summary(metrics: Mapping[str, Any], directory: Run, console: Console | None = None) -> None:
     """Print the table of final metrics and where the run lies, as plain whole lines if nobody watches.
 
     Args:

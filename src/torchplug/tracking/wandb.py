@@ -17,15 +17,16 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
+from torchplug.component import Direction
 from torchplug.terminal import printable
 from torchplug.tracking.choices import chosen, chosen_mode, spell_for_wandb
-from torchplug.tracking.directory import RunDirectory
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.jsonl import plain_values
+from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 
 if TYPE_CHECKING:
-    from wandb import Run
+    from wandb import Run as WandbRun
 
 _T = TypeVar("_T")
 
@@ -41,26 +42,13 @@ BROKEN_OFF_SECONDS = 4.0
 FINISH_SECONDS = 120.0
 """How long the end of a run may wait for uploads; what is left is on disk for `wandb sync`."""
 
-_BEST = {
-    "loss": "min",
-    "log_loss": "min",
-    "brier": "min",
-    "rmse": "min",
-    "mae": "min",
-    "r2": "max",
-    "accuracy": "max",
-    "macro_f1": "max",
-    "auroc": "max",
-    "average_precision": "max",
-}
-"""Which value of a metric, whatever its part of the data, is the best."""
-
 
 def wandb_logger(
     tracking: Tracking,
-    directory: RunDirectory,
+    directory: Run,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    directions: Mapping[str, Direction],
     resumed: bool = False,
 ) -> WandbLogger | None:
     """The logger that the settings ask for; None if tracking is disabled.
@@ -70,12 +58,14 @@ def wandb_logger(
         directory: the run's; W&B's own folder goes into it.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
+        directions: which value of a metric, whatever its part of the data, is the best.
         resumed: whether the run continues one that may have been tracked.
     """
     tracking = chosen(tracking)
     if tracking.mode == "disabled":
         return None
-    return WandbLogger(tracking, directory, {**flat_config(config), "provenance": dict(provenance)}, resumed)
+    logged = {**flat_config(config), "provenance": dict(provenance)}
+    return WandbLogger(tracking, directory, logged, directions, resumed)
 
 
 class WandbLogger(lightning_loggers.WandbLogger):
@@ -92,19 +82,26 @@ class WandbLogger(lightning_loggers.WandbLogger):
             resumed run continues it.
         directory: the run's.
         config: what W&B shows as the run's config.
+        directions: which value of a metric, whatever its part of the data, is the best: W&B's summary shows it.
         resumed: whether the run continues one that may have been tracked: then call `replay` before anything is logged.
     """
 
     def __init__(
-        self, tracking: Tracking, directory: RunDirectory, config: Mapping[str, Any], resumed: bool = False
+        self,
+        tracking: Tracking,
+        directory: Run,
+        config: Mapping[str, Any],
+        directions: Mapping[str, Direction],
+        resumed: bool = False,
     ) -> None:
         self._run_id = tracking.id or re.sub(r"\W", "_", directory.path.name)
         super().__init__(name=tracking.name, save_dir=directory.path, project=tracking.project, id=self._run_id)
         self._tracking = tracking
         self._directory = directory
         self._config = dict(config)
+        self._directions = dict(directions)
         self._defined: set[str] = set()
-        self._beginning: Future[Run | None] | None = None
+        self._beginning: Future[WandbRun | None] | None = None
         self._rows: list[tuple[Mapping[str, Any], int | None]] = []
         self._sent = 0
         self._is_resumed = resumed
@@ -213,7 +210,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
         attach = getattr(self._experiment, "_attach_id", None)
         return {**self.__dict__, "_experiment": None, "_beginning": None, "_attach_id": attach}
 
-    def _begin(self) -> Run | None:
+    def _begin(self) -> WandbRun | None:
         # W&B's own analytics go to the same server: Python's exit would wait for one that never answers.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         spell_for_wandb()
@@ -221,7 +218,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             import wandb
 
             if self._attach_id is not None:
-                attached: Run | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
+                attached: WandbRun | None = wandb._attach(self._attach_id)  # type: ignore[attr-defined]
                 return attached
             if self._may_be_online():
                 try:
@@ -254,7 +251,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
             _warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
         return logged_in
 
-    def _init(self, mode: Literal["online", "offline"]) -> Run:
+    def _init(self, mode: Literal["online", "offline"]) -> WandbRun:
         import wandb
 
         if mode == "offline" and self._is_resumed:
@@ -291,14 +288,14 @@ class WandbLogger(lightning_loggers.WandbLogger):
             (folder / "superseded").mkdir(exist_ok=True)
             part.rename(folder / "superseded" / part.name)
 
-    def _define(self, run: Run, name: str) -> None:
+    def _define(self, run: WandbRun, name: str) -> None:
         """Make W&B summarize a metric by its best value, beside the last."""
         self._defined.add(name)
-        best = _BEST.get(name.rpartition("/")[2])
+        best = self._directions.get(name.rpartition("/")[2])
         if best is not None:
             run.define_metric(name, step_metric=STEP, summary=f"{best},last")
 
-    def _send_checkpoint(self, run: Run) -> None:
+    def _send_checkpoint(self, run: WandbRun) -> None:
         import wandb
 
         artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")

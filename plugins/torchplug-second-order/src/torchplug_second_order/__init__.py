@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torchplug import Component, Need, hookimpl
+from torchplug import Capability, Component, hookimpl
 
-_OBJECTIVE = frozenset({Need.OBJECTIVE})
-_RESIDUALS = _OBJECTIVE | {Need.RESIDUALS}
+_OBJECTIVE = frozenset({Capability.OBJECTIVE})
+_RESIDUALS = _OBJECTIVE | {Capability.RESIDUALS}
 
 
 @hookimpl
@@ -18,7 +18,7 @@ def torchplug_optimizers() -> list[Component]:
             "closed_form",
             f"{package}.closed_form:ClosedForm",
             "least squares in one pass over the data, by orthogonal factorization",
-            _RESIDUALS | {Need.LINEAR_RESIDUALS, Need.NAMES},
+            _RESIDUALS | {Capability.LINEAR_RESIDUALS, Capability.NAMES},
         ),
         Component("line_search", f"{iterative}:line_search", "gradient descent that searches its step", _OBJECTIVE),
         Component("newton", f"{iterative}:newton", "Newton's method, never uphill; exact or by CG", _OBJECTIVE),
@@ -36,12 +36,12 @@ def torchplug_optimizers() -> list[Component]:
             "interior_point",
             f"{package}.interior_point:InteriorPoint",
             "quantile, l1, hinge and other piecewise linear losses of linear models",
-            _OBJECTIVE | {Need.PIECEWISE_LINEAR},
+            _OBJECTIVE | {Capability.PIECEWISE_LINEAR},
         ),
         Component(
             "proximal_newton",
             f"{package}.proximal_newton:ProximalNewton",
             "Newton's method for proximal penalties: exact zeros",
-            _OBJECTIVE | {Need.PROX},
+            _OBJECTIVE | {Capability.PROX},
         ),
     ]

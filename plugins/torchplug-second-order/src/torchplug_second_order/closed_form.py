@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,7 +18,7 @@ from torchplug_second_order.parameter_table import ParameterTable, keep_table, k
 from torchplug_second_order.regression_table import RegressionTable, regression_table
 
 if TYPE_CHECKING:
-    from torchplug.objective.design import Design
+    from torchplug.objective.least_squares import Design
 
 _GRAM_CONDITION = 1e5
 """Where products of features leave 6 of 16 digits."""
@@ -80,21 +79,16 @@ class ClosedForm(Optimizer):
         return kept_table(self)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
-        """Solve, and come to an outcome; returns what the closure returns."""
-        finished = self.outcome is not None
+    def step(self, *, objective: Objective) -> None:  # type: ignore[override]
+        """Solve, and come to an outcome."""
+        if self.outcome is not None:
+            return
         evaluated = objective.evaluations
-        if not finished:
-            # first, so that the closure finds value and gradient already known
-            system = _System.of(objective, self.method)
-        with torch.enable_grad():
-            loss = closure()
-        if not finished:
-            solution = self._advance(objective, system, evaluated)
-            trouble = None if solution is None else self._trouble(objective, system.design, solution)
-            if trouble:
-                warnings.warn(trouble, stacklevel=2)
-        return loss
+        system = _System.of(objective, self.method)
+        solution = self._advance(objective, system, evaluated)
+        trouble = None if solution is None else self._trouble(objective, system.design, solution)
+        if trouble:
+            warnings.warn(trouble, stacklevel=2)
 
     def _advance(self, objective: Objective, system: _System, evaluated: int) -> Solution | None:
         """Move to the solution, or else say why not."""

@@ -166,7 +166,7 @@ class Damped(Path):
     unit: float
 
     @cached_property
-    def promise(self) -> float:
+    def predicted_reduction(self) -> float:
         """The decrease of ‖r + JΔ‖² over the full step: ‖Pr‖², P the projection onto the columns of J."""
         return float(-(self.full_step @ self.system.half_gradient))
 
@@ -219,12 +219,12 @@ class DampedGaussNewton(Descent[Damped]):
         """Refuse systems that do not fit, or take too long."""
         refuse_system(objective, self.memory_limit)
 
-    def look(self, objective: Objective) -> None:
+    def evaluate(self, objective: Objective) -> None:
         """Ask for what the system is made of."""
         if has_fewer_rows(objective):
             objective.rows()
         else:
-            objective.gram()
+            objective.normal_equations()
 
     def point(self, objective: Objective) -> Point:
         """F and ∇F, and the largest |Jⱼᵀr| / ‖Jⱼ‖ in place of ‖∇F‖∞: in units of √F."""
@@ -236,7 +236,7 @@ class DampedGaussNewton(Descent[Damped]):
         negligible = negligible_decrease(tolerance, here.value, initial)
         if here.steepest**2 > negligible:
             return False
-        return Damped(self._system(objective), here.gradient, 1.0).promise <= negligible
+        return Damped(self._system(objective), here.gradient, 1.0).predicted_reduction <= negligible
 
     def path(self, here: Point, objective: Objective, memory: Memory) -> Damped | Failure:
         """The curve of damped steps."""
@@ -251,9 +251,9 @@ class DampedGaussNewton(Descent[Damped]):
 
     @staticmethod
     def _system(objective: Objective) -> System:
-        return DualSystem.of(objective) if has_fewer_rows(objective) else PrimalSystem(*objective.gram())
+        return DualSystem.of(objective) if has_fewer_rows(objective) else PrimalSystem(*objective.normal_equations())
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop damping and scale; raised as far as they go, they are no reason for another try."""
         memory.pop("damping", None)
         memory.pop("scale", None)

@@ -35,29 +35,29 @@ class Line(Path):
     Args:
         direction: d (p,).
         slope: ∇F·d, negative.
-        first: the α to try first.
+        initial_step_size: the α to try first.
     """
 
     direction: Tensor
     slope: float
-    first: float = 1.0
+    initial_step_size: float = 1.0
 
     @property
-    def promise(self) -> float:
+    def predicted_reduction(self) -> float:
         """What a parabola with its minimum at the first α would give."""
-        return -0.5 * self.first * self.slope
+        return -0.5 * self.initial_step_size * self.slope
 
     @property
     def full_step(self) -> Tensor:
         """The displacement at the first α."""
-        return self.first * self.direction
+        return self.initial_step_size * self.direction
 
 
 def descending(direction: Tensor, here: Point, objective: Objective, remedy: str, first: float = 1.0) -> Line | Failure:
     """The line along rank 0's direction, if F decreases along it."""
     slope = (direction @ here.gradient).reshape(1)
     # together, so that all ranks judge the same direction alike
-    packed = objective.agree(torch.cat([direction, slope]))
+    packed = objective.broadcast(torch.cat([direction, slope]))
     slope_there = float(packed[-1])
     if not math.isfinite(slope_there):
         return Failure("the system for the direction has no finite solution", remedy)
@@ -88,12 +88,12 @@ class Steepest(Descent[Line]):
         first = memory.get("length") or first_length(here.gradient)
         return descending(-here.gradient, here, objective, "check the loss's derivative", first)
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Take the curvature along the step; where there is none, nothing is known."""
         curvature = float(displacement @ change)
         memory["length"] = float(displacement @ displacement) / curvature if curvature > 0.0 else None
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop the first α."""
         return memory.pop("length", None) is not None
 
@@ -194,7 +194,7 @@ class Newton(Descent[Line]):
         # superlinear: the better the point, the better the direction must be
         forcing = min(0.5, math.sqrt(norm / memory.setdefault("initial_norm", norm)))
         limit = min(2 * objective.size, _CG_ITERATIONS)
-        direction, curvature = truncated_cg(objective.hvp, here.gradient, forcing, limit, objective.agree)
+        direction, curvature = truncated_cg(objective.hvp, here.gradient, forcing, limit, objective.broadcast)
         if curvature <= 0.0 and bool((direction == -here.gradient).all()):
             # as long as if the curvature were of the other sign, but not longer than θ itself
             longest = max(1.0, float(here.position.norm())) / norm
@@ -230,14 +230,14 @@ class GaussNewton(Descent[Line]):
         """Refuse systems that do not fit, or take too long."""
         refuse_system(objective, self.memory_limit, passes=4 if self.linear_solver == "qr" else 2)
 
-    def look(self, objective: Objective) -> None:
+    def evaluate(self, objective: Objective) -> None:
         """Ask for what the direction is computed from."""
         if has_fewer_rows(objective):
             objective.rows()
         elif self.linear_solver == "qr":
             objective.factor()
         else:
-            objective.gram()
+            objective.normal_equations()
 
     def point(self, objective: Objective) -> Point:
         """F and ∇F, and the largest |Jⱼᵀr| / ‖Jⱼ‖ in place of ‖∇F‖∞: in units of √F."""
@@ -247,7 +247,7 @@ class GaussNewton(Descent[Line]):
         elif self.linear_solver == "qr":
             squares = objective.factor()[:-1, :-1].square().sum(dim=0)
         else:
-            squares = objective.gram()[0].diagonal()
+            squares = objective.normal_equations()[0].diagonal()
         return here._replace(steepest=steepest_column(0.5 * here.gradient, squares))
 
     def path(self, here: Point, objective: Objective, memory: Memory) -> Line | Failure:
@@ -260,7 +260,7 @@ class GaussNewton(Descent[Line]):
             factor = objective.factor()
             direction = -minimum_norm(factor[:-1, :-1], factor[:-1, -1])
         else:
-            direction = _by_gram(*objective.gram())
+            direction = _by_gram(*objective.normal_equations())
             remedy = "JᵀJ is singular to working precision: use linear_solver qr, levenberg_marquardt or a penalty l2"
         return descending(direction, here, objective, remedy)
 

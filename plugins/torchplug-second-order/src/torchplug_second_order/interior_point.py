@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -106,18 +105,15 @@ class InteriorPoint(Optimizer):
         refuse_concave(objective)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
-        """Make one step, or come to an outcome; returns what the closure returns."""
-        evaluated = objective.evaluations
-        with torch.enable_grad():
-            loss = closure()
-        if self.outcome is None:
-            outcome = self._advance(objective, evaluated)
-            if outcome is not None:
-                self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
-                for name in ("interior", "offset", "linear"):  # as long as the table, and of no more use
-                    self._memory.pop(name, None)
-        return loss
+    def step(self, *, objective: Objective) -> None:  # type: ignore[override]
+        """Make one step, or come to an outcome."""
+        if self.outcome is not None:
+            return
+        outcome = self._advance(objective, objective.evaluations)
+        if outcome is not None:
+            self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
+            for name in ("interior", "offset", "linear"):  # as long as the table, and of no more use
+                self._memory.pop(name, None)
 
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory
@@ -133,13 +129,13 @@ class InteriorPoint(Optimizer):
             interior = _Interior.start(program, program.excess(theta))
         step = interior.step(program, theta)
         # together, so that all ranks take the same step
-        agreed = objective.agree(torch.tensor([step.primal, step.dual], dtype=theta.dtype, device=theta.device))
+        agreed = objective.broadcast(torch.tensor([step.primal, step.dual], dtype=theta.dtype, device=theta.device))
         primal, dual = agreed.tolist()
         if not math.isfinite(primal + dual) or not bool(step.theta.isfinite().all()):
             return Outcome(
                 "stalled", "the system for the step has no finite solution", "scale the features, or add a penalty l2"
             )
-        theta = objective.agree(theta + primal * step.theta)
+        theta = objective.broadcast(theta + primal * step.theta)
         interior = interior.moved(step, primal, dual)
         objective.move(program.point(theta))
         interior.keep(memory)
@@ -152,7 +148,7 @@ class InteriorPoint(Optimizer):
         memory["short"] = memory.get("short", 0) + 1 if max(primal, dual) < _SHORT else 0
         relative = slope.abs() / program.slope_size().clamp(min=torch.finfo(slope.dtype).tiny)
         distances = torch.stack([interior.gap(program.excess(theta)), relative.max()])
-        gap, left = objective.agree(distances).tolist()
+        gap, left = objective.broadcast(distances).tolist()
         return self._judge(value, initial, gap, left, number + 1)
 
     def _judge(self, value: float, initial: float, gap: float, left: float, number: int) -> Outcome | None:

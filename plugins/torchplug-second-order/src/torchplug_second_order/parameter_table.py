@@ -150,7 +150,7 @@ def _of_likelihood(objective: Objective) -> ParameterTable | None:
         root = _inverse_root(hessian)
         return None if root is None else ParameterTable(objective.point.cpu(), root, None, relative=False)
     # a shift common to all classes has no curvature: with the first class's coefficients fixed, the rest is determined
-    relative = objective.loss.kind == "multiclass"
+    relative = objective.loss.task.has_indices
     place = torch.ones(shape.columns, shape.outputs, dtype=torch.bool)
     place[:, : int(relative)] = False
     free = torch.nonzero(shape.flat(place)).squeeze(1)

@@ -145,16 +145,16 @@ class ProximalDescent(Descent[Line]):
         packed = here.position.new_zeros(len(here.position) + 1)
         packed[active] = step
         packed[-1] = -(step @ model @ step)
-        packed = objective.agree(packed)
+        packed = objective.broadcast(packed)
         if not math.isfinite(float(packed[-1])):
             return Failure("the subproblem has no finite solution", "add a penalty l2, or scale the features")
         return Line(packed[:-1], float(packed[-1]))
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Keep the displacement, until ∇F at its end is known as well."""
         memory["displacement"] = displacement
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop the model; worth another try unless it was fresh and in double precision."""
         worn = memory.get("reuse_steps", 0) > 1 or not memory.get("needs_double")
         known = memory.pop("model", None) is not None

@@ -62,7 +62,7 @@ class BFGS(Descent[Line]):
             return descending(-here.gradient, here, objective, _REMEDY, first_length(here.gradient))
         return descending(-(inverse @ here.gradient), here, objective, _REMEDY)
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Update the approximation, unless the pair is bad."""
         s, y = displacement, change
         if _is_bad(s, y):
@@ -76,7 +76,7 @@ class BFGS(Descent[Line]):
         u = product / curvature - s * (0.5 * (1.0 + (y @ product) / curvature) / curvature)
         memory["inverse_hessian"] = inverse.addr_(s, u, alpha=-1.0).addr_(u, s, alpha=-1.0)
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop the approximation."""
         return memory.pop("inverse_hessian", None) is not None
 
@@ -108,14 +108,14 @@ class LimitedBFGS(Descent[Line]):
         unit = (s @ y) / (y @ y)
         return descending(two_loops(here.gradient, pairs, lambda v: unit * v).neg_(), here, objective, _REMEDY)
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Keep the pair, unless it is bad, and let the oldest go."""
         if _is_bad(displacement, change):
             return
         memory["displacements"] = [*memory.get("displacements", []), displacement][-self.history_size :]
         memory["changes"] = [*memory.get("changes", []), change][-self.history_size :]
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop the pairs."""
         memory.pop("displacements", None)
         return bool(memory.pop("changes", None))

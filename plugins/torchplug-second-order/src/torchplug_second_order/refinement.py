@@ -67,13 +67,13 @@ class Refined(Descent[Line]):
                 return line
         return self.descent.path(here, objective, memory)
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Take note of a step."""
-        self.descent.learn(displacement, change, memory)
+        self.descent.update(displacement, change, memory)
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop what was learnt."""
-        return self.descent.forget(memory)
+        return self.descent.reset(memory)
 
     def confirm(
         self, claim: Outcome, here: Point, objective: Objective, memory: Memory, negligible: float
@@ -106,9 +106,9 @@ def _newton_step(objective: Objective, gradient: Tensor) -> Tensor | None:
     """The solution d (p,), the same on all ranks; None where F has no second derivatives."""
     limit = min(2 * objective.size, _PRODUCTS)
     try:
-        step, _ = truncated_cg(objective.hvp, gradient, _FORCING, limit, objective.agree)
+        step, _ = truncated_cg(objective.hvp, gradient, _FORCING, limit, objective.broadcast)
     except (NotImplementedError, RuntimeError) as error:
         if "not implemented" in str(error):
             return None
         raise
-    return objective.agree(step)
+    return objective.broadcast(step)

@@ -66,7 +66,7 @@ def curvature(objective: Objective, memory: Memory, subset: Tensor | None = None
         found = _factorized(objective.hessian(torch.float32, subset))
         fine = found.shift == 0.0 and found.independence >= _INDEPENDENT
         # all ranks or none, even where their processors differ
-        if bool(objective.agree(found.matrix.new_tensor([float(fine)]))):
+        if bool(objective.broadcast(found.matrix.new_tensor([float(fine)]))):
             return found
         memory["needs_double"] = True
     found = _factorized(objective.hessian(torch.float64, subset))
@@ -151,21 +151,21 @@ class ReusedNewton(Descent[Line]):
         ).neg_()
         return descending(direction, here, objective, "check the loss's second derivative, or use lbfgs")
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Keep the pair, if there is a Hessian to correct."""
         if "factor" in memory:
-            self._pairs.learn(displacement, change, memory)
+            self._pairs.update(displacement, change, memory)
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop Hessian and pairs; worth another try unless it was fresh and in double precision."""
         worn = memory.get("reuse_steps", 0) > 1 or not memory.get("needs_double")
         known = memory.pop("factor", None) is not None
-        self._pairs.forget(memory)
+        self._pairs.reset(memory)
         memory["needs_double"] = True
         return known and worn
 
     def _renew(self, objective: Objective, memory: Memory, norm: float) -> None:
-        self._pairs.forget(memory)
+        self._pairs.reset(memory)
         memory.pop("factor", None)
         found = curvature(objective, memory)
         start_counting(memory)

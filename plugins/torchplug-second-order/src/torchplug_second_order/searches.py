@@ -56,7 +56,7 @@ class Fixed(Search[Line]):
         objective.move(here.position + displacement)
         if not math.isfinite(objective.value()):
             return Failure(f"the loss is not finite after a step of {length:g}", "use a smaller lr, or search armijo")
-        return Step(displacement, length, None, whole=True)
+        return Step(displacement, length, None, full_step=True)
 
 
 @final
@@ -100,7 +100,7 @@ class Armijo(Search[Line]):
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
     ) -> Step | Failure:
         """Backtrack until F has decreased enough."""
-        length = path.first
+        length = path.initial_step_size
         shortest = _shortest(here, path)
         for _ in range(_TRIALS):
             displacement = length * path.direction
@@ -108,14 +108,14 @@ class Armijo(Search[Line]):
             if torch.equal(point, here.position):
                 break
             objective.move(point)
-            if length == path.first and path.promise <= NOISE * abs(here.value):
+            if length == path.initial_step_size and path.predicted_reduction <= NOISE * abs(here.value):
                 if flattens(here, self.point(objective)):
-                    return Step(displacement, length, None, whole=True)
-                if path.promise <= ROUNDING * abs(here.value):
+                    return Step(displacement, length, None, full_step=True)
+                if path.predicted_reduction <= ROUNDING * abs(here.value):
                     return NOTHING_LEFT
             value = self.value(objective)
             if value <= here.value + self.decrease * length * path.slope:
-                return Step(displacement, length, None, whole=length == path.first)
+                return Step(displacement, length, None, full_step=length == path.initial_step_size)
             length *= _shortening(here.value, length * path.slope, value)
             if length <= shortest:
                 break
@@ -168,21 +168,21 @@ class StrongWolfe(Search[Line]):
         self, here: Point, path: Line, objective: Objective, memory: Memory, settings: Mapping[str, Any]
     ) -> Step | Failure:
         """Bracket a solution, and close in on it."""
-        if path.promise <= NOISE * abs(here.value):
-            displacement = path.first * path.direction
+        if path.predicted_reduction <= NOISE * abs(here.value):
+            displacement = path.initial_step_size * path.direction
             objective.move(here.position + displacement)
             if flattens(here, Point.of(objective)):
-                return Step(displacement, path.first, None, whole=True)
-        if path.promise <= EPSILON * abs(here.value):
+                return Step(displacement, path.initial_step_size, None, full_step=True)
+        if path.predicted_reduction <= EPSILON * abs(here.value):
             return NOTHING_LEFT
         line = _Section(here, path, objective, self.decrease, self.curvature)
-        found = _bracket(line, path.first)
+        found = _bracket(line, path.initial_step_size)
         if found.length == 0.0:
             return _no_step(line.last)
         displacement = found.length * path.direction
         if line.last != found.length:
             objective.move(here.position + displacement)
-        return Step(displacement, found.length, None, whole=found.length >= path.first)
+        return Step(displacement, found.length, None, full_step=found.length >= path.initial_step_size)
 
 
 @final
@@ -201,7 +201,7 @@ class _Section:
         self.last = length
         self._objective.move(self._here.position + length * self._path.direction)
         value, gradient = self._objective.evaluate()
-        slope = float(self._objective.agree((gradient @ self._path.direction).reshape(1)))
+        slope = float(self._objective.broadcast((gradient @ self._path.direction).reshape(1)))
         finite = math.isfinite(value) and math.isfinite(slope)
         return Trial(length, value if finite else math.inf, slope)
 
@@ -310,7 +310,7 @@ class GainRatio(Search[Damped]):
         damping: float = memory.get("damping") or self.damping * path.unit
         growth = 2.0
         for trial in range(_TRIALS):
-            displacement = objective.agree(path.at(damping))
+            displacement = objective.broadcast(path.at(damping))
             point = here.position + displacement
             if torch.equal(point, here.position):
                 break
@@ -321,19 +321,19 @@ class GainRatio(Search[Damped]):
                 if trial == 0 and predicted <= NOISE * abs(here.value):
                     if flattens(here, self.point(objective)):
                         memory["damping"] = max(damping / 3.0, EPSILON * path.unit)
-                        return Step(displacement, None, damping, whole=damping <= path.unit)
+                        return Step(displacement, None, damping, full_step=damping <= path.unit)
                     # damping that was right farther off, where the model was not, can make steps too short here
                     objective.move(here.position + path.full_step)
-                    if path.promise <= NOISE * abs(here.value) and flattens(here, self.point(objective)):
-                        return Step(objective.point - here.position, None, 0.0, whole=True)
+                    if path.predicted_reduction <= NOISE * abs(here.value) and flattens(here, self.point(objective)):
+                        return Step(objective.point - here.position, None, 0.0, full_step=True)
                     objective.move(point)
-                    if path.promise <= ROUNDING * abs(here.value):
+                    if path.predicted_reduction <= ROUNDING * abs(here.value):
                         return NOTHING_LEFT
                 if value < here.value:
                     ratio = (here.value - value) / predicted
                     following = damping * max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
                     memory["damping"] = max(following, EPSILON * path.unit)
-                    return Step(displacement, None, damping, whole=trial == 0 and damping <= path.unit)
+                    return Step(displacement, None, damping, full_step=trial == 0 and damping <= path.unit)
             damping *= growth
             growth = 2.0 * growth if trial < 9 else 10.0
         return Failure(f"no damping up to {damping:.2g} gave a step that decreased the loss", _REMEDY)

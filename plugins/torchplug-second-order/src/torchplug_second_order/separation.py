@@ -9,7 +9,6 @@ from torchplug import Objective, Outcome
 from torchplug_second_order.linear_solvers import EPSILON
 from torchplug_second_order.sizes import can_examine
 
-_LIKELIHOODS = ("binary", "multiclass")
 _RANGE = 8.0
 """Of the scores: smaller ones have no row that counts as predicted with certainty."""
 _CURVED = 1e-2
@@ -35,7 +34,7 @@ def separation(objective: Objective, value: float, initial: float) -> Outcome | 
 
     Reference: Albert and Anderson (1984), doi:10.1093/biomet/71.1.1.
     """
-    if objective.loss.kind not in _LIKELIHOODS or objective.penalties:
+    if objective.loss.task.probabilities is None or objective.penalties:
         return None
     if value / objective.scale >= _LEAST_TOTAL * min(1.0, initial / (objective.scale * objective.samples)):
         return None
@@ -61,8 +60,9 @@ def quasi_separation(objective: Objective) -> Outcome | None:
     Reference: Albert and Anderson (1984), doi:10.1093/biomet/71.1.1; counts: Santos Silva and Tenreyro (2010),
     doi:10.1016/j.econlet.2010.02.020.
     """
-    shape, kind = objective.linear_map, objective.loss.kind
-    if shape is None or kind not in (*_LIKELIHOODS, "count") or objective.is_penalized or not can_examine(objective):
+    shape, task = objective.linear_map, objective.loss.task
+    may_separate = task.predicts_rates or task.probabilities is not None
+    if shape is None or not may_separate or objective.is_penalized or not can_examine(objective):
         return None
     scores = objective.scores()
     if float(scores.max() - scores.min()) <= _RANGE:
@@ -80,7 +80,7 @@ def quasi_separation(objective: Objective) -> Outcome | None:
         leaf = scores.requires_grad_()
         (slope,) = torch.autograd.grad(objective.loss(leaf, target).sum(), leaf)
     largest = change.abs().amax()
-    if kind == "count":
+    if task.predicts_rates:
         moved = change.abs() > _ROUNDING * largest
         separated = bool((change <= _ROUNDING * largest).all()) and not bool(target[moved].any())
     else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar, final
 
 import torch
@@ -74,13 +74,13 @@ class Step(NamedTuple):
         displacement: what was added to θ (p,).
         length: α, where there is one.
         damping: μ, where there is one.
-        whole: whether it is as long as the descent wanted it, so that its length says how far the minimum is.
+        full_step: whether it is as long as the descent wanted it, so that its length says how far the minimum is.
     """
 
     displacement: Tensor
     length: float | None
     damping: float | None
-    whole: bool
+    full_step: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Path(ABC):
 
     @property
     @abstractmethod
-    def promise(self) -> float:
+    def predicted_reduction(self) -> float:
         """The decrease of F that the local model expects of the undamped step, or an upper bound of it."""
 
     @property
@@ -125,7 +125,7 @@ class Descent(ABC, Generic[P]):
 
     ends_by_promise: bool = True
 
-    def look(self, objective: Objective) -> None:
+    def evaluate(self, objective: Objective) -> None:
         """Ask at a new point for what the next path needs; F and ∇F should follow from the same pass."""
         objective.evaluate()
 
@@ -172,10 +172,10 @@ class Descent(ABC, Generic[P]):
     def path(self, here: Point, objective: Objective, memory: Memory) -> P | Failure:
         """The way to go from a point; the same bits on every rank."""
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Take note of an accepted displacement (p,) and of the change of ∇F (p,) over it."""
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop what was learnt; whether a search that failed is worth another try without it."""
         return False
 
@@ -274,11 +274,11 @@ class Stopping:
 
     def before(self, here: Point, path: Path, initial: float) -> Outcome | None:
         """Test what a path promises."""
-        if path.promise <= negligible_decrease(self.gradient_tolerance, here.value, initial):
+        if path.predicted_reduction <= negligible_decrease(self.gradient_tolerance, here.value, initial):
             return Outcome(
                 "converged",
                 f"the gradient is zero to within gradient_tolerance={self.gradient_tolerance:g}: the model expects to "
-                f"decrease the loss by no more than {path.promise:.2g}",
+                f"decrease the loss by no more than {path.predicted_reduction:.2g}",
             )
         return None
 
@@ -286,12 +286,14 @@ class Stopping:
         """Test a step from one point to another; `largest` has max |θⱼ| over all points so far (p,)."""
         scale = self.loss_tolerance * abs(before.value)
         # the promise last, as some paths have to factorize for it
-        slow = before.value - there.value <= scale and path.promise <= scale
-        if slow and (there.steepest > _FLATTER * before.steepest or path.promise > ROUNDING * abs(before.value)):
+        slow = before.value - there.value <= scale and path.predicted_reduction <= scale
+        if slow and (
+            there.steepest > _FLATTER * before.steepest or path.predicted_reduction > ROUNDING * abs(before.value)
+        ):
             return Outcome(
                 "converged", f"the loss decreased by {before.value - there.value:.2g}, and no more is expected"
             )
-        if step.whole and is_short(step.displacement, self.step_tolerance, largest):
+        if step.full_step and is_short(step.displacement, self.step_tolerance, largest):
             return Outcome("converged", f"no parameter moved by more than {self.step_tolerance:g} of itself")
         return None
 
@@ -379,24 +381,19 @@ class Solver(Optimizer):
         self.descent.refuse(objective)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any], *, objective: Objective) -> Any:  # type: ignore[override]
-        """Make one accepted step, or come to an outcome; returns what the closure returns."""
-        finished = self.outcome is not None
+    def step(self, *, objective: Objective) -> None:  # type: ignore[override]
+        """Make one accepted step, or come to an outcome."""
+        if self.outcome is not None:
+            return
         evaluated = objective.evaluations
-        if not finished:
-            # first, so that the closure finds value and gradient already known
-            self.descent.look(objective)
-            if self.iteration is not None:
-                # the step before has evaluated this point; a resumed fit does so again, and it counts once
-                evaluated = objective.evaluations
-        with torch.enable_grad():
-            loss = closure()
-        if not finished:
-            outcome = self._advance(objective, evaluated)
-            if outcome is not None:
-                outcome = self._examined(outcome, objective)
-                self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
-        return loss
+        self.descent.evaluate(objective)
+        if self.iteration is not None:
+            # the step before has evaluated this point; a resumed fit does so again, and it counts once
+            evaluated = objective.evaluations
+        outcome = self._advance(objective, evaluated)
+        if outcome is not None:
+            outcome = self._examined(outcome, objective)
+            self.state["outcome"] = dict(vars(outcome))  # type: ignore[index]
 
     def _examined(self, outcome: Outcome, objective: Objective) -> Outcome:
         """The outcome, or another where a claimed minimum is none; at a minimum, standard errors are kept."""
@@ -410,7 +407,7 @@ class Solver(Optimizer):
     def _advance(self, objective: Objective, evaluated: int) -> Outcome | None:
         memory = self._memory
         if memory.setdefault("size", objective.size) != objective.size:  # layers were frozen or unfrozen
-            self.descent.forget(memory)
+            self.descent.reset(memory)
             memory["size"] = objective.size
         here = self.descent.point(objective)
         if not here.is_finite:
@@ -427,7 +424,7 @@ class Solver(Optimizer):
         if isinstance(found, Outcome):
             return found
         path, step, there = found
-        self.descent.learn(step.displacement, there.gradient - here.gradient, memory)
+        self.descent.update(step.displacement, there.gradient - here.gradient, memory)
         memory["evaluations"] = memory.get("evaluations", 0) + objective.evaluations - evaluated
         norm = float(there.gradient.norm())
         iteration = Iteration(number + 1, there.value, norm, step.length, step.damping, memory["evaluations"])
@@ -464,10 +461,10 @@ class Solver(Optimizer):
             if isinstance(path, Path):
                 rounding = (
                     rounding
-                    or path.promise <= ROUNDING * abs(here.value)
+                    or path.predicted_reduction <= ROUNDING * abs(here.value)
                     or is_short(path.full_step, _NEGLIGIBLE, memory["largest"])
                 )
-            if self.descent.forget(memory):
+            if self.descent.reset(memory):
                 continue
             if not rounding:
                 break
@@ -481,7 +478,7 @@ class Solver(Optimizer):
         step = self.search.run(here, path, objective, self._memory, self.param_groups[0])
         if isinstance(step, Failure):
             return step
-        self.descent.look(objective)
+        self.descent.evaluate(objective)
         there = self.descent.point(objective)
         if not there.is_finite:
             return Failure("the gradient after the step is not finite", "check the loss and the model's activations")

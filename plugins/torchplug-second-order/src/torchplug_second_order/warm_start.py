@@ -51,9 +51,9 @@ class WarmStart(Descent[Line]):
         self.search = search
         self.ends_by_promise = descent.ends_by_promise
 
-    def look(self, objective: Objective) -> None:
+    def evaluate(self, objective: Objective) -> None:
         """Ask for what the next path needs."""
-        self.descent.look(objective)
+        self.descent.evaluate(objective)
 
     def point(self, objective: Objective) -> Point:
         """What is known where the parameters stand."""
@@ -87,15 +87,15 @@ class WarmStart(Descent[Line]):
                 return line
         return self.descent.path(here, objective, memory)
 
-    def learn(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
+    def update(self, displacement: Tensor, change: Tensor, memory: Memory) -> None:
         """Take note of a step, unless it was the first: over so long a way the curvature is none of either end."""
         if not memory.pop("starting", False):
-            self.descent.learn(displacement, change, memory)
+            self.descent.update(displacement, change, memory)
 
-    def forget(self, memory: Memory) -> bool:
+    def reset(self, memory: Memory) -> bool:
         """Drop what was learnt; without the first step there is always another try."""
         starting = bool(memory.pop("starting", False))
-        return self.descent.forget(memory) or starting
+        return self.descent.reset(memory) or starting
 
     def _to_minimum(self, here: Point, objective: Objective, rows: int, memory: Memory) -> Line | None:
         sample = objective.sample(rows)
@@ -103,7 +103,7 @@ class WarmStart(Descent[Line]):
         precision = _PRECISION * sample.size / sample.samples
         for _ in range(_STEPS):
             path = self.descent.path(there, sample, memory)
-            if isinstance(path, Failure) or path.promise <= precision * abs(there.value):
+            if isinstance(path, Failure) or path.predicted_reduction <= precision * abs(there.value):
                 break
             step = self.search.run(there, path, sample, memory, {})
             if isinstance(step, Failure):
@@ -111,7 +111,7 @@ class WarmStart(Descent[Line]):
             following = self.descent.point(sample)
             if not following.is_finite:
                 break
-            self.descent.learn(step.displacement, following.gradient - there.gradient, memory)
+            self.descent.update(step.displacement, following.gradient - there.gradient, memory)
             there = following
         objective.move(here.position)
         if not there.value < start.value:

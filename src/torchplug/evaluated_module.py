@@ -1,0 +1,160 @@
+"""What a module does with a network as it is: evaluate and predict."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning
+import polars
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from torchplug.batch import Batch, as_batch
+from torchplug.coefficients import coefficient_table, original_coefficients
+from torchplug.contracts import Loss, linear_scores
+from torchplug.errors import ConfigurationError
+from torchplug.evaluation import PartEvaluations, original_units, predicted
+from torchplug.metrics import MetricChoice
+from torchplug.preprocessing import Preprocessing
+from torchplug.tables import as_frame
+
+
+class EvaluatedModule(lightning.LightningModule):
+    """A network with its loss and its preprocessing, which evaluates and predicts.
+
+    Attributes:
+        network: gives scores (n, k); None until its sizes are known.
+        loss: what it is evaluated by.
+        preprocessing: from tables to features and back; None until there are data.
+    """
+
+    def __init__(self, network: nn.Module | None, loss: Loss, metrics: MetricChoice) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.preprocessing: Preprocessing | None = None
+        self._evaluations = PartEvaluations(self.loss, metrics)
+
+    @property
+    def statistics(self) -> Any:
+        """What an optimizer left of how sure the coefficients are; None if nothing."""
+        return None
+
+    def _built(self) -> nn.Module:
+        if self.network is None:
+            raise ConfigurationError(
+                "the network's sizes are not known yet: fit with TabularData, load a checkpoint, or pass an nn.Module"
+            )
+        return self.network
+
+    def forward(self, features: Any) -> Tensor:
+        """Scores (n, k) for encoded features."""
+        scores: Tensor = self._built()(features)
+        return scores
+
+    def _as_batch(self, batch: Any, batch_idx: int) -> Batch:
+        if isinstance(batch, Batch):
+            return batch
+        trainer = self.trainer
+        training = bool(trainer.training)
+        return as_batch(
+            batch,
+            batch_idx,
+            world=trainer.world_size,
+            window=trainer.accumulate_grad_batches if training else 1,
+            batches=trainer.num_training_batches if training else math.inf,
+            indices=self.loss.task.has_indices,
+        )
+
+    # ------------------------------------------------------------------ evaluation
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        self._evaluate("val", self._as_batch(batch, batch_idx))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the test metrics."""
+        self._evaluate("test", self._as_batch(batch, batch_idx))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._finish_evaluation("test")
+
+    def _evaluate(self, part: str, batch: Batch) -> None:
+        self._evaluations.update(part, self(batch.features), batch, self.preprocessing)
+
+    def _finish_evaluation(self, part: str) -> None:
+        values = self._evaluations.finish(part)
+        if not self.trainer.sanity_checking:
+            undefined = [name.partition("/")[2] for name in self._evaluations.newly_undefined(values)]
+            if undefined:
+                rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
+        for name, value in values.items():
+            # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
+            self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Predictions, link applied and in the target's units, in float64 on the CPU."""
+        own = isinstance(batch, list | tuple) and not isinstance(batch, Batch)
+        features = batch.features if isinstance(batch, Batch) else batch[0] if own else batch
+        return self._original(self.loss.link(self(features).double())).cpu()
+
+    def _original(self, values: Tensor) -> Tensor:
+        return original_units(values, self.loss, self.preprocessing)
+
+    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
+        """Predict rows given as the training data were: an array, or a frame with those columns.
+
+        Args:
+            source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
+            name: what messages call it.
+
+        Returns:
+            n rows: a column per target in its own units; for classes the label and `probability_…`.
+
+        Raises:
+            DataError: if columns are missing or hold what training never saw.
+            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
+        """
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
+        predictions = predicted(self._built(), self.loss, self.preprocessing, as_frame(source), name)
+        return self.decode(self._original(predictions))
+
+    def decode(self, predictions: Tensor) -> polars.DataFrame:
+        """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to decode with: fit first, or load a checkpoint")
+        return self.preprocessing.decode(predictions, self.loss.prediction_names(self.preprocessing.info))
+
+    def coefficients(self) -> list[tuple[str, str, float]]:
+        """(output, feature, coefficient) of a linear model in original units, float64.
+
+        Raises:
+            ConfigurationError: if the model is not linear, or not fitted.
+        """
+        return original_coefficients(self._built(), self.preprocessing)
+
+    def coefficient_table(self) -> polars.DataFrame:
+        """The coefficients as a table; with standard errors, t or z, p and 95 % intervals where the optimizer has them.
+
+        A network of your own has a row for each parameter, if its fit by a full-batch optimizer has converged.
+
+        Raises:
+            ConfigurationError: if the model is neither linear nor has standard errors, or is not fitted.
+        """
+        modules = (("", self._built()), ("loss.", self.loss))
+        parameters = [(p + name, t) for p, m in modules for name, t in m.named_parameters() if t.requires_grad]
+        return coefficient_table(self._built(), self.preprocessing, self.statistics, parameters)
+
+    @property
+    def has_coefficients(self) -> bool:
+        """Whether `coefficient_table` has rows: for a linear model, or one for which there are standard errors."""
+        return linear_scores(self.network) is not None or self.statistics is not None

@@ -1,0 +1,191 @@
+"""How many optimizer steps may be made per call of Lightning's, so that nobody who looks misses one."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    Timer,
+    TQDMProgressBar,
+)
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
+from torch.optim import Optimizer
+
+from torchplug.execution.cost_model import seconds_of_step
+from torchplug.execution.lightning_internals import done_in_epoch, is_training
+
+StepsPerExecution = int | Literal["auto"]
+
+_KNOWN: tuple[type[Callback], ...] = (ModelCheckpoint, LearningRateMonitor, TQDMProgressBar, RichProgressBar, Timer)
+"""Callbacks that lose nothing: each looks where a call ends, or is shown the steps that it asks for."""
+
+_SINGLE_STEPS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+_OWN_STEPS = (
+    *_SINGLE_STEPS,
+    "training_step",
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+    "transfer_batch_to_device",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+)
+FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
+"""The precisions in which parameters and their gradients are stored with all digits, and not scaled."""
+
+_MOST_STEPS = 4096
+_CALL_SECONDS = 0.1
+_MOST_STEPS_PER_GRAPH = 16
+"""Each takes its time to compile."""
+
+
+def _watcher(trainer: Trainer) -> str | None:
+    """Who looks at single batches or gradients; None if nobody does."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        known = next((kind for kind in _KNOWN if isinstance(callback, kind)), Callback)
+        if _overridden(callback, known, _SINGLE_STEPS):
+            return f"the callback {type(callback).__name__} looks at single batches"
+    module = trainer.lightning_module
+    if module is not None and (overridden := _overridden(module, _own_class(module), _OWN_STEPS)):
+        return f"{type(module).__name__} has a {overridden[0]} of its own"
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if not isinstance(profiler, PassThroughProfiler):
+        return "the profiler measures single steps"
+    return None
+
+
+def why_single_steps(trainer: Trainer) -> str | None:
+    """Why each call of Lightning's must make one step; None if it may make several."""
+    if trainer.accumulate_grad_batches > 1:
+        return "gradients are accumulated"
+    if trainer.precision not in FULL_STORAGE:
+        return f"precision {trainer.precision} scales or rounds in steps of its own"
+    if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):  # DeepSpeed's derives from DDP's
+        return f"the strategy {type(trainer.strategy).__name__} divides the parameters among devices"
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return "fast_dev_run looks at every step"
+    if trainer.world_size > 1 and trainer.lightning_module is not None and _has_buffers(trainer.lightning_module):
+        return "DDP makes the network's buffers alike before every step"
+    for optimizer in trainer.optimizers:
+        if _must_have_closure(optimizer):
+            return f"the optimizer {type(optimizer).__name__} evaluates gradients by itself"
+    return _watcher(trainer)
+
+
+def steps_per_execution(asked: StepsPerExecution, network: nn.Module, rows: int) -> int:
+    """How many steps a call makes where nobody looks: as many as asked for, or as a fraction of a second holds.
+
+    The same on every rank, so no time is measured.
+
+    Args:
+        asked: a number, at least 1, or "auto".
+        network: its size says how long a step takes.
+        rows: in a rank's batch.
+    """
+    if asked != "auto":
+        return asked
+    return min(_MOST_STEPS, max(1, int(_CALL_SECONDS / seconds_of_step(network, rows))))
+
+
+def boundary_steps(network: nn.Module, rows: int, sync_every: int | None = None) -> int:
+    """After how many steps ranks ask each other whether to stop: about a tenth of a second's, the same on all.
+
+    Args:
+        network: its size says how long a step takes.
+        rows: in a rank's batch.
+        sync_every: after how many steps ranks have the same parameters; None: after each.
+    """
+    every = sync_every or 1
+    return -(-steps_per_execution("auto", network, rows) // every) * every
+
+
+def steps_per_graph(trainer: Trainer, most: int) -> int:
+    """How many steps to put into one graph, at least 1.
+
+    All that a call makes before Lightning's own, or so many of them that rows of the log come where a graph ends.
+
+    Args:
+        trainer: of the fit.
+        most: how many steps a call makes at most, Lightning's own included.
+    """
+    ahead = int(max(1, min(most - 1, trainer.num_training_batches - 1)))
+    every = int(trainer.log_every_n_steps) or _MOST_STEPS  # type: ignore[attr-defined]
+    bound = min(ahead, every, _MOST_STEPS_PER_GRAPH)
+    divisor = next(steps for steps in range(bound, 0, -1) if every % steps == 0)
+    return divisor if ahead > _MOST_STEPS_PER_GRAPH and 2 * divisor > bound else bound
+
+
+def steps_until_a_look(trainer: Trainer, most: int) -> int:
+    """How many steps to make until somebody looks, at least 1: the last of them must be Lightning's own.
+
+    Looked at is where an epoch or the training ends, before a validation, where a checkpoint is due, and where a
+    schedule watches a metric. Rows of the log are no such place: they are written in passing.
+    """
+    if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # which may change from epoch to epoch
+        return 1
+    if not is_training(trainer):  # a pass over the loader that a fit prepared for and never made
+        return 1
+    loop: Any = trainer.fit_loop.epoch_loop
+    here, step = done_in_epoch(trainer), trainer.global_step
+    ends = [most, trainer.num_training_batches - here]
+    if trainer.max_steps > 0:
+        ends.append(trainer.max_steps - step)
+    if (loop.min_steps or 0) > step:
+        ends.append(loop.min_steps - step)
+    if trainer.enable_validation:
+        within_epoch = trainer.check_val_every_n_epoch is not None
+        batches = here if within_epoch else loop.batch_progress.total.ready
+        ends.append(_until(batches, trainer.val_check_batch))
+    for callback in trainer.checkpoint_callbacks:
+        ends.append(_until(step, getattr(callback, "_every_n_train_steps", 0)))
+    for config in trainer.lr_scheduler_configs:
+        if config.interval == "step" and config.reduce_on_plateau:
+            ends.append(_until(here, config.frequency))
+    steps = int(min(ends))
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, TQDMProgressBar) and here + steps < trainer.num_training_batches:
+        shown = (here + steps) // max(1, bar.refresh_rate) * max(1, bar.refresh_rate)  # it moves at multiples
+        steps = shown - here if shown > here else steps
+    return max(1, steps)
+
+
+def _until(now: int, every: float | None) -> float:
+    """How many more until the count is a multiple."""
+    return every - now % every if every and every != math.inf else math.inf
+
+
+def _has_buffers(module: LightningModule) -> bool:
+    return next(module.buffers(), None) is not None
+
+
+def _must_have_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _own_class(module: LightningModule) -> type:
+    """The class of this package that the module is, or derives from: whose hooks are known."""
+    return next((kind for kind in type(module).__mro__ if kind.__module__.startswith("torchplug.")), LightningModule)
+
+
+def _overridden(thing: object, base: type, names: tuple[str, ...]) -> list[str]:
+    """The methods that the thing does not have from the base: its class's, or given to it alone."""
+    own = vars(thing)
+    return [name for name in names if name in own or getattr(type(thing), name) is not getattr(base, name)]

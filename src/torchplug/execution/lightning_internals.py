@@ -1,0 +1,145 @@
+"""Lightning's own counters, metrics and loops of a fit; no other file of this package writes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.optimization.automatic import ClosureResult
+from lightning.pytorch.loops.training_epoch_loop import RestartStage
+from torch import Tensor
+
+
+def done_in_epoch(trainer: Trainer) -> int:
+    """How many batches of this epoch are behind the trainer."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def advance(trainer: Trainer, steps: int) -> None:
+    """Count steps that were made between two of the trainer's own, as if it had made them."""
+    loop = trainer.fit_loop.epoch_loop
+    loop.batch_progress.increment_by(steps)
+    loop._batches_that_stepped += steps
+    counters = loop.automatic_optimization.optim_progress.optimizer
+    counters.step.increment_by(steps)
+    counters.zero_grad.increment_by(steps)
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None, "a fit that trains has one"
+    fetcher.fetched += steps
+
+
+def step_schedules(trainer: Trainer) -> None:
+    """Step the schedules that are due after an optimizer step, those that watch a metric aside."""
+    trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+
+
+def write_row(trainer: Trainer, row: Mapping[str, float]) -> None:
+    """Give the loggers a row of the step under way, and callbacks its values.
+
+    `LightningModule.log` would do it for steps of Lightning's alone, and at ten times the cost; its connector, which
+    looks for tensors in what are numbers, at twice.
+    """
+    connector = trainer._logger_connector
+    if row and trainer.loggers:
+        connector._logged_metrics.update(row)  # type: ignore[arg-type]
+        metrics = {**row, "epoch": trainer.current_epoch}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.save()
+    values = torch.tensor(list(row.values()), dtype=torch.float64)
+    connector._callback_metrics.update(zip(row, values.unbind(), strict=True))
+
+
+def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
+    """The same where an epoch ends: as a row of its last step, which the progress bar shows as well."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped -= 1  # as Lightning does it
+    write_row(trainer, row)
+    loop._batches_that_stepped += 1
+    trainer._logger_connector._progress_bar_metrics.update(row)
+
+
+def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
+    """Give callbacks the values of metrics that were known when a fit was saved."""
+    trainer._logger_connector._callback_metrics.update(metrics)
+
+
+def mark_closure_done(closure: Any) -> None:
+    """Have Lightning take a closure, of which nothing is left to do, for one that was run."""
+    closure._result = ClosureResult(closure_loss=None)
+
+
+# ---------------------------------------------------------------------- where a fit stands, and goes on
+
+
+def is_training(trainer: Trainer) -> bool:
+    """Whether a fit's training is under way: no validation, no fit that has ended or failed."""
+    return trainer.training and not trainer.state.stopped
+
+
+def resumes_within_epoch(trainer: Trainer) -> bool:
+    """Whether a resumed fit is about to go on inside an epoch, so that `on_train_epoch_start` is left out."""
+    return trainer.fit_loop.restarted_mid_epoch or trainer.fit_loop.restarted_on_epoch_end
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Whether the trainer's intervals ask for a validation after the batch under way; one that stops early does too."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    stops, trainer.should_stop = trainer.should_stop, False
+    try:
+        return bool(loop._should_check_val_fx(trainer.fit_loop._data_fetcher))
+    finally:
+        trainer.should_stop = stops
+
+
+def count_rows(trainer: Trainer, steps: int) -> None:
+    """Move the number that rows of the log get by so many steps."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped += steps
+
+
+def validate(trainer: Trainer) -> None:
+    """Run a validation as the training loop does."""
+    loop: Any = trainer.fit_loop.epoch_loop.val_loop
+    loop._restarting = False
+    trainer.validating = True
+    loop.run()
+    trainer.training = True
+
+
+def start_next_epoch_afresh(trainer: Trainer) -> None:
+    """Have the loops begin the next epoch as in an uninterrupted fit; one bounded by `max_steps` would restart."""
+    loop: Any = trainer.fit_loop
+    for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+        each._restarting = False
+        each._restart_stage = RestartStage.NONE
+
+
+def ask_before_batches(trainer: Trainer, ask: Callable[[bool], None]) -> None:
+    """Call a function before each batch of training, in the place of Lightning's own handling of SIGTERM.
+
+    Args:
+        trainer: of a fit to come.
+        ask: is told whether an accumulation window is whole there.
+    """
+    connector: Any = trainer._signal_connector
+    connector._sigterm_notifier_fn = _nothing
+    loop: Any = trainer.fit_loop.epoch_loop
+    advance = loop.advance
+
+    def ask_and_advance(fetcher: Any) -> None:
+        ask(not loop._should_accumulate())
+        advance(fetcher)
+
+    loop._broadcast_sigterm_tensor = _nothing
+    loop.advance = ask_and_advance
+
+
+def evaluated_batches(trainer: Trainer) -> int:
+    """How many batches of a running evaluation are done."""
+    return trainer._evaluation_loop.batch_progress.current.ready
+
+
+def _nothing(*arguments: Any) -> None:
+    """Takes the place of what must not happen."""

@@ -1,0 +1,217 @@
+"""Training in a run directory: what `torchplug.fit` and the recipes' command `fit` share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import lightning
+import yaml  # type: ignore[import-untyped]
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from torchplug.checks import refuse_settings
+from torchplug.component import Iteration, Outcome
+from torchplug.data.tabular import TabularData
+from torchplug.errors import TorchplugError
+from torchplug.execution import StopAtBoundary
+from torchplug.execution.ending import trainer_outcome
+from torchplug.fitting.best_checkpoint import BestCheckpoint
+from torchplug.fitting.checks import refuse_combination
+from torchplug.fitting.last_good import what_is_left
+from torchplug.fitting.origin import Origin
+from torchplug.fitting.ranks import first_rank, meet
+from torchplug.fitting.remaining import refuse_nothing_left
+from torchplug.fitting.restoring import refusing_what_cannot_be_restored
+from torchplug.fitting.same_tables import changed_tables
+from torchplug.fitting.trainer import build_trainer
+from torchplug.interruption import Interrupted
+from torchplug.module import ComponentModule
+from torchplug.processes.job import attributed
+from torchplug.registry import registry
+from torchplug.terminal import one_line
+from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
+from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.provenance import provenance
+from torchplug.tracking.row_position import RowPosition
+from torchplug.tracking.run import Run
+from torchplug.tracking.settings import Tracking
+from torchplug.tracking.wandb import WandbLogger, wandb_logger
+
+STALLED = 3
+"""The exit status of errors after which training cannot continue: the run directory keeps what was reached."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A fit that is ready to be made: everything is checked before a run directory exists.
+
+    Args:
+        name: the folder below `root` in which its run lies, such as a recipe's name.
+        module: what is trained.
+        data: what it is trained on.
+        trainer: parameters of Lightning's Trainer, with objects where they are classes.
+        tracking: W&B's settings.
+        seed: the run's seed, for its provenance; None if nothing was seeded.
+        config: the resolved configuration as YAML.
+        root: where runs lie.
+        origin: the checkpoint from which training is resumed; None for a new fit.
+        notes: what the user should know, besides what data and module have noticed.
+        callbacks: more callbacks than those of `trainer`; they run before the checkpoints are written.
+    """
+
+    name: str
+    module: ComponentModule
+    data: TabularData
+    trainer: Mapping[str, Any]
+    tracking: Tracking
+    seed: int | None
+    config: str
+    root: str = "runs"
+    origin: Origin | None = None
+    notes: Sequence[str] = ()
+    callbacks: Sequence[Callback] = ()
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The resolved configuration as a nested mapping."""
+        settings: Mapping[str, Any] = yaml.safe_load(self.config)
+        return settings
+
+    def run(self, started: Callable[[Run, Sequence[str]], None] = lambda run, notes: None) -> Trained:
+        """Train, or finish what a killed run left undone.
+
+        Args:
+            started: called on every rank when the run directory exists, with the notes of the fit.
+
+        Raises:
+            TorchplugError: for input that is refused, or training that had to stop.
+            Interrupted: if a signal stopped it; last.ckpt is of the step that was reached.
+        """
+        self.data.prepare(self.module.data_request())
+        self.module.configure(self.data)
+        self._refuse_origin()
+        trainer = build_trainer(self.trainer)
+        refuse_settings(self.module.resolved, self.module.options, trainer)
+        refuse_combination(trainer, self.module, self.data)
+        run = (self.origin.run if self.origin else None) or Run.create(self.name, self.root)
+        is_new = self.origin is None or self.origin.run is None
+        best = BestCheckpoint.of(trainer, self.module, self.data)
+        with run.locked():
+            wandb = self._record(run)
+            self._attach(trainer, best, run, wandb)
+            notes = self._collect_notes(trainer, best)
+            run.write_notes(notes)
+            started(run, notes)
+            try:
+                with attributed():
+                    meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
+                    self._train(trainer, wandb, run if best.is_solution else None)
+            except SystemExit as stop:
+                if trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning's answer to Ctrl-C
+                    raise Interrupted from stop
+                raise
+            except TorchplugError as error:
+                if error.exit_status == 2 and is_new and first_rank():
+                    shutil.rmtree(run.path)  # refused in setup, before the first step
+                elif error.exit_status == STALLED:
+                    error.args = (f"{error}; {what_is_left(run)}",)
+                raise
+            outcome = self.module.outcome or trainer_outcome(trainer)
+            if first_rank():
+                self._write_end(trainer, run, outcome)
+        return Trained(self.module, trainer, run, outcome)
+
+    def _refuse_origin(self) -> None:
+        """Refuse a checkpoint of other data, or one with nothing left to do, before any rank is launched.
+
+        Raises:
+            CheckpointError: if the checkpoint's preprocessing is not that of the data, or its weights cannot be used.
+            ConfigurationError: if the data are others, or all that is asked for is done.
+        """
+        if self.origin is None:
+            return
+        file, content = self.origin.file, self.origin.content
+        changed_tables(content, self.data, "train", named=False)
+        self.module.on_load_checkpoint(dict(content))
+        with offering_another(file, resume=True):
+            load_weights(self.module, content, file)
+        outcome = None
+        if self.module.resolved.is_full_batch:
+            optimizer = self.module.build_optimizer()
+            optimizer.load_state_dict(content["optimizer_states"][0])
+            outcome = getattr(optimizer, "outcome", None)
+        refuse_nothing_left(self.origin, self.trainer, outcome)
+
+    def _record(self, run: Run) -> WandbLogger | None:
+        """Write what runs and where it comes from, before the first step; W&B is told the same."""
+        components = [component.entry for component in self.module.components]
+        origins = provenance(registry().plugins, components, self.data.fingerprint, self.seed)
+        run.write_config(self.config)
+        run.write_provenance(origins)
+        is_resumed = self.origin is not None and self.origin.run is not None
+        directions = self.module.resolved.metric_choice.directions
+        return wandb_logger(self.tracking, run, self.settings, origins, directions, is_resumed)
+
+    def _attach(self, trainer: lightning.Trainer, best: BestCheckpoint, run: Run, wandb: WandbLogger | None) -> None:
+        """Give the trainer its loggers and callbacks."""
+        jsonl = JsonlLogger(run)
+        trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
+        checkpoints = checkpoint_callbacks(run, best.monitor)
+        stop = StopAtBoundary(run.last)
+        trainer.callbacks.extend([RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints])  # type: ignore[attr-defined]
+
+    def _collect_notes(self, trainer: lightning.Trainer, best: BestCheckpoint) -> list[str]:
+        of_module = self.module.notes(trainer, self.data.batch_size)
+        return [one_line(note) for note in (*self.notes, *self.data.notes, *of_module, *best.notes)]
+
+    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, solution: Run | None) -> None:
+        """Fit, and end the W&B run in any case, before anything else is written into the run directory.
+
+        Args:
+            trainer: fits.
+            wandb: the logger, which sends best.ckpt where that is asked for.
+            solution: the run whose best.ckpt is its solution; None where it is that of an epoch.
+        """
+        file = None if self.origin is None else str(self.origin.file)
+        try:
+            with refusing_what_cannot_be_restored(trainer, file):
+                trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
+            if solution is not None and first_rank():
+                solution.keep_last_as_best()
+        finally:
+            if wandb is not None:
+                wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
+
+    def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
+        """Write what training came to; the outcome last: a run that has one is finished."""
+        if self.module.has_coefficients:
+            run.write_coefficients(self.module.coefficient_table())
+        reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+        run.write_outcome({**_outcome_record(outcome, self.module.iteration), **reached})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Args:
+        module: with the parameters of the last step.
+        trainer: after the fit.
+        run: the run directory.
+        outcome: how training ended.
+    """
+
+    module: ComponentModule
+    trainer: lightning.Trainer
+    run: Run
+    outcome: Outcome
+
+
+def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:
+    """The outcome and the last iteration as plain values."""
+    return {**vars(outcome), "last_iteration": None if iteration is None else vars(iteration)}

@@ -1,0 +1,380 @@
+"""From names to components that fit together, before there are data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from torchplug.component import Capability, Family, Spec
+from torchplug.contracts import LinearScores, Loss, Regularizer, implements, is_piecewise_linear, linear_scores
+from torchplug.errors import ConfigurationError, PluginError
+from torchplug.metrics import MetricChoice
+from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
+from torchplug.objective import StepObjective, deterministic_eval, penalized
+from torchplug.registry import Resolved, registry
+from torchplug.task import TASKS
+
+SpecLike = Spec | str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """The components of one module, resolved and checked; `model` is None for a user's own network."""
+
+    model: Resolved | None
+    loss: Resolved
+    optimizer: Resolved
+    regularizers: tuple[Resolved, ...]
+    scheduler: Resolved | None
+    metrics: tuple[Resolved, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        model: SpecLike | None,
+        loss: SpecLike,
+        optimizer: SpecLike,
+        regularizers: Sequence[SpecLike],
+        scheduler: SpecLike | None,
+        metrics: Sequence[SpecLike] = (),
+    ) -> ResolvedConfig:
+        """Resolve every name and try every parameter, so that mistakes surface here.
+
+        Raises:
+            UnknownComponentError: for a name that nobody offers.
+            ParameterError: for a parameter that does not exist, or is of the wrong type or range.
+            ConfigurationError: for components that do not go together.
+        """
+        find = registry().resolve
+        resolved = cls(
+            model=None if model is None else find(Family.MODEL, model),
+            loss=find(Family.LOSS, loss),
+            optimizer=find(Family.OPTIMIZER, optimizer),
+            regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
+            scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
+            metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
+        )
+        resolved._try()
+        return resolved
+
+    @property
+    def components(self) -> list[Resolved]:
+        """All of them, in the order model, loss, optimizer, regularizers, scheduler, metrics."""
+        chosen = [self.model, self.loss, self.optimizer, *self.regularizers, self.scheduler, *self.metrics]
+        return [component for component in chosen if component is not None]
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Whether the optimizer's step sees the whole training set."""
+        return Capability.OBJECTIVE in self.optimizer.capabilities
+
+    @cached_property
+    def takes_learning_rate(self) -> bool:
+        """Whether there is a learning rate for a scheduler to change."""
+        return "lr" in self.trial_optimizer().defaults
+
+    def notes(self, network: nn.Module | None) -> list[str]:
+        """What the user should know and did not ask.
+
+        Args:
+            network: the network, if it is built.
+        """
+        notes = []
+        if self.scheduler is not None and not self.takes_learning_rate:
+            optimizer, scheduler = self.optimizer.name, self.scheduler.name
+            notes.append(f"{optimizer} finds its own step sizes, so the scheduler {scheduler} is left out")
+        layers = network.modules() if network is not None else ()
+        if self.is_full_batch and any(isinstance(m, nn.Dropout) and m.p > 0 for m in layers):
+            notes.append(f"{self.optimizer.name} minimizes a fixed function, so dropout is off")
+        return [*notes, *self._repeated_penalties(network)]
+
+    def _repeated_penalties(self, network: nn.Module | None) -> list[str]:
+        """A note for each kind of penalty that acts more than once on a parameter."""
+        notes = []
+        for name in dict.fromkeys(component.name for component in self.regularizers):
+            built = [component.build() for component in self.regularizers if component.name == name]
+            if len(built) < 2 or network is None:
+                continue
+            acted_on = [set(penalized(network, regularizer.include)) for regularizer in built]
+            shared = set.union(*(a & b for a, b in combinations(acted_on, 2)))
+            if shared:
+                values = " and ".join(f"{regularizer.coefficient:g}" for regularizer in built)
+                notes.append(
+                    f"{name} acts {len(built)} times on {min(shared)}, with coefficients {values}, which add up: "
+                    f"--model.regularizers+={name} adds to those of the recipe; to replace them give the whole list, "
+                    f"--model.regularizers '[{{class_path: {name}, init_args: {{coefficient: "
+                    f"{built[-1].coefficient:g}}}}}]'"
+                )
+        return notes
+
+    def plain(self) -> dict[str, Any]:
+        """The qualified names and parameters as plain types: a checkpoint's hyper-parameters."""
+        return {
+            "model": None if self.model is None else self.model.spec.plain(),
+            "loss": self.loss.spec.plain(),
+            "optimizer": self.optimizer.spec.plain(),
+            "regularizers": [regularizer.spec.plain() for regularizer in self.regularizers],
+            "scheduler": None if self.scheduler is None else self.scheduler.spec.plain(),
+            "metrics": [metric.spec.plain() for metric in self.metrics],
+        }
+
+    def records(self) -> list[dict[str, str]]:
+        """Which code this is: family, qualified name and version of each component."""
+        return [
+            {
+                "family": component.entry.family.value,
+                "name": component.qualified_name,
+                "distribution": component.entry.distribution,
+                "version": component.entry.version,
+            }
+            for component in self.components
+        ]
+
+    def build_network(self, inputs: int, outputs: int) -> nn.Module:
+        """The network for a number of encoded features and of scores.
+
+        Raises:
+            ConfigurationError: if training it takes more memory than there is.
+        """
+        assert self.model is not None, "a network is built only where a model was named"
+        model = self.model
+        key = f"{model.qualified_name} {model.parameters} {inputs} {outputs}"
+        refuse_beyond_memory(key, lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
+        network: nn.Module = model.build(inputs, outputs)
+        return network
+
+    @cached_property
+    def _copies(self) -> int:
+        """How often training holds the parameters; a full-batch optimizer's first step would need an objective."""
+        parameter = nn.Parameter(torch.zeros(2, 3))
+        return FULL_SET_COPIES if self.is_full_batch else copies_held(self.trial_optimizer(parameter), parameter)
+
+    @cached_property
+    def trial_scheduler(self) -> LRScheduler | ReduceLROnPlateau | None:
+        """The scheduler over a trial optimizer, if there is one that is used."""
+        if self.scheduler is None or not self.takes_learning_rate:
+            return None
+        return self.build_scheduler(self.trial_optimizer(), total_steps=1000, steps_per_epoch=10)
+
+    @cached_property
+    def metric_choice(self) -> MetricChoice:
+        """The metrics of evaluations: those of the loss's kind, and those that were asked for."""
+        return MetricChoice(self.build_loss().task, self.metrics)
+
+    def build_loss(self) -> Loss:
+        """The loss.
+
+        Raises:
+            PluginError: if the plugin's class does not keep the contract.
+        """
+        loss = self.loss.build()
+        if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
+            raise PluginError(
+                f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(TASKS)}"
+            )
+        return loss
+
+    def build_regularizers(self) -> list[Regularizer]:
+        """The regularizers.
+
+        Raises:
+            PluginError: if a plugin's class does not keep the contract.
+            ConfigurationError: if one is proximal and the optimizer's step applies no prox.
+        """
+        built = []
+        for component in self.regularizers:
+            regularizer = component.build()
+            if not isinstance(regularizer, Regularizer):
+                raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
+            if regularizer.proximal and Capability.PROX not in self.optimizer.capabilities:
+                raise ConfigurationError(
+                    f"{component.name} with proximal: true needs an optimizer whose step applies the prox, and "
+                    f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
+                    "with the need 'prox'), or proximal: false"
+                )
+            self._refuse_penalty(regularizer, component.name)
+            built.append(regularizer)
+        return built
+
+    def _refuse_kinks(self, loss: Loss) -> None:
+        """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
+        optimizer, name = self.optimizer.name, self.loss.name
+        linear = is_piecewise_linear(loss)
+        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
+            if not linear:
+                raise ConfigurationError(
+                    f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
+                    "use another optimizer such as newton or lbfgs"
+                )
+        elif self.is_full_batch and not loss.smooth:
+            remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
+            if linear:
+                remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
+            raise ConfigurationError(f"{optimizer} needs a loss without kinks, and {name} has them: {remedy}")
+
+    def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
+        """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
+        if not self.is_full_batch or regularizer.proximal:
+            return
+        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
+            if not (implements(regularizer, "residuals") and implements(regularizer, "curvature")):
+                raise ConfigurationError(
+                    f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
+                    f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
+                )
+            return
+        if not regularizer.smooth:
+            raise ConfigurationError(
+                f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
+                f"use the optimizer proximal_newton with {name} and proximal: true"
+            )
+        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(regularizer, "residuals"):
+            raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
+
+    def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
+        """Double precision for a full-batch optimizer: it decides by digits that single precision does not have."""
+        if self.is_full_batch:
+            network.double()
+            loss.double()
+
+    def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
+        """All trainable parameters, with names, weight decay kept off biases and norms.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
+        named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
+        if not named:
+            raise ConfigurationError("the network has no trainable parameter")
+        if not self.trial_optimizer().defaults.get("weight_decay"):
+            return [{"params": named}]
+        decayed = penalized(network)
+        groups: list[dict[str, Any]] = [
+            {"params": [(name, p) for name, p in named if name in decayed]},
+            {"params": [(name, p) for name, p in named if name not in decayed], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def takes_flat(self, objective: StepObjective) -> bool:
+        """Whether the optimizer may see a group of parameters as one tensor."""
+        capabilities = self.optimizer.capabilities
+        return Capability.ELEMENTWISE in capabilities and Capability.NAMES not in capabilities and not _prox(objective)
+
+    def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
+        """The optimizer over groups of parameters, these with names or flat."""
+        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer: Optimizer = self.optimizer.build(given)
+        prox = _prox(objective)
+        if prox:
+            optimizer.prox = prox  # type: ignore[attr-defined]
+        return optimizer
+
+    def build_scheduler(
+        self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int | None
+    ) -> LRScheduler | ReduceLROnPlateau | None:
+        """The scheduler; a number of steps is None where training, or an epoch, has no set end."""
+        if self.scheduler is None:
+            return None
+        planned = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        supplied = {name: steps for name, steps in planned.items() if steps is not None}
+        scheduler: LRScheduler | ReduceLROnPlateau = self.scheduler.build(optimizer, **supplied)
+        return scheduler
+
+    def _named_if_needed(self, members: Sequence[tuple[str, Tensor] | Tensor]) -> list[Any]:
+        if Capability.NAMES in self.optimizer.capabilities:
+            return list(members)
+        return [member if isinstance(member, Tensor) else member[1] for member in members]
+
+    def trial_optimizer(self, parameter: nn.Parameter | None = None) -> Optimizer:
+        """The optimizer over one parameter, by default a new one of one element."""
+        trial = nn.Parameter(torch.zeros(1)) if parameter is None else parameter
+        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
+        return optimizer
+
+    @cached_property
+    def linear(self) -> LinearScores | None:
+        """The coefficients of a trial network of three features and one score, if the model is linear.
+
+        Raises:
+            PluginError: if they are not those of its scores.
+        """
+        if self.model is None:
+            return None
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network = self.build_network(3, 1).eval()
+            linear = linear_scores(network)
+            if linear is None:
+                return None
+            for parameter in network.parameters():
+                nn.init.normal_(parameter)
+            features = torch.randn(4, 3).to(linear.weight)
+            declared = linear.weight.shape == (1, 3) and nn.functional.linear(features, *linear)
+            if not (isinstance(declared, Tensor) and torch.allclose(network(features), declared, rtol=1e-3, atol=1e-4)):
+                name = self.model.qualified_name
+                raise PluginError(f"model {name}: linear_scores() gives other coefficients than its scores have")
+        return linear
+
+    def _try(self) -> None:
+        """Build everything once at the smallest size: ranges are checked by the components."""
+        self.linear  # noqa: B018 it refuses parameters that are out of range
+        loss = self.build_loss()
+        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):
+            raise ConfigurationError(
+                f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
+                "use the loss mse, or another optimizer such as newton or lbfgs"
+            )
+        self._refuse_kinks(loss)
+        self.build_regularizers()
+        self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
+        self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
+
+
+def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
+    """Parameter → prox(parameter, step) of the one proximal regularizer that acts on it."""
+    prox: dict[nn.Parameter, Any] = {}
+    for regularizer, named in objective.penalties:
+        if not regularizer.proximal:
+            continue
+        for name, parameter in named.items():
+            if parameter in prox:
+                raise ConfigurationError(
+                    f"two proximal regularizers act on {name}, and the prox of their sum is neither's: "
+                    "use elastic_net, or separate them by `include`"
+                )
+            prox[parameter] = regularizer.prox
+    return prox
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
+    with torch.no_grad(), deterministic_eval(network):
+        yield
+
+
+def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:
+    """Try the network on two rows of zeros, in evaluation mode.
+
+    Raises:
+        ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
+    """
+    parameter = next(network.parameters(), torch.zeros(()))
+    trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
+    try:
+        with evaluating(network), torch.random.fork_rng(devices=[]):
+            shape = tuple(network(trial).shape)
+    except RuntimeError as error:
+        raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
+    if shape != (2, outputs):
+        given = ", ".join(["n", *map(str, shape[1:])])
+        raise ConfigurationError(f"{wanted_by} wants scores of shape (n, {outputs}), and the network gives ({given})")
