@@ -119,7 +119,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(machine("lightning"))
     n, count, fits = (2_000, 3, 2) if arguments.quick else (20_000, 8, 6)
-    lines = [compare(name, n, count, fits) for name in arguments.include]
+    lines = [compare(name, n, count, fits) for name in arguments.only]
     heads = ("models", "one fit, CPU ms, median (range)", "together, CPU ms", "times faster", "with every module built")
     print(table(heads, lines), flush=True)
 

@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cells whose names begin so, such as mlp growth-rows")
     arguments = parser.parse_args()
     all_jobs = jobs(arguments.quick)
-    chosen = {n: job for n, job in all_jobs.items() if n.startswith(tuple(arguments.include or [""]))}
+    chosen = {n: job for n, job in all_jobs.items() if n.startswith(tuple(arguments.only or [""]))}
     if not chosen:
         parser.error(f"--only: there are {', '.join(all_jobs)}")
     arguments.output.mkdir(parents=True, exist_ok=True)

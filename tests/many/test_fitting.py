@@ -140,8 +140,26 @@ def test_a_model_that_diverges_stands_still_and_the_others_go_on(tmp_path):
     assert all(bool(p.isfinite().all()) for p in results[1].module.network.parameters())
 
 
-def test_early_stopping_watches_each_model_for_itself(tmp_path):
-    configs = [{"model": MLP, "optimizer": use("adam", lr=lr)} for lr in (0.3, 0.1, 1e-5)]
+LARGE = use("mlp", hidden=[70, 60], activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "others"),
+    [
+        (MLP, "adam", {"scheduler": use("exponential", decay=0.9)}),
+        (use("mlp", hidden=[5], dropout=0.2), "nesterov", {"regularizers": LASSO}),
+        (LARGE, "nesterov", {"regularizers": LASSO, "scheduler": use("cosine", interval="step")}),
+        (LARGE, "adamw", {}),
+        (use("mlp", hidden=[5, 5]), "adam", {"loss": use("huber", delta=0.3)}),
+    ],
+    ids=["schedule", "dropout", "large-prox", "large", "loss"],
+)
+def test_early_stopping_watches_each_model_for_itself(tmp_path, model, optimizer, others):
+    """Those that have stopped are left out of the program, once they are many enough."""
+    rates = (0.02, 0.01, 1e-6) if model is LARGE or optimizer == "nesterov" else (0.3, 0.1, 1e-5)
+    configs = [{"model": model, "optimizer": use(optimizer, lr=lr), **others} for lr in rates]
+    if "loss" in others:
+        configs[2]["loss"] = use("huber", delta=0.6)
     settings = {"max_epochs": 12, "precision": "64-true", "callbacks": [EarlyStopping("val/loss", patience=1)]}
     results = fit_many(configs, data(), FOLDS[:2], {"accelerator": "cpu", **settings})
     epochs = set()
@@ -153,6 +171,19 @@ def test_early_stopping_watches_each_model_for_itself(tmp_path):
             stopped = run.current_epoch < 12
             assert ("did not improve" in results[2 * c + f].outcome.reason) == stopped
     assert len(epochs) > 2, "they stop at different times"
+
+
+def test_a_model_that_has_stopped_keeps_its_running_means(tmp_path):
+    model = use("mlp", hidden=[5], batch_norm=True)
+    configs = [{"model": model, "optimizer": use("adam", lr=lr)} for lr in (0.5, 0.001)]
+    settings = {"max_epochs": 8, "precision": "64-true", "callbacks": [EarlyStopping("val/loss", patience=1)]}
+    results = fit_many(configs, data(batch_size=25), trainer={"accelerator": "cpu", **settings})
+    epochs = []
+    for result, config in zip(results, configs, strict=True):
+        module, run = single(tmp_path, config, data(batch_size=25), **settings)
+        assert_equal(result, module, run, 1e-9)
+        epochs.append(run.current_epoch)
+    assert epochs[0] < epochs[1], "the first stops before the second"
 
 
 def test_what_cannot_share_a_program_is_trained_alone_and_a_note_says_why(tmp_path, caplog):
@@ -363,6 +394,7 @@ def test_an_interruption_ends_training_at_a_step_and_gives_what_is_done(model):
         ([{"model": LINEAR, "reduction": "none"}], None, "reduction is 'mean' or 'sum'"),
         ([{"model": LINEAR, "loss": "bce"}], None, "needs class labels"),
         ([{"model": LINEAR, "regularizers": [use("l2", include=["nothing*"])]}], None, "matches no parameter"),
+        ([{"model": LINEAR, "regularizers": LASSO + NET}], None, "two proximal regularizers act on"),
         ([{"model": LINEAR}], [([0, 1, 1], [2])], "training rows have 1 twice"),
         ([{"model": LINEAR}], [([0, 1], [1])], "trains on row 1 and validates on it"),
         ([{"model": LINEAR}], [([0, 1, 250], [2])], "has rows 0 to 249, and a fold has row 250"),

@@ -16,6 +16,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
 from torchplug.module import ComponentModule
+from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
 from torchplug.resolved_config import ResolvedConfig
 
@@ -164,8 +165,8 @@ def _structure(resolved: ResolvedConfig, loss: Loss, regularizers: Sequence[Regu
     of_model = getattr(resolved.model.target, "hyper", ())
     parts = [
         (resolved.model, of_model),
-        (resolved.loss, loss.hyper if takes_axes(loss) else ()),
-        *((resolved, built.hyper) for resolved, built in zip(resolved.regularizers, regularizers, strict=True)),
+        (resolved.loss, numbers_of(loss) if takes_axes(loss) else ()),
+        *((each, numbers_of(built)) for each, built in zip(resolved.regularizers, regularizers, strict=True)),
     ]
     # a rate of 0 leaves layers out
     used = [name for name in of_model if resolved.model.parameters.get(name)]

@@ -91,6 +91,7 @@ def fit_many(
             _fit_share(share, configurations, settings, results, advance)
         for number, fold in grouping.alone:
             if not interruption.requested():
+                _defer()  # the fit before has ended that
                 results[number, fold] = fit_alone(configurations[number], tables[fold].copied(), settings.keywords)
             advance(1.0)
     return [
@@ -130,9 +131,8 @@ def _result(configuration: Configuration, data: TabularData, trained: Trained) -
             module.configure(data)
         network = module.network
         assert network is not None, "it has adopted data"
-        values = {**trained.parameters, **trained.buffers}
-        network.to(next(iter(trained.parameters.values())).dtype)
-        network.load_state_dict(values)
+        network.to(next(iter(trained.state.values())).dtype)
+        network.load_state_dict(trained.state)
         return module
 
     if not trained.metrics:
@@ -153,13 +153,16 @@ def _not_begun(configuration: Configuration) -> FitResult:
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end training at a boundary between steps."""
     with interruption.handled("fit_many", lambda: True):
-        if interruption.is_handled():
-            interruption.defer(alone=True)
+        _defer()
         try:
             yield
         finally:
-            if interruption.is_handled() and not interruption.is_program():
-                interruption.no_longer_defer()
+            interruption.no_longer_defer()
+
+
+def _defer() -> None:
+    if interruption.is_handled():
+        interruption.defer(alone=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torchplug.chain import Stage
 from torchplug.many.folds import FoldBatch
 from torchplug.many.losses import StackedLoss
-from torchplug.many.stack import Layout
+from torchplug.many.stack import Layout, chosen
 
 _BLOCK_NUMBERS = 2**21
 """How many numbers a block of models keeps between forward and backward: bounds memory."""
@@ -31,6 +31,9 @@ class StackGradients(ABC):
         loss: of all models.
         folds: F.
         divides: whether Σ wℓ of a batch is divided by |B|.
+
+    Attributes:
+        buffers: of the network, (K, …) by name.
     """
 
     def __init__(self, layout: Layout, loss: StackedLoss, folds: int, divides: bool) -> None:
@@ -39,6 +42,15 @@ class StackGradients(ABC):
         self._folds = folds
         self._divides = divides
         self._scales: dict[tuple[int, ...], Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._loss.keep(models)
+        self.buffers = {name: buffer[list(models)] for name, buffer in self.buffers.items()}
+
+    def settle(self, moves: Tensor | None) -> None:  # noqa: B027 - most networks have no buffers
+        """Let the buffers of the models that move, (K,) bool or all, be those after the last `write`."""
 
     @abstractmethod
     def write(self, values: Tensor, batch: FoldBatch, out: Tensor) -> Tensor:
@@ -131,6 +143,13 @@ class ChainGradients(StackGradients):
             sums.append(self._sums(scores, target, loss, batch, fold, torch.float64))
         return torch.cat(sums)
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        super().keep(models)
+        self._dropout = None if self._dropout is None else [self._dropout[model] for model in models]
+        self._generators = [self._generators[model] for model in models]
+        self._buffers.clear()
+
     def _blocks(self, models: int, batch: FoldBatch) -> Iterator[tuple[int, slice]]:
         each = models // self._folds
         width = sum(self._layout.shapes[stage.weight][0] for stage in self._stages)
@@ -212,12 +231,13 @@ class FunctionalGradients(StackGradients):
     def __init__(self, network: nn.Module, models: int, *rest: Any) -> None:
         super().__init__(*rest)
         self._network = network
+        self._moved: dict[str, Tensor] = {}
         self.buffers = {
             name: buffer.detach().expand(models, *buffer.shape).clone() for name, buffer in network.named_buffers()
         }
 
     def write(self, values: Tensor, batch: FoldBatch, out: Tensor) -> Tensor:
-        """`vmap(grad)` of the scores' loss; buffers of the network move as well."""
+        """`vmap(grad)` of the scores' loss."""
         self._network.train()
         (features, target, scale), loss = self._rows(batch), self._loss.of(slice(None), (-1,))
         weight = features.new_ones(1) if batch.weight is None else batch.weight[0]
@@ -228,11 +248,16 @@ class FunctionalGradients(StackGradients):
             return (each * scale).sum(), ((each * weight).sum(), buffers)
 
         moving = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        found, (sums, self.buffers) = vmap(grad(value, has_aux=True))(self._layout.views(values), moving)
+        found, (sums, self._moved) = vmap(grad(value, has_aux=True))(self._layout.views(values), moving)
         for name, view in self._layout.views(out).items():
             view.copy_(found[name])
         summed: Tensor = sums
         return summed
+
+    def settle(self, moves: Tensor | None) -> None:
+        """Take up what the network has written into its buffers."""
+        for name, moved in self._moved.items():
+            self.buffers[name] = moved if moves is None else chosen(moves, moved, self.buffers[name])
 
     def evaluate(self, values: Tensor, batch: FoldBatch) -> Tensor:
         """`vmap` of the network in evaluation mode."""

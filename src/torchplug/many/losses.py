@@ -33,6 +33,10 @@ class StackedLoss:
             if len({own[name] for own in numbers}) > 1
         }
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._numbers = {name: number[list(models)] for name, number in self._numbers.items()}
+
     def of(self, models: Tensor | slice, shape: Sequence[int]) -> Loss:
         """The loss with the hyper-parameters of some models.
 

@@ -39,6 +39,9 @@ class Members:
         folds: F prepared data modules, with equal features.
         dtype: of the parameters.
 
+    Raises:
+        ConfigurationError: for penalties that do not go with the optimizer.
+
     Attributes:
         network: one of them, for its structure.
     """
@@ -53,6 +56,8 @@ class Members:
         self._dtype = dtype
         self._networks: dict[str, tuple[nn.Module, Tensor]] = {}
         self.network = self._network(self.configurations[0])[0]
+        # before anything is trained, what an optimizer refuses
+        self.optimizer(self.configurations[0], self.groups(), self.objective(self.configurations[0]))
 
     def __len__(self) -> int:
         return len(self.configurations) * len(self.folds)

@@ -31,6 +31,10 @@ class StackedPenalty:
         self.names = list(names)
         self.proximal = self._regularizer.proximal
 
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._numbers = {name: number[list(models)] for name, number in self._numbers.items()}
+
     def add_gradient(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
         """Add λ ∂R/∂θ to gradients (K, …) by name."""
         if not self._elementwise:

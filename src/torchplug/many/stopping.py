@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
@@ -30,6 +31,10 @@ class EarlyStops:
     def monitor(self) -> str:
         """The name of the metric."""
         return self._callback.monitor
+
+    def keep(self, models: Sequence[int]) -> None:
+        """Forget all models but these."""
+        self._best, self._waited = self._best[list(models)], self._waited[list(models)]
 
     def stop(self, metric: Tensor) -> dict[int, str]:
         """Which models stop after an epoch with these values, (K,), and why."""

@@ -31,6 +31,10 @@ class StackUpdate(ABC):
         """
 
     @abstractmethod
+    def keep(self, models: Sequence[int], values: Tensor, gradient: Tensor) -> None:
+        """Forget all models but these, whose rows and gradients, (K, P), have moved."""
+
+    @abstractmethod
     def read_settings(self) -> None:
         """Take up what schedules have changed."""
 
@@ -81,6 +85,14 @@ class FormulaUpdate(StackUpdate):
             state = {name: chosen(moves, own, self._state[name]) for name, own in state.items()}
         self._state = state
         return self._values.copy_(point)
+
+    def keep(self, models: Sequence[int], values: Tensor, gradient: Tensor) -> None:
+        """State and settings of these."""
+        self._values = values
+        self._optimizers = [self._optimizers[model] for model in models]
+        self._state = {name: own[list(models)] for name, own in self._state.items()}
+        self._read.clear()
+        self.read_settings()
 
     def read_settings(self) -> None:
         """Settings as float64 tensors (K, 1), or (K, P) where groups of parameters differ."""
@@ -135,6 +147,27 @@ class RowUpdate(StackUpdate):
         self._values = values
         self._gradient = gradient
         self._switching = [optimizer for optimizer in optimizers if hasattr(optimizer, "train")]
+
+    def keep(self, models: Sequence[int], values: Tensor, gradient: Tensor) -> None:
+        """The optimizers of these, over the rows where they are now."""
+        for row, model in enumerate(models):
+            optimizer = self._optimizers[model]
+            for group in optimizer.param_groups:
+                group["params"] = [self._rebound(optimizer, old, values[row], gradient[row]) for old in group["params"]]
+        self._optimizers = [self._optimizers[model] for model in models]
+        self._switching = [optimizer for optimizer in self._optimizers if hasattr(optimizer, "train")]
+        self._values, self._gradient = values, gradient
+
+    def _rebound(self, optimizer: Any, old: Tensor, row: Tensor, gradient: Tensor) -> Tensor:
+        """A view of a row where it is now, in the place of a view of where it was, with what is kept of it."""
+        place = old.storage_offset() % self._values.shape[1]
+        new = row.as_strided(old.shape, old.stride(), row.storage_offset() + place)
+        new.grad = gradient.as_strided(old.shape, old.stride(), gradient.storage_offset() + place)
+        optimizer.state[new] = optimizer.state.pop(old, {})
+        prox = getattr(optimizer, "prox", {})
+        if old in prox:
+            prox[new] = prox.pop(old)
+        return new
 
     def points(self) -> Tensor:
         """The rows, moved to where their optimizers want the gradient until `apply` is called."""
