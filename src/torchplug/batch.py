@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     weight: Tensor
 
 
-class Chunk(NamedTuple):
+class BatchBlock(NamedTuple):
     """Consecutive batches that were read together.
 
     Args:
@@ -64,10 +64,10 @@ class StepGroup(Protocol):
     def aligned(self) -> bool:
         """Whether several leading batches may be read as one tensor; may change once some were read."""
 
-    def chunks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
+    def blocks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[BatchBlock]:
         """`count` of the leading batches from the `start`-th on; `place` puts rows where the network is."""
 
-    def several(self, start: int, count: int) -> Rows:
+    def concatenated(self, start: int, count: int) -> Rows:
         """The rows of `count` leading batches from the `start`-th on, one batch after the other."""
 
     def last(self) -> Batch:

@@ -18,7 +18,7 @@ from torch import nn
 
 from torchplug.batch import TrainingSet
 from torchplug.component import Capability
-from torchplug.engine import UNROUNDED, check_analytic
+from torchplug.engine import FULL_PRECISION, check_analytic
 from torchplug.errors import ConfigurationError
 from torchplug.execution import Execution, full_batch_objective
 from torchplug.execution.grouping import why_single_steps
@@ -92,7 +92,7 @@ def refuse_settings(resolved: ResolvedConfig, options: Execution, trainer: Train
         for trouble, remedy in _full_batch_obstacles(trainer):
             raise _whole_set(resolved.optimizer.name, trouble, remedy)
         return
-    if options.engine == "analytic" and trainer.precision not in UNROUNDED:
+    if options.engine == "analytic" and trainer.precision not in FULL_PRECISION:
         raise ConfigurationError(f"engine analytic: it computes in full precision, and not in {trainer.precision}")
     asked = options.steps_per_execution
     obstacle = None if asked in ("auto", 1) else why_single_steps(trainer)

@@ -154,7 +154,7 @@ def test_full_batches_keep_the_tensors():
 
 
 def numbers(n, width, dtype=torch.float32, uniform=False):
-    """Rows of some width, which chunks of aligned batches depend on."""
+    """Rows of some width, which blocks of aligned batches depend on."""
     rows = torch.arange(n, dtype=dtype)
     weight = torch.ones(n, dtype=dtype) if uniform else rows + 1
     return rows[:, None] + torch.arange(width, dtype=dtype) / 100, rows[:, None] * 2, weight
@@ -164,11 +164,11 @@ def in_chunks(loader, position, counts):
     """The batches that calls for so many each give."""
     batches = []
     for count in counts:
-        chunks = list(loader.chunks(position, count, lambda rows: rows))
-        assert sum(len(chunk.batches) for chunk in chunks) == count
-        for chunk in chunks:
-            assert chunk.uniform == all(bool((b.weight == 1).all()) for b in chunk.batches)
-            batches += chunk.batches
+        blocks = list(loader.blocks(position, count, lambda rows: rows))
+        assert sum(len(block.batches) for block in blocks) == count
+        for block in blocks:
+            assert block.uniform == all(bool((b.weight == 1).all()) for b in block.batches)
+            batches += block.batches
         position += count
     return batches
 
@@ -208,11 +208,11 @@ def test_chunks_hold_the_batches_of_the_epoch(n, world, batch_size, width, shuff
 @pytest.mark.parametrize(("batch_size", "width"), [(16, 1), (8, 2), (4, 4), (1, 16), (16, 3), (32, 5)])
 def test_aligned_batches_are_read_together_and_start_where_tensors_do(batch_size, width, shuffle, dtype):
     loader = Loader(*numbers(1000, width, dtype), batch_size=batch_size, shuffle=shuffle)
-    single, *several = loader.chunks(0, len(loader), lambda rows: rows)
+    single, *several = loader.blocks(0, len(loader), lambda rows: rows)
     assert len(single.batches) == 1, "before it is known how wide a row is"
     assert len(several) < len(loader) / 4
-    assert all(b.features.data_ptr() % 64 == 0 for chunk in several for b in chunk.batches)
-    (again,) = loader.chunks(0, 5, lambda rows: rows)
+    assert all(b.features.data_ptr() % 64 == 0 for block in several for b in block.batches)
+    (again,) = loader.blocks(0, 5, lambda rows: rows)
     assert len(again.batches) == 5
 
 
@@ -221,8 +221,8 @@ def test_aligned_batches_are_read_together_and_start_where_tensors_do(batch_size
 def test_several_batches_as_rows_are_those_of_the_chunks(shuffle, uniform):
     loader = Loader(*numbers(100, 4, uniform=uniform), batch_size=8, shuffle=shuffle)
     assert loader.aligned
-    batches = [batch for chunk in loader.chunks(0, 9, lambda rows: rows) for batch in chunk.batches]
-    several = loader.several(3, 5)
+    batches = [batch for block in loader.blocks(0, 9, lambda rows: rows) for batch in block.batches]
+    several = loader.concatenated(3, 5)
     for rows, each in zip(several, list(zip(*batches[3:8], strict=True))[:3], strict=True):
         assert torch.equal(rows, torch.cat(each))
 
@@ -231,22 +231,22 @@ def test_several_batches_as_rows_are_those_of_the_chunks(shuffle, uniform):
 def test_batches_that_would_start_anywhere_are_read_singly(batch_size, width):
     loader = Loader(*numbers(100, width), batch_size=batch_size)
     assert not loader.aligned
-    assert all(len(chunk.batches) == 1 for chunk in loader.chunks(0, len(loader), lambda rows: rows))
+    assert all(len(block.batches) == 1 for block in loader.blocks(0, len(loader), lambda rows: rows))
 
 
 def test_large_batches_are_read_singly():
     """What does not fit into a cache is used while it is warm."""
     loader = Loader(*numbers(5 * 2**13, 16), batch_size=2**13)
-    assert [len(chunk.batches) for chunk in loader.chunks(0, 5, lambda rows: rows)] == [1] * 5
+    assert [len(block.batches) for block in loader.blocks(0, 5, lambda rows: rows)] == [1] * 5
 
 
 def test_one_weight_that_is_not_1_makes_a_chunk_uneven():
     features, target, weight = numbers(160, 1, uniform=True)
     weight[100] = 2.0
     loader = Loader(features, target, weight, batch_size=16)
-    chunks = list(loader.chunks(0, 10, lambda rows: rows))
-    uniform = {id(b): chunk.uniform for chunk in chunks for b in chunk.batches}
-    batches = [b for chunk in chunks for b in chunk.batches]
+    blocks = list(loader.blocks(0, 10, lambda rows: rows))
+    uniform = {id(b): block.uniform for block in blocks for b in block.batches}
+    batches = [b for block in blocks for b in block.batches]
     assert not uniform[id(batches[6])]
     assert batches[6].weight.tolist() == [1.0] * 4 + [2.0] + [1.0] * 11
     assert all((b.weight == 1).all() for i, b in enumerate(batches) if i != 6)
@@ -260,7 +260,7 @@ def test_rows_are_placed_before_they_are_cut():
         return type(rows)(*(tensor + 1 for tensor in rows))
 
     loader = Loader(*numbers(160, 1, uniform=True), batch_size=16)
-    batches = [b for chunk in loader.chunks(0, 10, place) for b in chunk.batches]
+    batches = [b for block in loader.blocks(0, 10, place) for b in block.batches]
     assert sum(placed) == 160
     assert len(placed) < 10
     assert [b.target[0].item() for b in batches] == [32.0 * i + 1 for i in range(10)]
@@ -276,8 +276,8 @@ def lasts(sizes, leading):
 
     def through(groups):
         for group in groups(lambda: next(sizes)):
-            chunks = group.chunks(0, group.leading, lambda rows: rows) if group.leading else []
-            leading.append([rows_of(batch)[0] for chunk in chunks for batch in chunk.batches])
+            blocks = group.blocks(0, group.leading, lambda rows: rows) if group.leading else []
+            leading.append([rows_of(batch)[0] for block in blocks for batch in block.batches])
             yield group.last()
 
     return through
@@ -326,7 +326,7 @@ def test_a_groups_last_batch_is_read_after_the_leading_ones():
     window = 1
     loader = make(100, batch_size=10, window=lambda: window)
     (group, *_) = loader.groups(lambda: 5)
-    list(group.chunks(0, 4, lambda rows: rows))
+    list(group.blocks(0, 4, lambda rows: rows))
     window = 2
     assert group.last().micro_batches == 2
 

@@ -1,5 +1,6 @@
 """The pages of the documentation lead where they say, and list what there is."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def test_every_link_within_the_repository_leads_somewhere(name):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def definitions(path):
+    """The names of a file's functions, classes and methods, these as `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found
+
+
+def test_every_hop_of_the_walks_is_defined_in_the_file_that_it_links_to():
+    page = ROOT / "docs/walks.md"
+    hops = re.findall(r"\[`([^`]+)`\]\(([^)]+\.py)\)", page.read_text(encoding="utf-8"))
+    assert len(hops) > 80
+    for name, path in hops:
+        assert name in definitions((page.parent / path).resolve()), f"{name} in {path}"
 
 
 def test_the_readme_lists_every_component():

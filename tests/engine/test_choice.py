@@ -62,7 +62,7 @@ OBSTACLES = {
     "16": ({"net": CHAIN, "name": "16-mixed"}, "precision 16-mixed rounds within the network"),
     "underived": ({"net": CHAIN, "loss": Underived()}, "the loss Underived has no derivative written out"),
     "learning": ({"net": CHAIN, "loss": Learning()}, "the loss Learning has parameters of its own"),
-    "elsewhere": ({"net": CHAIN, "flat": False}, "the parameters do not lie in one place"),
+    "elsewhere": ({"net": CHAIN, "flat": False}, "the parameters have no flat storage"),
 }
 
 

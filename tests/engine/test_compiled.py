@@ -154,7 +154,7 @@ def test_scores_and_targets_that_do_not_fit_are_refused():
     objective = objective_of(network(outputs=1))
     for call in ("gradient", "several"):
         engine = Compiled(objective, Told(objective.loss), None, torch.no_grad)
-        steps = engine.whole_steps(Adam(objective.parameters()))
+        steps = engine.fused_steps(Adam(objective.parameters()))
         b = batch(6, outputs=2)
         with torch.no_grad(), pytest.raises(ConfigurationError, match="do not fit Squared"):
-            engine.gradient(b, 1, False) if call == "gradient" else steps.made(Rows(*b[:3]), 2)
+            engine.gradient(b, 1, False) if call == "gradient" else steps.prepare(Rows(*b[:3]), 2)

@@ -26,7 +26,7 @@ class Told64(Told):
         super().__init__(loss)
         self.total = torch.zeros((), dtype=torch.float64)
 
-    def go_on(self, total, rows):
+    def advance_total(self, total, rows):
         self.total.copy_(total)
         self.rows += rows
 
@@ -36,7 +36,7 @@ def parts(net=None, build=lambda p: Adam(p, lr=0.1)):
     objective = objective_of(net or network())
     optimizer = build(objective.parameters())
     told = Told64(objective.loss)
-    return objective, optimizer, told, Compiled(objective, told, None, nullcontext).whole_steps(optimizer)
+    return objective, optimizer, told, Compiled(objective, told, None, nullcontext).fused_steps(optimizer)
 
 
 def some_rows(count=15, features=3, dtype=torch.float64):
@@ -65,9 +65,9 @@ def test_steps_are_those_of_autograd_and_the_optimizer(build):
     objective, optimizer, told, whole = parts(build=build)
     other, its_optimizer, _, _ = parts(build=build)
     with torch.no_grad():
-        whole.made(rows, 3)()
+        whole.prepare(rows, 3)()
         optimizer.param_groups[0]["lr"] *= 0.5  # as a schedule does between calls
-        whole.made(rows, 3)()
+        whole.prepare(rows, 3)()
     total = by_autograd(other, its_optimizer, rows, 3)
     its_optimizer.param_groups[0]["lr"] *= 0.5
     total += by_autograd(other, its_optimizer, rows, 3)
@@ -88,9 +88,9 @@ def test_nothing_moves_before_it_is_taken_or_where_a_number_is_not_finite():
     before = [p.detach().clone() for p in objective.parameters()]
     rows.target[7, 1] = math.inf  # in the second step
     with torch.no_grad():
-        assert whole.made(rows, 3) is None
+        assert whole.prepare(rows, 3) is None
         rows.target[7, 1] = 0.0
-        assert whole.made(rows, 3) is not None
+        assert whole.prepare(rows, 3) is not None
     assert all(torch.equal(p, kept) for p, kept in zip(objective.parameters(), before, strict=True))
     assert all(float(state["step"]) == 0 for state in optimizer.state.values())
     assert float(told.total) == 0
@@ -123,7 +123,7 @@ def test_a_network_that_draws_numbers_makes_its_steps_one_by_one():
     net = nn.Sequential(nn.Linear(3, 2, dtype=torch.float64), nn.Dropout(0.5))
     _, _, _, whole = parts(net)
     state = torch.get_rng_state()
-    assert whole.made(some_rows(), 3) is None
+    assert whole.prepare(some_rows(), 3) is None
     assert torch.equal(torch.get_rng_state(), state), "nothing was drawn of what training draws"
 
 

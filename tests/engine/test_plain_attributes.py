@@ -19,7 +19,7 @@ class Scaled(nn.Module):
 
 
 def looked(attributes):
-    attributes.look()
+    attributes.refresh()
     return attributes.version
 
 
@@ -40,7 +40,7 @@ def test_a_change_is_seen_also_of_modules_within_and_also_back():
 def test_what_a_forward_pass_changes_by_itself_is_left_out():
     network = Scaled()
     attributes = PlainAttributes([network])
-    result = attributes.leave_out_what_moves(lambda: network(torch.ones(3)))
+    result = attributes.ignore_changed_by(lambda: network(torch.ones(3)))
     assert torch.equal(result, torch.full((3,), 2.0))
     before = attributes.version
     network(torch.ones(5))

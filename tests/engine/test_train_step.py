@@ -40,7 +40,7 @@ class Totals(Told):
         super().__init__(loss)
         self.total = torch.zeros((), dtype=torch.float64)
 
-    def go_on(self, total, rows):
+    def advance_total(self, total, rows):
         """The compiled steps' total."""
 
 
@@ -91,12 +91,12 @@ def executed(engine, objective, optimizer, given):
 def compiled(objective, optimizer, given):
     """Several steps in one graph, which is traced as for the compiler; None where no graph can make them."""
     engine = Compiled(objective, Totals(objective.loss), None, nullcontext)
-    whole = engine.whole_steps(optimizer)
+    whole = engine.fused_steps(optimizer)
     if whole is None:
         return None
     rows = Rows(*(torch.cat([batch[i] for batch in given]) for i in range(3)))
     with torch.no_grad():
-        take = whole.made(rows, len(given))
+        take = whole.prepare(rows, len(given))
         assert take is not None
         take()
     return True

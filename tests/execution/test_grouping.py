@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStr
 from torch import nn
 
 from torchplug import ComponentModule
-from torchplug.execution.grouping import steps_per_execution, steps_per_graph, steps_until_a_look, why_single_steps
+from torchplug.execution.grouping import steps_per_execution, steps_per_graph, steps_until_event, why_single_steps
 
 # ---------------------------------------------------------------------- why one
 
@@ -121,7 +121,7 @@ REASONS = [
     ({"precision": "transformer-engine"}, "precision transformer-engine scales"),
     ({"strategy": of_kind(FSDPStrategy)}, "the strategy FSDPStrategy divides the parameters"),
     ({"strategy": of_kind(DeepSpeedStrategy)}, "the strategy DeepSpeedStrategy divides the parameters"),
-    ({"fast_dev_run": 3}, "fast_dev_run looks at every step"),
+    ({"fast_dev_run": 3}, "fast_dev_run needs every step"),
     ({"profiler": SimpleProfiler()}, "the profiler measures single steps"),
     ({"profiler": AdvancedProfiler()}, "the profiler measures single steps"),
     (
@@ -130,7 +130,7 @@ REASONS = [
             "world_size": 2,
             "lightning_module": ComponentModule(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))),
         },
-        "DDP makes the network's buffers alike",
+        "DDP synchronizes the network's buffers",
     ),
     ({"callbacks": [DeviceStatsMonitor()]}, "the callback DeviceStatsMonitor looks at single batches"),
     ({"callbacks": [EMAWeightAveraging(decay=0.9)]}, "the callback EMAWeightAveraging looks at single batches"),
@@ -279,7 +279,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("trainer", "most", "expected"), [call[1:] for call in CALLS], ids=[c[0] for c in CALLS])
 def test_a_call_ends_where_somebody_looks(trainer, most, expected):
-    assert steps_until_a_look(at(**trainer), most) == expected
+    assert steps_until_event(at(**trainer), most) == expected
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_chunks_were_used_where_batches_are_aligned(tmp_path):
     """Else the jobs of aligned batches would test nothing of their own."""
     for size, several in ((16, True), (7, False)):
         fit = Fit(tmp_path, 64, data=of(batch_size=size))()
-        assert (fit.run.train_dataloader._batches_per_chunk > 1) == several
+        assert (fit.run.train_dataloader._batches_per_block > 1) == several
 
 
 @pytest.mark.parametrize("engine", ["auto", "autograd"])

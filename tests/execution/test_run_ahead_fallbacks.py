@@ -52,7 +52,7 @@ class OwnClipping(ComponentModule):
 OBSTACLES = {
     "accumulated": ({"accumulate_grad_batches": 2}, "gradients are accumulated"),
     "bf16-true": ({"precision": "bf16-true"}, "precision bf16-true"),
-    "fast-dev-run": ({"fast_dev_run": 5}, "fast_dev_run looks at every step"),
+    "fast-dev-run": ({"fast_dev_run": 5}, "fast_dev_run needs every step"),
     "callback": ({"callbacks": lambda _: [Watching()]}, "the callback Watching looks at single batches"),
     "profiler": ({"profiler": "simple"}, "the profiler measures single steps"),
 }

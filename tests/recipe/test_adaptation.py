@@ -91,7 +91,7 @@ def test_everything_overrides_the_rules(command_of, table, tmp_path, monkeypatch
     monkeypatch.setenv("TORCHPLUG_FIT__TRAINER__MAX_EPOCHS", "9")
     line = ["fit", "--config", "my.yaml", *arguments("numbers"), "--model.model.hidden", "[3]"]
     command = command_of(line)
-    specs = command.specs()
+    specs = command.settings.model
     assert (specs["model"].parameters["hidden"], specs["optimizer"].parameters["lr"]) == ([3], 0.5)
     assert (command.settings.data["batch_size"], command.settings.trainer["max_epochs"]) == (7, 9)
     assert command.data().batch_size == 7
@@ -103,7 +103,7 @@ def test_everything_overrides_the_rules(command_of, table, tmp_path, monkeypatch
 
 
 def test_a_parameter_of_the_loss_that_follows(command_of, table):
-    loss = command_of(["fit", *arguments("three"), "--model.loss.label_smoothing", "0.1"]).specs()["loss"]
+    loss = command_of(["fit", *arguments("three"), "--model.loss.label_smoothing", "0.1"]).settings.model["loss"]
     assert (loss.name, loss.parameters["label_smoothing"]) == ("cross_entropy", 0.1)
 
 

@@ -59,7 +59,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("line", ACCEPTED)
 def test_accepted(command_of, tmp_path, line):
     (tmp_path / "my.csv").write_text("z,x,y\n" + "".join(f"{i % 7}.5,{i}.25,{i % 3}.5\n" for i in range(20)))
-    specs = command_of(shlex.split(line)).specs()
+    specs = command_of(shlex.split(line)).settings.model
     of_classes = specs["loss"].name in ("cross_entropy", "bce", "focal", "hinge")
     defaults = {
         "model": ("mlp", {}),
@@ -80,31 +80,31 @@ def test_a_list_grows_by_plus(command_of):
     line = "--model.regularizers+=l1 --model.regularizers.coefficient 3 --model.regularizers+=l2"
     first, second, third = command_of(
         [*line.split(), "--model.regularizers.coefficient", "4"], "logistic_regression"
-    ).specs()["regularizers"]
+    ).settings.model["regularizers"]
     assert (first.name, first.parameters["coefficient"]) == ("l2", 1 / (2 * 341))
     assert (second.name, second.parameters["coefficient"]) == ("l1", 3.0)
     assert (third.name, third.parameters["coefficient"]) == ("l2", 4.0)
 
 
 def test_a_list_is_replaced(command_of):
-    assert command_of(["--model.regularizers", "[]"], "logistic_regression").specs()["regularizers"] == []
-    (only,) = command_of(["--model.regularizers", "[l1]"], "logistic_regression").specs()["regularizers"]
+    assert command_of(["--model.regularizers", "[]"], "logistic_regression").settings.model["regularizers"] == []
+    (only,) = command_of(["--model.regularizers", "[l1]"], "logistic_regression").settings.model["regularizers"]
     assert only.name == "l1"
 
 
 def test_a_component_inside_a_component(command_of):
     line = "--model.scheduler warmup --model.scheduler.epochs 2 --model.scheduler.after cosine"
-    scheduler = command_of([*line.split(), "--model.scheduler.after.min_lr", "0.1"]).specs()["scheduler"]
+    scheduler = command_of([*line.split(), "--model.scheduler.after.min_lr", "0.1"]).settings.model["scheduler"]
     assert scheduler.name == "warmup"
     assert scheduler.parameters["after"] == use("cosine", min_lr=0.1, interval="epoch")
 
 
 def test_another_component_starts_from_its_own_defaults(command_of, tmp_path, recwarn):
-    own = command_of(["--model.optimizer", "rmsprop"]).specs()["optimizer"].parameters["lr"]
+    own = command_of(["--model.optimizer", "rmsprop"]).settings.model["optimizer"].parameters["lr"]
     assert own != 2e-3  # the recipe's, for adam
     (tmp_path / "my.yaml").write_text("model: {optimizer: {class_path: adamw, init_args: {lr: 0.3}}}\n")
-    assert command_of(["--config", "my.yaml"]).specs()["optimizer"].parameters["lr"] == 0.3
-    changed = command_of(["--config", "my.yaml", "--model.optimizer", "rmsprop"]).specs()["optimizer"]
+    assert command_of(["--config", "my.yaml"]).settings.model["optimizer"].parameters["lr"] == 0.3
+    changed = command_of(["--config", "my.yaml", "--model.optimizer", "rmsprop"]).settings.model["optimizer"]
     assert changed.parameters["lr"] == own
     assert not recwarn
 
@@ -120,14 +120,14 @@ def test_another_component_starts_from_its_own_defaults(command_of, tmp_path, re
 )
 def test_configuration_files(command_of, tmp_path, content, name, lr):
     (tmp_path / "my.yaml").write_text(content)
-    optimizer = command_of(["fit", "--config", "my.yaml"]).specs()["optimizer"]
+    optimizer = command_of(["fit", "--config", "my.yaml"]).settings.model["optimizer"]
     assert (optimizer.name, optimizer.parameters["lr"]) == (name, lr)
 
 
 def test_a_configuration_file_of_subcommands_comes_before_them(command_of, tmp_path):
     (tmp_path / "my.yaml").write_text("fit: {model: {loss: 'torchplug-robust:huber'}, trainer: {max_epochs: 3}}")
     command = command_of(["--config=my.yaml", "fit"])
-    assert command.specs()["loss"].name == "torchplug-robust:huber"
+    assert command.settings.model["loss"].name == "torchplug-robust:huber"
     assert command.settings.trainer["max_epochs"] == 3
 
 
@@ -143,8 +143,8 @@ def test_environment(command_of, monkeypatch):
     monkeypatch.setenv("TORCHPLUG_FIT__MODEL__LOSS", "torchplug-robust:huber")
     monkeypatch.setenv("TORCHPLUG_FIT__TRAINER__MAX_EPOCHS", "7")
     command = command_of([])
-    assert command.specs()["optimizer"].name == "sgd"
-    assert command.specs()["loss"].name == "torchplug-robust:huber"
+    assert command.settings.model["optimizer"].name == "sgd"
+    assert command.settings.model["loss"].name == "torchplug-robust:huber"
     assert command.settings.trainer["max_epochs"] == 7
     assert command_of(["--trainer.max_epochs", "8"]).settings.trainer["max_epochs"] == 8  # flags come last
 
@@ -171,7 +171,7 @@ def test_print_config_is_read_again(run, command_of, tmp_path):
     (tmp_path / "again.yaml").write_text(printed)
     again = command_of(["fit", "--config", "again.yaml"], "linear_regression")
     assert again.config() == command_of(line, "linear_regression").config()
-    assert again.specs() == command_of(line, "linear_regression").specs()
+    assert again.settings.model == command_of(line, "linear_regression").settings.model
 
 
 def test_help_of_a_component(run):

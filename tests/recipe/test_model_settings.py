@@ -9,7 +9,7 @@ from torchplug.recipe.model_settings import SLOTS, written
 @pytest.fixture
 def model_of(command_of):
     """The components that a command line of the linear regression recipe names."""
-    return lambda *line: command_of(["fit", *line], "linear_regression").specs()
+    return lambda *line: command_of(["fit", *line], "linear_regression").settings.model
 
 
 # the recipe's optimizer is nesterov with lr=0.05
@@ -55,7 +55,7 @@ def test_the_same_component_keeps_its_parameters(model_of):
 
 def test_a_whole_list_starts_from_the_components_own_defaults(command_of):
     def penalties(*line):
-        return command_of(["fit", *line], "logistic_regression").specs()["regularizers"]
+        return command_of(["fit", *line], "logistic_regression").settings.model["regularizers"]
 
     (recipes,) = penalties()
     (own,) = penalties("--model.regularizers", "[l2]")

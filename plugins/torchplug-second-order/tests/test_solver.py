@@ -70,7 +70,7 @@ class TestStep:
         objective = AnalyticObjective(START[rosenbrock], residuals=rosenbrock)
         optimizer = make([objective.parameter], max_iterations=2)
         run(optimizer, objective, 2)
-        assert optimizer.outcome == Outcome("limit", "2 iterations are done", "raise max_iterations to go on")
+        assert optimizer.outcome == Outcome("limit", "2 iterations are done", "raise max_iterations for more steps")
         there = objective.point
         run(optimizer, objective, 2)
         assert torch.equal(objective.point, there)

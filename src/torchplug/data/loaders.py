@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from torchplug.batch import Batch, Chunk, Groups, Rows, StepGroup, TrainingSet
+from torchplug.batch import Batch, BatchBlock, Groups, Rows, StepGroup, TrainingSet
 
 _ALIGNMENT = 64
 """Alignment of torch's tensors, in bytes."""
 
-_CHUNK_NUMBERS = 2**16
-"""About how many numbers a chunk of small batches holds: what fits into a processor's cache."""
+_BLOCK_NUMBERS = 2**16
+"""About how many numbers a block of small batches holds: what fits into a processor's cache."""
 
 
 class Batches(ABC):
@@ -82,7 +82,7 @@ class Batches(ABC):
         self.through: Callable[[Groups], Iterator[Batch]] | None = None
         self._uniform = False  # whether every weight is known to be 1
         self.aligned = False
-        self._batches_per_chunk = 1
+        self._batches_per_block = 1
         self._position = 0
         self._resume: tuple[int, int] | None = None
 
@@ -120,7 +120,7 @@ class Batches(ABC):
         self._position = position + 1
         return Batch(*rows, samples, micro_batches)
 
-    def chunks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
+    def blocks(self, position: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[BatchBlock]:
         """The `count` batches from a position of the epoch on, each an optimizer step, several of them read at once.
 
         Small batches are dear to read one by one, and large ones are best used while they are warm in a cache.
@@ -132,19 +132,19 @@ class Batches(ABC):
         """
         stop = position + count
         while position < stop:
-            several = range(position, min(stop, position + self._batches_per_chunk))
+            several = range(position, min(stop, position + self._batches_per_block))
             bounds = self._bounds(several)
             rows = self._read(bounds)
             self.aligned = self._is_aligned(rows.features)
             if self.aligned:
-                self._batches_per_chunk = max(1, _CHUNK_NUMBERS * len(several) // rows.features.numel())
+                self._batches_per_block = max(1, _BLOCK_NUMBERS * len(several) // rows.features.numel())
             uniform = self._uniform or bool((rows.weight == 1).all())
             counts = [high - low for low, high in bounds]
             features, target, weight = place(rows)
             weights = _shared(weight, counts) if uniform else torch.split(weight, counts)
             sizes = [self.batch_size * self.world] * len(several)
             sizes[-1] = self._global_size(several[-1])
-            yield Chunk(
+            yield BatchBlock(
                 list(map(Batch, torch.split(features, counts), torch.split(target, counts), weights, sizes)), uniform
             )
             position = several.stop
@@ -153,7 +153,7 @@ class Batches(ABC):
         row_bytes = features.nbytes // max(1, len(features))
         return row_bytes > 0 and self.batch_size * row_bytes % _ALIGNMENT == 0
 
-    def several(self, position: int, count: int) -> Rows:
+    def concatenated(self, position: int, count: int) -> Rows:
         """The rows of `count` batches from a position of the epoch on, one after the other; only where `aligned`."""
         return self._read(self._bounds(range(position, position + count)))
 
@@ -241,11 +241,11 @@ class _Group:
     def aligned(self) -> bool:
         return self._loader.aligned
 
-    def chunks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[Chunk]:
-        return self._loader.chunks(self._position + start, count, place)
+    def blocks(self, start: int, count: int, place: Callable[[Rows], Rows]) -> Iterator[BatchBlock]:
+        return self._loader.blocks(self._position + start, count, place)
 
-    def several(self, start: int, count: int) -> Rows:
-        return self._loader.several(self._position + start, count)
+    def concatenated(self, start: int, count: int) -> Rows:
+        return self._loader.concatenated(self._position + start, count)
 
     def last(self) -> Batch:
         return self._loader.batch(self._position + self.leading, self._windows)

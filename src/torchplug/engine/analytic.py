@@ -1,4 +1,4 @@
-"""The gradient by the chain rule written out, for chains of linear maps and activations."""
+"""Analytic gradients of chains of linear maps and activations."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from torchplug.engine.precomputed import with_precomputed_grad
 from torchplug.no_grad import unwrapped
 from torchplug.objective import StepObjective, check_shapes, total_penalty
 
-UNROUNDED = ("32-true", "64-true")
-"""The precisions in which a network computes with the digits that its parameters have, as Lightning spells them."""
+FULL_PRECISION = ("32-true", "64-true")
+"""Precisions in which a network computes in its parameters' dtype, as Lightning spells them."""
 
 _BLOCK_NUMBERS, _LEAST_BLOCK_ROWS = 2**18, 1024
-"""How many numbers a layer gives at a time on a CPU, and at least for how many rows: what fits into its cache, and is
-worth a pass over the gradient."""
+"""On a CPU, numbers of a layer's output per block, so that they fit into its cache, and the least rows of a block, so
+that a pass over the gradient pays."""
 
 
 def why_not_analytic(objective: StepObjective, precision: str) -> str | None:
-    """What stands in the way of the chain rule by hand; None if nothing does.
+    """Return why there is no analytic gradient; None if there is one.
 
     Args:
         objective: F on a minibatch.
-        precision: the trainer's, as Lightning spells it.
+        precision: the trainer's precision, as Lightning spells it.
     """
     chain = Chain.of(objective.network)
     loss = type(objective.loss).__name__
@@ -40,7 +40,7 @@ def why_not_analytic(objective: StepObjective, precision: str) -> str | None:
         return "the network is no chain of linear maps and activations"
     if chain.dropout:
         return "the network drops units at random"
-    if precision not in UNROUNDED:
+    if precision not in FULL_PRECISION:
         return f"precision {precision} rounds within the network"
     if not implements(objective.loss, "derivative"):
         return f"the loss {loss} has no derivative written out"
@@ -50,13 +50,13 @@ def why_not_analytic(objective: StepObjective, precision: str) -> str | None:
 
 
 class Analytic(GradientEngine):
-    """Forward and backward through a chain, without a graph; `why_not_analytic` has nothing against it."""
+    """Forward and backward pass through a chain without a graph, where `why_not_analytic` is None."""
 
     name = "analytic"
 
     def _prepare(self) -> None:
         objective, storage = self._objective, self._storage
-        assert storage is not None, "gradients by hand are written to one place"
+        assert storage is not None, "analytic gradients need a flat storage"
         chain = Chain.of(objective.network)
         assert chain is not None
         self._forward, self._backward = unwrapped(chain.forward), unwrapped(chain.backward)
@@ -72,7 +72,7 @@ class Analytic(GradientEngine):
         self._block_rows = max(_LEAST_BLOCK_ROWS, _BLOCK_NUMBERS // chain.width) if on_cpu else sys.maxsize
 
     def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
-        """A value whose backward pass gives each parameter this rank's share of the gradient."""
+        """Return a value whose backward pass gives each parameter this rank's part of the gradient."""
         with torch.no_grad():
             uniform = bool((batch.weight == 1).all())
             gradients = self._fresh_places()
@@ -86,8 +86,8 @@ class Analytic(GradientEngine):
         return with_precomputed_grad(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`; called without gradients."""
-        if self._context is nullcontext:  # entering even that one takes time
+        """Write this rank's part of the gradient to the parameters' `grad`; called under `no_grad`."""
+        if self._context is nullcontext:  # entering even nullcontext takes time
             self._pass(batch, world, uniform, self._places)
         else:
             with self._context():
@@ -96,7 +96,7 @@ class Analytic(GradientEngine):
             self._add_penalties(1.0, self._places)
 
     def _pass(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
-        """Put the data's part of the gradient in its places, without a graph; returns the scores."""
+        """Write the data term's gradient to `places` without a graph; return the scores."""
         rows = batch.target.shape[0]
         if rows <= self._block_rows:
             return self._pass_block(batch, times, uniform, places)
@@ -111,7 +111,7 @@ class Analytic(GradientEngine):
         return torch.cat(scores)
 
     def _pass_block(self, batch: Batch, times: int, uniform: bool, places: Sequence[Tensor]) -> Tensor:
-        """The same for rows that stay in a processor's cache on the way forward and back."""
+        """Write the gradient of a block of rows, which stays in the processor's cache; return the scores."""
         features, target, weight = batch.features, batch.target, batch.weight
         scores, tape = self._forward(features)
         if not self._checked:
@@ -124,14 +124,14 @@ class Analytic(GradientEngine):
         return scores
 
     def _scale(self, batch: Batch, times: int, like: Tensor) -> Tensor:
-        """What Σ wℓ is multiplied by, as a tensor: torch takes twice as long for a product with a number."""
+        """Return the factor of Σ wℓ as a tensor: a product with a Python number takes twice as long."""
         key = (batch.samples, times)
         if key not in self._scales:
             self._scales[key] = like.new_tensor(times / batch.samples if self._divides else times)
         return self._scales[key]
 
     def _add_penalties(self, share: float, places: Sequence[Tensor]) -> None:
-        """Add ∇ΣλR, by hand where the regularizer has a derivative."""
+        """Add ∇ΣλR, analytic where the regularizer has `derivative`."""
         place_of = {id(p): place for p, place in zip(self._parameters, places, strict=True)}
         for regularizer, named in self._penalties:
             if not named:

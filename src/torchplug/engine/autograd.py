@@ -1,4 +1,4 @@
-"""The gradient by torch's autograd: any network, any loss."""
+"""Gradients by torch's autograd, for any network and loss."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torchplug.engine.contract import GradientEngine
 
 
 class Autograd(GradientEngine):
-    """Backward through network, loss and penalties."""
+    """Backward pass through network, loss and penalties."""
 
     name = "autograd"
 
     def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
-        """What this rank backpropagates for one micro-batch of a window."""
+        """Return this rank's scaled loss of one micro-batch of a window."""
         value, weighted = self._objective.scaled_loss(batch, world, window)
         self._losses.add(weighted, len(batch.weight))
         return value
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`."""
+        """Write this rank's part of the gradient to the parameters' `grad`."""
         if self._storage is not None:
             self._storage.gradient.zero_()
         else:

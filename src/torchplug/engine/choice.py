@@ -1,4 +1,4 @@
-"""Which engine computes the gradients of a fit."""
+"""Selection of a fit's gradient engine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ENGINES = get_args(Engine)
 
 
 def check_analytic(objective: StepObjective, obstacle: str | None = None) -> None:
-    """Refuse the engine `analytic` where it cannot be had.
+    """Refuse the engine `analytic` where it is not available.
 
     Args:
         objective: F on a minibatch.
-        obstacle: what else is known to stand in the way.
+        obstacle: another reason why it is not available.
 
     Raises:
-        ConfigurationError: saying what stands in the way.
+        ConfigurationError: with the reason.
     """
     obstacle = obstacle or why_not_analytic(objective, "32-true")
     if obstacle is not None:
@@ -34,22 +34,22 @@ def check_analytic(objective: StepObjective, obstacle: str | None = None) -> Non
 def choose(
     asked: Engine, objective: StepObjective, losses: Losses, storage: FlatStorage | None, precision: Precision
 ) -> GradientEngine:
-    """The engine that was asked for, or with "auto" the fastest that gives the gradient.
+    """Return the engine of a name, or for "auto" the fastest that is available.
 
     Args:
-        asked: its name.
+        asked: the name.
         objective: F on a minibatch.
-        losses: is told of the losses on the way.
-        storage: where the parameters lie, if they lie in one place.
-        precision: the trainer's.
+        losses: receives the losses of batches.
+        storage: the parameters' flat storage, if there is one.
+        precision: the trainer's precision plugin.
 
     Raises:
-        ConfigurationError: if what was asked for cannot be had.
+        ConfigurationError: if the engine is not available.
     """
     context = nullcontext if precision.precision == "32-true" else precision.forward_context
     obstacle = why_not_analytic(objective, precision.precision)
     if storage is None and obstacle is None:
-        obstacle = "the parameters do not lie in one place"
+        obstacle = "the parameters have no flat storage"
     if asked == "analytic":
         check_analytic(objective, obstacle)
     if asked == "compiled":

@@ -1,4 +1,4 @@
-"""The gradient as one compiled function: for networks of many small operations, and for several steps at once."""
+"""Gradients by a compiled function: for networks of many small operations, and for several steps at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Compiled(GradientEngine):
-    """Forward and backward in one graph, by torch's compiler; several steps where the optimizer has a formula."""
+    """Forward and backward pass in one graph, compiled by torch; several steps where the optimizer has `update_fn`."""
 
     name = "compiled"
 
@@ -40,11 +40,11 @@ class Compiled(GradientEngine):
         self._uses_rng: bool | None = None
 
     def renew(self) -> None:
-        """Take up what somebody may have changed of network, loss and penalties since the last call."""
-        self._attributes.look()
+        """Recompile if attributes of network, loss or penalties have changed."""
+        self._attributes.refresh()
 
-    def whole_steps(self, optimizer: Optimizer) -> FusedUpdateSteps | None:
-        """What makes steps by the optimizer's formula, several of them in one graph."""
+    def fused_steps(self, optimizer: Optimizer) -> FusedUpdateSteps | None:
+        """Return an executor of several steps in one graph, by the optimizer's `update_fn`; None if it has none."""
         obstacle = why_no_update_fn(optimizer, self._objective, self._storage, self._context)
         if obstacle is not None:
             _logger.info("one step per graph: %s", obstacle)
@@ -61,21 +61,21 @@ class Compiled(GradientEngine):
         )
 
     def uses_rng(self, features: Any, target: Tensor) -> bool:
-        """Whether the network draws random numbers: the first batch is tried for that, and its shapes are checked."""
+        """Whether the network draws random numbers, found with the first batch, whose shapes are checked too."""
         if self._uses_rng is None:
             with self._context():
-                scores, self._uses_rng = self._attributes.leave_out_what_moves(lambda: tried(self._objective, features))
+                scores, self._uses_rng = self._attributes.ignore_changed_by(lambda: tried(self._objective, features))
             check_shapes(self._objective.loss, scores, target)
         return self._uses_rng
 
     def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
-        """A value whose backward pass gives each parameter this rank's share of the gradient."""
+        """Return a value whose backward pass gives each parameter this rank's part of the gradient."""
         with torch.no_grad():
             value, gradients = self._call(batch, world * window, window / batch.micro_batches)
         return with_precomputed_grad(value, gradients, self._parameters)
 
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`."""
+        """Write this rank's part of the gradient to the parameters' `grad`."""
         _, gradients = self._call(batch, world, 1.0)
         if self._places is None:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):

@@ -1,4 +1,4 @@
-"""What an engine is, and what it tells on the way."""
+"""The interfaces of gradient engines and of their collaborators."""
 
 from __future__ import annotations
 
@@ -16,61 +16,61 @@ from torchplug.objective import StepObjective
 
 
 class Losses(Protocol):
-    """What an engine tells of the losses on its way."""
+    """Receives the losses that an engine computes."""
 
     total: Tensor
-    """Σ wℓ of what was added since it was last settled, in float64."""
+    """Σ wℓ of the batches that were added and not yet moved to a sum, in float64."""
 
     def add(self, weighted: Tensor, rows: int) -> None:
-        """A batch's Σ wℓ and its number of rows."""
+        """Add a batch's Σ wℓ and its number of rows."""
 
-    def go_on(self, total: Tensor, rows: int) -> None:
-        """The same total, after as many rows more were added."""
+    def advance_total(self, total: Tensor, rows: int) -> None:
+        """Set `total` to a value that includes `rows` more rows."""
 
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> None:
-        """What a batch's Σ wℓ can be computed from later; without weights where all are 1."""
+        """Add a batch whose Σ wℓ is computed later; `weight` is None where all are 1."""
 
 
 class Precision(Protocol):
-    """What an engine asks of the trainer's precision."""
+    """The trainer's precision plugin."""
 
     @property
     def precision(self) -> str:
-        """As Lightning spells it."""
+        """The precision, as Lightning spells it."""
         ...
 
     def forward_context(self) -> AbstractContextManager[None]:
-        """What the forward pass runs in."""
+        """Return the context of the forward pass."""
         ...
 
 
 class FusedSteps(Protocol):
-    """What makes whole steps, several at a time, by an optimizer's formula."""
+    """Executor of several whole steps at once, by an optimizer's `update_fn`."""
 
     def update(self) -> None:
-        """Advance parameters and state by the gradients that are there, for a step that somebody else makes."""
+        """Update parameters and state by the present gradients, in a step that the trainer makes."""
 
-    def made(self, rows: Rows, count: int) -> Callable[[], None] | None:
-        """Compute several steps.
+    def prepare(self, rows: Rows, count: int) -> Callable[[], None] | None:
+        """Compute several steps without applying them.
 
         Args:
-            rows: of all steps and all there are of each, one after the other, equally many each.
-            count: how many steps.
+            rows: the concatenated batches of all steps, equally many rows each.
+            count: the number of steps.
 
         Returns:
-            what moves parameters and state there, and leaves the last step's gradient in `grad`; None where steps must
-            be made one by one.
+            A function that sets parameters and state, and writes the last step's gradient to `grad`; None where steps
+            must be made one by one.
         """
 
 
 class GradientEngine(ABC):
-    """How the gradient of one optimizer step is computed.
+    """Computes the gradient of an optimizer step.
 
     Args:
         objective: F on a minibatch.
-        losses: is told of the losses on the way.
-        storage: where the parameters' gradients lie, if they lie in one place.
-        context: what a forward pass without Lightning runs in.
+        losses: receives the losses of batches.
+        storage: the flat storage of parameters and gradients, if there is one.
+        context: the context of a forward pass without Lightning.
     """
 
     name: str
@@ -89,32 +89,32 @@ class GradientEngine(ABC):
         self._parameters = objective.parameters()
         self._prepare()
 
-    def _prepare(self) -> None:  # noqa: B027 - not every engine has something to prepare
-        """What an engine makes of these, once; nothing unless overridden."""
+    def _prepare(self) -> None:  # noqa: B027 - optional
+        """Prepare the engine once, at the end of the constructor; nothing unless overridden."""
 
-    def renew(self) -> None:  # noqa: B027 - not every engine keeps something
-        """Take up what others may have changed since the last call of Lightning's; nothing unless overridden."""
+    def renew(self) -> None:  # noqa: B027 - optional
+        """Drop what was derived from attributes that may have changed; nothing unless overridden."""
 
     @abstractmethod
     def with_precomputed_grad(self, batch: Batch, world: int, window: int) -> Tensor:
-        """A value whose backward pass leads to this rank's share of the gradient, scaled for Lightning and DDP.
+        """Return a value whose backward pass gives this rank's part of the gradient, scaled for Lightning and DDP.
 
         Args:
             batch: one micro-batch.
             world: the number of ranks.
-            window: how many micro-batches Lightning accumulates.
+            window: the number of micro-batches that Lightning accumulates.
         """
 
     @abstractmethod
     def gradient(self, batch: Batch, world: int, uniform: bool) -> None:
-        """Leave this rank's share of the gradient in the parameters' `grad`; called without gradients.
+        """Write this rank's part of the gradient to the parameters' `grad`; called under `no_grad`.
 
         Args:
-            batch: of one optimizer step.
+            batch: the batch of one optimizer step.
             world: the number of ranks.
             uniform: whether every weight is 1.
         """
 
-    def whole_steps(self, optimizer: Optimizer) -> FusedSteps | None:
-        """What makes whole steps with this optimizer, several at once; None unless an engine can."""
+    def fused_steps(self, optimizer: Optimizer) -> FusedSteps | None:
+        """Return an executor of several whole steps with this optimizer; None unless overridden."""
         return None

@@ -1,4 +1,4 @@
-"""Several whole optimizer steps in one compiled graph: gradients by autograd, updates by the optimizer's formula."""
+"""Several whole optimizer steps in one compiled graph: gradients by autograd, updates by `update_fn`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _logger = logging.getLogger(__name__)
 
 
 class FusedUpdateSteps:
-    """Optimizer steps in a graph, and the update alone in another, for steps that are Lightning's.
+    """Executor of several optimizer steps in one graph, and of the update alone in another for Lightning's steps.
 
-    Between two compilers' renderings of one formula lies rounding: whoever makes a step, the update is of this formula,
-    so that parameters do not hang on how many steps were made at once.
+    Two compilations of one formula differ by rounding. All steps therefore use the same compiled update, so that
+    parameters do not depend on how many steps are fused.
 
     Args:
-        optimizer: of the fit; `why_no_update_fn` has nothing against it.
+        optimizer: the fit's optimizer; `why_no_update_fn` is None for it.
         objective: F on a minibatch.
-        gradient: of it, as a function without side effects.
-        losses: is told of the losses on the way.
-        storage: where the parameters lie, if they lie in one place.
-        context: what a forward pass without Lightning runs in.
-        attributes: of network, loss and penalties.
-        draws: whether the network draws random numbers, given features and target of a batch.
+        gradient: the objective's gradient as a function without side effects.
+        losses: receives the losses of batches.
+        storage: the parameters' flat storage, if there is one.
+        context: the context of a forward pass without Lightning.
+        attributes: attributes of network, loss and penalties.
+        uses_rng: whether the network draws random numbers, given features and target of a batch.
     """
 
     def __init__(
@@ -72,20 +72,20 @@ class FusedUpdateSteps:
 
     @no_grad_if_enabled
     def update(self) -> None:
-        """Advance parameters and state by the gradients that are there."""
+        """Update parameters and state by the present gradients."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        if len(gradients) < len(self._parameters):  # somebody has taken one away
+        if len(gradients) < len(self._parameters):  # such as after `zero_grad` of one parameter
             type(self._optimizer).update(self._optimizer)
         else:
-            self._take(self._update("always", "an update", *gradients, *self._here()))
+            self._store(self._update("always", "an update", *gradients, *self._here()))
 
-    def made(self, rows: Rows, count: int) -> Callable[[], None] | None:
-        """Compute several steps, as the contract says.
+    def prepare(self, rows: Rows, count: int) -> Callable[[], None] | None:
+        """Compute several steps; see `FusedSteps.prepare`.
 
-        None where a number was not finite, a matter for single steps, and where the network draws random numbers.
+        None if a number was not finite, which single steps handle, and if the network draws random numbers.
         """
         each = len(rows.target) // count
-        if self._uses_rng(rows.features[:each], rows.target[:each]):  # others, in another graph
+        if self._uses_rng(rows.features[:each], rows.target[:each]):  # a fused graph would draw different ones
             self._say_why()
             return None
         self._count = count
@@ -96,20 +96,20 @@ class FusedUpdateSteps:
         if not isfinite(check.item()):
             return None
 
-        def take() -> None:
-            rest = self._take(after)
-            self._losses.go_on(total, len(rows.target))
+        def apply() -> None:
+            rest = self._store(after)
+            self._losses.advance_total(total, len(rows.target))
             for buffer, value in zip(self._buffers, rest, strict=False):
                 buffer.copy_(value)
             for parameter, gradient in zip(self._parameters, rest[len(self._buffers) :], strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.copy_(gradient)
 
-        return take
+        return apply
 
     # ------------------------------------------------------------------ what is compiled
 
     def _after_update(self, *tensors: Tensor) -> list[Tensor]:
-        """Of gradients and `_here`: the same after an update."""
+        """Gradients and `_here` → `_here` after an update."""
         count = len(self._parameters)
         points, states = self._advanced(tensors[:count], *self._named(tensors[count:]))
         return self._flat(points, states)
@@ -117,7 +117,7 @@ class FusedUpdateSteps:
     def _after_steps(
         self, features: Tensor, target: Tensor, weight: Tensor, scale: Tensor, total: Tensor, *here: Tensor
     ) -> list[Tensor]:
-        """Of several batches, Σ wℓ, buffers and `_here`: whether all is finite; the same after all steps; gradients."""
+        """Batches, Σ wℓ, buffers and `_here` → a finite check, these after all steps, and the last gradients."""
         check, buffers = torch.zeros_like(total), list(here[: len(self._buffers)])
         points, states, settings = self._named(here[len(buffers) :])
         gradients: Sequence[Tensor] = ()
@@ -138,20 +138,20 @@ class FusedUpdateSteps:
         states: Sequence[State],
         settings: Sequence[Mapping[str, Any]],
     ) -> tuple[list[Tensor], list[State]]:
-        """What the formula makes of parameters and their states."""
+        """Return parameters and their states after an update."""
         rule = self._optimizer
         owned = zip(points, gradients, states, self._owners, strict=True)
         moved = [updated(rule, point, gradient, state, settings[owner]) for point, gradient, state, owner in owned]
         return [point for point, _ in moved], [state for _, state in moved]
 
-    # ------------------------------------------------------------------ what goes in and comes out
+    # ------------------------------------------------------------------ arguments and results
 
     def _here(self) -> list[Tensor]:
-        """Parameters, their states, and each group's numbers."""
+        """Return parameters, their states, and each group's numbers."""
         states = []
         for parameter, keys in zip(self._parameters, self._keys, strict=True):
             if not keys:
-                continue  # looking would make an entry, which is saved
+                continue  # indexing would create an entry, which is saved
             state = self._optimizer.state[parameter]
             if not state:
                 state.update(self._optimizer.init_state(parameter))
@@ -159,7 +159,7 @@ class FusedUpdateSteps:
         return [*self._parameters, *states, *(settings.flat() for settings in self._settings)]
 
     def _named(self, here: Sequence[Tensor]) -> tuple[list[Tensor], list[State], list[dict[str, Any]]]:
-        """The same as a formula takes it."""
+        """Return the tensors of `_here` as parameters, states and settings by name."""
         tensors = iter(here)
         points = [next(tensors) for _ in self._parameters]
         states = [{key: next(tensors) for key in keys} for keys in self._keys]
@@ -169,8 +169,8 @@ class FusedUpdateSteps:
         named = zip(states, self._keys, strict=True)
         return [*points, *(state[key] for state, keys in named for key in keys)]
 
-    def _take(self, after: Sequence[Tensor]) -> list[Tensor]:
-        """Move parameters and states; returns what is left of the tensors."""
+    def _store(self, after: Sequence[Tensor]) -> list[Tensor]:
+        """Copy results to parameters and states; return the remaining tensors."""
         tensors = iter(after)
         for parameter in self._parameters:
             parameter.copy_(next(tensors))
@@ -191,13 +191,13 @@ def why_no_update_fn(
     storage: FlatStorage | None,
     context: Callable[[], AbstractContextManager[None]],
 ) -> str | None:
-    """What stands in the way of an update by formula; None if nothing does.
+    """Return why the optimizer's steps cannot be fused; None if they can.
 
     Args:
-        optimizer: of the fit.
+        optimizer: the fit's optimizer.
         objective: F on a minibatch.
-        storage: where the parameters lie, if they lie in one place.
-        context: what a forward pass without Lightning runs in.
+        storage: the parameters' flat storage, if there is one.
+        context: the context of a forward pass without Lightning.
     """
     name, trained = type(optimizer).__name__, objective.parameters()
     owned = [p for group in optimizer.param_groups for p in group["params"]]
@@ -219,11 +219,11 @@ def why_no_update_fn(
 
 
 class _Settings:
-    """A group's numbers, as one tensor and by name: what is compiled then holds for all numbers.
+    """A parameter group's numbers as one tensor and by name, so that a compiled graph is valid for all values.
 
     Args:
-        optimizer: whose defaults say which settings are numbers.
-        number: of one of its parameter groups, which may be another dict after loading.
+        optimizer: the optimizer; its defaults determine which settings are numbers.
+        number: the index of the group, which may be another dict after loading.
     """
 
     def __init__(self, optimizer: UpdateRule, number: int) -> None:
@@ -234,7 +234,7 @@ class _Settings:
         self._tensor: Tensor
 
     def flat(self) -> Tensor:
-        """One after the other; made anew where a schedule has moved one."""
+        """Return the numbers as one tensor, rebuilt if a schedule has changed one."""
         group = self._optimizer.param_groups[self._number]
         values = [group[name] for name in self._names]
         if values != self._values:
@@ -244,7 +244,7 @@ class _Settings:
         return self._tensor
 
     def named(self, flat: Tensor) -> dict[str, Any]:
-        """By name, a scalar each or a tuple of scalars."""
+        """Return the numbers by name, a scalar each or a tuple of scalars."""
         scalars = iter(flat.unbind())
         return {
             name: tuple(next(scalars) for _ in value) if isinstance(value, tuple | list) else next(scalars)
@@ -253,15 +253,15 @@ class _Settings:
 
 
 class _Part(NamedTuple):
-    """What an optimizer sees as one tensor: one of its parameters, or several on end."""
+    """A tensor of the optimizer: a parameter of the network, or several concatenated."""
 
     places: list[int]
-    """Of the network's parameters in it, in the order of the objective's."""
+    """Indices of the network's parameters in it, in the order of the objective's."""
     shapes: list[torch.Size]
 
 
 def _parts(owned: Sequence[Tensor], objective: StepObjective, storage: FlatStorage | None) -> list[_Part]:
-    """What each of an optimizer's parameters is made of."""
+    """Return the composition of each of an optimizer's parameters."""
     trained = objective.parameters()
     place = {id(p): i for i, p in enumerate(trained)}
     members = {id(p): [p] for p in trained}
@@ -271,7 +271,7 @@ def _parts(owned: Sequence[Tensor], objective: StepObjective, storage: FlatStora
 
 
 def _unpacked(parts: Sequence[_Part], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The network's parameters, from what the optimizer sees."""
+    """Return the network's parameters from the optimizer's tensors."""
     found: dict[int, Tensor] = {}
     for part, tensor in zip(parts, tensors, strict=True):
         pieces = torch.split(tensor.reshape(-1), [shape.numel() for shape in part.shapes])
@@ -280,7 +280,7 @@ def _unpacked(parts: Sequence[_Part], tensors: Sequence[Tensor]) -> list[Tensor]
 
 
 def _packed(parts: Sequence[_Part], gradients: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
-    """What the optimizer sees, from one gradient per parameter of the network."""
+    """Return gradients of the optimizer's tensors from those of the network's parameters."""
     return [
         torch.cat([gradients[place].reshape(-1) for place in part.places]).view_as(tensor)
         for part, tensor in zip(parts, like, strict=True)
@@ -288,5 +288,5 @@ def _packed(parts: Sequence[_Part], gradients: Sequence[Tensor], like: Sequence[
 
 
 def _squares(tensors: Sequence[Tensor]) -> Tensor:
-    """Their sum, finite only if every element is."""
+    """Return the sum of squares, which is finite only if every element is."""
     return torch.stack([tensor.square().sum().double() for tensor in tensors]).sum()

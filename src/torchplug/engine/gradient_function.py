@@ -13,16 +13,16 @@ from torchplug.objective import StepObjective
 from torchplug.objective.function import ObjectiveFunction
 
 GradientFunction = Callable[..., tuple[Tensor, Tensor, list[Tensor], list[Tensor]]]
-"""(parameters, buffers, features, target, weight, factors) → what is backpropagated, Σ wℓ, gradients, buffers after."""
+"""(parameters, buffers, features, target, weight, factors) → scaled loss, Σ wℓ, gradients, buffers after the pass."""
 
 
 def buffers_of(objective: StepObjective) -> list[Tensor]:
-    """The network's buffers, such as batch normalization's running means; for the function's second argument."""
+    """Return the network's buffers, such as running means; the second argument of the gradient function."""
     return list(objective.network.buffers())
 
 
 def tried(objective: StepObjective, features: Any) -> tuple[Tensor, bool]:
-    """Scores, and whether the network draws random numbers for them; buffers and generators stay as they are."""
+    """Return scores and whether the network draws random numbers; buffers and generators are not changed."""
     network = objective.network
     state = torch.get_rng_state()
     with torch.no_grad():
@@ -32,21 +32,21 @@ def tried(objective: StepObjective, features: Any) -> tuple[Tensor, bool]:
     return scores, drawn
 
 
-def factors(objective: StepObjective, samples: int, times: int, scaled_loss: float, like: Tensor) -> Tensor:
-    """What Σ wℓ and the penalties are multiplied by, for the function's last argument.
+def factors(objective: StepObjective, samples: int, times: int, penalty_scale: float, like: Tensor) -> Tensor:
+    """Return the factors of Σ wℓ and of the penalties; the last argument of the gradient function.
 
     Args:
         objective: F on a minibatch.
         samples: |B|.
-        times: what Lightning and DDP divide by.
-        share: of the penalties.
-        like: has the dtype and device.
+        times: the product of the divisors of Lightning and DDP.
+        penalty_scale: the factor of the penalties.
+        like: a tensor of the wanted dtype and device.
     """
-    return like.new_tensor([times / samples if objective.reduction == "mean" else times, scaled_loss])
+    return like.new_tensor([times / samples if objective.reduction == "mean" else times, penalty_scale])
 
 
 def gradient_function(objective: StepObjective) -> GradientFunction:
-    """F's gradient.
+    """Return F's gradient as a function of tensors.
 
     Args:
         objective: F on a minibatch; its trainable parameters are the function's first argument.

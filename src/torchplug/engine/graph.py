@@ -18,14 +18,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Graph:
-    """A function of tensors as torch's compiler renders it, once for each key that it is called with.
+    """A function of tensors, compiled by torch once per key.
 
-    That takes seconds to minutes; torch keeps the result on disk, and the next run of the same function finds it
-    there. The function is traced: all that it reads beside its arguments is as it was when the key was new.
+    Compiling takes seconds to minutes; torch caches the result on disk for later runs. The function is traced: what it
+    reads beside its arguments is constant for a key.
 
     Args:
-        function: of tensors alone, returns a list of them and has no side effects.
-        context: what it is traced in.
+        function: a function of tensors without side effects that returns a list of tensors.
+        context: the context in which it is traced.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Graph:
         self._compiled: dict[Hashable, Callable[..., Sequence[Tensor]]] = {}
 
     def __call__(self, key: Hashable, what: str, *tensors: Tensor) -> Sequence[Tensor]:
-        """What the function returns, called without gradients.
+        """Return the function's value; called under `no_grad`.
 
         Args:
-            key: says all that a rendering hangs on.
-            what: is compiled where the key is new, for the log.
+            key: identifies everything that compiled code depends on.
+            what: a description for the log.
             tensors: the function's arguments.
 
         Raises:
@@ -54,17 +54,17 @@ class Graph:
     def _compile(self, what: str, tensors: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
         from torch import _inductor  # takes a second
 
-        # on a CPU the call itself is what costs: a wrapper in C++ halves it
+        # on a CPU the call itself dominates: a C++ wrapper halves it
         options: dict[str, Any] = {"cpp_wrapper": True} if tensors[0].device.type == "cpu" else {}
         _logger.info("compiling %s", what)
         start = time.perf_counter()
         inputs: list[Any] = [tensor.detach() for tensor in tensors]
         try:
-            # what looks for anomalies looks at values, which there are none of while it is traced
+            # anomaly detection reads values, and tracing has none
             with torch.no_grad(), self._context(), torch.autograd.set_detect_anomaly(False):
                 traced = make_fx(self._function, tracing_mode="fake")(*inputs)
                 compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(traced, inputs, options=options)
-        except Exception as error:  # of the compiler, or of code that it cannot follow
+        except Exception as error:  # of the compiler, or of code that cannot be traced
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ConfigurationError(f"engine compiled: {reason}; leave the engine at auto") from error
         _logger.info("compiled %s in %.1f s", what, time.perf_counter() - start)
@@ -72,5 +72,5 @@ class Graph:
 
 
 def layout(tensors: Sequence[Tensor]) -> Hashable:
-    """All of tensors that a graph hangs on."""
+    """Return the properties of tensors that compiled code depends on."""
     return tuple((t.shape, t.stride(), t.dtype) for t in tensors)

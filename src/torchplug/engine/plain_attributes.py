@@ -1,4 +1,4 @@
-"""What code reads of modules that is no tensor."""
+"""Changes of modules' plain attributes, which compiled code contains as constants."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ _R = TypeVar("_R")
 
 
 class PlainAttributes:
-    """Flags, numbers and words of modules and of those within, which may be changed while a fit goes on.
+    """Booleans, numbers and strings of modules and their submodules, which may change during a fit.
 
     Args:
-        modules: whose they are.
+        modules: the modules.
 
     Attributes:
-        version: a number for what they were when last looked at: the same number for the same values.
+        version: identifies the values at the last refresh: equal numbers for equal values.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = list(modules)
-        self._moving: set[tuple[int, str]] = set()
+        self._ignored: set[tuple[int, str]] = set()
         self._versions: dict[tuple[tuple[tuple[int, str], _Plain], ...], int] = {}
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
-        """See whether somebody has changed one."""
-        found = tuple(item for item in self._found().items() if item[0] not in self._moving)
+    def refresh(self) -> None:
+        """Read the values and update `version`."""
+        found = tuple(item for item in self._found().items() if item[0] not in self._ignored)
         self.version = self._versions.setdefault(found, len(self._versions))
 
-    def leave_out_what_moves(self, forward: Callable[[], _R]) -> _R:
-        """Make a forward pass, and no more look at what it changes by itself, such as a count of calls."""
+    def ignore_changed_by(self, forward: Callable[[], _R]) -> _R:
+        """Make a forward pass, and ignore the attributes that it changes from then on, such as a call count."""
         before = self._found()
         result = forward()
         after = self._found()
-        self._moving |= {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        self.look()
+        self._ignored |= {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        self.refresh()
         return result
 
     def _found(self) -> dict[tuple[int, str], _Plain]:

@@ -1,4 +1,4 @@
-"""Gradients that are known already, on their way through autograd."""
+"""Precomputed gradients in an autograd graph."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def with_precomputed_grad(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
-    """The value, with a backward pass that gives each parameter its gradient, bit for bit.
+    """Return the value with a backward pass that gives each parameter its gradient, bit for bit.
 
     Args:
         value: a scalar.
         gradients: shaped like the parameters.
-        parameters: leaves that require gradients.
+        parameters: leaf tensors that require gradients.
     """
-    result: Tensor = _Carried.apply(value, gradients, *parameters)  # type: ignore[no-untyped-call]
+    result: Tensor = _Precomputed.apply(value, gradients, *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Carried(torch.autograd.Function):
+class _Precomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
         ctx.gradients = gradients
@@ -30,6 +30,6 @@ class _Carried(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         (factor,) = grad_outputs
-        if factor.device.type == "cpu" and factor.item() == 1.0:  # the usual one; a product would be another pass
+        if factor.device.type == "cpu" and factor.item() == 1.0:  # the usual factor; a product would cost another pass
             return None, None, *ctx.gradients
         return None, None, *(gradient * factor for gradient in ctx.gradients)

@@ -14,7 +14,7 @@ from torchplug.objective import StepObjective
 from torchplug.objective.function import ObjectiveFunction, numbers_of
 
 State = dict[str, Tensor]
-"""What an optimizer keeps of a parameter."""
+"""An optimizer's state of a parameter."""
 Settings = Mapping[str, Any]
 """The numbers of a parameter group by name: float64 tensors, or tuples of them."""
 Prox = Callable[[Tensor, Any], Tensor]
@@ -22,32 +22,32 @@ Prox = Callable[[Tensor, Any], Tensor]
 
 
 class UpdateRule(Protocol):
-    """An optimizer whose update is also a function; one that applies prox has `prox_size` and `placed` as well."""
+    """An optimizer whose update is also a pure function; one that applies prox has `prox_size` and `placed` as well."""
 
     defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
     state: Mapping[Tensor, State]
 
     def update(self) -> None:
-        """Advance parameters and state by the gradients that are there."""
+        """Update parameters and state by the present gradients."""
         ...
 
     def init_state(self, parameter: Tensor) -> State:
-        """What is kept of a parameter before its first update."""
+        """Return a parameter's state before its first update."""
         ...
 
     def update_fn(self, parameter: Tensor, gradient: Tensor, state: State, settings: Settings) -> tuple[Tensor, State]:
-        """The parameter and its state after an update; changes nothing."""
+        """Return the parameter and its state after an update, without side effects."""
         ...
 
 
 class TrainState(NamedTuple):
-    """All that a step changes.
+    """The tensors that a step changes.
 
     Args:
-        params: the trainable parameters by name, where they are to be evaluated.
+        params: the trainable parameters by name, at the optimizer's evaluation point.
         buffers: the network's buffers by name.
-        optimizer: what the optimizer keeps of each parameter, by its name.
+        optimizer: the optimizer's state of each parameter, by its name.
     """
 
     params: dict[str, Tensor]
@@ -56,11 +56,11 @@ class TrainState(NamedTuple):
 
 
 class Hyper(NamedTuple):
-    """All numbers that may be scheduled, searched, or differ between models.
+    """The numbers that may be scheduled, searched, or differ between models.
 
     Args:
         optimizer: the settings of each parameter, by its name.
-        penalties: the numbers of each penalty that is no proximal one.
+        penalties: the numbers of each penalty that is not proximal.
         loss: the numbers of the loss.
     """
 
@@ -70,12 +70,12 @@ class Hyper(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step says of its batch.
+    """Metrics of a step's batch.
 
     Args:
-        objective: F on the batch before the step, proximal penalties left out.
+        objective: F on the batch before the step, without proximal penalties.
         weighted: Σ wᵢ ℓᵢ before the step.
-        gradient: of F, by parameter.
+        gradient: ∇F by parameter.
     """
 
     objective: Tensor
@@ -86,11 +86,11 @@ class StepMetrics(NamedTuple):
 class TrainStep:
     """`train_step(state, batch, hyper) -> (state, metrics)` for one network, loss, choice of penalties and optimizer.
 
-    Structure comes from what it is built with; every number comes through its arguments, none of which it changes.
+    The constructor's arguments determine the structure; every number is an argument of the call, and none is modified.
 
     Args:
         objective: F on a minibatch.
-        optimizer: over the objective's parameters, each for itself; it has a `formula`.
+        optimizer: the optimizer over the objective's parameters, not flattened; it has `update_fn`.
     """
 
     def __init__(self, objective: StepObjective, optimizer: UpdateRule) -> None:
@@ -101,7 +101,7 @@ class TrainStep:
         self._smooth = [regularizer for regularizer, _ in objective.penalties if not regularizer.proximal]
 
     def __call__(self, state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
-        """The state after an optimizer step on a batch, all of whose samples are here."""
+        """Return the state after an optimizer step on a batch of a single rank and window, and the step's metrics."""
         rule = self._optimizer
         points = {
             name: gradient_point(rule, parameter, state.optimizer[name], hyper.optimizer[name])
@@ -124,7 +124,7 @@ class TrainStep:
         return TrainState(params, found.buffers, kept), StepMetrics(objective, found.weighted, gradient)
 
     def state(self) -> TrainState:
-        """The state of network, loss and optimizer as they are now, copied; the optimizer stands where it evaluates."""
+        """Return a copy of the current state; the optimizer must be at its evaluation point."""
         named = self._named()
         buffers = {name: buffer.clone() for name, buffer in self._function.named_buffers()}
         kept = {}
@@ -135,7 +135,7 @@ class TrainStep:
         return TrainState({name: p.detach().clone() for name, p in named.items()}, buffers, kept)
 
     def hyper(self) -> Hyper:
-        """The numbers of optimizer, penalties and loss as they are now, in float64."""
+        """Return the current numbers of optimizer, penalties and loss, in float64."""
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
         settings: dict[str, Settings] = {
             name: settings_as_tensors(self._optimizer, groups[id(p)]) for name, p in self._named().items()
@@ -148,7 +148,7 @@ class TrainStep:
 
 
 def gradient_point(rule: UpdateRule, parameter: Tensor, state: State, settings: Settings) -> Tensor:
-    """Where an optimizer wants its gradient: at the parameter, unless it has a `gradient_point` of its own."""
+    """Return the point of the gradient: the parameter, unless the optimizer has `gradient_point`."""
     if not hasattr(rule, "gradient_point"):
         return parameter
     point: Tensor = rule.gradient_point(parameter, state, settings)
@@ -158,15 +158,15 @@ def gradient_point(rule: UpdateRule, parameter: Tensor, state: State, settings: 
 def updated(
     rule: Any, parameter: Tensor, gradient: Tensor, state: State, settings: Settings, prox: Prox | None = None
 ) -> tuple[Tensor, State]:
-    """A parameter and its state after an update, proximal operator included.
+    """Return a parameter and its state after an update, including the proximal operator.
 
     Args:
         rule: the optimizer.
-        parameter: where it is evaluated.
+        parameter: at the optimizer's evaluation point.
         gradient: at the optimizer's gradient point.
-        state: what the optimizer keeps of it.
+        state: the optimizer's state of the parameter.
         settings: the numbers of its group.
-        prox: the proximal operator of the regularizer that acts on it.
+        prox: the proximal operator of its regularizer, if any.
     """
     point, after = rule.update_fn(parameter, gradient, state, settings)
     if prox is None:
@@ -176,7 +176,7 @@ def updated(
 
 
 def prox_by_name(objective: StepObjective) -> dict[str, Prox]:
-    """The proximal operators of an objective's regularizers, by the names of the parameters that they act on."""
+    """Return the proximal operators of an objective's regularizers by parameter name."""
     return {
         f"network.{name}": regularizer.prox
         for regularizer, named in objective.penalties
@@ -186,7 +186,7 @@ def prox_by_name(objective: StepObjective) -> dict[str, Prox]:
 
 
 def settings_as_tensors(rule: UpdateRule, group: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter group's numbers as float64 tensors."""
+    """Return a parameter group's numbers as float64 tensors."""
     found: dict[str, Any] = {}
     for name in numeric_settings(rule):
         value = group[name]
@@ -196,7 +196,7 @@ def settings_as_tensors(rule: UpdateRule, group: Mapping[str, Any]) -> dict[str,
 
 
 def numeric_settings(rule: UpdateRule) -> list[str]:
-    """The names of an optimizer's settings that are numbers, or several numbers."""
+    """Return the names of an optimizer's settings that are numbers or tuples of numbers."""
     return [name for name, value in rule.defaults.items() if _is_number(value)]
 
 

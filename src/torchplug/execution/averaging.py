@@ -1,4 +1,4 @@
-"""Averaging of parameters over ranks, each of which makes steps of its own."""
+"""Parameter averaging over ranks that step independently (post-local SGD)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torchplug.objective.reductions import Ranks
 
 
 class ParameterAveraging:
-    r"""Each rank makes steps of its own, and now and then all take the mean of their parameters.
+    r"""Averages parameters over ranks at every K-th step; in between each rank steps independently.
 
         θ_r ← θ_r − α g_r at every step,    θ_r ← (1/W) Σ_r θ_r at every K-th
 
-    Another algorithm than averaging gradients: with the same batches it leads to other weights, by fewer reductions.
-    The optimizer's state stays each rank's own; a checkpoint keeps that of rank 0.
+    A different algorithm from averaging gradients: the same batches lead to other weights, with fewer reductions.
+    Optimizer state is not averaged; a checkpoint's progress record has that of every rank.
 
     Args:
-        trainer: of a DDP fit; its reduction of gradients is switched off.
+        trainer: a DDP trainer; its gradient reduction is switched off.
         every: K ≥ 1 optimizer steps.
-        parameters: what is averaged.
-        ranks: whose mean it is.
+        parameters: the tensors to average.
+        ranks: the ranks to average over.
 
     Reference: Lin et al. (2020), Don't use large mini-batches, use local SGD, arXiv:1808.07217.
     """
@@ -39,28 +39,28 @@ class ParameterAveraging:
         wrapped.require_backward_grad_sync = False
 
     def after_step(self, step: int) -> None:
-        """Average where the step, counted from 1, is a K-th or is saved."""
+        """Average after a step, counted from 1, if it is a multiple of K or a checkpoint is due."""
         if self.is_due(step):
             self.now()
 
     def is_due(self, step: int) -> bool:
-        """Whether ranks have the same parameters after this step."""
+        """Whether all ranks have equal parameters after this step."""
         return any(step % every == 0 for every in self._due)
 
     @torch.no_grad()
     def now(self) -> None:
-        """Average; every rank must call it."""
+        """Average the parameters; collective."""
         self._ranks.average(self._parameters)
 
-    def agree(self, failure: NonFiniteGradientError | None) -> None:
-        """Raise on every rank what one has met, so that none waits for another. Every rank must call it.
+    def raise_on_all_ranks(self, failure: NonFiniteGradientError | None) -> None:
+        """Raise on every rank if any rank has a failure, so that no rank waits for another; collective.
 
         Raises:
-            NonFiniteGradientError: this rank's own, or one that tells of another's.
+            NonFiniteGradientError: this rank's failure, or one that refers to another rank's message.
         """
-        met = self._parameters[0].new_tensor(float(failure is not None))
-        self._ranks.all_reduce_sum(met)
+        failures = self._parameters[0].new_tensor(float(failure is not None))
+        self._ranks.all_reduce_sum(failures)
         if failure is not None:
             raise failure
-        if met:
+        if failures:
             raise NonFiniteGradientError("a gradient of another rank is NaN or infinite, and its message says where")

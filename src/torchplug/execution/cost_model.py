@@ -1,39 +1,39 @@
-"""About how much an optimizer step does, told from sizes alone: the same on every rank and in every run."""
+"""Estimated cost of an optimizer step, from sizes alone, so that it is equal on every rank and in every run."""
 
 from __future__ import annotations
 
 from torch import nn
 
 _CALLS = 2e-5
-"""Seconds of a step whatever its size."""
+"""Fixed overhead of a step in seconds."""
 _OPERATIONS = 1e11
-"""Floating-point operations that a thread does in a second."""
+"""Floating-point operations per second and thread."""
 _BYTES = 1e10
-"""Bytes that a thread reads or writes in a second."""
+"""Bytes read or written per second and thread."""
 
 
 def seconds_of_work(network: nn.Module, rows: int) -> float:
-    """What the arithmetic of a step takes one thread.
+    """Return the estimated seconds of a step's arithmetic on one thread.
 
     Args:
-        network: whose parameters say how much that is.
-        rows: in a rank's batch.
+        network: the network; its parameters determine the cost.
+        rows: rows of a rank's batch.
     """
     elements = sum(parameter.numel() for parameter in network.parameters())
-    # forward and backward: 6 operations for each parameter and row; what layers read and write, twice
+    # forward and backward: 6 operations per parameter and row; memory traffic of the layers, twice
     return 6.0 * rows * elements / _OPERATIONS + 2.0 * bytes_of_step(network, rows) / _BYTES
 
 
 def seconds_of_step(network: nn.Module, rows: int) -> float:
-    """The same, with what surrounds the arithmetic."""
+    """Return the estimated seconds of a step on one thread, with its fixed overhead."""
     return _CALLS + seconds_of_work(network, rows)
 
 
 def bytes_of_step(network: nn.Module, rows: int) -> int:
-    """What its layers read and write on the way forward, in single precision: memory that backward needs as well.
+    """Return the estimated bytes of the linear maps' inputs and outputs, kept for backward; in float32.
 
     Args:
-        network: whose linear maps say how much that is.
-        rows: in a rank's batch.
+        network: the network; its weight matrices determine the size.
+        rows: rows of a rank's batch.
     """
     return 4 * rows * sum(sum(parameter.shape) for parameter in network.parameters() if parameter.ndim == 2)

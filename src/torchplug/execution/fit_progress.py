@@ -1,4 +1,4 @@
-"""How far a fit has come, as a checkpoint keeps it: enough to continue with the same bits."""
+"""The progress of a fit as a checkpoint records it: enough to resume bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Refuse what `FitProgress.state` cannot have returned, before anything is restored from it.
+    """Refuse a malformed record of `FitProgress.state` before anything is restored from it.
 
     Raises:
         ValueError: naming the part that is malformed.
@@ -49,7 +49,7 @@ def check_record(record: Mapping[str, Any]) -> None:
 def _check_execution(state: Mapping[str, Any]) -> None:
     if not isinstance(state, Mapping):
         raise ValueError("its sums are no sums")
-    if not state:  # of an optimizer that sees the whole training set
+    if not state:  # of a full-batch optimizer
         return
     RunningMeans.check(state["means"])
     if type(state["row_at"]) is not int or not isinstance(state["optimizer"], Mapping | None):
@@ -59,37 +59,37 @@ def _check_execution(state: Mapping[str, Any]) -> None:
 class FitProgress:
     """Position, random generators, running sums and last metrics of a fit.
 
-    A checkpoint holds the generators and sums of every rank. On another number of ranks both begin afresh.
+    A checkpoint has the generators and sums of every rank. Resuming on another number of ranks resets both.
     """
 
     def __init__(self) -> None:
-        self._validated_at = (-1, -1)  # epochs begun, and batches done in all
+        self._validated_at = (-1, -1)  # epochs started, and batches processed in total
         self._ended_epoch = -1
         self._at_window: dict[str, Any] | None = None
         self._resumed: tuple[Position, Mapping[str, Any]] | None = None
         self._metrics: dict[str, Tensor] = {}
 
     def batch_begins(self, trainer: Trainer, fit: Fit) -> None:
-        """Keep the state at the start of an accumulation window: one that is broken off is repeated as a whole."""
+        """Record the state at the start of an accumulation window: an interrupted window is repeated as a whole."""
         window = trainer.accumulate_grad_batches
         if window > 1 and _batches_of_epoch(trainer) % window == 0:
             self._at_window = self._own(trainer, fit)
 
     def validated(self, trainer: Trainer) -> None:
-        """Note that a validation has ended."""
+        """Record the end of a validation."""
         self._validated_at = (trainer.fit_loop.epoch_progress.current.ready, _batches(trainer))
 
     def epoch_ended(self, trainer: Trainer) -> None:
-        """Note that all that follows an epoch's last batch is done."""
+        """Record that an epoch has ended, with the hooks after its last batch."""
         self._ended_epoch = trainer.fit_loop.epoch_progress.current.ready
 
     def validated_in_epoch(self, trainer: Trainer) -> bool:
-        """Whether there was a validation in the epoch under way."""
+        """Whether the current epoch has had a validation."""
         return self._validated_at[0] == trainer.fit_loop.epoch_progress.current.ready
 
     def state(self, trainer: Trainer, fit: Fit) -> dict[str, Any] | None:
-        """What a checkpoint holds; None before the first epoch. Every rank must call it."""
-        if self._resumed is not None:  # a fit with nothing left to do is where it was
+        """Return the record for a checkpoint, None before the first epoch; collective."""
+        if self._resumed is not None:  # a fit with nothing left to do keeps its record
             return dict(self._resumed[1])
         position = Position.of(
             trainer,
@@ -109,10 +109,10 @@ class FitProgress:
         }
 
     def load(self, record: Mapping[str, Any] | None, loops: dict[str, Any]) -> None:
-        """Have a trainer that restores a checkpoint continue where the fit stood.
+        """Make a trainer that restores a checkpoint resume at the recorded position.
 
         Args:
-            record: what `state` returned; None for a fit that had not begun.
+            record: as returned by `state`; None for a fit that had not begun.
             loops: the checkpoint's counters of the fit loop, which the trainer restores next; changed in place.
 
         Raises:
@@ -133,11 +133,11 @@ class FitProgress:
         self._resumed = position, record
 
     def restore_metrics(self, trainer: Trainer) -> None:
-        """Give callbacks the last metrics that were known; in `on_fit_start`, before which a trainer forgets them."""
+        """Restore the last metrics for callbacks; in `on_fit_start`, because Lightning clears them before."""
         restore_metrics(trainer, self._metrics)
 
     def resume(self, trainer: Trainer, fit: Fit) -> None:
-        """Restore this rank's generators and sums, and do what was outstanding; in `on_train_start`."""
+        """Restore this rank's generators and sums, and complete what was outstanding; in `on_train_start`."""
         resumed, self._resumed, self._metrics = self._resumed, None, {}
         if resumed is None:
             return
@@ -152,14 +152,14 @@ class FitProgress:
                 raise _damaged(error) from error
         elif trainer.is_global_zero:
             _LOGGER.info(
-                "the checkpoint is of %d ranks, and now there are %d: random generators and running means begin afresh",
+                "the checkpoint is of %d ranks, and now there are %d: random generators and running means are reset",
                 len(ranks),
                 trainer.world_size,
             )
         make_up_for(trainer, position)
 
     def _own(self, trainer: Trainer, fit: Fit) -> dict[str, Any]:
-        """What this rank needs to continue with the same bits."""
+        """Return this rank's state, from which it resumes bit for bit."""
         return {"generators": generator_states(trainer.strategy.root_device), "execution": fit.state()}
 
 
@@ -180,7 +180,7 @@ def _batches_of_epoch(trainer: Trainer) -> int:
 
 
 def _gathered(own: Any, world: int) -> list[Any]:
-    """What each rank gave."""
+    """Return every rank's object, by rank."""
     if world == 1:
         return [own]
     found: list[Any] = [None] * world

@@ -19,10 +19,10 @@ from torchplug.objective import Objective, StepObjective
 
 
 class FullBatchFit(Fit):
-    """What belongs to a fit by full batches.
+    """The state of a full-batch fit.
 
     Args:
-        trainer: of the fit; its optimizer and loaders are in place.
+        trainer: the trainer; its optimizer and loaders exist.
         problem: network, loss and penalties.
         training_set: all training rows.
     """
@@ -36,12 +36,12 @@ class FullBatchFit(Fit):
 
     @property
     def iteration(self) -> Iteration | None:
-        """The last step that was made; None before the first."""
+        """The last step; None before the first."""
         return getattr(self._optimizer, "iteration", None)
 
     @property
     def outcome(self) -> Outcome | None:
-        """How training ended; None while it goes on."""
+        """How training ended; None while it runs."""
         return getattr(self._optimizer, "outcome", None) or self.limit
 
     @property
@@ -50,21 +50,21 @@ class FullBatchFit(Fit):
         return getattr(self._optimizer, "statistics", None)
 
     def refresh_trainable(self, problem: Callable[[], StepObjective]) -> None:
-        """Take up the layers that were frozen or unfrozen."""
+        """Rebuild the objective if layers were frozen or unfrozen."""
         objective = self._objective
         current = [p for m in (objective.network, objective.loss) for p in m.parameters() if p.requires_grad]
         if [id(p) for p in current] != [id(p) for p in objective.parameters]:
             self._objective = full_batch_objective(problem(), objective.training_set)
 
     def step(self) -> None:
-        """Make a step, end the training where it has come to an outcome, and write the iteration's row."""
+        """Make a step, stop the trainer if it led to an outcome, and write the iteration's row."""
         start, before = self._objective.point, self.iteration
         try:
             with warnings.catch_warnings():
-                if not self.trainer.is_global_zero:  # every rank would say the same
+                if not self.trainer.is_global_zero:  # every rank would warn
                     warnings.simplefilter("ignore")
                 self._optimizer.step(objective=self._objective)
-        except BaseException:  # Ctrl-C among them: what is saved now must not be a trial
+        except BaseException:  # also after Ctrl-C: a checkpoint must not hold a trial point
             if self.iteration == before:
                 self._put_back(start)
             raise
@@ -74,12 +74,12 @@ class FullBatchFit(Fit):
 
     @torch.no_grad()
     def _put_back(self, point: Tensor) -> None:
-        """As `Objective.move`, but without waiting for ranks that may be elsewhere."""
+        """Restore the parameters without the collective call of `Objective.move`: other ranks may be elsewhere."""
         for parameter, part in zip(self._objective.parameters, self._objective.split(point), strict=True):
             parameter.copy_(part)
 
     def _write_row(self) -> None:
-        """Write the iteration's row; each is worth a pass over the rows, so none waits for a logging interval."""
+        """Write the iteration's row, independently of `log_every_n_steps`: a step costs a pass over the rows."""
         iteration = self.iteration
         if iteration is None or iteration == self._logged:
             return
@@ -95,12 +95,12 @@ class FullBatchFit(Fit):
         write_row(self.trainer, {name: float(value) for name, value in row.items() if value is not None})
 
     def write_epoch(self) -> None:
-        """Write the data's part of F after the step."""
+        """Write the data term of F after the step."""
         write_epoch_row(self.trainer, {"train/epoch_loss": self._objective.loss_value()})
 
 
 class FullBatch(Strategy):
-    """One optimizer step per epoch, which asks the objective for what it needs.
+    """Strategy of one optimizer step per epoch on the whole training set: `step(objective=objective)`.
 
     The optimizer makes its step in Lightning's `optimizer_step` hook, whose closure is not run: there is no forward
     pass through DDP, no autograd and no gradient in `grad`, and hooks between them are not called.
@@ -112,32 +112,32 @@ class FullBatch(Strategy):
         return FullBatch, ()
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
-        """Build the fit; one that is finished takes no further step."""
+        """Build the fit; an optimizer that has an outcome takes no further step."""
         loader: Any = trainer.train_dataloader
         self.fit = FullBatchFit(trainer, objective, loader.training_set)
         if self.fit.outcome is not None:
             trainer.should_stop = True
 
     def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
-        """Take up the layers that were frozen or unfrozen."""
+        """Rebuild the objective if layers were frozen or unfrozen."""
         self.fit.refresh_trainable(objective)
 
     def optimizer_step(self, optimizer: Any, closure: Any) -> None:
-        """Make the step in the place of Lightning's closure."""
+        """Make the step instead of running Lightning's closure."""
         self.fit.step()
         mark_closure_done(closure)
 
     def after_epoch(self) -> None:
-        """Write the data's part of F after the step."""
+        """Write the data term of F after the step."""
         self.fit.write_epoch()
 
     def end(self) -> None:
-        """Where the optimizer has not ended the training, the trainer has: by a limit, or for a callback."""
+        """Set the trainer's outcome if the optimizer did not end the training."""
         if self.fit.outcome is None:
             self.fit.limit = trainer_outcome(self.fit.trainer)
 
 
 def full_batch_objective(problem: StepObjective, training_set: TrainingSet) -> Objective:
-    """Return F on the whole training set, of the network, loss and penalties that F on a minibatch has."""
+    """Return F on the whole training set with a step objective's network, loss and penalties."""
     regularizers = [regularizer for regularizer, _ in problem.penalties]
     return Objective(problem.network, problem.loss, regularizers, training_set, problem.reduction)

@@ -1,4 +1,4 @@
-"""The states of the random generators that a training step may draw from, such as dropout's."""
+"""Saving and restoring the random generators that a training step may use, for dropout for instance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's, NumPy's and Python's default generators, as tensors that a checkpoint can hold.
+    """Return the states of torch's, NumPy's and Python's default generators as tensors, for a checkpoint.
 
     Args:
-        device: where the network is; a CUDA device has a generator of its own.
+        device: the network's device; a CUDA device has its own generator.
     """
     _, words, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
@@ -33,7 +33,7 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put the generators back into the states that `generator_states` returned."""
+    """Restore the generators to the states that `generator_states` returned."""
     torch.set_rng_state(states["torch"])
     random.setstate((3, tuple(states["python"].tolist()), next(iter(states["python_gauss"].tolist()), None)))
     position, has_gauss = states["numpy_position"].tolist()

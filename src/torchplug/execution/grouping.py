@@ -1,4 +1,4 @@
-"""How many optimizer steps may be made per call of Lightning's, so that nobody who looks misses one."""
+"""How many optimizer steps run per step of Lightning's, such that no callback misses one that it observes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torchplug.execution.lightning_internals import done_in_epoch, is_training
 StepsPerExecution = int | Literal["auto"]
 
 _KNOWN: tuple[type[Callback], ...] = (ModelCheckpoint, LearningRateMonitor, TQDMProgressBar, RichProgressBar, Timer)
-"""Callbacks that lose nothing: each looks where a call ends, or is shown the steps that it asks for."""
+"""Callbacks that are compatible with several steps per call: each acts where a call ends, or is called as needed."""
 
 _SINGLE_STEPS = (
     "on_train_batch_start",
@@ -48,16 +48,16 @@ _OWN_STEPS = (
     "on_after_batch_transfer",
 )
 FULL_STORAGE = ("32-true", "64-true", "bf16-mixed")
-"""The precisions in which parameters and their gradients are stored with all digits, and not scaled."""
+"""Precisions in which parameters and gradients are stored unscaled and in full precision."""
 
 _MOST_STEPS = 4096
 _CALL_SECONDS = 0.1
 _MOST_STEPS_PER_GRAPH = 16
-"""Each takes its time to compile."""
+"""Bounds compile time, which grows with the number of steps."""
 
 
-def _watcher(trainer: Trainer) -> str | None:
-    """Who looks at single batches or gradients; None if nobody does."""
+def _per_step_observer(trainer: Trainer) -> str | None:
+    """Return the reason why each step must be made by the trainer, if a callback, module or profiler observes it."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         known = next((kind for kind in _KNOWN if isinstance(callback, kind)), Callback)
         if _overridden(callback, known, _SINGLE_STEPS):
@@ -72,7 +72,7 @@ def _watcher(trainer: Trainer) -> str | None:
 
 
 def why_single_steps(trainer: Trainer) -> str | None:
-    """Why each call of Lightning's must make one step; None if it may make several."""
+    """Return why each call of Lightning's must make a single step; None if it may make several."""
     if trainer.accumulate_grad_batches > 1:
         return "gradients are accumulated"
     if trainer.precision not in FULL_STORAGE:
@@ -80,24 +80,24 @@ def why_single_steps(trainer: Trainer) -> str | None:
     if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):  # DeepSpeed's derives from DDP's
         return f"the strategy {type(trainer.strategy).__name__} divides the parameters among devices"
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return "fast_dev_run looks at every step"
+        return "fast_dev_run needs every step"
     if trainer.world_size > 1 and trainer.lightning_module is not None and _has_buffers(trainer.lightning_module):
-        return "DDP makes the network's buffers alike before every step"
+        return "DDP synchronizes the network's buffers before every step"
     for optimizer in trainer.optimizers:
         if _must_have_closure(optimizer):
             return f"the optimizer {type(optimizer).__name__} evaluates gradients by itself"
-    return _watcher(trainer)
+    return _per_step_observer(trainer)
 
 
 def steps_per_execution(asked: StepsPerExecution, network: nn.Module, rows: int) -> int:
-    """How many steps a call makes where nobody looks: as many as asked for, or as a fraction of a second holds.
+    """Return the most steps per call: as configured, or by `auto` about a tenth of a second of them.
 
-    The same on every rank, so no time is measured.
+    Estimated from sizes rather than measured, so that it is equal on every rank.
 
     Args:
         asked: a number, at least 1, or "auto".
-        network: its size says how long a step takes.
-        rows: in a rank's batch.
+        network: the network; its size determines the estimate.
+        rows: rows of a rank's batch.
     """
     if asked != "auto":
         return asked
@@ -105,24 +105,24 @@ def steps_per_execution(asked: StepsPerExecution, network: nn.Module, rows: int)
 
 
 def boundary_steps(network: nn.Module, rows: int, sync_every: int | None = None) -> int:
-    """After how many steps ranks ask each other whether to stop: about a tenth of a second's, the same on all.
+    """Return after how many steps ranks check together for a stop signal: about a tenth of a second of steps.
 
     Args:
-        network: its size says how long a step takes.
-        rows: in a rank's batch.
-        sync_every: after how many steps ranks have the same parameters; None: after each.
+        network: the network; its size determines the estimate.
+        rows: rows of a rank's batch.
+        sync_every: after how many steps ranks have equal parameters; None: after each.
     """
     every = sync_every or 1
     return -(-steps_per_execution("auto", network, rows) // every) * every
 
 
 def steps_per_graph(trainer: Trainer, most: int) -> int:
-    """How many steps to put into one graph, at least 1.
+    """Return the number of steps per compiled graph, at least 1.
 
-    All that a call makes before Lightning's own, or so many of them that rows of the log come where a graph ends.
+    All leading steps of a call, or a divisor of the logging interval, so that rows are due where a graph ends.
 
     Args:
-        trainer: of the fit.
+        trainer: the trainer.
         most: how many steps a call makes at most, Lightning's own included.
     """
     ahead = int(max(1, min(most - 1, trainer.num_training_batches - 1)))
@@ -132,15 +132,15 @@ def steps_per_graph(trainer: Trainer, most: int) -> int:
     return divisor if ahead > _MOST_STEPS_PER_GRAPH and 2 * divisor > bound else bound
 
 
-def steps_until_a_look(trainer: Trainer, most: int) -> int:
-    """How many steps to make until somebody looks, at least 1: the last of them must be Lightning's own.
+def steps_until_event(trainer: Trainer, most: int) -> int:
+    """Return the number of steps until the next event that needs Lightning, at least 1; Lightning makes the last.
 
-    Looked at is where an epoch or the training ends, before a validation, where a checkpoint is due, and where a
-    schedule watches a metric. Rows of the log are no such place: they are written in passing.
+    Events are the end of an epoch or of the training, a validation, a checkpoint, and a step of a schedule that
+    monitors a metric. Rows of the log are none: they are written between steps.
     """
-    if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # which may change from epoch to epoch
+    if trainer.should_stop or trainer.accumulate_grad_batches > 1:  # a callback may change the window
         return 1
-    if not is_training(trainer):  # a pass over the loader that a fit prepared for and never made
+    if not is_training(trainer):  # an iteration of the loader outside training
         return 1
     loop: Any = trainer.fit_loop.epoch_loop
     here, step = done_in_epoch(trainer), trainer.global_step
@@ -161,13 +161,13 @@ def steps_until_a_look(trainer: Trainer, most: int) -> int:
     steps = int(min(ends))
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar) and here + steps < trainer.num_training_batches:
-        shown = (here + steps) // max(1, bar.refresh_rate) * max(1, bar.refresh_rate)  # it moves at multiples
+        shown = (here + steps) // max(1, bar.refresh_rate) * max(1, bar.refresh_rate)  # refreshed at multiples
         steps = shown - here if shown > here else steps
     return max(1, steps)
 
 
 def _until(now: int, every: float | None) -> float:
-    """How many more until the count is a multiple."""
+    """Return the distance to the next multiple of `every`; infinite without one."""
     return every - now % every if every and every != math.inf else math.inf
 
 
@@ -181,11 +181,11 @@ def _must_have_closure(optimizer: Optimizer) -> bool:
 
 
 def _own_class(module: LightningModule) -> type:
-    """The class of this package that the module is, or derives from: whose hooks are known."""
+    """Return the module's nearest base class in this package, whose hooks are known."""
     return next((kind for kind in type(module).__mro__ if kind.__module__.startswith("torchplug.")), LightningModule)
 
 
 def _overridden(thing: object, base: type, names: tuple[str, ...]) -> list[str]:
-    """The methods that the thing does not have from the base: its class's, or given to it alone."""
+    """Return the names of methods that an object overrides, in its class or on the instance."""
     own = vars(thing)
     return [name for name in names if name in own or getattr(type(thing), name) is not getattr(base, name)]

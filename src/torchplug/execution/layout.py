@@ -1,4 +1,4 @@
-"""Where a network's parameters lie during a fit, and the optimizer over them."""
+"""The memory layout of parameters during a fit, and the optimizer over them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from torchplug.flat_storage import FlatGroups, FlatStorage
 
 
 class Layout:
-    """Parameters, flat where that is possible and makes steps cheaper, and the optimizer over them.
+    """Parameters, stored flat where that is possible, and the optimizer over them.
 
     Args:
         optimizer: over the parameters, or over the groups' flat tensors.
-        storage: where the parameters lie flat, if they do.
-        groups: the flat tensors as the optimizer's groups, if it sees those.
+        storage: the flat storage of the parameters; None if they are not flat.
+        groups: the flat tensors as the optimizer's parameter groups; None if it has the parameters themselves.
 
     Attributes:
         optimizer: the optimizer.
-        storage: the flat storage; None where there is none, and once it was given up.
+        storage: the flat storage; None if there is none or it was released.
         update: the optimizer's part of a step.
     """
 
@@ -47,27 +47,27 @@ class Layout:
     def of(
         cls, trainer: Trainer, network: nn.Module, groups: ParameterGroups, build: Build, elementwise: bool
     ) -> Layout:
-        """Lay parameters out and build the optimizer over them; what it takes is that of `Strategy.configure`."""
+        """Flatten parameters where possible, and build the optimizer; arguments as for `Strategy.configure`."""
         storage = _storage(trainer, network, groups)
         finetuned = any(isinstance(c, BaseFinetuning) for c in trainer.callbacks)  # type: ignore[attr-defined]
-        if storage is None or not elementwise or finetuned:  # which sorts the network's own parameters
+        if storage is None or not elementwise or finetuned:  # it sorts the network's own parameters
             return cls(build(groups), storage)
         flat = FlatGroups(storage)
         return cls(build(flat.of(groups)), storage, flat)
 
     def attach(self) -> None:
-        """Have gradients where the parameters' storage wants them."""
+        """Make gradients views of the flat storage."""
         if self.storage is not None:
             self.storage.attach()
 
     def _zero_gradient(self, set_to_none: bool = True) -> None:
-        """Takes the place of the optimizer's `zero_grad`."""
-        assert self.storage is not None, "without one it is not in that place"
+        """Replacement of the optimizer's `zero_grad` for flat gradients."""
+        assert self.storage is not None, "it is installed only with a storage"
         self.storage.gradient.zero_()
         self.storage.attach()
 
     def release(self) -> None:
-        """Give parameters and optimizer back as they came."""
+        """Restore parameters and optimizer to memory of their own."""
         if self.storage is None:
             return
         if self._groups is not None:
@@ -78,11 +78,11 @@ class Layout:
 
 
 def _storage(trainer: Trainer, network: nn.Module, groups: Sequence[Any]) -> FlatStorage | None:
-    """Lay the groups' parameters flat, where every one of them takes part in every step."""
+    """Flatten the groups' parameters if every one of them takes part in every step; else return None."""
     members = [p for group in groups for _, p in group["params"]]
     chain = Chain.of(network)
-    alike = len({(p.dtype, p.device) for p in members}) == 1
-    if chain is None or not alike or trainer.precision not in FULL_STORAGE:
+    uniform = len({(p.dtype, p.device) for p in members}) == 1
+    if chain is None or not uniform or trainer.precision not in FULL_STORAGE:
         return None
     if {id(p) for p in members} != {id(p) for p in chain.trainable()}:
         return None

@@ -1,4 +1,4 @@
-"""Lightning's own counters, metrics and loops of a fit; no other file of this package writes to them."""
+"""Access to Lightning's private counters, metrics and loops; no other file of this package writes to them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 def done_in_epoch(trainer: Trainer) -> int:
-    """How many batches of this epoch are behind the trainer."""
+    """Return the number of batches of this epoch that the trainer has fetched."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def advance(trainer: Trainer, steps: int) -> None:
-    """Count steps that were made between two of the trainer's own, as if it had made them."""
+    """Count steps that were made outside of the trainer as if it had made them."""
     loop = trainer.fit_loop.epoch_loop
     loop.batch_progress.increment_by(steps)
     loop._batches_that_stepped += steps
@@ -31,15 +31,15 @@ def advance(trainer: Trainer, steps: int) -> None:
 
 
 def step_schedules(trainer: Trainer) -> None:
-    """Step the schedules that are due after an optimizer step, those that watch a metric aside."""
+    """Step the schedules that are due after an optimizer step, except those that monitor a metric."""
     trainer.fit_loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=False)
 
 
 def write_row(trainer: Trainer, row: Mapping[str, float]) -> None:
-    """Give the loggers a row of the step under way, and callbacks its values.
+    """Write a row of the current step to the loggers, and make its values available to callbacks.
 
-    `LightningModule.log` would do it for steps of Lightning's alone, and at ten times the cost; its connector, which
-    looks for tensors in what are numbers, at twice.
+    `LightningModule.log` works in steps of Lightning's only and costs ten times as much; the logger connector, which
+    searches for tensors, twice as much.
     """
     connector = trainer._logger_connector
     if row and trainer.loggers:
@@ -53,7 +53,7 @@ def write_row(trainer: Trainer, row: Mapping[str, float]) -> None:
 
 
 def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
-    """The same where an epoch ends: as a row of its last step, which the progress bar shows as well."""
+    """Write a row at the end of an epoch, with its last step's number; the progress bar shows it too."""
     loop = trainer.fit_loop.epoch_loop
     loop._batches_that_stepped -= 1  # as Lightning does it
     write_row(trainer, row)
@@ -62,30 +62,30 @@ def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
 
 
 def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
-    """Give callbacks the values of metrics that were known when a fit was saved."""
+    """Restore the metric values that callbacks read."""
     trainer._logger_connector._callback_metrics.update(metrics)
 
 
 def mark_closure_done(closure: Any) -> None:
-    """Have Lightning take a closure, of which nothing is left to do, for one that was run."""
+    """Mark Lightning's closure as executed, so that it is not run."""
     closure._result = ClosureResult(closure_loss=None)
 
 
-# ---------------------------------------------------------------------- where a fit stands, and goes on
+# ---------------------------------------------------------------------- position and resuming
 
 
 def is_training(trainer: Trainer) -> bool:
-    """Whether a fit's training is under way: no validation, no fit that has ended or failed."""
+    """Whether training is running: neither validation nor a fit that has ended or failed."""
     return trainer.training and not trainer.state.stopped
 
 
 def resumes_within_epoch(trainer: Trainer) -> bool:
-    """Whether a resumed fit is about to go on inside an epoch, so that `on_train_epoch_start` is left out."""
+    """Whether a fit resumes within an epoch, in which case Lightning skips `on_train_epoch_start`."""
     return trainer.fit_loop.restarted_mid_epoch or trainer.fit_loop.restarted_on_epoch_end
 
 
 def validation_is_due(trainer: Trainer) -> bool:
-    """Whether the trainer's intervals ask for a validation after the batch under way; one that stops early does too."""
+    """Whether a validation is due after the current batch by the trainer's intervals, not just because it stops."""
     loop: Any = trainer.fit_loop.epoch_loop
     stops, trainer.should_stop = trainer.should_stop, False
     try:
@@ -95,7 +95,7 @@ def validation_is_due(trainer: Trainer) -> bool:
 
 
 def count_rows(trainer: Trainer, steps: int) -> None:
-    """Move the number that rows of the log get by so many steps."""
+    """Shift the step number of logged rows."""
     trainer.fit_loop.epoch_loop._batches_that_stepped += steps
 
 
@@ -109,7 +109,7 @@ def validate(trainer: Trainer) -> None:
 
 
 def start_next_epoch_afresh(trainer: Trainer) -> None:
-    """Have the loops begin the next epoch as in an uninterrupted fit; one bounded by `max_steps` would restart."""
+    """Make the loops begin the next epoch as in an uninterrupted fit; a fit bounded by `max_steps` would restart."""
     loop: Any = trainer.fit_loop
     for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
         each._restarting = False
@@ -117,11 +117,11 @@ def start_next_epoch_afresh(trainer: Trainer) -> None:
 
 
 def ask_before_batches(trainer: Trainer, ask: Callable[[bool], None]) -> None:
-    """Call a function before each batch of training, in the place of Lightning's own handling of SIGTERM.
+    """Call a function before each training batch, instead of Lightning's handling of SIGTERM.
 
     Args:
-        trainer: of a fit to come.
-        ask: is told whether an accumulation window is whole there.
+        trainer: the trainer, before the fit.
+        ask: called with whether the previous accumulation window is complete.
     """
     connector: Any = trainer._signal_connector
     connector._sigterm_notifier_fn = _nothing
@@ -137,9 +137,9 @@ def ask_before_batches(trainer: Trainer, ask: Callable[[bool], None]) -> None:
 
 
 def evaluated_batches(trainer: Trainer) -> int:
-    """How many batches of a running evaluation are done."""
+    """Return the number of batches of the running evaluation that were fetched."""
     return trainer._evaluation_loop.batch_progress.current.ready
 
 
 def _nothing(*arguments: Any) -> None:
-    """Takes the place of what must not happen."""
+    """Do nothing; replaces methods of Lightning's."""

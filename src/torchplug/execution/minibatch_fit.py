@@ -1,4 +1,4 @@
-"""What belongs to a fit by minibatches."""
+"""The state of a minibatch fit."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from torchplug.objective.reductions import Ranks
 
 
 class MinibatchFit(Fit):
-    """What belongs to a fit by minibatches, beside parameters and optimizer.
+    """The state of a minibatch fit, beside parameters and optimizer.
 
     The sums behind `train/loss` stay on the device: a logged row costs one synchronization, a step none.
 
     Args:
-        trainer: of the fit; its optimizer and loaders are in place.
+        trainer: the trainer; its optimizer and loaders exist.
         objective: F on a minibatch.
-        layout: where the parameters lie.
+        layout: the parameters' memory layout and the optimizer.
         options: how steps are executed.
 
     Attributes:
-        rows: the rows of a rank's batch.
-        ranks: who trains together.
-        means: the loss since the last row and since the epoch's start.
-        log: which steps there are rows after.
-        threads: entered where steps are made.
-        stepper: makes them.
+        rows: rows of a rank's batch.
+        ranks: the ranks of the job.
+        means: the mean loss since the last row and since the epoch's start.
+        log: rows of the log.
+        threads: context of steps, which limits threads.
+        stepper: makes optimizer steps.
     """
 
     def __init__(self, trainer: Trainer, objective: StepObjective, layout: Layout, options: Execution) -> None:
@@ -54,11 +54,11 @@ class MinibatchFit(Fit):
         self.threads = threads_of_steps(objective.network, self.rows, device)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """The module's parameters that require gradients now, with names."""
+        """Return the module's parameters that currently require gradients, with names."""
         return [(name, p) for name, p in self.trainer.lightning_module.named_parameters() if p.requires_grad]
 
     def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
-        """Take up the layers that were frozen or unfrozen."""
+        """Build another stepper if layers were frozen or unfrozen."""
         if not self.stepper.trains(self.trainable()):
             self.layout.release()
             self.stepper = Stepper(self, objective())
@@ -77,28 +77,28 @@ class MinibatchFit(Fit):
         with self.threads:
             sums = None if epoch_is_complete(self.trainer) else self.means.state()
             total, rows = self.means.epoch()
-            if sums is not None:  # the epoch was cut short, and goes on when the fit is resumed
+            if sums is not None:  # the epoch was cut short; a resumed fit completes it
                 self.means.restore(sums)
         write_epoch_row(self.trainer, {"train/epoch_loss": total / rows})
 
     def is_boundary(self) -> bool:
-        """Whether training may stop after the last step: ranks that step on their own have the same parameters."""
+        """Whether training may stop after the last step: with parameter averaging, only where ranks are averaged."""
         averaging = self.stepper.averaging
         return averaging is None or averaging.is_due(self.trainer.global_step)
 
     def state(self) -> dict[str, Any]:
-        """Return this rank's sums and, where it has one of its own, its optimizer's state."""
+        """Return this rank's sums and, with parameter averaging, its optimizer state."""
         own = None if self.stepper.averaging is None else self.trainer.optimizers[0].state_dict()
         return {"means": self.means.state(), "row_at": self.log.row_at, "optimizer": own}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore what `state` returned."""
         self.means.restore(state["means"])
         self.log.row_at = state["row_at"]
         if self.stepper.averaging is not None and state["optimizer"] is not None:
             self.trainer.optimizers[0].load_state_dict(state["optimizer"])
 
     def end(self) -> None:
-        """Give parameters and optimizer back as they came."""
+        """Restore parameters and optimizer to memory and updates of their own."""
         self.layout.release()
         self.layout.update.restore()

@@ -23,7 +23,7 @@ from torchplug.objective import StepObjective
 
 
 class Minibatches(Strategy):
-    """One optimizer step per minibatch, or per accumulation window of minibatches.
+    """Strategy of one optimizer step per minibatch, or per accumulation window of minibatches.
 
     Args:
         options: how steps are executed.
@@ -42,11 +42,11 @@ class Minibatches(Strategy):
         return Minibatches, (self.options,)
 
     def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
-        """Return why steps are made one by one, and which option has no effect."""
+        """Return notes: why each call makes a single step, and which option has no effect."""
         notes, asked = [], self.options.steps_per_execution
         obstacle = why_single_steps(trainer)
         if obstacle is None and steps_per_execution(asked, network, rows) == 1:
-            obstacle = "a step of so large a network takes longer than what surrounds it"
+            obstacle = "for so large a network the overhead of a step is negligible"
         if obstacle is not None and asked == "auto":
             notes.append(f"steps_per_execution is 1: {obstacle}")
         if self.options.sync_every is not None and trainer.world_size == 1:
@@ -56,8 +56,8 @@ class Minibatches(Strategy):
     def configure(
         self, trainer: Trainer, objective: StepObjective, groups: ParameterGroups, build: Build, elementwise: bool
     ) -> Optimizer:
-        """Lay parameters out where a step is cheapest, and build the optimizer over them."""
-        if self._layout is not None:  # of a fit that was broken off
+        """Flatten the parameters where possible, and build the optimizer over them."""
+        if self._layout is not None:  # of an interrupted fit
             self._layout.release()
         self._layout = Layout.of(trainer, objective.network, groups, build, elementwise)
         return self._layout.optimizer
@@ -77,7 +77,7 @@ class Minibatches(Strategy):
             self._run_ahead = RunAhead(fit, most, boundary)
 
     def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
-        """Take up the layers that were frozen or unfrozen, and write a learning rate that holds for an epoch."""
+        """Rebuild the stepper if layers were frozen or unfrozen, and log learning rates that change per epoch."""
         trainer = self.fit.trainer
         if any(config.interval == "epoch" for config in trainer.lr_scheduler_configs):
             write_row(trainer, learning_rates(trainer.optimizers[0]))
@@ -88,16 +88,16 @@ class Minibatches(Strategy):
         return super().run_ahead(groups) if self._run_ahead is None else self._run_ahead(groups)
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return what this rank backpropagates: its share, scaled for Lightning and DDP."""
+        """Return this rank's loss, scaled for Lightning's accumulation and DDP's averaging."""
         trainer = self.fit.trainer
         return self.fit.stepper.loss(batch, trainer.world_size, trainer.accumulate_grad_batches)
 
     def before_update(self) -> None:
-        """Guard the gradient, and measure it where a row is due."""
+        """Check the gradient for non-finite values, and record its norm if a row is due."""
         self.fit.stepper.before_update(self.fit.trainer.global_step + 1)
 
     def optimizer_step(self, optimizer: Any, closure: Any) -> None:
-        """Run Lightning's closure and the update that follows it."""
+        """Run Lightning's closure and the update."""
         fit = self.fit
         with fit.threads:
             fit.stepper.begin()
@@ -113,7 +113,7 @@ class Minibatches(Strategy):
                 self._failure = failure  # raised when the trainer has counted the step
 
     def after_batch(self) -> None:
-        """In the middle of an accumulation window, put the parameters where they are to be evaluated.
+        """Within an accumulation window, move the parameters to the optimizer's evaluation point.
 
         Raises:
             NonFiniteGradientError: if a row was due, and a gradient was not finite.
@@ -125,12 +125,12 @@ class Minibatches(Strategy):
         self._stepped = False
 
     def after_epoch(self) -> None:
-        """Raise what the device has recorded, and write the epoch's mean loss."""
+        """Raise if a gradient was not finite, and write the epoch's mean loss."""
         self.settle()
         self.fit.write_epoch()
 
     def settle(self) -> None:
-        """Bring the parameters to where they are evaluated and saved, the same on every rank, or raise."""
+        """Move the parameters to where they are evaluated and saved, equal on every rank, or raise."""
         stepper = self.fit.stepper
         stepper.raise_if_nonfinite(self.fit.trainer.current_epoch)
         if stepper.averaging is not None:
@@ -138,6 +138,6 @@ class Minibatches(Strategy):
         stepper.optimizer_eval()
 
     def end(self) -> None:
-        """Give parameters memory of their own again."""
+        """End the fit: parameters get memory of their own again."""
         self._run_ahead = None
         self.fit.end()

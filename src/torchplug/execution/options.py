@@ -1,4 +1,4 @@
-"""How minibatch training is executed, as one record."""
+"""Execution options of minibatch training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torchplug.execution.grouping import StepsPerExecution
 
 @dataclass(frozen=True)
 class Execution:
-    """How the steps of minibatch training are executed.
+    """Execution options of minibatch training.
 
     Args:
         engine: how gradients are computed.
-        steps_per_execution: how many optimizer steps are made per call of Lightning's, at least 1, or `auto`.
-        sync_every: after how many steps ranks average their parameters; None: gradients, at every step.
+        steps_per_execution: optimizer steps per step of Lightning's, at least 1, or `auto`.
+        sync_every: K, ranks average parameters at every K-th step; None: they average gradients at every step.
 
     Raises:
         ConfigurationError: for a value that does not exist.

@@ -1,4 +1,4 @@
-"""How many optimizer steps a run will make, as schedulers ask."""
+"""The planned number of optimizer steps of a run, for schedulers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lightning.pytorch import Trainer
 
 
 def planned_steps(trainer: Trainer) -> tuple[int | None, int | None]:
-    """The optimizer steps of the run and of an epoch; None for what has no planned end."""
+    """Return the optimizer steps of the run and of an epoch; None for a number that is not planned."""
     try:
         total = trainer.estimated_stepping_batches
-    except MisconfigurationException:  # accumulation that changes over the epochs
+    except MisconfigurationException:  # accumulation changes over the epochs
         total = math.inf
-    if trainer.train_dataloader is None:  # a run bounded by max_steps alone is estimated without a look at the data
+    if trainer.train_dataloader is None:  # with max_steps alone, Lightning estimates without loading the data
         trainer.fit_loop.setup_data()
     per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
     return (

@@ -1,4 +1,4 @@
-"""Where a fit stands when it is saved, and how a trainer continues from there exactly.
+"""The position of a fit in a checkpoint, and resuming from it exactly.
 
 Lightning's counters say which of its hooks were running when a checkpoint was written, and its restart repeats or skips
 some of what was outstanding: a validation, the end of an epoch, an epoch that `max_steps` cut short. A checkpoint of
@@ -19,7 +19,7 @@ Stage = Literal["trained", "validated", "ended"]
 
 
 class Position(NamedTuple):
-    """How far a fit has come.
+    """The position of a fit.
 
     Args:
         epoch: the epoch under way, counted from 0.
@@ -34,7 +34,7 @@ class Position(NamedTuple):
 
     @classmethod
     def of(cls, trainer: Trainer, validated: bool, ended: bool) -> Position | None:
-        """Where a trainer stands; None before its first epoch.
+        """Return a trainer's position; None before its first epoch.
 
         Args:
             trainer: of a fit under way, or just ended.
@@ -102,7 +102,7 @@ def rewrite_loops(loops: dict[str, Any], position: Position, steps: int) -> None
 
 
 def make_up_for(trainer: Trainer, position: Position) -> None:
-    """Do what was outstanding at a position, so that the trainer continues with the next batch; in `on_train_start`."""
+    """Complete what was outstanding at a position, before the trainer resumes; in `on_train_start`."""
     if position.stage == "ended":
         start_next_epoch_afresh(trainer)
         return

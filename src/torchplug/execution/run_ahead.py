@@ -1,7 +1,7 @@
-"""Several optimizer steps per call of Lightning's: all but the last are made without it.
+"""Several optimizer steps per step of Lightning's: all but the last are made without it.
 
-`RunAhead` stands between the loader and the trainer: it trains on the leading batches of each group and passes the
-last one on as an ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and
+`RunAhead` is a generator between loader and trainer: it trains on the leading batches of each group and yields the
+last one as an ordinary batch. Automatic optimization stays on; batch index, closure, hooks, clipping, DDP and
 schedules of that last step are Lightning's own, and the steps before it have the same effects in the same order.
 """
 
@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 
 from torchplug.batch import Batch, Groups, Rows, StepGroup
-from torchplug.execution.grouping import steps_per_graph, steps_until_a_look
+from torchplug.execution.grouping import steps_per_graph, steps_until_event
 from torchplug.execution.lightning_internals import advance, step_schedules, write_row
 from torchplug.execution.minibatch_fit import MinibatchFit
 from torchplug.execution.stopping import StepBoundaries
@@ -21,12 +21,12 @@ from torchplug.execution.uninterrupted import uninterrupted
 
 
 class RunAhead:
-    """Makes optimizer steps between two of Lightning's.
+    """Makes the optimizer steps between two of Lightning's.
 
     Args:
-        fit: by minibatches.
-        most: how many steps a call makes where nobody looks, Lightning's own included.
-        boundary: on several ranks, after how many steps they ask each other whether a signal asks for the end.
+        fit: the minibatch fit.
+        most: the most steps per call, Lightning's own included.
+        boundary: on several ranks, after how many steps they check together for a stop signal.
     """
 
     def __init__(self, fit: MinibatchFit, most: int, boundary: int = 1) -> None:
@@ -43,7 +43,7 @@ class RunAhead:
 
     def __call__(self, groups: Groups) -> Iterator[Batch]:
         """Train on the leading batches of each group, and yield its last."""
-        for group in groups(lambda: steps_until_a_look(self._trainer, self._most)):
+        for group in groups(lambda: steps_until_event(self._trainer, self._most)):
             if group.leading:
                 self._fit.layout.attach()
                 self._fit.stepper.engine.renew()
@@ -55,38 +55,38 @@ class RunAhead:
         self._uncounted = 0
         self._boundaries.begin()
         self._update = self._fit.layout.update.leanest()
-        between = self._clip is not None or self._scheduled  # something that is no part of a graph
-        at_once = self._per_graph if not between and self._fit.stepper.can_fuse() else 1
+        between = self._clip is not None or self._scheduled  # which no graph contains
+        fused = self._per_graph if not between and self._fit.stepper.can_fuse() else 1
         try:
             with torch.no_grad():
-                self._make_steps(group, at_once)
-        finally:  # also after Ctrl-C: what is saved now must know of the steps that were made
+                self._make_steps(group, fused)
+        finally:  # also after Ctrl-C: a checkpoint must count the steps that were made
             self._count()
 
-    def _make_steps(self, group: StepGroup, at_once: int) -> None:
-        """Make the steps, so many at a time where no row comes between them."""
+    def _make_steps(self, group: StepGroup, fused: int) -> None:
+        """Make the leading steps, fused where no row is due between them."""
         done = 0
         while done < group.leading:
             left = group.leading - done
-            if at_once > 1 and group.aligned and at_once <= min(left, self._fit.log.until_row()):
-                if self._all_at_once(group.several(done, at_once), at_once):
-                    done += at_once
-                    self._boundaries.pass_one(at_once)
+            if fused > 1 and group.aligned and fused <= min(left, self._fit.log.until_row()):
+                if self._run_fused(group.concatenated(done, fused), fused):
+                    done += fused
+                    self._boundaries.pass_one(fused)
                     continue
-                at_once = 1
-            count = left if at_once == 1 else 1
-            for chunk in group.chunks(done, count, self._place):
-                for batch in chunk.batches:
-                    self._step(batch, chunk.uniform)
+                fused = 1
+            count = left if fused == 1 else 1
+            for block in group.blocks(done, count, self._place):
+                for batch in block.batches:
+                    self._step(batch, block.uniform)
                     self._boundaries.pass_one()
             done += count
 
-    def _all_at_once(self, rows: Rows, count: int) -> bool:
-        take = self._fit.stepper.try_fused(rows, count)
-        if take is None:
+    def _run_fused(self, rows: Rows, count: int) -> bool:
+        apply = self._fit.stepper.try_fused(rows, count)
+        if apply is None:
             return False
         with uninterrupted():
-            due = take()
+            due = apply()
             self._uncounted += count - due
         if due:
             try:
@@ -106,7 +106,7 @@ class RunAhead:
             if due:
                 write_row(self._trainer, fit.row())
         finally:
-            self._uncounted += 1  # after the row, which has the number of steps before it
+            self._uncounted += 1  # after the row, which is numbered by the steps before it
         if self._scheduled:
             self._count()
             step_schedules(self._trainer)
@@ -117,7 +117,7 @@ class RunAhead:
             monitor.on_train_batch_start(self._trainer, self._trainer.lightning_module)
 
     def _clip_gradient(self) -> None:
-        """As Lightning does, by what the trainer says now."""
+        """Clip the gradient as Lightning does, by the trainer's current settings."""
         trainer = self._trainer
         trainer.lightning_module.configure_gradient_clipping(
             trainer.optimizers[0], trainer.gradient_clip_val, trainer.gradient_clip_algorithm
@@ -132,5 +132,5 @@ class RunAhead:
         device = self._trainer.strategy.root_device
         if device.type == "cpu":
             return rows
-        # from pinned memory the copy goes on while the device computes, and the host reads the next chunk
+        # from pinned memory the copy overlaps with computation, while the host reads the next block
         return Rows(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in rows))

@@ -1,4 +1,4 @@
-"""The loss as training goes by, added up on the device."""
+"""Running means of the training loss, accumulated on the device."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _DEFERRED_ROWS = 2**16
 
 
 class RunningMeans:
-    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, added up in float64.
+    """Σ wℓ and n over all ranks, since the last row and since the epoch's start, accumulated in float64.
 
-    Where the gradient is known without the loss's value, the value is left for later: computed for many steps at once
-    it costs next to nothing. When it is computed hangs on the number of steps and rows alone, and so do its bits.
+    Analytic gradients need no loss value, so its computation is deferred: for many steps at once it costs next to
+    nothing. When it happens depends only on the numbers of steps and rows, and so do its bits.
 
     Attributes:
-        total: Σ wℓ of what belongs to both sums and was added to neither, on the device.
+        total: Σ wℓ, on the device, that has not been added to either sum yet.
     """
 
     def __init__(self, device: torch.device, loss: Loss, ranks: Ranks) -> None:
@@ -40,30 +40,30 @@ class RunningMeans:
         self.total.add_(weighted)
         self._rows += rows
 
-    def go_on(self, total: Tensor, rows: int) -> None:
-        """Add several batches' Σ wℓ, which somebody has added to `total` already, and their number of rows."""
+    def advance_total(self, total: Tensor, rows: int) -> None:
+        """Set `total` to a value that includes several more batches' Σ wℓ, and add their number of rows."""
         self.total.copy_(total)
         self._rows += rows
 
     def defer(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> None:
-        """Add a batch's Σ wℓ when it is asked for; without weights where all are 1. No tensor may be changed."""
+        """Add a batch's Σ wℓ later; `weight` is None where all are 1. The tensors must not be modified."""
         self._deferred.append((scores, target, weight))
         self._deferred_rows += scores.shape[0]  # len() of a tensor takes longer
         if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
             self._evaluate()
 
     def row(self) -> tuple[float, float]:
-        """(Σ wℓ, n) since it was last asked. Every rank must call it."""
+        """Return (Σ wℓ, n) since the last call, and reset them; collective."""
         self._settle()
-        return self._since_row.taken(self._ranks)
+        return self._since_row.pop(self._ranks)
 
     def epoch(self) -> tuple[float, float]:
-        """(Σ wℓ, n) since it was last asked; rows go on across it. Every rank must call it."""
+        """Return (Σ wℓ, n) of the epoch, and reset them; the sums of `row` are not affected. Collective."""
         self._settle()
-        return self._since_epoch.taken(self._ranks)
+        return self._since_epoch.pop(self._ranks)
 
     def state(self) -> dict[str, Any]:
-        """Return the sums of this rank as plain data, from which `restore` continues with the same bits."""
+        """Return this rank's sums as plain data, for `restore`."""
         return {
             "open": (float(self.total), self._rows),
             "since_row": self._since_row.state(),
@@ -73,10 +73,10 @@ class RunningMeans:
 
     @staticmethod
     def check(state: Mapping[str, Any]) -> None:
-        """Refuse what `state` cannot have returned.
+        """Refuse a malformed `state`.
 
         Raises:
-            ValueError: if a sum is no pair of a number and a count, or what was left for later is no batches.
+            ValueError: if a sum is not a pair of a number and a count, or the deferred batches are malformed.
         """
         for name in ("open", "since_row", "since_epoch"):
             total, rows = state[name]
@@ -91,7 +91,7 @@ class RunningMeans:
             raise ValueError("its batches that were left for later are no batches")
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore what `state` returned."""
         total, self._rows = state["open"]
         self.total.fill_(total)
         self._since_row.restore(*state["since_row"])
@@ -105,7 +105,7 @@ class RunningMeans:
         self._deferred_rows = sum(len(scores) for scores, _, _ in self._deferred)
 
     def _deferred_state(self) -> tuple[Tensor, Tensor, Tensor | None, list[int]] | None:
-        """What was left for later, and the rows of each batch in it."""
+        """Return the deferred scores, targets and weights, and the rows of each batch; None if there are none."""
         if not self._deferred:
             return None
         scores, targets, weights = zip(*self._deferred, strict=True)
@@ -114,7 +114,7 @@ class RunningMeans:
         return torch.cat(scores).cpu(), torch.cat(targets).cpu(), None if weight is None else weight.cpu(), counts
 
     def _evaluate(self) -> None:
-        """Compute what was left for later."""
+        """Compute the deferred losses."""
         if not self._deferred:
             return
         scores, targets, weights = zip(*self._deferred, strict=True)
@@ -129,7 +129,7 @@ class RunningMeans:
         self._deferred_rows = 0
 
     def _settle(self) -> None:
-        """One addition per step is enough: the open sum belongs to both."""
+        """Add `total` to both sums; kept apart until then, so that a step costs one addition."""
         self._evaluate()
         for each in (self._since_row, self._since_epoch):
             each.total.add_(self.total)
@@ -139,30 +139,30 @@ class RunningMeans:
 
 
 def _weights(scores: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Tensor | None:
-    """The weights of several batches, one after the other; None where all are 1."""
+    """Return the concatenated weights of several batches; None where all are 1."""
     if all(weight is None for weight in weights):
         return None
     return torch.cat([torch.ones_like(s[:, 0]) if w is None else w for s, w in zip(scores, weights, strict=True)])
 
 
 class _Sum:
-    """Σ wℓ on the device, and the rows that are in it."""
+    """Σ wℓ on the device and the number of its rows."""
 
     def __init__(self, device: torch.device) -> None:
         self.total = torch.zeros((), dtype=torch.float64, device=device)
         self.rows = 0
 
     def state(self) -> tuple[float, int]:
-        """Return what this rank has of both."""
+        """Return this rank's part of both."""
         return float(self.total), self.rows
 
     def restore(self, total: float, rows: int) -> None:
-        """Continue from what `state` returned."""
+        """Restore what `state` returned."""
         self.total.fill_(total)
         self.rows = rows
 
-    def taken(self, ranks: Ranks) -> tuple[float, float]:
-        """Both over all ranks; and begin anew."""
+    def pop(self, ranks: Ranks) -> tuple[float, float]:
+        """Return both over all ranks, and reset them."""
         total, rows = self.total, float(self.rows)
         if ranks.world > 1:
             both = torch.stack([total, torch.full_like(total, rows)])

@@ -1,4 +1,4 @@
-"""After which optimizer steps a row of the log is due, and what is in it."""
+"""Rows of the training log: after which optimizer steps they are due, and their values."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torchplug.objective import StepObjective
 
 
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """What an optimizer's groups now step by, under the names that Lightning's LearningRateMonitor gives."""
+    """Return the current learning rates, named as by Lightning's LearningRateMonitor."""
     name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
     names = [name] if len(groups) == 1 else [f"{name}/pg{number}" for number in range(1, len(groups) + 1)]
     return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
 
 
 class StepLog:
-    """Counts optimizer steps, and makes a row of those since the last one.
+    """Counts optimizer steps and computes the rows of the training log.
 
     Args:
-        trainer: of the fit; its interval and its count at the start.
-        means: of the loss, since the last row.
+        trainer: the trainer, for its logging interval and step count.
+        means: running means of the loss.
 
     Attributes:
-        step: the number of the step under way or last made, from 1.
+        step: the number of the current or last step, from 1.
         row_at: the number of the step after which the last row was written.
-        due: whether a row is due after it.
+        due: whether a row is due after this step.
     """
 
     def __init__(self, trainer: Trainer, means: RunningMeans) -> None:
@@ -46,33 +46,33 @@ class StepLog:
         self._learning_rates: dict[str, float] = {}
 
     def watch(self, objective: StepObjective, parameters: Sequence[Tensor]) -> None:
-        """Take up what rows are about.
+        """Set the objective and parameters that rows describe.
 
         Args:
             objective: F on a minibatch.
-            parameters: of the module.
+            parameters: the module's parameters.
         """
         self._objective, self._parameters = objective, parameters
 
     def begin(self, step: int) -> bool:
-        """A step begins, or ends, with this number; returns whether a row is due after it."""
+        """Set the number of the current step; return whether a row is due after it."""
         self.step = step
         self.due = due = step % self._every == 0
         return due
 
     def until_row(self) -> int:
-        """How many more steps there are until a row is due, the one included after which it is."""
+        """Return the number of steps until the next row, inclusive."""
         return int(min(self._every - self.step % self._every, 2**31))
 
     def measure(self, gradients: Sequence[Tensor]) -> None:
-        """Take what a row has of a step under way: the gradient's norm, the learning rate."""
+        """Record the current step's gradient norm and learning rates for its row."""
         self._gradient_norm = tensors_norm(gradients)
         self._learning_rates = learning_rates(self._trainer.optimizers[0])
 
     def row(self) -> dict[str, float]:
-        """Wait for the device, and give the row. Every rank must call it."""
+        """Synchronize with the device and return the row; collective."""
         total, rows = self._means.row()
-        # with reduction: sum an optimizer step adds up its losses
+        # with `reduction: sum` the objective of a step is a sum, so that its mean is over steps
         objective = self._objective
         divisor = rows if objective.reduction == "mean" else self.step - self.row_at
         row = {

@@ -1,4 +1,4 @@
-"""One optimizer step by minibatches: its gradient, its guard and its update."""
+"""Optimizer steps on minibatches: gradient, guard and update."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Stepper:
-    """Makes optimizer steps, or Lightning's part of them, on the parameters that require gradients.
+    """Makes optimizer steps, or our part of Lightning's, on the parameters that require gradients.
 
-    Belongs to a fit; another takes its place where layers are frozen or unfrozen.
+    A fit builds another when layers are frozen or unfrozen.
 
     Args:
-        fit: what outlives it.
+        fit: the state of the fit.
         objective: F on a minibatch.
 
     Attributes:
         engine: computes gradients.
-        averaging: averages the ranks' parameters now and then; None where gradients are averaged at every step.
+        averaging: parameter averaging; None where gradients are averaged at every step.
     """
 
     def __init__(self, fit: MinibatchFit, objective: StepObjective) -> None:
@@ -42,7 +42,7 @@ class Stepper:
         self._log = fit.log
         self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
         self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin)
-        # fp16's GradScaler skips the steps whose gradient overflows: that is how it works.
+        # fp16: GradScaler skips steps with overflowing gradients by design.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         self._guard = None if scaled else GradientGuard(self._trained, storage)
         self.averaging: ParameterAveraging | None = None
@@ -53,26 +53,26 @@ class Stepper:
         self._switch = layout.update.switch
         self._update.restore()
         alone = self._guard is not None and self._ranks.world == 1
-        self._whole = self.engine.whole_steps(layout.optimizer) if alone else None
-        if self._whole is not None:
-            self._update.replace(self._whole.update)
+        self._fused = self.engine.fused_steps(layout.optimizer) if alone else None
+        if self._fused is not None:
+            self._update.replace(self._fused.update)
 
     def trains(self, parameters: list[tuple[str, nn.Parameter]]) -> bool:
-        """Whether these are the parameters that it trains."""
+        """Whether these are the parameters that this stepper trains."""
         return [id(p) for _, p in parameters] == [id(p) for _, p in self._trained]
 
-    # ------------------------------------------------------------------ whole steps
+    # ------------------------------------------------------------------ steps outside of Lightning
 
     def step(
         self, batch: Batch, uniform: bool, update: Callable[[], object], clip: Callable[[], object] | None
     ) -> None:
-        """Make an optimizer step as Lightning's are, called without a graph.
+        """Make an optimizer step with the effects of one of Lightning's; called under `no_grad`.
 
         Args:
-            batch: of the step.
+            batch: the batch.
             uniform: whether every weight is 1.
-            update: the optimizer's part of it.
-            clip: clips the gradient over all ranks.
+            update: the optimizer's update.
+            clip: clips the reduced gradient.
         """
         self.begin()
         if self._switch is not None:
@@ -82,7 +82,7 @@ class Stepper:
         if world > 1 and self.averaging is None:
             self._ranks.average(self._gradients())
         if clip is not None:
-            self._inspect()  # before it hides what the gradient was
+            self._inspect()  # before clipping hides a non-finite gradient
         if self._log.due:
             self._log.measure(self._gradients())
         if clip is not None:
@@ -91,54 +91,57 @@ class Stepper:
         self.end(inspected=clip is not None)
 
     def can_fuse(self) -> bool:
-        """Whether several steps can be made in one graph."""
+        """Whether several steps can be fused into one graph."""
         sound = self._guard is not None and self._guard.is_known_sound
-        return self._whole is not None and sound and not self._update.is_hooked()
+        return self._fused is not None and sound and not self._update.is_hooked()
 
     def try_fused(self, rows: Rows, count: int) -> Callable[[], bool] | None:
-        """What makes the steps on these rows and says whether a row is due, or None: make them one by one."""
-        whole, guard, log = self._whole, self._guard, self._log
-        take = None if whole is None else whole.made(rows, count)
-        if take is None or guard is None:
+        """Compute several steps on these rows; return a function that applies them and tells whether a row is due.
+
+        None where the steps must be made one by one.
+        """
+        fused, guard, log = self._fused, self._guard, self._log
+        apply = None if fused is None else fused.prepare(rows, count)
+        if apply is None or guard is None:
             return None
 
-        def taken() -> bool:
-            take()
+        def applied() -> bool:
+            apply()
             guard.clear(log.step + 1, count)
             if log.begin(log.step + count):
                 log.measure(self._gradients())
             return log.due
 
-        return taken
+        return applied
 
-    # ------------------------------------------------------------------ the parts of a step of Lightning's
+    # ------------------------------------------------------------------ parts of a step of Lightning's
 
     def begin(self) -> None:
-        """Remember where the parameters are, ahead of the gradient."""
+        """Record the parameters before the gradient is computed."""
         if self._switch is not None:
             self._switch.eval()
         if self._guard is not None:
             self._guard.before_update()
 
     def loss(self, batch: Batch, world: int, window: int) -> Tensor:
-        """What this rank backpropagates: its share, scaled for Lightning and DDP."""
+        """Return this rank's loss, scaled for Lightning's accumulation and DDP's averaging."""
         if self._switch is not None:
             self._switch.train()
         self.engine.renew()
         return self.engine.with_precomputed_grad(batch, world, window)
 
     def before_update(self, step: int) -> None:
-        """Guard the reduced gradient of the step with this number, and measure it where a row is due."""
+        """Check the reduced gradient of a step for non-finite values, and record its norm if a row is due."""
         self._log.begin(step)
         self._inspect()
         if self._log.due:
             self._log.measure(self._gradients())
 
     def end(self, inspected: bool) -> None:
-        """Outside of a step, parameters stand where they are to be evaluated, and are finite.
+        """End a step: parameters move to the evaluation point, and are restored if the gradient was not finite.
 
         Args:
-            inspected: whether the guard has seen the step's gradient.
+            inspected: whether the guard has inspected the step's gradient.
         """
         if self._switch is not None:
             self._switch.eval()
@@ -148,12 +151,12 @@ class Stepper:
             self.averaging.after_step(self._log.step)
 
     def optimizer_eval(self) -> None:
-        """Put the parameters where they are to be evaluated, also in the middle of a window."""
+        """Move the parameters to the optimizer's evaluation point, also within an accumulation window."""
         if self._switch is not None:
             self._switch.eval()
 
     def raise_if_nonfinite(self, epoch: int) -> None:
-        """Raise what the device has recorded.
+        """Raise if the guard has recorded a non-finite gradient; synchronizes with the device.
 
         Raises:
             NonFiniteGradientError: if a gradient was not finite.
@@ -163,10 +166,10 @@ class Stepper:
         if self.averaging is None:
             self._guard.raise_if_tripped(epoch)
         else:
-            self.averaging.agree(self._guard.failure(epoch))
+            self.averaging.raise_on_all_ranks(self._guard.failure(epoch))
 
     def _inspect(self) -> None:
-        """Let no gradient pass that is not finite."""
+        """Let the guard inspect the gradient."""
         if self._guard is not None:
             self._guard.inspect(self._log.step)
 

@@ -1,4 +1,4 @@
-"""The end of training that a signal asked for: at a boundary between steps, the same one on every rank."""
+"""Stopping after a signal, at a boundary between steps that is the same on every rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchplug.interruption import Interrupted
 
 
 def asked_to_stop(trainer: Trainer) -> bool:
-    """Whether a signal has reached any rank; all of them must call it."""
+    """Whether a signal has reached any rank; collective."""
     asked = interruption.requested()
     if trainer.world_size == 1:
         return asked
@@ -26,11 +26,11 @@ def asked_to_stop(trainer: Trainer) -> bool:
 
 
 class StepBoundaries:
-    """The boundaries between steps that are not Lightning's.
+    """Boundaries between steps that are made outside of Lightning.
 
     Args:
-        trainer: of the fit.
-        every: on several ranks, at multiples of this number of steps they ask each other.
+        trainer: the trainer.
+        every: on several ranks, they check together for a signal at multiples of this number of steps.
     """
 
     def __init__(self, trainer: Trainer, every: int) -> None:
@@ -40,11 +40,11 @@ class StepBoundaries:
         self._step = 0
 
     def begin(self) -> None:
-        """Count from the trainer's number of steps."""
+        """Start counting at the trainer's number of steps."""
         self._step = self._trainer.global_step
 
     def pass_one(self, steps: int = 1) -> None:
-        """Stop training after so many more steps, if a signal has asked for it.
+        """Count steps, and stop training if a signal has requested it.
 
         Raises:
             Interrupted: on every rank, after the same step.
@@ -63,21 +63,21 @@ def _stop_if(asked: bool) -> None:
 
 
 class StopAtBoundary(Callback):
-    """Stops the trainer where a signal asked for it, and saves a fit's last.ckpt, on all ranks together.
+    """Callback that stops the trainer after a signal, on all ranks together, and saves a fit's last.ckpt.
 
-    Boundaries are Lightning's batches, those of validation and test among them, and the steps in between
+    Boundaries are Lightning's batches, including those of validation and test, and the steps in between
     (`RunAhead`). Replaces Lightning's handling of SIGTERM, whose handler broadcasts.
 
     Args:
-        last: where a fit's checkpoint goes; None: nothing is trained.
+        last: the path of a fit's checkpoint; None for an evaluation.
     """
 
     def __init__(self, last: Path | None = None) -> None:
         self._last = last
-        self._period = 1  # on several ranks, after how many batches of an evaluation they ask each other
+        self._period = 1  # on several ranks: batches of an evaluation between two checks for a signal
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask between Lightning's batches, whatever callbacks there are."""
+        """Install the check between training batches, ahead of all callbacks."""
         if not interruption.is_handled():
             return
         if trainer.world_size > 1:
@@ -92,44 +92,44 @@ class StopAtBoundary(Callback):
         ask_before_batches(trainer, stop_if_asked)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there are boundaries."""
+        """Defer signals to the boundaries from here on."""
         self._begin(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there are boundaries."""
+        """Defer signals to the boundaries from here on."""
         self._begin(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there are boundaries."""
+        """Defer signals to the boundaries from here on."""
         self._begin(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there are boundaries."""
+        """Defer signals to the boundaries from here on."""
         self._begin(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
-        """Ask between the batches of an evaluation."""
-        self._look(trainer, evaluated_batches(trainer))
+        """Check for a signal between the batches of an evaluation."""
+        self._check(trainer, evaluated_batches(trainer))
 
     def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
-        """Ask between the batches of an evaluation."""
-        self._look(trainer, evaluated_batches(trainer))
+        """Check for a signal between the batches of an evaluation."""
+        self._check(trainer, evaluated_batches(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask once more: behind the last step there is no other boundary."""
+        """Check once more: there is no boundary after the last step."""
         self._end(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask once more, unless a fit goes on."""
+        """Check once more, unless a fit continues."""
         if trainer.state.fn != "fit":
             self._end(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask once more: behind the last batch there is no other boundary."""
+        """Check once more: there is no boundary after the last batch."""
         self._end(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what a resumed fit goes on from."""
+        """Save the checkpoint to resume from."""
         if not isinstance(exception, Interrupted) or self._last is None:
             return
         if trainer.sanity_checking or trainer.global_step == 0:
@@ -140,7 +140,7 @@ class StopAtBoundary(Callback):
         if interruption.is_handled():
             interruption.defer(alone=trainer.world_size == 1)
 
-    def _look(self, trainer: Trainer, batches: int) -> None:
+    def _check(self, trainer: Trainer, batches: int) -> None:
         if batches % self._period == 0 and interruption.is_handled():
             _stop_if(asked_to_stop(trainer))
 

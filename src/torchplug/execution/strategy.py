@@ -1,4 +1,4 @@
-"""What `ComponentModule`'s hooks delegate to: how data becomes optimizer steps."""
+"""The interface of execution strategies, to which `ComponentModule`'s hooks delegate."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torchplug.objective import StepObjective
 ParameterGroups = Sequence[Mapping[str, Any]]
 """Groups of an optimizer's parameters, as (name, parameter) pairs."""
 Build = Callable[[ParameterGroups], Optimizer]
-"""Makes the optimizer over such groups, or over groups of flat tensors."""
+"""Builds the optimizer over such groups, or over groups of flat tensors."""
 
 
 class Fit:
-    """What belongs to one fit, built whole in `on_train_start`; this one stands where there is none yet."""
+    """The state of a fit, built in `on_train_start`; this base class is the state before any fit."""
 
     @property
     def outcome(self) -> Outcome | None:
-        """How a full-batch optimizer ended the training; None while it goes on, and for minibatches."""
+        """How a full-batch optimizer ended the training; None while it runs, and for minibatches."""
         return None
 
     @property
@@ -35,32 +35,32 @@ class Fit:
 
     @property
     def statistics(self) -> Any:
-        """Standard errors and the like, where a full-batch optimizer gives them, else None."""
+        """A full-batch optimizer's statistics, such as standard errors, else None."""
         return None
 
     def is_boundary(self) -> bool:
-        """Whether training may stop after the last step, to be resumed later with the same bits."""
+        """Whether training may stop after the last step and be resumed bit for bit."""
         return True
 
     def state(self) -> dict[str, Any]:
-        """Return what this rank needs beside parameters and optimizer to go on with the same bits, as plain data."""
+        """Return as plain data what this rank needs, beside parameters and optimizer, to resume bit for bit."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore what `state` returned."""
 
 
 class Strategy(ABC):
-    """How data becomes optimizer steps. A copy or pickle of it holds its options and nothing of a fit.
+    """How data becomes optimizer steps; a copy or pickle has the options only.
 
     Attributes:
-        fit: the fit under way, or the last one.
+        fit: the current or last fit.
     """
 
     fit: Fit = Fit()
 
     def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
-        """Return what the user should know of a fit to come and did not ask; `rows` are those of a rank's batch."""
+        """Return notes for the user on a fit to come; `rows` are those of a rank's batch."""
         return []
 
     def configure(
@@ -69,46 +69,46 @@ class Strategy(ABC):
         """Build the optimizer, before its state is restored.
 
         Args:
-            trainer: of the fit to come.
-            objective: its network and loss.
-            groups: of the optimizer.
-            build: makes the optimizer.
-            elementwise: whether the optimizer may see a group as one flat tensor.
+            trainer: the trainer, before the fit.
+            objective: F on a minibatch.
+            groups: the optimizer's parameter groups.
+            build: builds the optimizer.
+            elementwise: whether a group may be passed to the optimizer as one flat tensor.
         """
         return build(groups)
 
     @abstractmethod
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
-        """Build the fit, once parameters, optimizer and loaders are in place."""
+        """Build the fit, when parameters, optimizer and loaders exist."""
 
     @abstractmethod
     def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
-        """Begin an epoch with the layers that a callback has frozen or unfrozen since."""
+        """Adapt to layers that a callback has frozen or unfrozen, at the start of an epoch."""
 
     def run_ahead(self, groups: Groups) -> Iterator[Batch]:
-        """Yield the batches for the trainer's own steps; those before them in their groups are trained on first."""
+        """Yield each group's last batch for a step of the trainer's, after training on the leading ones."""
         return (group.last() for group in groups(lambda: 1))
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return what this rank backpropagates in a step of the trainer's."""
+        """Return this rank's loss in a step of the trainer's."""
         raise NotImplementedError(f"{type(self).__name__} makes its steps without a backward pass")
 
-    def before_update(self) -> None:  # noqa: B027 - not every strategy looks at gradients
-        """Look at the reduced, unscaled gradient, ahead of clipping and the update."""
+    def before_update(self) -> None:  # noqa: B027 - optional
+        """Inspect the reduced, unscaled gradient, before clipping and the update."""
 
     @abstractmethod
     def optimizer_step(self, optimizer: Any, closure: Any) -> None:
-        """Make the step; `closure` runs forward and backward pass, and `optimizer` is Lightning's wrapper."""
+        """Make a step; `closure` runs the forward and backward pass, `optimizer` is Lightning's wrapper."""
 
-    def after_batch(self) -> None:  # noqa: B027 - not every strategy has something outstanding
-        """End a batch, which may lie in the middle of an accumulation window."""
+    def after_batch(self) -> None:  # noqa: B027 - optional
+        """End a batch, possibly within an accumulation window."""
 
     @abstractmethod
     def after_epoch(self) -> None:
         """Write the epoch's mean loss."""
 
-    def settle(self) -> None:  # noqa: B027 - not every strategy defers something
-        """Bring the parameters to where they are evaluated and saved, the same on every rank, or raise."""
+    def settle(self) -> None:  # noqa: B027 - optional
+        """Move the parameters to where they are evaluated and saved, equal on every rank, or raise."""
 
-    def end(self) -> None:  # noqa: B027 - not every strategy holds something
-        """Give up what was held for the fit."""
+    def end(self) -> None:  # noqa: B027 - optional
+        """Release the resources of the fit."""

@@ -1,4 +1,4 @@
-"""How many of a CPU's threads the steps of a fit use."""
+"""The number of CPU threads that a fit's steps use."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import nn
 from torchplug.execution.cost_model import seconds_of_work
 
 _WORTH_A_THREAD = 1.5e-4
-"""Seconds of work in a step below which another thread costs more in synchronization than it saves."""
+"""Seconds of work per step and thread below which synchronization costs more than another thread saves."""
 
 
 class ThreadLimit:
-    """Within the block, torch uses as many threads as a step's work is worth, and at most as many as before.
+    """Context that limits torch's threads to what a step's work is worth.
 
-    Two threads take longer than one where each kernel ends before the other thread has woken up.
+    Small kernels end before a second thread has started, so that two threads take longer than one.
 
     Args:
-        seconds: of work in a step, for one thread.
+        seconds: estimated seconds of a step on one thread.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -43,8 +43,8 @@ def threads_of_steps(network: nn.Module, rows: int, device: torch.device) -> Abs
     """Return a reusable context in which steps are made: a thread limit on the CPU, nothing elsewhere.
 
     Args:
-        network: whose parameters say how large a step is.
-        rows: in a rank's batch.
-        device: where the network is.
+        network: the network; its parameters determine the size of a step.
+        rows: rows of a rank's batch.
+        device: the network's device.
     """
     return ThreadLimit(seconds_of_work(network, rows)) if device.type == "cpu" else nullcontext()

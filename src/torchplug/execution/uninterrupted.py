@@ -1,4 +1,4 @@
-"""What is done whole or not at all, though somebody presses Ctrl-C."""
+"""Short critical sections that signals do not interrupt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it, this thread is told of no interruption; of one that came, after it. For what takes no time."""
+    """Block signals in this thread until the end of the context; for operations that take no time."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

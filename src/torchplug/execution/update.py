@@ -1,4 +1,4 @@
-"""The optimizer's part of a step."""
+"""The optimizer's update, as a part of a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torchplug.no_grad import unwrapped
 
 
 class Update:
-    """An optimizer's update, past what torch wraps around it, and what may take its place.
+    """Calls the optimizer's update directly, bypassing `Optimizer.step` hooks, or a replacement of it.
 
     Args:
-        optimizer: as it was built: hooks that it has now are its own.
+        optimizer: the optimizer as built; the hooks that it has at this time are its own.
 
     Attributes:
-        switch: the optimizer, if it trains at another point than it evaluates at (`train` and `eval`), else None.
+        switch: the optimizer, if it has `train` and `eval` because it evaluates at another point, else None.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -26,23 +26,23 @@ class Update:
         self._own_hooks = self._hooks()
 
     def is_hooked(self) -> bool:
-        """Whether somebody looks at its steps."""
+        """Whether step hooks were registered on the optimizer, or globally."""
         return self._hooks() != self._own_hooks or bool(_global_optimizer_pre_hooks or _global_optimizer_post_hooks)
 
     def leanest(self) -> Callable[[], Any]:
-        """What makes one where gradients are there."""
+        """Return the cheapest function that makes an update from the gradients."""
         if self.is_hooked() or not hasattr(self.optimizer, "update"):
             step: Callable[[], Any] = self.optimizer.step
             return step
-        self.optimizer._opt_called = True  # as `step` would tell torch's schedulers, which warn without
+        self.optimizer._opt_called = True  # set by `step`; torch's schedulers warn without it
         return unwrapped(self.optimizer.update)
 
     def replace(self, update: Callable[[], None]) -> None:
-        """Have all of the optimizer's steps, Lightning's as well, go through another update."""
+        """Replace the update of all of the optimizer's steps, including Lightning's."""
         self.optimizer.update = update
 
     def restore(self) -> None:
-        """Have them go through its own again."""
+        """Restore the optimizer's own update."""
         vars(self.optimizer).pop("update", None)
 
     def _hooks(self) -> int:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that watch a metric, such as `plateau`: when they step."""
+"""Steps of learning-rate schedules that monitor a metric, such as `plateau`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from lightning.pytorch import Trainer
 from torchplug.execution.resumption import epoch_is_complete
 
 NEVER = sys.maxsize
-"""The frequency, in epochs, at which Lightning is told to step such a schedule."""
+"""The frequency in epochs that keeps Lightning from stepping such a schedule itself."""
 
 
 def step_watching_schedulers(trainer: Trainer, validated: bool) -> None:
-    """Step the schedules that watch a metric, by its value at the end of an epoch.
+    """Step the schedules that monitor a metric, by its value at the end of an epoch.
 
-    Called before the epoch's checkpoint is written, so that the checkpoint holds the schedule after its step; Lightning
-    would step it afterwards, and leave the step out when a fit is resumed. A schedule that watches a validation metric
+    Called before the epoch's checkpoint is written, so that it has the schedule's state after the step; Lightning
+    would step it afterwards, and skip the step when a fit is resumed. A schedule that monitors a validation metric
     steps only in epochs with a validation, and none steps in an epoch that is cut short.
 
     Args:
-        trainer: of the fit.
+        trainer: the trainer.
         validated: whether there was a validation in this epoch.
     """
     if not epoch_is_complete(trainer):

@@ -11,7 +11,7 @@ from torchplug.errors import CheckpointError, TorchplugError
 
 
 @contextmanager
-def refusing_what_cannot_be_restored(trainer: lightning.Trainer, file: str | None) -> Iterator[None]:
+def restore_errors(trainer: lightning.Trainer, file: str | None) -> Iterator[None]:
     """Turn an error into a `CheckpointError` where it comes before the state of a checkpoint is restored.
 
     Args:

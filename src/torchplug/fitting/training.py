@@ -25,7 +25,7 @@ from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.remaining import refuse_nothing_left
-from torchplug.fitting.restoring import refusing_what_cannot_be_restored
+from torchplug.fitting.restoring import restore_errors
 from torchplug.fitting.same_tables import changed_tables
 from torchplug.fitting.trainer import build_trainer
 from torchplug.interruption import Interrupted
@@ -179,7 +179,7 @@ class Training:
         """
         file = None if self.origin is None else str(self.origin.file)
         try:
-            with refusing_what_cannot_be_restored(trainer, file):
+            with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
             if solution is not None and first_rank():
                 solution.keep_last_as_best()

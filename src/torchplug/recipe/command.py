@@ -84,11 +84,11 @@ class Command:
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if self.subcommand == "fit":
-            module = ComponentModule(**self.specs())
+            module = ComponentModule(**self.settings.model)
             refuse_numbers(module, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
-        evaluation = {name: self.specs()[name] for name in EVALUATION_SETTINGS}
+        evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}
         return module_of(self.origin.content, self.origin.file, **evaluation)
 
     def run(self, module: ComponentModule, data: TabularData) -> int:
@@ -100,10 +100,6 @@ class Command:
         if self.origin is not None:
             say_notes(version_notes(self.origin.content))
         return running.run(self, module, data)
-
-    def specs(self) -> dict[str, Any]:
-        """The components as specs, by ComponentModule's parameters."""
-        return dict(self.settings.model)
 
     def trainer(self) -> dict[str, Any]:
         """Parameters of Lightning's Trainer, with objects where the settings name classes, such as callbacks.

@@ -186,7 +186,7 @@ class InteriorPoint(Optimizer):
 
 
 def _limit(number: int) -> Outcome:
-    return Outcome("limit", f"{number} iterations are done", "raise max_iterations to go on")
+    return Outcome("limit", f"{number} iterations are done", "raise max_iterations for more steps")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -269,7 +269,7 @@ class Stopping:
                 "converged", f"the gradient is zero to within gradient_tolerance={self.gradient_tolerance:g}"
             )
         if self.max_iterations is not None and number >= self.max_iterations:
-            return Outcome("limit", f"{number} iterations are done", "raise max_iterations to go on")
+            return Outcome("limit", f"{number} iterations are done", "raise max_iterations for more steps")
         return None
 
     def before(self, here: Point, path: Path, initial: float) -> Outcome | None:
