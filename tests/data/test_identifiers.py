@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from torchplug.data import parquet, statistics
-from torchplug.data.statistics import DistinctCount
+from torchplug.data import parquet
 from torchplug.data.tabular import TabularData
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequirements
+from torchplug.preprocessing import DataRequirements, value_counts
+from torchplug.preprocessing.value_counts import DistinctCount
 
 REQUEST = DataRequirements("regression", "mse", full_batch=True)
 N = 200
@@ -76,7 +76,7 @@ def test_a_table_of_names_is_refused_with_the_remedy(prepared):
 
 
 def test_a_streamed_column_of_names_may_have_any_number_of_them(prepared, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_VALUES", 50)
+    monkeypatch.setattr(value_counts, "MOST_VALUES", 50)
     assert prepared(table(N))[0] == ["a"]
 
 
@@ -88,5 +88,5 @@ def test_different_values_are_counted_by_few_hashes(different):
         count.add(pl.Series(values[start : start + 70_000]).cast(pl.String))
     assert count.values == len(values)
     # four standard errors of 2^16 hashes
-    tolerance = 0 if different < statistics.MOST_VALUES else 4 / np.sqrt(statistics.MOST_VALUES)
+    tolerance = 0 if different < value_counts.MOST_VALUES else 4 / np.sqrt(value_counts.MOST_VALUES)
     assert count.distinct == pytest.approx(different, rel=tolerance, abs=0)

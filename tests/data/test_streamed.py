@@ -25,9 +25,9 @@ from streamed_files import (
 )
 from torchplug.batch import Rows
 from torchplug.contracts import Loss
-from torchplug.data import parquet, statistics
+from torchplug.data import parquet
 from torchplug.data.tabular import TabularData
-from torchplug.preprocessing import DataRequirements
+from torchplug.preprocessing import DataRequirements, value_counts
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monk
     source, request = written(table, tmp_path), dataclasses.replace(REGRESSION, reference=reference)
     options = {"target": "y", "split_column": "part", "features": ["person", "a"], "max_categories": 6}
     expected = prepared(source, request, **options)
-    monkeypatch.setattr(statistics, "MOST_VALUES", 100)
+    monkeypatch.setattr(value_counts, "MOST_VALUES", 100)
     data = prepared(source, request, stream=True, **options)
     assert data.preprocessing.feature_names == expected.preprocessing.feature_names
     assert "person=other" in data.preprocessing.feature_names

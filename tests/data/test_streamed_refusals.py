@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 
 from streamed_files import BINARY, CLASSES, REGRESSION, mixed_table, prepared, written
-from torchplug.data import parquet, statistics
+from torchplug.data import parquet
 from torchplug.data.streamed import StreamedPart
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequirements
+from torchplug.preprocessing import DataRequirements, value_counts
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
     source = written(table.with_columns(name="k" + pl.col("id").cast(pl.String)), tmp_path)
-    monkeypatch.setattr(statistics, "MOST_VALUES", 50)
+    monkeypatch.setattr(value_counts, "MOST_VALUES", 50)
     with pytest.raises(DataError, match="column 'name' has more than 50 different values: leave it out with exclude"):
         prepared(source, REGRESSION, target="y", features=["name"], stream=True, handle_unknown="error")
     with pytest.raises(DataError, match="column 'a' has more than 50 different values: set impute to auto or mean"):

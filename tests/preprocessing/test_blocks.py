@@ -1,4 +1,4 @@
-"""Rows that come a block at a time are learned from and encoded as if they came together."""
+"""Rows that are encoded in blocks are encoded as the whole table would be."""
 
 import numpy as np
 import polars as pl
@@ -6,57 +6,10 @@ import pytest
 import torch
 
 from preprocessing_fits import fit
-from torchplug.data.in_memory_fit import TrainingColumns
-from torchplug.data.table import MemoryTable, UsedRows
 from torchplug.errors import DataError
-from torchplug.preprocessing import Preprocessing, blocks, read_target
-from torchplug.preprocessing.statistics import Statistics
-from torchplug.preprocessing.target import TargetCoding
+from torchplug.preprocessing import blocks
 
 N = 500
-
-
-def statistics(values, size, **options):
-    return Statistics.of(lambda: (values[i : i + size].copy() for i in range(0, len(values), size)), **options)
-
-
-@pytest.mark.parametrize("columns", [2, 3, 8, 33])
-@pytest.mark.parametrize("size", [1, 7, 64, N - 1, N])
-def test_blocks_give_the_bits_of_one_pass(size, columns):
-    values = np.random.default_rng(columns).normal(3, 2, (N, columns))
-    values[:, 1] = 0.1
-    found = statistics(values, size)
-    deviation = values - values.mean(axis=0)
-    unit = np.abs(deviation).max(axis=0)
-    spread = unit * np.sqrt(np.mean((deviation / unit) ** 2, axis=0))
-    varied = np.arange(columns) != 1
-    np.testing.assert_array_equal(found.mean[varied], values.mean(axis=0)[varied])
-    np.testing.assert_array_equal(found.spread[varied], spread[varied])
-    np.testing.assert_allclose(found.spread[varied], values.std(axis=0)[varied], rtol=1e-14)
-    assert (found.mean[1], found.spread[1]) == (0.1, 1.0)
-    np.testing.assert_array_equal(found.low, values.min(axis=0))
-    np.testing.assert_array_equal(found.high, values.max(axis=0))
-
-
-@pytest.mark.parametrize("size", [1, 7, 64, N])
-def test_one_column_is_exact_to_rounding(size):
-    values = np.random.default_rng(0).normal(3, 2, (N, 1))
-    found = statistics(values, size)
-    exact = values.astype(np.longdouble)
-    np.testing.assert_allclose(found.mean, exact.mean(axis=0).astype(float), rtol=2e-15)
-    np.testing.assert_allclose(found.spread, exact.std(axis=0).astype(float), rtol=2e-15)
-
-
-def test_without_standardization_extremes_are_known_all_the_same():
-    values = np.random.default_rng(0).normal(size=(N, 3))
-    found = statistics(values, 7, standardize=False)
-    assert found.mean.tolist() == [0.0] * 3
-    assert found.spread.tolist() == [1.0] * 3
-    np.testing.assert_array_equal(found.high, values.max(axis=0))
-    assert Statistics.of(lambda: [np.zeros((4, 2))], standardize=False).all_equal(np.zeros(2)).all()
-
-
-# ---------------------------------------------------------------------- preprocessing
 
 
 @pytest.fixture
@@ -128,23 +81,3 @@ def test_block_sizes_are_powers_of_two():
     assert [blocks.rows_of(100, columns) for columns in (1, 3, 25, 99, 1000)] == [64, 32, 4, 1, 1]
     assert list(blocks.intervals(10, 4)) == [(0, 4), (4, 8), (8, 10)]
     assert list(blocks.intervals(0, 4)) == []
-
-
-def test_many_levels_cost_the_fit_no_small_blocks_and_no_second_pass(monkeypatch):
-    sizes = []
-
-    class Watched(TrainingColumns):
-        def blocks(self, size):
-            sizes.append(size)
-            return super().blocks(size)
-
-    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1000)
-    frame = pl.DataFrame({"code": [f"c{i % 100}" for i in range(N)], "y": np.arange(N, dtype=float)})
-    coding = TargetCoding.fit(
-        frame, read_target(frame, ["y"], "regression", "mse", "t"), standardize=False, center=True, where="t"
-    )
-    fitted = Preprocessing.fit(
-        Watched(UsedRows(MemoryTable(frame, {}), "t"), ["code"], np.arange(N), complete=True), coding
-    )
-    assert len(fitted.feature_names) == 100
-    assert sizes == [512]

@@ -10,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from preprocessing_fits import fit
 from torchplug.errors import DataError
-from torchplug.preprocessing import Preprocessing, Substitutions, features
+from torchplug.preprocessing import Preprocessing, Substitutions, column_fit
 
 N = 300
 
@@ -185,7 +185,7 @@ def test_a_column_without_values_has_no_effect():
 
 
 def test_categories_too_many_to_be_listed_are_pooled(monkeypatch, later):
-    monkeypatch.setattr(features, "MOST_CATEGORIES", 2)
+    monkeypatch.setattr(column_fit, "MOST_CATEGORIES", 2)
     towns = pl.DataFrame({"town": list("aaabbcdef"), "y": np.arange(9.0)})
     fitted = fit(towns, standardize=False)
     assert fitted.encoders[0].pooled == ()

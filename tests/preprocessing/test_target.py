@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from torchplug.errors import DataError
-from torchplug.preprocessing import read_target
-from torchplug.preprocessing.target import TargetCoding
+from torchplug.preprocessing import TargetFit
 
 
 def code(values, kind, columns=("y",), train=None):
     frame = values if isinstance(values, pl.DataFrame) else pl.DataFrame({"y": values})
-    reading = read_target(frame, list(columns), kind, "some_loss", "t.csv")
-    part = frame if train is None else frame[train]
-    coding = TargetCoding.fit(part, reading, standardize=False, center=True, where="t.csv")
+    goal = TargetFit(frame, columns, kind, "some_loss")
+    goal.check(frame, "t.csv")
+    goal.update(frame if train is None else frame[train])
+    coding = goal.coding(goal.reading("t.csv"), "t.csv", standardize=False, center=True)
     return coding, coding.encode(frame, "t.csv")
 
 
@@ -156,3 +156,29 @@ def test_probabilities_that_do_not_add_up_are_refused():
         code(frame, "multiclass", ("a", "b"))
     with pytest.raises(DataError, match="takes one target column, not 2: a, b"):
         code(frame, "binary", ("a", "b"))
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("n", [10, 40, 400])
+@pytest.mark.parametrize("distinct", [2, 20, 25, 60])
+def test_blocks_are_read_as_the_whole(n, distinct, bounded):
+    frame = pl.DataFrame({"y": np.arange(n) % distinct * 1.0})
+    goal = TargetFit(frame, ["y"], "multiclass", "", bounded=bounded)
+    for start in range(0, n, 7):
+        goal.check(frame[start : start + 7], "here")
+    if min(n, distinct) <= 20 or n >= 5 * distinct:
+        assert goal.reading("here").labels
+    else:
+        with pytest.raises(DataError, match="here: the loss needs class labels"):
+            goal.reading("here")
+
+
+def test_numbers_in_blocks_have_the_moments_of_the_whole():
+    frame = pl.DataFrame(np.random.default_rng(0).normal(5, 2, (100, 2)), schema=["a", "b"])
+    goal = TargetFit(frame, ["a", "b"], "regression", "mse", bounded=True)
+    for start in range(0, 100, 7):
+        goal.check(frame[start : start + 7], "here")
+        goal.update(frame[start : start + 7])
+    coding = goal.coding(goal.reading("here"), "here", standardize=True, center=True)
+    np.testing.assert_allclose(coding.center, frame.to_numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(coding.scale, frame.to_numpy().std(0), rtol=1e-14)

@@ -16,9 +16,9 @@ from torchplug.data.parquet import chunk_rows
 from torchplug.data.parts import balanced_factors
 from torchplug.data.selection import Piece, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
-from torchplug.data.statistics import Moments, RunningMoments
 from torchplug.preprocessing import Preprocessing, Substitutions
 from torchplug.preprocessing.blocks import intervals
+from torchplug.preprocessing.moments import Moments, RunningMoments
 
 _AS_GIVEN = torch.ones(1, dtype=torch.float64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torchplug.batch import Rows
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
-from torchplug.data.in_memory_fit import TrainingColumns
+from torchplug.data.fit import fit_in_memory
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import (
     Notes,
@@ -28,12 +28,12 @@ from torchplug.data.notes import (
 from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
-from torchplug.data.settings import TableSettings, carried_reading
+from torchplug.data.settings import TableSettings
 from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.metrics import location_and_spread
-from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetReading, read_target
+from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetFit
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
@@ -216,22 +216,16 @@ class InMemoryTables:
         used = {
             key: self._used(key, opened, features, target, notes) for key, opened in {"source": table, **own}.items()
         }
-
-        def admit(columns: Sequence[Column]) -> None:
-            require_feature_memory(columns, list(used.values()), dtype)
-
-        if carried:
-            admit(carried.encoders)
-        preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, admit)
+        far = FarValues()
+        preprocessing, divided = self._divide_and_fit(request, used["source"], features, target, far)
+        require_feature_memory(preprocessing.encoders, list(used.values()), dtype)
         rules = None if carried else settings.rules(request)
         if rules is not None:
-            far = FarValues()
-            far.look(used["source"].columns(features), used["source"].places)
             notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Part] = {}
         for key, rows in used.items():
-            drawn = divided if key == "source" else {key: None}
+            drawn: Mapping[str, RowNumbers | None] = divided if key == "source" else {key: None}
             found = self._parts(preprocessing, rows, drawn)
             if "train" in found:
                 # will be asked for, and now there is still the memory that features need
@@ -281,51 +275,34 @@ class InMemoryTables:
         used: UsedRows,
         features: Sequence[str],
         target: Sequence[str],
-        admit: Callable[[Sequence[Column]], None],
-    ) -> tuple[Preprocessing, dict[str, RowNumbers | None]]:
-        """What the training split teaches, and which of the source's rows belong to each part that is drawn from it."""
-        settings, carried = self._settings, request.preprocessing
+        far: FarValues,
+    ) -> tuple[Preprocessing, dict[str, RowNumbers]]:
+        """Return the preprocessing, and the rows of each split that is drawn from the source."""
+        settings, carried, where = self._settings, request.preprocessing, used.where
         # whole, since they are few: the columns that are no features
         frame = used.select(settings.needed_columns("source", [], target))
-        reading = carried_reading(carried) if carried else self._read_target(request, target, frame, used)
-        labels = frame[target[0]] if reading.labels else None
-        if settings.splitting.rows is not None:
-            settings.splitting.rows.refuse_beyond(used.table.height, used.where)
-        parts = zip(PARTS, settings.splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
-        divided = {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
-        preprocessing = carried or self._fit(request, reading, frame, used, features, divided["train"], admit)
-        return preprocessing, dict(divided)
-
-    def _read_target(
-        self, request: DataRequirements, target: Sequence[str], frame: pl.DataFrame, used: UsedRows
-    ) -> TargetReading:
+        if carried is not None:
+            return carried, self._divide(frame, frame[target[0]] if carried.target_coding.labels else None, used)
         if len(used) < 2:
-            raise DataError(f"{used.where} has one row to learn from: training needs at least two")
-        reading = read_target(frame, target, request.kind, request.loss, used.where, used.places)
-        self._settings.refuse_reading(reading, request, used.where)
-        return reading
+            raise DataError(f"{where} has one row to learn from: training needs at least two")
+        goal = TargetFit(frame, target, request.kind, request.loss)
+        goal.check(frame, where, used.places)
+        reading = goal.reading(where)
+        settings.refuse_reading(reading, request, where)
+        divided = self._divide(frame, frame[target[0]] if reading.labels else None, used)
+        goal.update(frame[divided["train"]])
+        coding = goal.coding(reading, where, standardize=settings.scales_target(request), center=request.center)
+        fitted = fit_in_memory(used, features, divided["train"], settings.rules(request), far)
+        fit = Preprocessing.of(fitted, coding, center=request.center, standardize=settings.standardize)
+        return fit, divided
 
-    def _fit(
-        self,
-        request: DataRequirements,
-        reading: TargetReading,
-        frame: pl.DataFrame,
-        used: UsedRows,
-        features: Sequence[str],
-        train: RowNumbers,
-        admit: Callable[[Sequence[Column]], None],
-    ) -> Preprocessing:
-        settings = self._settings
-        scaled = settings.scales_target(request)
-        coding = TargetCoding.fit(frame[train], reading, standardize=scaled, center=request.center, where=used.where)
-        return Preprocessing.fit(
-            TrainingColumns(used, features, train, complete=settings.impute == "error"),
-            coding,
-            center=request.center,
-            standardize=settings.standardize,
-            rules=settings.rules(request),
-            admit=admit,
-        )
+    def _divide(self, frame: pl.DataFrame, labels: pl.Series | None, used: UsedRows) -> dict[str, RowNumbers]:
+        """Return the rows of each split that is drawn from the source."""
+        settings, splitting = self._settings, self._settings.splitting
+        if splitting.rows is not None:
+            splitting.rows.refuse_beyond(used.table.height, used.where)
+        parts = zip(PARTS, splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
+        return {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
 
     def _parts(
         self, preprocessing: Preprocessing, used: UsedRows, drawn: Mapping[str, RowNumbers | None]

@@ -131,12 +131,6 @@ class TableSettings:
         return None if column is None else sample_weights(frame[column], where, rows)
 
 
-def carried_reading(preprocessing: Preprocessing) -> TargetReading:
-    """The reading by which a checkpoint's preprocessing was fitted."""
-    coding = preprocessing.target_coding
-    return TargetReading(coding.kind, coding.info.columns, coding.labels)
-
-
 def _refuse_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         shown = enumerate_names("none" if choice is None else choice for choice in allowed)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
 from torchplug.data.far_values import FarValues
+from torchplug.data.fit import fit_streamed
 from torchplug.data.notes import (
     Notes,
     Topic,
@@ -27,12 +28,11 @@ from torchplug.data.parts import PARTS
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.selection import Selection
 from torchplug.data.settings import TableSettings
-from torchplug.data.statistics import Moments
-from torchplug.data.streamed_fit import fit
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing
 from torchplug.preprocessing.blocks import block_rows, intervals
+from torchplug.preprocessing.moments import Moments
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import require_columns, types_of
 
@@ -161,7 +161,7 @@ class StreamedTables:
         complete = features if settings.impute == "drop" else []
         source_rows = (settings.splitting, settings.own)
         rules, far = None if carried else settings.rules(request, streamed=True), FarValues()
-        preprocessing = carried or fit(
+        preprocessing = carried or fit_streamed(
             settings, request, Selection(source, source_rows, target, complete), features, target, far
         )
         if rules is not None:

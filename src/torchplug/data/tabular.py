@@ -30,7 +30,7 @@ from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
-from torchplug.preprocessing.target import guess_kind
+from torchplug.preprocessing.target_fit import guess_kind
 from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
 
 _EVALUATION_ROWS = 1024

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import polars as pl
 
-from torchplug.data.statistics import DistinctCount
 from torchplug.data.table import Table
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import block_rows
+from torchplug.preprocessing.value_counts import DistinctCount
 from torchplug.tables import shown
 from torchplug.tables.numbers import LEADING_ZERO, Decimal, read_numbers
 from torchplug.tables.text import TEXT, as_text

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torchplug.component import Kind, TargetInfo
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
+from torchplug.preprocessing.column_fit import FittedColumn
 from torchplug.preprocessing.columns import (
     Array,
     CategoricalColumn,
@@ -25,21 +26,14 @@ from torchplug.preprocessing.columns import (
     column_from_state,
     column_state,
 )
-from torchplug.preprocessing.features import (
-    FittedColumn,
-    TrainingRows,
-    check_columns,
-    fit_columns,
-    read_block,
-    read_column,
-    read_columns,
-)
+from torchplug.preprocessing.features import check_columns, read_block, read_column, read_columns
+from torchplug.preprocessing.moments import Moments
 from torchplug.preprocessing.refusals import refuse_missing
 from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
-from torchplug.preprocessing.statistics import Statistics
 from torchplug.preprocessing.substitutions import Substitutions
-from torchplug.preprocessing.target import TargetCoding, TargetReading, read_target
+from torchplug.preprocessing.target import TargetCoding
+from torchplug.preprocessing.target_fit import TargetFit, TargetReading
 from torchplug.tables import Types, enumerate_names, require_columns
 from torchplug.task import TASKS
 
@@ -50,12 +44,11 @@ __all__ = [
     "Impute",
     "Preprocessing",
     "Substitutions",
+    "TargetFit",
     "TargetReading",
-    "TrainingRows",
     "check_columns",
     "read_column",
     "read_columns",
-    "read_target",
 ]
 
 _FILL_IN = "the model was trained with --data.impute error: fill them in, or train with another choice"
@@ -111,40 +104,29 @@ class Preprocessing:
     target_coding: TargetCoding
 
     @classmethod
-    def fit(
-        cls,
-        table: TrainingRows,
-        target: TargetCoding,
-        *,
-        center: bool = True,
-        standardize: bool = True,
-        rules: EncodingRules | None = None,
-        admit: Callable[[Sequence[Column]], None] = lambda columns: None,
+    def of(
+        cls, fitted: Sequence[FittedColumn], target: TargetCoding, *, center: bool = True, standardize: bool = True
     ) -> Preprocessing:
-        """Fit on the training split, holding at most a column or a block of rows at a time.
+        """Return the preprocessing by columns and a target that were fitted on the training split.
 
         Args:
-            table: its feature columns.
+            fitted: the feature columns, in order.
             target: fitted on the same rows.
             center: whether features are shifted to mean zero.
             standardize: whether features are scaled (and, by `center`, shifted) at all.
-            rules: how columns become features; None: by the defaults.
-            admit: refuses columns with too many features, before memory for these is allocated.
 
         Raises:
             DataError: if no feature is left.
         """
-        fitted = fit_columns(table, rules or EncodingRules())
-        encoders = tuple(column.column for column in fitted)
-        d = sum(encoder.features for encoder in encoders)
+        moments = Moments.joined([column.moments for column in fitted])
+        d = len(moments.mean)
         if d == 0:
             raise DataError("no feature is left: every column is a category with a single level")
-        admit(encoders)
-        statistics = _statistics(fitted, table, standardize)
-        mean = statistics.mean if center else np.zeros(d)
-        zero_variance = statistics.all_equal(mean)
-        center_, scale, silent_ = (torch.from_numpy(array) for array in (mean, statistics.spread, zero_variance))
-        return cls(encoders, center_, scale, silent_, target)
+        mean, spread = moments.mean_and_spread() if standardize else (np.zeros(d), np.ones(d))
+        if not center:
+            mean = np.zeros(d)
+        center_, scale, zero_variance = map(torch.from_numpy, (mean, spread, moments.all_equal(mean)))
+        return cls(tuple(column.column for column in fitted), center_, scale, zero_variance, target)
 
     @property
     def columns(self) -> list[str]:
@@ -432,33 +414,6 @@ class Preprocessing:
         return _same(self.state(), other.state())
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _statistics(fitted: Sequence[FittedColumn], table: TrainingRows, standardize: bool) -> Statistics:
-    """Of the raw features: of numbers in passes over the rows, of categories by how often each feature is 1."""
-    is_number = np.concatenate([np.full(f.column.features, f.shares is None) for f in fitted])
-    numbers = Statistics.of(lambda: _raw_numbers(fitted, table), standardize=standardize and bool(is_number.any()))
-    shares = [f.shares for f in fitted if f.shares is not None]
-    if not shares:
-        return numbers
-    return Statistics.placed(is_number, numbers, Statistics.of_shares(np.concatenate(shares), standardize=standardize))
-
-
-def _raw_numbers(fitted: Sequence[FittedColumn], table: TrainingRows) -> Iterator[Array]:
-    """The training split's numbers before standardization; each block reuses the memory of the one before."""
-    numbers = [f.column.features if f.shares is None else 0 for f in fitted]
-    d = sum(numbers)
-    memory = np.empty((0, d))
-    for rows, columns in table.blocks(block_rows(max(d, len(fitted)))):
-        if len(memory) < rows:
-            memory = np.empty((rows, d))
-        place = 0
-        # categories write nothing here, and are checked when they are encoded
-        for column, features, values in zip(fitted, numbers, columns, strict=True):
-            if features:
-                column.column.write(values, memory[:rows, place : place + features], "the training split")
-                place += features
-        yield memory[:rows]
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,120 +14,15 @@ from torchplug.component import Kind, TargetInfo
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing, refuse_type
 from torchplug.preprocessing.rows import Rows, row_number
-from torchplug.preprocessing.statistics import mean_and_spread
 from torchplug.tables import Types, enumerate_names
 from torchplug.task import TASKS, Task
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
 
-# Whole numbers are class labels up to this many different ones, or if each occurs this often on average; beyond, as
-# with the diabetes set's 214 scores in 442 rows, they are measurements.
-_FEW_LABELS = 20
-_ROWS_PER_LABEL = 5
-
-
-@dataclass(frozen=True)
-class TargetReading:
-    """The interpretation of a table's target columns, decided on all rows.
-
-    Args:
-        kind: the loss's kind, resolved.
-        columns: the target columns.
-        labels: whether the one column holds class labels.
-    """
-
-    kind: Kind
-    columns: tuple[str, ...]
-    labels: bool
-
-    @property
-    def task(self) -> Task:
-        """All that follows from the kind."""
-        return TASKS[self.kind]
-
-
-def read_target(
-    frame: pl.DataFrame, columns: Sequence[str], kind: Kind | None, loss: str, where: str, rows: Rows | None = None
-) -> TargetReading:
-    """Decide whether the target holds labels, numbers or probabilities; refuse what the kind cannot use.
-
-    Args:
-        frame: every row of the table that is to be split.
-        columns: the target columns.
-        kind: the loss's; None: labels if the column is not numeric, else regression.
-        loss: the loss's name, for messages; empty if there is none.
-        where: the table's name, for messages.
-        rows: their positions in the user's table, from 0; None: all of it.
-
-    Raises:
-        DataError: for missing and infinite values, one class, or a target that does not fit the kind.
-    """
-    refuse_gaps(frame, columns, where, rows)
-    name = loss or "the loss"
-    if kind is None:
-        kind = "multiclass" if len(columns) == 1 and not frame[columns[0]].dtype.is_numeric() else "regression"
-    task = TASKS[kind]
-    if not task.has_classes:
-        for column in columns:
-            _refuse_labels(frame[column], name, where)
-        return TargetReading(kind, tuple(columns), labels=False)
-    if len(columns) > 1:
-        if not task.has_indices:
-            raise DataError(f"{where}: {name} takes one target column, not {len(columns)}: {enumerate_names(columns)}")
-        _refuse_probabilities(frame.select(columns), name, where, rows)
-        return TargetReading(kind, tuple(columns), labels=False)
-    series = frame[columns[0]]
-    if _holds_labels(series):
-        return TargetReading(kind, tuple(columns), labels=True)
-    low, high = _range(series)
-    if not task.takes_probabilities or low < 0 or high > 1:
-        wanted = "class labels or probabilities in [0, 1]" if task.takes_probabilities else "class labels"
-        raise DataError(
-            f"{where}: {name} needs {wanted}, and target '{series.name}' has real values from {low:g} to {high:g}: "
-            "choose a loss for numbers such as mse, or give the classes as text"
-        )
-    return TargetReading(kind, tuple(columns), labels=False)
-
-
-def guess_kind(blocks: Iterable[pl.DataFrame]) -> tuple[Kind, str | None]:
-    """Return the kind of loss that suits a target, and a note if whole numbers are taken for classes, else None.
-
-    Text, booleans and categories are classes. So are two whole numbers, and whole numbers that count from 0 or 1 to at
-    most 20 classes, each of which occurs 5 times on average. Everything else is numbers.
-
-    Args:
-        blocks: the target columns of all rows, perhaps a block of rows at a time.
-    """
-    found: set[Any] = set()
-    rows, numeric, name = 0, False, ""
-    for frame in blocks:
-        if frame.width > 1:
-            return "regression", None
-        series = frame.to_series().drop_nulls()
-        name, numeric = series.name, series.dtype.is_numeric()
-        if numeric:
-            series = series.cast(pl.Float64).drop_nans()
-            if not bool((series == series.floor()).all()):
-                return "regression", None
-        found.update(series.unique().to_list())
-        rows += len(series)
-        if len(found) > _FEW_LABELS:
-            return ("regression" if numeric else "multiclass"), None
-    if len(found) == 2:
-        return "binary", None
-    if not numeric:
-        return "multiclass", None
-    low, high = min(found, default=0.0), max(found, default=0.0)
-    if low not in (0, 1) or high - low + 1 != len(found) or len(found) < 2 or rows < _ROWS_PER_LABEL * len(found):
-        return "regression", None
-    return "multiclass", (
-        f"target '{name}' is read as {len(found)} classes, {low:g} to {high:g}; --model.loss mse reads it as numbers"
-    )
-
 
 @dataclass(frozen=True)
 class TargetCoding:
-    """A target's classes or units, fitted on the training split.
+    """A target's classes or units, fitted on the training split by `TargetFit`.
 
     Args:
         kind: the loss's kind.
@@ -140,39 +35,6 @@ class TargetCoding:
     info: TargetInfo
     center: Tensor
     scale: Tensor
-
-    @classmethod
-    def fit(
-        cls, frame: pl.DataFrame, reading: TargetReading, *, standardize: bool, center: bool, where: str
-    ) -> TargetCoding:
-        """Fit classes, or mean and population standard deviation, on the training split.
-
-        Raises:
-            DataError: for a single class or a constant number.
-        """
-        k = len(reading.columns)
-        zeros, ones = torch.zeros(k, dtype=torch.float64), torch.ones(k, dtype=torch.float64)
-        if reading.labels:
-            classes = _classes(frame[reading.columns[0]])
-            if len(classes) == 1:
-                raise DataError(
-                    f"{where}: target '{reading.columns[0]}' has one class ({classes[0]}) in the training split: "
-                    "nothing to tell apart"
-                )
-            return cls(reading.kind, TargetInfo(reading.columns, classes), zeros, ones)
-        info = TargetInfo(reading.columns, reading.columns if reading.task.has_indices else None)
-        values = _numbers(frame, reading.columns)
-        constant = values.amax(0) == values.amin(0)
-        if constant.any() and not reading.task.has_indices:
-            j = int(constant.nonzero()[0])
-            raise DataError(
-                f"{where}: target '{reading.columns[j]}' is {values[0, j]:g} in every row of the training split: "
-                "nothing to predict"
-            )
-        if not standardize or not reading.task.standardizes:
-            return cls(reading.kind, info, zeros, ones)
-        mean, spread = (torch.from_numpy(statistic) for statistic in mean_and_spread(values.numpy()))
-        return cls(reading.kind, info, mean if center else zeros, spread)
 
     @property
     def task(self) -> Task:
@@ -207,8 +69,8 @@ class TargetCoding:
         refuse_gaps(frame, columns, where, rows)
         if not self.labels:
             for column in columns:
-                _refuse_labels(frame[column], f"the {self.kind} target", where)
-            return (_numbers(frame, columns) - self.center) / self.scale
+                refuse_labels(frame[column], f"the {self.kind} target", where)
+            return (numbers_of(frame, columns) - self.center) / self.scale
         codes = self._indices(frame[columns[0]], where, rows)
         return codes if self.task.has_indices else codes.double().unsqueeze(1)
 
@@ -283,22 +145,9 @@ def _table(names: Sequence[str], values: Tensor) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(name, values[:, j].numpy()) for j, name in enumerate(names)])
 
 
-def _numbers(frame: pl.DataFrame, columns: Sequence[str]) -> Tensor:
+def numbers_of(frame: pl.DataFrame, columns: Sequence[str]) -> Tensor:
+    """Return columns of numbers as a tensor (n, k), float64."""
     return torch.tensor(frame.select(pl.col(columns).cast(pl.Float64)).to_numpy(), dtype=torch.float64)
-
-
-def _range(series: pl.Series) -> tuple[float, float]:
-    values = series.cast(pl.Float64).to_numpy()
-    return float(values.min()), float(values.max())
-
-
-def _holds_labels(series: pl.Series) -> bool:
-    if not series.dtype.is_numeric():
-        return True
-    values = series.cast(pl.Float64)
-    distinct = values.n_unique()
-    whole = bool((values == values.floor()).all())
-    return whole and (distinct <= _FEW_LABELS or len(values) >= _ROWS_PER_LABEL * distinct)
 
 
 def _label_texts(series: pl.Series) -> pl.Series:
@@ -310,21 +159,17 @@ def _label_texts(series: pl.Series) -> pl.Series:
     return series.cast(pl.String)
 
 
-def _classes(series: pl.Series) -> tuple[str | int | bool, ...]:
-    """The distinct labels in order, as plain types."""
-    if series.dtype == pl.Boolean:
-        return tuple(bool(label) for label in series.unique().sort())
-    if series.dtype.is_numeric():
-        return tuple(int(label) for label in series.cast(pl.Float64).unique().sort())
-    return tuple(str(label) for label in series.cast(pl.String).unique().sort())
-
-
 def _text(label: object) -> str:
     # polars writes booleans in lower case
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def _refuse_labels(series: pl.Series, name: str, where: str) -> None:
+def refuse_labels(series: pl.Series, name: str, where: str) -> None:
+    """Refuse labels where a loss needs numbers.
+
+    Raises:
+        DataError: naming some of the labels, and losses that take them.
+    """
     if series.dtype.is_numeric():
         return
     labels = series.cast(pl.String).unique().sort()
@@ -347,17 +192,3 @@ def refuse_gaps(frame: pl.DataFrame, columns: Sequence[str], where: str, rows: R
     refuse_missing(present, where, _MISSING_REMEDY, rows)
     for series in present:
         refuse_infinite(series, where, rows)
-
-
-def _refuse_probabilities(frame: pl.DataFrame, name: str, where: str, rows: Rows | None) -> None:
-    for column in frame.columns:
-        _refuse_labels(frame[column], name, where)
-    values = _numbers(frame, frame.columns)
-    bad = ((values < 0).any(1) | ((values.sum(1) - 1).abs() > 1e-6)).nonzero()
-    if len(bad):
-        row = int(bad[0])
-        number = 1 + (row if rows is None else int(rows[row]))
-        raise DataError(
-            f"{where}: {name} reads several target columns as probabilities that add up to 1, and row {number} has "
-            f"{enumerate_names(f'{value:g}' for value in values[row].tolist())}: correct it, or give one target column"
-        )
