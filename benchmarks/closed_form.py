@@ -25,7 +25,7 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
 from torchplug import Objective
-from torchplug.builtin.losses import MSE
+from torchplug.components.builtin.losses import MSE
 from torchplug_second_order.least_squares import solve
 
 CONDITION = 1e8

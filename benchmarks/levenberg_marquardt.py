@@ -23,7 +23,7 @@ from torch_levenberg_marquardt import loss as peer_loss
 from torch_levenberg_marquardt import training as peer_training
 
 from torchplug import Objective
-from torchplug.builtin.losses import MSE
+from torchplug.components.builtin.losses import MSE
 from torchplug_second_order.optimizers import levenberg_marquardt
 
 TARGET = 1e-6

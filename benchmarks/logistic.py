@@ -24,10 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from torchplug import ComponentModule, Objective, use
-from torchplug.builtin.losses import BCE
-from torchplug.builtin.regularizers import L1, L2
+from torchplug.components.builtin.losses import BCE
+from torchplug.components.builtin.regularizers import L1, L2
+from torchplug.components.models import Linear
 from torchplug.data.loaders import FullBatchLoader
-from torchplug.models import Linear
 from torchplug_second_order.optimizers import newton
 from torchplug_second_order.proximal_newton import ProximalNewton
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from torchplug.batch import Batch
-from torchplug.contracts import Loss
+from torchplug.components.contracts import Loss
 from torchplug.engine.analytic import Analytic
 from torchplug.engine.autograd import Autograd
 from torchplug.flat_storage import FlatStorage

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from torchplug.chain import Chain
-from torchplug.models import MLP, Linear
+from torchplug.components.models import MLP, Linear
 
 ACTIVATIONS = {
     "none": None,

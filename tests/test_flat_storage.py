@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from compared_fits import differences
-from torchplug.builtin.adaptive_optimizers import Adam, AdamW, RMSprop
-from torchplug.builtin.optimizers import SGD, Momentum, Nesterov
+from torchplug.components.builtin.adaptive_optimizers import Adam, AdamW, RMSprop
+from torchplug.components.builtin.optimizers import SGD, Momentum, Nesterov
 from torchplug.flat_storage import FlatGroups, FlatStorage
 
 

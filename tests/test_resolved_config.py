@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from torchplug.component import use
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.objective import StepObjective
+from torchplug.registry.component import use
 from torchplug.resolved_config import ResolvedConfig, check_network
 
 PLUGIN = """

@@ -10,8 +10,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torchplug import validate
-from torchplug.component import (
+from torchplug.components import validate
+from torchplug.errors import TorchplugError
+from torchplug.registry.component import (
     Capability,
     Component,
     Factory,
@@ -23,12 +24,12 @@ from torchplug.component import (
     TargetInfo,
     use,
 )
-from torchplug.errors import TorchplugError
-from torchplug.hookspecs import hookimpl
+from torchplug.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torchplug.batch import Batch, Rows, TrainingSet
-    from torchplug.contracts import Loss, Pieces, Regularizer
+    from torchplug.components.contracts import Loss, Pieces, Regularizer
+    from torchplug.components.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult
     from torchplug.fitting import fit
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from torchplug.module import ComponentModule
     from torchplug.objective import Objective
     from torchplug.objective.least_squares import LeastSquares
-    from torchplug.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.run import Run, runs
 
@@ -84,16 +84,16 @@ _LAZY = {
     "Run": "torchplug.tracking.run",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
-    "Loss": "torchplug.contracts",
+    "Loss": "torchplug.components.contracts",
     "Objective": "torchplug.objective",
     "LeastSquares": "torchplug.objective.least_squares",
-    "FusedOptimizer": "torchplug.optimizer",
-    "ProximalOptimizer": "torchplug.optimizer",
+    "FusedOptimizer": "torchplug.components.optimizer",
+    "ProximalOptimizer": "torchplug.components.optimizer",
     "Batch": "torchplug.batch",
     "Rows": "torchplug.batch",
     "TrainingSet": "torchplug.batch",
-    "Pieces": "torchplug.contracts",
-    "Regularizer": "torchplug.contracts",
+    "Pieces": "torchplug.components.contracts",
+    "Regularizer": "torchplug.components.contracts",
 }
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from torchplug import models
-from torchplug.contracts import linear_scores
+from torchplug.components import models
+from torchplug.components.contracts import linear_scores
 from torchplug.no_grad import no_grad_if_enabled
 
 _aten = torch.ops.aten

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from torchplug.contracts import Loss
+from torchplug.components.contracts import Loss
 from torchplug.errors import CheckpointError
 from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig

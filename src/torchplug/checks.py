@@ -17,13 +17,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 
 from torchplug.batch import TrainingSet
-from torchplug.component import Capability
 from torchplug.engine import FULL_PRECISION, check_analytic
 from torchplug.errors import ConfigurationError
-from torchplug.execution import Execution, full_batch_objective
-from torchplug.execution.grouping import why_single_steps
 from torchplug.objective import StepObjective
+from torchplug.registry.component import Capability
 from torchplug.resolved_config import ResolvedConfig
+from torchplug.training import Execution, full_batch_objective
+from torchplug.training.grouping import why_single_steps
 
 _REDUCED_PRECISIONS = ("16-mixed", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 

@@ -11,11 +11,11 @@ from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 from torchplug import __version__, interruption
-from torchplug.component import Family
-from torchplug.description import describe, page, summarize
 from torchplug.errors import ConfigurationError, TorchplugError, TrainingError
-from torchplug.plugins import Plugin
 from torchplug.registry import Registry, registry
+from torchplug.registry.component import Family
+from torchplug.registry.discovery import Plugin
+from torchplug.registry.docstrings import describe, page, summarize
 from torchplug.terminal import lost_output, one_line, printable, protect_streams
 
 

@@ -11,11 +11,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from torchplug.batch import Batch, as_batch
-from torchplug.coefficients import coefficient_table, original_coefficients
-from torchplug.contracts import Loss, linear_scores
+from torchplug.components.contracts import Loss, linear_scores
+from torchplug.components.metrics import MetricChoice
 from torchplug.errors import ConfigurationError
-from torchplug.evaluation import PartEvaluations, original_units, predicted
-from torchplug.metrics import MetricChoice
+from torchplug.evaluation.coefficients import coefficient_table, original_coefficients
+from torchplug.evaluation.parts import PartEvaluations, original_units, predicted
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import lightning
 
-from torchplug.component import Outcome
 from torchplug.module import ComponentModule
+from torchplug.registry.component import Outcome
 
 
 @dataclass(frozen=True)

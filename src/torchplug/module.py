@@ -13,14 +13,14 @@ from torch import nn
 from torchplug import checks
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
-from torchplug.execution import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps
-from torchplug.execution.watching import NEVER
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
 from torchplug.resolved_config import ResolvedConfig, SpecLike, check_network
 from torchplug.tables import enumerate_names
 from torchplug.trained_module import TrainedModule
+from torchplug.training import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps
+from torchplug.training.watching import NEVER
 
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 """Parameters that say how a module is trained, and may change when training is resumed."""

@@ -14,14 +14,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.component import Capability, Family, Spec
-from torchplug.contracts import LinearScores, Loss, Regularizer, implements, is_piecewise_linear, linear_scores
+from torchplug.components.contracts import (
+    LinearScores,
+    Loss,
+    Regularizer,
+    implements,
+    is_piecewise_linear,
+    linear_scores,
+)
+from torchplug.components.metrics import MetricChoice
+from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
-from torchplug.metrics import MetricChoice
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, deterministic_eval, penalized
 from torchplug.registry import Resolved, registry
-from torchplug.task import TASKS
+from torchplug.registry.component import Capability, Family, Spec
 
 SpecLike = Spec | str | Mapping[str, Any]
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchplug.component import Iteration, Outcome
-from torchplug.contracts import Loss
+from torchplug.components.contracts import Loss
+from torchplug.components.metrics import MetricChoice
 from torchplug.evaluated_module import EvaluatedModule
-from torchplug.execution import Strategy
-from torchplug.execution.fit_progress import FitProgress
-from torchplug.execution.lightning_internals import resumes_within_epoch
-from torchplug.execution.watching import step_watching_schedulers
-from torchplug.metrics import MetricChoice
 from torchplug.objective import StepObjective
+from torchplug.registry.component import Iteration, Outcome
+from torchplug.training import Strategy
+from torchplug.training.fit_progress import FitProgress
+from torchplug.training.lightning_internals import resumes_within_epoch
+from torchplug.training.watching import step_watching_schedulers
 
 
 class TrainedModule(EvaluatedModule):

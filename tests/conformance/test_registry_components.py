@@ -21,14 +21,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from registered import components, is_full_batch, resolved, weights
 from torchplug import Capability, Family, Loss, Objective, Regularizer, TargetInfo
 from torchplug.batch import Rows
-from torchplug.builtin.losses import L1, MSE
-from torchplug.component import Factory
-from torchplug.contracts import is_piecewise_linear, linear_scores
-from torchplug.description import describe
+from torchplug.components.builtin.losses import L1, MSE
+from torchplug.components.contracts import is_piecewise_linear, linear_scores
+from torchplug.components.metrics import Evaluation, MetricChoice
+from torchplug.components.task import TASKS
 from torchplug.errors import ParameterError
-from torchplug.metrics import Evaluation, MetricChoice
 from torchplug.registry import Entry, registry
-from torchplug.task import TASKS
+from torchplug.registry.component import Factory
+from torchplug.registry.docstrings import describe
 
 FEW = settings(max_examples=15, deadline=None)
 WEIGHTS = arrays(np.float64, (2, 3), elements=st.floats(-5, 5, allow_subnormal=False))

@@ -24,7 +24,7 @@ from streamed_files import (
     written,
 )
 from torchplug.batch import Rows
-from torchplug.contracts import Loss
+from torchplug.components.contracts import Loss
 from torchplug.data import parquet
 from torchplug.data.tabular import TabularData
 from torchplug.preprocessing import DataRequirements, value_counts

@@ -7,10 +7,10 @@ from torch import nn
 from compared_fits import Fit, differences, made, quiet, rows
 from engine_steps import Squared, analytic, batch, gradients, network, objective_of, stored
 from torchplug import Family, Regularizer, use
-from torchplug.builtin.regularizers import L1, L2, ElasticNet
+from torchplug.components.builtin.regularizers import L1, L2, ElasticNet
+from torchplug.components.task import TASKS
 from torchplug.engine import analytic as module
 from torchplug.registry import registry
-from torchplug.task import TASKS
 
 
 class Quartic(Regularizer):

@@ -7,7 +7,7 @@ from torch import nn
 from compared_fits import differences
 from engine_steps import autograd, batch, gradients, network, objective_of, stored
 from torchplug import Loss
-from torchplug.builtin.regularizers import L1, L2
+from torchplug.components.builtin.regularizers import L1, L2
 
 PENALTIES = [[], [L2(0.1), L1(0.2, include=["*bias"])], [L1(0.1, proximal=True)]]
 

@@ -12,7 +12,7 @@ from engine_steps import Squared, Told, objective_of, stored
 from torchplug import ComponentModule, Loss, use
 from torchplug.engine import ENGINES, choose
 from torchplug.errors import ConfigurationError
-from torchplug.execution import FullBatch
+from torchplug.training import FullBatch
 
 
 def precision(name="32-true"):

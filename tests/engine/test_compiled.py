@@ -11,8 +11,8 @@ from compared_fits import Fit, assert_alike, differences, made, quiet, rows
 from engine_steps import Told, batch, gradients, network, objective_of
 from torchplug import use
 from torchplug.batch import Rows
-from torchplug.builtin.adaptive_optimizers import Adam
-from torchplug.builtin.regularizers import L2
+from torchplug.components.builtin.adaptive_optimizers import Adam
+from torchplug.components.builtin.regularizers import L2
 from torchplug.engine.compiled import Compiled
 from torchplug.errors import ConfigurationError, NonFiniteGradientError
 

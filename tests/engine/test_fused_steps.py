@@ -10,8 +10,8 @@ from torch import nn
 
 from engine_steps import Told, network, objective_of
 from torchplug.batch import Rows
-from torchplug.builtin.adaptive_optimizers import Adam
-from torchplug.builtin.optimizers import SGD, Nesterov
+from torchplug.components.builtin.adaptive_optimizers import Adam
+from torchplug.components.builtin.optimizers import SGD, Nesterov
 from torchplug.engine.compiled import Compiled
 from torchplug.engine.fused_steps import why_no_update_fn
 

@@ -10,12 +10,12 @@ from simulated_ranks import on_ranks
 from torch import nn
 
 from torchplug.batch import Rows
-from torchplug.builtin import regularizers
-from torchplug.builtin.losses import BCE, L1, MSE, CrossEntropy
-from torchplug.builtin.regularizers import L2, ElasticNet
-from torchplug.contracts import Loss, Regularizer
+from torchplug.components.builtin import regularizers
+from torchplug.components.builtin.losses import BCE, L1, MSE, CrossEntropy
+from torchplug.components.builtin.regularizers import L2, ElasticNet
+from torchplug.components.contracts import Loss, Regularizer
+from torchplug.components.models import MLP, Linear
 from torchplug.errors import ConfigurationError
-from torchplug.models import MLP, Linear
 from torchplug.objective import Objective
 
 DOUBLE = torch.float64

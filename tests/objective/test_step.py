@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from torchplug.batch import Batch
-from torchplug.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.objective import StepObjective, check_shapes, penalized
 

@@ -8,10 +8,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from preprocessing_fits import fit
-from torchplug.component import TargetInfo
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing import Preprocessing
 from torchplug.preprocessing.target import TargetCoding
+from torchplug.registry.component import TargetInfo
 from torchplug.tables import as_frame
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from torchplug.plugins import Plugin
 from torchplug.processes.comparison import description, difference
+from torchplug.registry.discovery import Plugin
 
 SETTINGS = {
     "seed_everything": 0,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from torchplug.component import use
 from torchplug.recipe.settings import SUBCOMMANDS
+from torchplug.registry.component import use
 
 ACCEPTED = {
     # the defaults for digits: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer

@@ -41,7 +41,7 @@ TABLE = {
     "--model.optimizer os.system": "os.system is refused",
     "--model.optimizer '{class_path: subprocess.run, init_args: {args: ls}}'": "subprocess.run is refused",
     "--model.optimizer torch.optim.SGD": "torch.optim.SGD is refused",
-    "--model.optimizer torchplug.builtin.optimizers.Momentum": "is refused",
+    "--model.optimizer torchplug.components.builtin.optimizers.Momentum": "is refused",
     "--model.optimizer lightning.pytorch.Trainer": "lightning.pytorch.Trainer is refused",
     "--trainer.callbacks+=os.system": "os.system is refused",
     "--trainer.callbacks '[{class_path: shutil.rmtree, init_args: {path: x}}]'": "shutil.rmtree is refused",

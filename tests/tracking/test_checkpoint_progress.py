@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchplug.component import Capability, Family
 from torchplug.errors import CheckpointError
 from torchplug.registry import registry
+from torchplug.registry.component import Capability, Family
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_parts import Parts
 from torchplug.tracking.checkpoint_progress import check_optimizer

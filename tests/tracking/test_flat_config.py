@@ -1,7 +1,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from torchplug.component import use
+from torchplug.registry.component import use
 from torchplug.tracking.flat_config import flat_config
 
 

@@ -6,16 +6,16 @@ from importlib.metadata import version
 
 import pytest
 
-from torchplug.component import Component, Family
-from torchplug.plugins import Plugin
 from torchplug.registry import Entry
+from torchplug.registry.component import Component, Family
+from torchplug.registry.discovery import Plugin
 from torchplug.tracking import provenance as module
 from torchplug.tracking.provenance import provenance
 
 
 def _collect():
     plugins = [Plugin("torchplug", "0.1.0", "loaded"), Plugin("other", "2", "broken", error="ImportError")]
-    adam = Component("adam", "torchplug.builtin:Adam", "Adam.")
+    adam = Component("adam", "torchplug.components.builtin:Adam", "Adam.")
     return provenance(plugins, [Entry(Family.OPTIMIZER, adam, "torchplug", "0.1.0")], "abc", 7)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from torchplug.builtin.losses import MSE
+from torchplug.components.builtin.losses import MSE
 
 
 class AnalyticObjective:

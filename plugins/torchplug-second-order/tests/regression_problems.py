@@ -7,7 +7,7 @@ import torch
 
 from torchplug import Objective
 from torchplug.batch import Rows
-from torchplug.models import Linear
+from torchplug.components.models import Linear
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "objective"))
 

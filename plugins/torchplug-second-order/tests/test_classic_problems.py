@@ -13,7 +13,7 @@ from nist_data import NONLINEAR, digits, nonlinear
 from torch import nn
 
 from torchplug import Objective
-from torchplug.builtin.losses import MSE
+from torchplug.components.builtin.losses import MSE
 from torchplug_second_order import optimizers
 from torchplug_second_order.optimizers import (
     bfgs,

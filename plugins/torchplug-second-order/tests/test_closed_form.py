@@ -13,9 +13,9 @@ from sklearn.linear_model import LinearRegression, Ridge
 from torch import nn
 
 from torchplug.batch import Rows
-from torchplug.builtin.losses import MSE
-from torchplug.builtin.regularizers import L2
-from torchplug.contracts import Regularizer
+from torchplug.components.builtin.losses import MSE
+from torchplug.components.builtin.regularizers import L2
+from torchplug.components.contracts import Regularizer
 from torchplug.objective import Objective
 from torchplug_second_order.closed_form import ClosedForm
 

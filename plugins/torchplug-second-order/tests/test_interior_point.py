@@ -13,9 +13,9 @@ from statsmodels.regression.quantile_regression import QuantReg
 from torch import nn
 
 from torchplug import Loss, Objective, Pieces
-from torchplug.builtin.losses import L1
-from torchplug.builtin.regularizers import L2
-from torchplug.models import Linear
+from torchplug.components.builtin.losses import L1
+from torchplug.components.builtin.regularizers import L2
+from torchplug.components.models import Linear
 from torchplug_robust.classification import Hinge
 from torchplug_robust.regression import Quantile
 from torchplug_second_order.interior_point import InteriorPoint

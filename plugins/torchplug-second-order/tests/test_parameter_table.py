@@ -11,8 +11,8 @@ from regression_problems import DOUBLE, features, labels, linear, numbers, signa
 from statsmodels.api import GLM, OLS, Logit, MNLogit, Poisson, add_constant, families
 
 from torchplug import Loss, Objective
-from torchplug.builtin.losses import BCE, MSE, CrossEntropy
-from torchplug.builtin.regularizers import L1, L2
+from torchplug.components.builtin.losses import BCE, MSE, CrossEntropy
+from torchplug.components.builtin.regularizers import L1, L2
 from torchplug_robust.classification import Focal
 from torchplug_robust.regression import LogCosh, PoissonNLL
 from torchplug_second_order.optimizers import (

@@ -8,8 +8,8 @@ from nist_data import NONLINEAR, digits, nonlinear
 from regression_problems import DOUBLE, numbers, train
 
 from torchplug import Objective
-from torchplug.builtin.losses import MSE
-from torchplug.models import MLP
+from torchplug.components.builtin.losses import MSE
+from torchplug.components.models import MLP
 from torchplug_robust.regression import PoissonNLL
 from torchplug_second_order.optimizers import bfgs, lbfgs, levenberg_marquardt, line_search, newton
 

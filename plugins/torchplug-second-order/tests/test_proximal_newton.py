@@ -13,10 +13,10 @@ from simulated_ranks import on_ranks
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 
 from torchplug import ComponentModule, Regularizer, TabularData, TorchplugError, use
-from torchplug.builtin import regularizers
-from torchplug.builtin.losses import BCE, MSE, CrossEntropy
-from torchplug.builtin.regularizers import L1, L2
-from torchplug.models import MLP
+from torchplug.components.builtin import regularizers
+from torchplug.components.builtin.losses import BCE, MSE, CrossEntropy
+from torchplug.components.builtin.regularizers import L1, L2
+from torchplug.components.models import MLP
 from torchplug_second_order.proximal_newton import ProximalNewton
 
 

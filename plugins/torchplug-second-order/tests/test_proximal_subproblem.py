@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchplug.builtin.regularizers import L1, ElasticNet
+from torchplug.components.builtin.regularizers import L1, ElasticNet
 from torchplug_second_order.proximal_subproblem import Subproblem
 
 

@@ -6,7 +6,7 @@ import torch
 from analytic_objective import AnalyticObjective, minimize
 from regression_problems import DOUBLE, linear, train
 
-from torchplug.builtin.losses import BCE, MSE, CrossEntropy
+from torchplug.components.builtin.losses import BCE, MSE, CrossEntropy
 from torchplug_second_order.optimizers import bfgs, lbfgs, newton
 
 METHODS = pytest.mark.parametrize("make", [bfgs, lbfgs], ids=lambda make: make.__name__)

@@ -7,9 +7,9 @@ import torch
 from regression_problems import DOUBLE, features, labels, linear, numbers, run, train
 from simulated_ranks import on_ranks
 
-from torchplug.builtin.losses import BCE, MSE
-from torchplug.builtin.regularizers import L2
-from torchplug.models import MLP
+from torchplug.components.builtin.losses import BCE, MSE
+from torchplug.components.builtin.regularizers import L2
+from torchplug.components.models import MLP
 from torchplug_second_order.optimizers import newton
 from torchplug_second_order.reuse import curvature, serves, start_counting
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from regression_problems import DOUBLE, features, labels, linear, train
 
-from torchplug.builtin.losses import BCE, MSE, CrossEntropy
-from torchplug.builtin.regularizers import L2
+from torchplug.components.builtin.losses import BCE, MSE, CrossEntropy
+from torchplug.components.builtin.regularizers import L2
 from torchplug_robust.regression import PoissonNLL
 from torchplug_second_order.optimizers import bfgs, lbfgs, newton
 from torchplug_second_order.proximal_newton import ProximalNewton

@@ -9,7 +9,7 @@ from curve_problems import PROBLEMS, Curve, Table
 from nist_data import digits
 
 from torchplug import Objective
-from torchplug.builtin.losses import MSE
+from torchplug.components.builtin.losses import MSE
 from torchplug_second_order import optimizers
 
 UNITS = {

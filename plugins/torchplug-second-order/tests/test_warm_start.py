@@ -5,8 +5,8 @@ import torch
 from regression_problems import labels, linear, run, train
 from test_reuse import counted
 
-from torchplug.builtin.losses import BCE
-from torchplug.builtin.regularizers import L2
+from torchplug.components.builtin.losses import BCE
+from torchplug.components.builtin.regularizers import L2
 from torchplug_second_order.optimizers import newton
 from torchplug_second_order.warm_start import sample_size
 

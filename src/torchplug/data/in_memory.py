@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Rows
+from torchplug.components.metrics import location_and_spread
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
@@ -32,7 +33,6 @@ from torchplug.data.settings import TableSettings
 from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
-from torchplug.metrics import location_and_spread
 from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetFit
 from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column

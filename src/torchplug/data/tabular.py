@@ -18,8 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
-from torchplug.component import Kind
-from torchplug.contracts import Loss
+from torchplug.components.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
@@ -31,6 +30,7 @@ from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.target_fit import guess_kind
+from torchplug.registry.component import Kind
 from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
 
 _EVALUATION_ROWS = 1024

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchplug.batch import Batch
 from torchplug.chain import Chain
-from torchplug.contracts import implements
+from torchplug.components.contracts import implements
 from torchplug.engine.contract import GradientEngine
 from torchplug.engine.precomputed import with_precomputed_grad
 from torchplug.no_grad import unwrapped

@@ -10,9 +10,9 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
+from torchplug.components.metrics import MetricChoice
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.metrics import MetricChoice
 from torchplug.module import ComponentModule
 
 _VALIDATE = "validate more rows (--data.split) or more often (--trainer.limit_val_batches, check_val_every_n_epoch)"

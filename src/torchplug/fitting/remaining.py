@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from torchplug.component import Outcome
 from torchplug.errors import CheckpointError, ConfigurationError
 from torchplug.fitting.origin import Origin
+from torchplug.registry.component import Outcome
 
 
 def refuse_nothing_left(origin: Origin, trainer: Mapping[str, Any], outcome: Outcome | None) -> None:

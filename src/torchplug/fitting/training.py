@@ -14,11 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from torchplug.checks import refuse_settings
-from torchplug.component import Iteration, Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
-from torchplug.execution import StopAtBoundary
-from torchplug.execution.ending import trainer_outcome
 from torchplug.fitting.best_checkpoint import BestCheckpoint
 from torchplug.fitting.checks import refuse_combination
 from torchplug.fitting.last_good import what_is_left
@@ -32,6 +29,7 @@ from torchplug.interruption import Interrupted
 from torchplug.module import ComponentModule
 from torchplug.processes.job import attributed
 from torchplug.registry import registry
+from torchplug.registry.component import Iteration, Outcome
 from torchplug.terminal import one_line
 from torchplug.tracking.checkpoint_content import load_weights
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
@@ -41,6 +39,8 @@ from torchplug.tracking.row_position import RowPosition
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
+from torchplug.training import StopAtBoundary
+from torchplug.training.ending import trainer_outcome
 
 STALLED = 3
 """The exit status of errors after which training cannot continue: the run directory keeps what was reached."""

@@ -10,15 +10,15 @@ import lightning
 import torch
 from torch import nn
 
-from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import NonFiniteGradientError
-from torchplug.execution import StopAtBoundary
-from torchplug.execution.ending import trainer_outcome
 from torchplug.fit_result import FitResult
 from torchplug.interruption import Interrupted
 from torchplug.many.configurations import Configuration
 from torchplug.module import ComponentModule
+from torchplug.registry.component import Outcome
+from torchplug.training import StopAtBoundary
+from torchplug.training.ending import trainer_outcome
 
 
 def fit_alone(configuration: Configuration, data: TabularData, settings: Mapping[str, Any]) -> FitResult:

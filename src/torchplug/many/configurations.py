@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from torchplug.component import Family
-from torchplug.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
 from torchplug.module import ComponentModule
 from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
+from torchplug.registry.component import Family
 from torchplug.resolved_config import ResolvedConfig
 
 _OWN = ("engine", "steps_per_execution", "sync_every")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchplug.data.tabular import TabularData
-from torchplug.evaluation import PartEvaluations
+from torchplug.evaluation.parts import PartEvaluations
 from torchplug.module import ComponentModule
 from torchplug.resolved_config import evaluating
 

@@ -14,11 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from torchplug import interruption
-from torchplug.component import Outcome
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.execution.cost_model import seconds_of_work
-from torchplug.execution.threads import ThreadLimit
 from torchplug.fit_result import FitResult, LateMetrics
 from torchplug.many.alone import fit_alone
 from torchplug.many.configurations import Configuration, Configurations
@@ -28,6 +25,9 @@ from torchplug.many.members import components_of
 from torchplug.many.program import Program, Trained
 from torchplug.many.settings import TrainerSettings
 from torchplug.module import ComponentModule
+from torchplug.registry.component import Outcome
+from torchplug.training.cost_model import seconds_of_work
+from torchplug.training.threads import ThreadLimit
 
 Results = dict[tuple[int, int], FitResult]
 """By configuration and fold."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchplug.contracts import Loss, implements
+from torchplug.components.contracts import Loss, implements
 from torchplug.objective.function import numbers_of, with_numbers
 
 

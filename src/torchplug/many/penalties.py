@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, vmap
 
-from torchplug.contracts import Regularizer, implements
+from torchplug.components.contracts import Regularizer, implements
 from torchplug.many.stack import column
 from torchplug.objective import total_penalty
 from torchplug.objective.function import numbers_of, with_numbers

@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from torchplug import interruption
-from torchplug.component import Outcome
 from torchplug.many.folds import FoldBatch, FoldTables
 from torchplug.many.members import Members
 from torchplug.many.schedules import Schedules
 from torchplug.many.stacked import StackedModels
 from torchplug.many.stopping import EarlyStops
+from torchplug.registry.component import Outcome
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from torchplug.chain import stages_of
-from torchplug.component import Capability
 from torchplug.many.folds import FoldBatch
 from torchplug.many.gradients import ChainGradients, FunctionalGradients, LinearGradients, StackGradients
 from torchplug.many.losses import StackedLoss
@@ -18,6 +17,7 @@ from torchplug.many.members import Members, components_of, plain_settings
 from torchplug.many.penalties import StackedPenalty, is_elementwise
 from torchplug.many.stack import Layout
 from torchplug.many.updates import FormulaUpdate, RowUpdate, StackUpdate, row_tensors
+from torchplug.registry.component import Capability
 
 _ROWS_FROM = 4096
 """Parameters of a model from which a fused kernel for each beats unfused ones for all."""

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, implements
+from torchplug.components.contracts import Loss, implements
 from torchplug.objective.autograd import flat_gradient, vector_products
 from torchplug.objective.least_squares import LinearMap
 

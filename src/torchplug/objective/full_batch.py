@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows, TrainingSet
 from torchplug.chain import Chain
-from torchplug.contracts import Loss, Regularizer, implements
+from torchplug.components.contracts import Loss, Regularizer, implements
 from torchplug.errors import ConfigurationError
 from torchplug.objective.derivatives import Analytic, ByAutograd, Derivatives
 from torchplug.objective.least_squares import Accumulation, Block, LeastSquares, LinearMap, Method, accumulation

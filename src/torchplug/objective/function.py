@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from torchplug.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer
 from torchplug.objective.penalties import total_penalty
 from torchplug.objective.step import StepObjective
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from torchplug.contracts import Regularizer, implements
+from torchplug.components.contracts import Regularizer, implements
 from torchplug.errors import ConfigurationError
 from torchplug.objective.autograd import flat_gradient, vector_products
 

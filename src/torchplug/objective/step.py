@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.batch import Batch
-from torchplug.component import TargetInfo
-from torchplug.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.objective.penalties import penalized, total_penalty
+from torchplug.registry.component import TargetInfo
 
 Reduction = Literal["mean", "sum"]
 

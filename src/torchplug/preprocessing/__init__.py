@@ -14,7 +14,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from torchplug.component import Kind, TargetInfo
+from torchplug.components.task import TASKS
 from torchplug.errors import CheckpointError, DataError
 from torchplug.preprocessing.blocks import block_rows, intervals, worded_for_all_rows
 from torchplug.preprocessing.column_fit import FittedColumn
@@ -34,8 +34,8 @@ from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.preprocessing.target_fit import TargetFit, TargetReading
+from torchplug.registry.component import Kind, TargetInfo
 from torchplug.tables import Types, enumerate_names, require_columns
-from torchplug.task import TASKS
 
 __all__ = [
     "DataRequirements",

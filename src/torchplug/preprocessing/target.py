@@ -10,12 +10,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from torchplug.component import Kind, TargetInfo
+from torchplug.components.task import TASKS, Task
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing, refuse_type
 from torchplug.preprocessing.rows import Rows, row_number
+from torchplug.registry.component import Kind, TargetInfo
 from torchplug.tables import Types, enumerate_names
-from torchplug.task import TASKS, Task
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
 

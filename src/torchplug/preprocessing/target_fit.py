@@ -9,14 +9,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from torchplug.component import Kind, TargetInfo
+from torchplug.components.task import TASKS, Task
 from torchplug.errors import DataError
 from torchplug.preprocessing.moments import Moments, RunningMoments
 from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.target import TargetCoding, numbers_of, refuse_gaps, refuse_labels
 from torchplug.preprocessing.value_counts import DistinctValues
+from torchplug.registry.component import Kind, TargetInfo
 from torchplug.tables import enumerate_names
-from torchplug.task import TASKS, Task
 
 # Whole numbers are class labels up to this many different ones, or if each occurs this often on average; beyond, as
 # with the diabetes set's 214 scores in 442 rows, they are measurements.

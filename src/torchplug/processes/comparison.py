@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torchplug.plugins import Plugin
+from torchplug.registry.discovery import Plugin
 
 _OWN = ("config", "ckpt_path", "output", "data.source", "data.validation", "data.test", "tracking", "trainer.logger")
 """Settings that may differ between ranks: paths, whose content is compared instead, and what rank 0 alone uses."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torchplug.component import Family, Spec
+from torchplug.components.task import TASKS, Problem
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
-from torchplug.task import TASKS, Problem
+from torchplug.registry.component import Family, Spec
 
 if TYPE_CHECKING:
     from torchplug.recipe.settings import Settings

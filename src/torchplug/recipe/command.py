@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchplug.component import Spec
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.checks import refuse_numbers
@@ -28,6 +27,7 @@ from torchplug.recipe.sources import CommandLine, gather
 from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
+from torchplug.registry.component import Spec
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import module_of
 

@@ -8,8 +8,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from torchplug.component import Iteration
 from torchplug.module import ComponentModule
+from torchplug.registry.component import Iteration
 
 _HEADER = (
     f"{'iteration':>9}  {'objective':>16}  {'gradient norm':>13}  {'step':>9}  {'damping':>9}  {'evaluations':>11}"

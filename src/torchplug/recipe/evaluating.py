@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
-from torchplug.execution import StopAtBoundary
 from torchplug.fitting.checks import refuse_evaluation
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.same_tables import changed_tables
@@ -20,6 +19,7 @@ from torchplug.tracking.jsonl import EvaluationLogger
 from torchplug.tracking.run import Run
 from torchplug.tracking.summary import print_summary
 from torchplug.tracking.whole_files import append_line
+from torchplug.training import StopAtBoundary
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command

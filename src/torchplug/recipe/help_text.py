@@ -6,10 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from inspect import Parameter
 from typing import Any
 
-from torchplug.component import Family, Spec
-from torchplug.description import describe, page, parameter_text, read_docstring
 from torchplug.errors import ConfigurationError
-from torchplug.parameters import plain, type_name
 from torchplug.recipe.lightning_classes import MODULES, LightningClass, known_classes
 from torchplug.recipe.model_settings import MODEL, OPTIONS, SLOTS, known_names
 from torchplug.recipe.settings import (
@@ -20,6 +17,9 @@ from torchplug.recipe.settings import (
     top_level,
 )
 from torchplug.registry import registry
+from torchplug.registry.component import Family, Spec
+from torchplug.registry.docstrings import describe, page, parameter_text, read_docstring
+from torchplug.registry.signatures import plain, type_name
 from torchplug.terminal import printable
 
 BY_THE_DATA = "by the data"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchplug.component import Family, Spec
 from torchplug.errors import ConfigurationError, TorchplugError
-from torchplug.execution import Engine, StepsPerExecution
-from torchplug.parameters import allows_none, is_factory
 from torchplug.recipe.given import structure
 from torchplug.recipe.settings import read_value
 from torchplug.registry import registry
+from torchplug.registry.component import Family, Spec
+from torchplug.registry.signatures import allows_none, is_factory
+from torchplug.training import Engine, StepsPerExecution
 
 if TYPE_CHECKING:
     from torchplug.recipe.given import Given

@@ -15,11 +15,11 @@ from torchplug.bounded_yaml import UnboundedError
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.trainer import NOT_SETTABLE
-from torchplug.parameters import allows_none, expected, settable_parameters
 from torchplug.recipe.given import Given, structure
+from torchplug.registry.signatures import allows_none, expected, settable_parameters
+from torchplug.registry.value_types import convert
 from torchplug.terminal import shortened
 from torchplug.tracking.settings import Tracking
-from torchplug.value_types import convert
 
 if TYPE_CHECKING:
     from torchplug.recipe.adaptation import TableSummary

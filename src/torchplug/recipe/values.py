@@ -9,11 +9,11 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from torchplug.errors import ConfigurationError
-from torchplug.parameters import plain
 from torchplug.recipe.lightning_classes import MODULES, read_classes
 from torchplug.recipe.model_settings import MODEL, read_model, written
 from torchplug.recipe.settings import GROUPS, Settings, parameters_of, read_group, top_level
 from torchplug.recipe.sources import CommandLine
+from torchplug.registry.signatures import plain
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.settings import Tracking
 

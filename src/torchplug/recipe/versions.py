@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from torchplug.checkpoint_record import KEY
-from torchplug.component import Family
 from torchplug.errors import TorchplugError
 from torchplug.registry import registry
+from torchplug.registry.component import Family
 
 
 def version_notes(content: Mapping[str, Any]) -> list[str]:

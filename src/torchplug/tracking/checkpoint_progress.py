@@ -11,10 +11,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchplug.checkpoint_record import KEY
-from torchplug.component import Capability
-from torchplug.execution.fit_progress import check_record
+from torchplug.registry.component import Capability
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
+from torchplug.training.fit_progress import check_record
 from torchplug.trial_step import trial_step
 
 _LIGHTNING = re.compile(r"(\d+)(?:\.\d+){1,2}(?:\.?(?:a|b|rc|post|dev)\d*)*(?:\+[\w.]+)?")

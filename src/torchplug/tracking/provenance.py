@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from torchplug.plugins import Plugin
 from torchplug.registry import Entry
+from torchplug.registry.discovery import Plugin
 
 _GIT_SECONDS = 5.0
 

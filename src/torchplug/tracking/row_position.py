@@ -9,10 +9,10 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from torchplug.execution.lightning_internals import validation_is_due
-from torchplug.execution.resumption import epoch_is_complete
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.wandb import WandbLogger
+from torchplug.training.lightning_internals import validation_is_due
+from torchplug.training.resumption import epoch_is_complete
 
 
 class RowPosition(Callback):

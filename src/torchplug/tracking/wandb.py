@@ -17,7 +17,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from typing_extensions import override
 
-from torchplug.component import Direction
+from torchplug.registry.component import Direction
 from torchplug.terminal import printable
 from torchplug.tracking.choices import chosen, chosen_mode, spell_for_wandb
 from torchplug.tracking.flat_config import flat_config

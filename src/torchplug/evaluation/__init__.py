@@ -1,0 +1,1 @@
+"""Metrics of evaluated splits, and coefficients in the table's units."""

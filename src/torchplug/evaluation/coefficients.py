@@ -1,0 +1,81 @@
+"""Coefficients, of linear models in the units of the user's table, and their standard errors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars
+import torch
+from torch import Tensor, nn
+
+from torchplug.components.contracts import linear_scores
+from torchplug.errors import ConfigurationError
+from torchplug.preprocessing import Preprocessing
+
+
+def original_coefficients(network: nn.Module, preprocessing: Preprocessing | None) -> list[tuple[str, str, float]]:
+    """(output, feature, coefficient) in original units, float64, each output's intercept first.
+
+    Raises:
+        ConfigurationError: if the model is not linear, or not fitted.
+    """
+    linear = linear_scores(network)
+    if linear is None or preprocessing is None:
+        raise ConfigurationError("only a fitted linear model has coefficients")
+    return preprocessing.original_coefficients(linear.weight, linear.bias)
+
+
+def coefficient_table(
+    network: nn.Module, preprocessing: Preprocessing | None, statistics: Any, parameters: Iterable[tuple[str, Tensor]]
+) -> polars.DataFrame:
+    """The coefficients, a row each, with standard errors where there are statistics.
+
+    A linear model has the columns output, feature and coefficient, in original units. A curve of the user's has
+    parameter and coefficient, as they were trained. With statistics there follow standard_error, t or z, p (two-sided),
+    lower_95 and upper_95, and for linear least squares r_squared of each output. Where the statistics are relative to
+    a reference class, so are the coefficients, and what is not determined is null.
+
+    Args:
+        network: a linear model, or any other for which there are statistics.
+        preprocessing: what it was fitted with.
+        statistics: an optimizer's `statistics` of the trained coefficients, or None.
+        parameters: the trained parameters by name, in the order of the statistics.
+
+    Raises:
+        ConfigurationError: if the model is neither linear nor has statistics, or is not fitted.
+    """
+    linear = linear_scores(network)
+    if linear is None and statistics is not None:
+        columns = statistics.parameter_columns()
+        if columns is not None:
+            return polars.DataFrame({"parameter": _element_names(parameters)}).with_columns(_series(columns))
+    rows = original_coefficients(network, preprocessing)
+    table = polars.DataFrame(rows, schema=["output", "feature", "coefficient"], orient="row")
+    if statistics is None:
+        return table
+    assert linear is not None, "only linear models have coefficients"
+    assert preprocessing is not None, "coefficients come with preprocessing"
+    outputs = len(linear.weight)
+    values = torch.tensor(table["coefficient"].to_list(), dtype=torch.float64).view(outputs, -1).mT
+    to_original = preprocessing.original_map(intercept=linear.bias is not None)
+    units = preprocessing.target_scale
+    # one column of classes has a score for each class, none of which is scaled
+    units = units if len(units) == outputs else torch.ones(outputs, dtype=torch.float64)
+    return table.with_columns(_series(statistics.columns(values, to_original, units)))
+
+
+def _series(columns: Mapping[str, Tensor]) -> list[polars.Series]:
+    """Columns of tensors (m,), or (m, k) output after output; NaN as null."""
+    flat = {name: value.movedim(-1, 0).reshape(-1) for name, value in columns.items()}
+    return [polars.Series(name, value.numpy()).fill_nan(None) for name, value in flat.items()]
+
+
+def _element_names(parameters: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """`b` for a number, `b[0]`, `b[1]` for a vector, `b[0,1]` for a matrix."""
+    return [
+        f"{name}[{','.join(map(str, index))}]" if index else name
+        for name, parameter in parameters
+        for index in itertools.product(*map(range, parameter.shape))
+    ]

@@ -1,0 +1,327 @@
+"""From a family and a name to a component: conflicts, import on use, parameters checked.
+
+A built-in's bare name always means the built-in. A plugin's bare name works while no other
+plugin has it in the same family; `distribution:name` always works. Installing a package therefore
+never changes what an existing recipe means.
+"""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from inspect import Parameter
+from typing import Any
+
+from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
+from torchplug.registry.component import Capability, Component, Family, Spec
+from torchplug.registry.discovery import BUILTIN, Plugin, canonical_name, discover, one_line
+from torchplug.registry.signatures import (
+    accepted_keywords,
+    allows_none,
+    check_value,
+    is_factory,
+    plain,
+    read_parameters,
+)
+
+_MORE = {Family.LOSS: "torchplug-robust", Family.OPTIMIZER: "torchplug-second-order"}
+"""The project's own plugins, by the family that they offer: where they are absent, an unknown name may be theirs."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component together with the distribution that owns it."""
+
+    family: Family
+    component: Component
+    distribution: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The bare name, unique within family and distribution."""
+        return self.component.name
+
+    @property
+    def qualified_name(self) -> str:
+        """`distribution:name`, which always means this component."""
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the bare name is reserved for this component."""
+        return self.distribution == BUILTIN
+
+    @property
+    def label(self) -> str:
+        """The name used in messages: bare if built in, else qualified, with the family."""
+        return f"{self.name if self.builtin else self.qualified_name} ({self.family.value})"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A component with checked parameters, ready to be built.
+
+    Args:
+        entry: the component and its owner.
+        parameters: the given ones, converted to their types; components among them as nested dicts
+            of name and parameters.
+        target: the class or function to call.
+        nested: the components among the parameters, resolved.
+    """
+
+    entry: Entry
+    parameters: dict[str, Any]
+    target: Any
+    nested: Mapping[str, Resolved] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The component's bare name."""
+        return self.entry.name
+
+    @property
+    def qualified_name(self) -> str:
+        """The component's name with its distribution's."""
+        return self.entry.qualified_name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the component supports or needs beyond its family's contract."""
+        return self.entry.component.capabilities
+
+    @property
+    def spec(self) -> Spec:
+        """Return the qualified name and the given parameters as plain types, to be saved."""
+        return Spec(self.qualified_name, plain(self.parameters))
+
+    def build(self, *supplied: Any, **supplied_keywords: Any) -> Any:
+        """Call the target with the core's arguments and the given parameters.
+
+        Args:
+            supplied: positional arguments, such as an optimizer's parameters.
+            supplied_keywords: passed if the target's signature names them.
+
+        Raises:
+            ParameterError: if the target refuses a parameter.
+        """
+        accepted = accepted_keywords(self.target)
+        keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
+        factories = {name: resolved.build for name, resolved in self.nested.items()}
+        try:
+            return self.target(*supplied, **{**self.parameters, **factories, **keywords})
+        except (ValueError, TypeError) as error:
+            raise ParameterError(f"{self.entry.label}: {' '.join(str(error).split())}") from error
+
+
+class Registry:
+    """All components of the loaded plugins.
+
+    Args:
+        plugins: the provenance records that `discover` gives.
+    """
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self.plugins = tuple(plugins)
+        self._entries = sorted(
+            (
+                Entry(family, component, plugin.distribution, plugin.version)
+                for plugin in self.plugins
+                for family, component in plugin.components
+            ),
+            key=lambda entry: (list(Family).index(entry.family), not entry.builtin, entry.distribution, entry.name),
+        )
+        self._targets: dict[Entry, Any] = {}
+        self._parameters: dict[Entry, Mapping[str, Parameter]] = {}
+
+    def entries(self, family: Family | None = None) -> list[Entry]:
+        """Return the components of one family or of all, by family, built-in ones first."""
+        return [entry for entry in self._entries if family is None or entry.family is family]
+
+    def find(self, family: Family, name: str) -> Entry:
+        """Return the component of a bare or qualified name.
+
+        Raises:
+            UnknownComponentError: if no loaded plugin has the name, or several do.
+        """
+        owners = self._owners(family, name)
+        if len(owners) > 1:
+            names = " and ".join(entry.qualified_name for entry in owners)
+            raise UnknownComponentError(f"{family.value} {name!r} is offered by {names}: use a qualified name")
+        if not owners:
+            raise self._unknown(family, name)
+        return owners[0]
+
+    def find_all(self, name: str) -> list[Entry]:
+        """Return the components of this name in all families.
+
+        Raises:
+            UnknownComponentError: if no family has it, or several plugins have it in one.
+        """
+        found = [self.find(family, name) for family in Family if self._owners(family, name)]
+        if not found:
+            raise self._unknown(None, name)
+        return found
+
+    def shortest_name(self, entry: Entry) -> str:
+        """Return the bare name if it means this component, else the qualified one."""
+        return entry.name if self._owners(entry.family, entry.name) == [entry] else entry.qualified_name
+
+    def target(self, entry: Entry) -> Any:
+        """Return the component's class or function, imported on first use.
+
+        Raises:
+            PluginError: if it cannot be imported, naming the distribution and its version.
+        """
+        if entry not in self._targets:
+            module, _, attributes = entry.component.target.partition(":")
+            try:
+                target: Any = import_module(module)
+                for attribute in attributes.split("."):
+                    target = getattr(target, attribute)
+            except (Exception, SystemExit) as error:
+                raise _broken(entry, f"{entry.component.target} cannot be imported: {one_line(error)}") from error
+            if not callable(target):
+                raise _broken(entry, f"{entry.component.target} is no class or function")
+            self._targets[entry] = target
+        return self._targets[entry]
+
+    def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
+        """Return the parameters that users may set, with resolved types as annotations.
+
+        Raises:
+            PluginError: if the target cannot be imported, or its signature does not suit the family.
+        """
+        if entry not in self._parameters:
+            target = self.target(entry)
+            try:
+                self._parameters[entry] = read_parameters(target, entry.family)
+            except (ValueError, TypeError) as error:
+                raise _broken(entry, str(error)) from error
+        return self._parameters[entry]
+
+    def parameter(self, entry: Entry, name: str) -> Parameter:
+        """One of the parameters that users may set.
+
+        Raises:
+            ParameterError: if there is none of this name.
+            PluginError: as for `parameters`.
+        """
+        accepted = self.parameters(entry)
+        if name not in accepted:
+            raise _unknown_parameter(entry, name, accepted)
+        return accepted[name]
+
+    def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
+        """Return a component with its parameters checked.
+
+        Raises:
+            UnknownComponentError: if no loaded plugin has the name, or several do.
+            ParameterError: if a parameter is unknown, missing, or of the wrong type.
+            PluginError: if the component's target cannot be imported.
+        """
+        spec = _read_spec(family, spec)
+        entry = self.find(family, spec.name)
+        accepted = self.parameters(entry)
+        chosen: dict[str, Any] = {}
+        nested: dict[str, Resolved] = {}
+        for name, value in spec.parameters.items():
+            annotation = self.parameter(entry, name).annotation
+            if is_factory(annotation) and not (value is None and allows_none(annotation)):
+                nested[name] = self.resolve(family, value)
+                chosen[name] = nested[name].spec.plain()
+                continue
+            try:
+                chosen[name] = check_value(annotation, value)
+            except ValueError as error:
+                raise ParameterError(f"{entry.label}: {name} {error}") from error
+        missing = [name for name, known in accepted.items() if known.default is Parameter.empty and name not in chosen]
+        if missing:
+            raise ParameterError(f"{entry.label}: {', '.join(missing)} must be given")
+        return Resolved(entry, chosen, self.target(entry), nested)
+
+    def _owners(self, family: Family, name: str) -> list[Entry]:
+        """The components that a name may mean: the built-in alone if there is one."""
+        distribution, colon, bare = name.rpartition(":")
+        named = [entry for entry in self.entries(family) if entry.name == bare]
+        if colon:
+            return [entry for entry in named if entry.distribution == canonical_name(distribution)]
+        return [entry for entry in named if entry.builtin] or named
+
+    def _unknown(self, family: Family | None, name: str) -> UnknownComponentError:
+        """The error for a name that nobody offers: what was meant, and why it may be absent."""
+        kind = family.value if family else "component"
+        elsewhere = [other for other in Family if other is not family and self._owners(other, name)]
+        hints = []
+        if elsewhere:
+            hints.append(f"{name} is among the {' and the '.join(other.plural for other in elsewhere)}")
+        near = self._near(family, name)
+        if near:
+            hints.append(f"did you mean {' or '.join(near)}?")
+        hints += self._absent(family, name)
+        if not hints:
+            hints.append(f"`torchplug list{f' {kind}' if family else ''}` shows what there is")
+        if family is Family.METRIC:
+            hints.append(f"metrics are {', '.join(self.shortest_name(entry) for entry in self.entries(family))}")
+        hints += [plugin.trouble for plugin in self.plugins if plugin.trouble]
+        return UnknownComponentError(f"unknown {kind} {name!r}: {'; '.join(hints)}")
+
+    def _near(self, family: Family | None, name: str) -> list[str]:
+        distribution, colon, bare = name.lower().rpartition(":")
+        entries = self.entries(family)
+        if not colon:
+            return _close(bare, {self.shortest_name(entry) for entry in entries})
+        owner = canonical_name(distribution)
+        owned = {entry.name for entry in entries if entry.distribution == owner}
+        if owned:
+            return [f"{owner}:{near}" for near in _close(bare, owned)]
+        return sorted({entry.qualified_name for entry in entries if entry.name == bare})
+
+    def _absent(self, family: Family | None, name: str) -> list[str]:
+        """What could be installed for a name: its own distribution, or the project's plugin for its family."""
+        distribution, colon, _ = name.rpartition(":")
+        installed = {plugin.distribution for plugin in self.plugins if plugin.status != "missing"}
+        if colon:
+            owner = canonical_name(distribution)
+            return [] if owner in installed else [f"to install it: pip install {owner}"]
+        more = {other.plural: owner for other, owner in _MORE.items() if family in (None, other)}
+        return [f"more {of}: pip install {owner}" for of, owner in more.items() if owner not in installed]
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this process: plugins are discovered once, at the first call."""
+    return Registry(discover())
+
+
+def _read_spec(family: Family, value: Spec | str | Mapping[str, Any]) -> Spec:
+    """Read a spec; refuse a mapping with unknown keys."""
+    well_formed = isinstance(value, Spec | str)
+    if isinstance(value, Mapping):
+        well_formed = set(value) <= {"name", "parameters"} and isinstance(value.get("parameters") or {}, Mapping)
+        well_formed = well_formed and "name" in value
+    spec = Spec.of(value) if well_formed else None
+    if spec is None or not isinstance(spec.name, str):
+        forms = "a name, use(name, ...), or a mapping with the keys name and parameters"
+        raise ConfigurationError(f"{family.value}: expected {forms}, got {reprlib.repr(value)}")
+    return spec
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """The nearest known names; half the letters suffice, so that l3 finds l1 and l2."""
+    return difflib.get_close_matches(name, sorted(known), cutoff=0.5)
+
+
+def _unknown_parameter(entry: Entry, name: str, accepted: Mapping[str, Parameter]) -> ParameterError:
+    near = difflib.get_close_matches(str(name), list(accepted), n=1)
+    hint = f", did you mean {near[0]}?" if near else ";"
+    known = f"it takes {', '.join(accepted)}" if accepted else "it takes none"
+    return ParameterError(f"{entry.label}: unknown parameter {name!r}{hint} {known}")
+
+
+def _broken(entry: Entry, what: str) -> PluginError:
+    return PluginError(f"{entry.distribution} {entry.version} is broken: {entry.label}: {what}")

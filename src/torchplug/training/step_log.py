@@ -1,0 +1,87 @@
+"""Rows of the training log: after which optimizer steps they are due, and their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torchplug.gradient_guard import tensors_norm
+from torchplug.objective import StepObjective
+from torchplug.training.running_means import RunningMeans
+
+
+def learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """Return the current learning rates, named as by Lightning's LearningRateMonitor."""
+    name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
+    names = [name] if len(groups) == 1 else [f"{name}/pg{number}" for number in range(1, len(groups) + 1)]
+    return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
+
+
+class StepLog:
+    """Counts optimizer steps and computes the rows of the training log.
+
+    Args:
+        trainer: the trainer, for its logging interval and step count.
+        means: running means of the loss.
+
+    Attributes:
+        step: the number of the current or last step, from 1.
+        row_at: the number of the step after which the last row was written.
+        due: whether a row is due after this step.
+    """
+
+    def __init__(self, trainer: Trainer, means: RunningMeans) -> None:
+        self._trainer = trainer
+        self._means = means
+        self._every: float = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
+        self.step = self.row_at = trainer.global_step
+        self.due = False
+        self._objective: StepObjective
+        self._parameters: Sequence[Tensor] = ()
+        self._gradient_norm: Tensor | None = None
+        self._learning_rates: dict[str, float] = {}
+
+    def watch(self, objective: StepObjective, parameters: Sequence[Tensor]) -> None:
+        """Set the objective and parameters that rows describe.
+
+        Args:
+            objective: F on a minibatch.
+            parameters: the module's parameters.
+        """
+        self._objective, self._parameters = objective, parameters
+
+    def begin(self, step: int) -> bool:
+        """Set the number of the current step; return whether a row is due after it."""
+        self.step = step
+        self.due = due = step % self._every == 0
+        return due
+
+    def until_row(self) -> int:
+        """Return the number of steps until the next row, inclusive."""
+        return int(min(self._every - self.step % self._every, 2**31))
+
+    def measure(self, gradients: Sequence[Tensor]) -> None:
+        """Record the current step's gradient norm and learning rates for its row."""
+        self._gradient_norm = tensors_norm(gradients)
+        self._learning_rates = learning_rates(self._trainer.optimizers[0])
+
+    def row(self) -> dict[str, float]:
+        """Synchronize with the device and return the row; collective."""
+        total, rows = self._means.row()
+        # with `reduction: sum` the objective of a step is a sum, so that its mean is over steps
+        objective = self._objective
+        divisor = rows if objective.reduction == "mean" else self.step - self.row_at
+        row = {
+            "train/loss": total / rows,
+            "train/objective": total / divisor + (float(objective.penalty()) if objective.penalties else 0.0),
+            "train/parameter_norm": float(tensors_norm(self._parameters)),
+            **self._learning_rates,
+        }
+        if self._gradient_norm is not None:
+            row["train/gradient_norm"] = float(self._gradient_norm)
+        self.row_at = self.step
+        return row

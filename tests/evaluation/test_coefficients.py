@@ -1,0 +1,89 @@
+"""Coefficients in original units against least squares on the raw table."""
+
+import numpy as np
+import polars
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from small_fits import frame, trainer
+from torchplug import ComponentModule, TabularData, use
+from torchplug.errors import ConfigurationError
+from torchplug.evaluation.coefficients import coefficient_table, original_coefficients
+
+INFERENCE = ["standard_error", "t", "p", "lower_95", "upper_95"]
+COMPARED = ["coefficient", *INFERENCE, "r_squared"]
+
+
+def ordinary(X, y, weight=None):
+    """What `COMPARED` names by the textbook's formulas; X with its column of ones."""
+    W = np.ones(len(X)) if weight is None else weight / weight.mean()
+    A, b = X * np.sqrt(W)[:, None], y * np.sqrt(W)
+    beta = np.linalg.lstsq(A, b, rcond=None)[0]
+    freedom = len(X) - X.shape[1]
+    error = np.sqrt(((b - A @ beta) ** 2).sum() / freedom * np.diag(np.linalg.inv(A.T @ A)))
+    around = y - np.average(y, weights=W)
+    r_squared = 1 - (W * (y - X @ beta) ** 2).sum() / (W * around**2).sum()
+    interval = stats.t.interval(0.95, freedom, beta, error)
+    return beta, error, beta / error, 2 * stats.t.sf(np.abs(beta / error), freedom), *interval, r_squared
+
+
+def fitted(tmp_path, table, target, model=None, **settings):
+    module = ComponentModule(model or use("linear"), "mse", "closed_form")
+    data = TabularData(table, target=target, split=[1.0], batch_size="full", **settings)
+    trainer(tmp_path).fit(module, data)
+    return module
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("standardize_target", [False, True])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_table_is_that_of_the_raw_columns(tmp_path, standardize, standardize_target, weighted):
+    table = frame().drop("kind").with_columns(z=3 - 2 * polars.col("y") + polars.col("a") ** 2)
+    weight = np.linspace(0.5, 2, table.height)
+    settings = {"standardize": standardize, "standardize_target": standardize_target}
+    if weighted:
+        table, settings["weights"] = table.with_columns(w=weight), "w"
+    result = fitted(tmp_path, table, ["y", "z"], **settings).coefficient_table()
+    X = np.column_stack([np.ones(table.height), table.select("a", "b", "c").to_numpy()])
+    assert result.columns == ["output", "feature", "coefficient", *INFERENCE, "r_squared"]
+    for output in ("y", "z"):
+        rows = result.filter(polars.col("output") == output)
+        assert rows["feature"].to_list() == ["(intercept)", "a", "b", "c"]
+        expected = ordinary(X, table[output].to_numpy(), weight if weighted else None)
+        for name, values in zip(COMPARED, expected, strict=True):
+            np.testing.assert_allclose(rows[name].to_numpy(), values, rtol=1e-6, atol=1e-12, err_msg=name)
+
+
+def test_without_a_bias_there_is_no_intercept(tmp_path):
+    table = frame().drop("kind")
+    result = fitted(tmp_path, table, "y", use("linear", bias=False)).coefficient_table()
+    assert result["feature"].to_list() == ["a", "b", "c"]
+    X, y = table.select("a", "b", "c").to_numpy(), table["y"].to_numpy()
+    beta, error, t, p, *_ = ordinary(X, y)
+    for name, values in {"coefficient": beta, "standard_error": error, "t": t, "p": p}.items():
+        np.testing.assert_allclose(result[name].to_numpy(), values, rtol=1e-6, atol=1e-12)
+
+
+def test_penalized_and_first_order_fits_have_no_standard_errors(tmp_path):
+    for optimizer, penalties in (("closed_form", [use("l2")]), ("sgd", [])):
+        module = ComponentModule(use("linear"), "mse", optimizer, penalties)
+        trainer(tmp_path, max_epochs=1).fit(module, TabularData(frame().drop("kind"), target="y", batch_size="full"))
+        assert module.coefficient_table().columns == ["output", "feature", "coefficient"]
+
+
+def test_only_fitted_linear_models_have_coefficients():
+    for network, preprocessing in ((nn.Linear(2, 1), None), (nn.Sequential(), object())):
+        with pytest.raises(ConfigurationError, match="only a fitted linear model"):
+            original_coefficients(network, preprocessing)
+        with pytest.raises(ConfigurationError, match="only a fitted linear model"):
+            coefficient_table(network, preprocessing, None, [])
+
+
+def test_the_map_to_original_units_reproduces_the_coefficients(tmp_path):
+    module = fitted(tmp_path, frame().drop("kind"), "y")
+    linear = module.network.map
+    trained = torch.cat([linear.bias[None], linear.weight.mT]).detach()
+    mapped = module.preprocessing.original_map(intercept=True) @ trained
+    np.testing.assert_allclose(mapped.squeeze().numpy(), [value for _, _, value in module.coefficients()], rtol=1e-12)
