@@ -39,6 +39,7 @@ def test_an_epoch_may_be_stopped_before_its_first_step(monkeypatch, tmp_path):
     assert "train/epoch_loss" not in begin(monkeypatch, tmp_path, steps=100, callbacks=[StopAtOnce()]).metrics
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of the compiler's own import
 def test_a_fit_of_many_small_steps_is_compiled(monkeypatch, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "torchplug"):
         begin(monkeypatch, tmp_path)
