@@ -41,6 +41,7 @@ class Plan:
         advanced: is called after each step.
         save: is called after each step and each epoch, with what gives the program's state.
         watch: sees each epoch's metrics, and may end models.
+        remedy: how to go on after an interruption.
     """
 
     epochs: int
@@ -52,6 +53,7 @@ class Plan:
     advanced: Callable[[], None] = lambda: None
     save: Callable[[Callable[[], State]], None] = lambda state: None
     watch: EpochWatch | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Trained:
         metrics: of the last epoch that it trained in.
         outcome: how its training ended.
         epochs: how many whole ones it has behind it.
+        ended: whether it has; False where it was interrupted.
     """
 
     state: dict[str, Tensor]
     metrics: dict[str, float]
     outcome: Outcome
     epochs: int
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,15 @@ class _Group:
     parameters: Mapping[str, Tensor]
     progress: Progress
 
-    def trained(self, planned: int) -> Iterator[tuple[int, Trained]]:
-        """Each model's number, and what became of it in so many planned epochs."""
-        stored = {name: own.cpu() for name, own in self.parameters.items()}
+    def trained(self, plan: Plan) -> Iterator[tuple[int, Trained]]:
+        """Each model's number, and what became of it by this plan."""
+        stored, progress = {name: own.cpu() for name, own in self.parameters.items()}, self.progress
         for place, number in enumerate(self.numbers):
             state = {name: own[place] for name, own in stored.items()}
-            progress = self.progress
             epochs = int(progress.epochs[place])
-            yield number, Trained(state, progress.metrics_of(place), progress.outcome(place, planned), epochs)
+            ended = place in progress.outcomes or epochs >= plan.epochs
+            outcome = progress.outcome(place, plan.epochs, plan.remedy)
+            yield number, Trained(state, progress.metrics_of(place), outcome, epochs, ended)
 
     def state(self) -> State:
         """For a checkpoint."""
@@ -154,8 +159,13 @@ class Program:
             self._compact()
             self._epoch, self._step, self._totals = self._epoch + 1, 0, self._zeros()
             self._plan.save(self.state)
-        found = {number: own for group in self._groups() for number, own in group.trained(self._plan.epochs)}
+        found = {number: own for group in self._groups() for number, own in group.trained(self._plan)}
         return [found[number] for number in sorted(found)]
+
+    @property
+    def steps(self) -> int:
+        """How many steps of the longest fold are made."""
+        return self._epoch * max(self._tables.steps) + self._step
 
     def state(self) -> State:
         """All that the rest of training depends on; its tensors are the program's own."""

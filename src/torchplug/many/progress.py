@@ -59,14 +59,20 @@ class Progress:
             return {}
         return {name: float(values[model]) for name, values in self.metrics.items()}
 
-    def outcome(self, model: int, planned: int) -> Outcome:
-        """How one ended, of so many planned epochs."""
+    def outcome(self, model: int, planned: int, remedy: str) -> Outcome:
+        """How one ended, of so many planned epochs.
+
+        Args:
+            model: which of the K.
+            planned: epochs.
+            remedy: how to go on if it was interrupted.
+        """
         if model in self.outcomes:
             return self.outcomes[model]
         epochs = int(self.epochs[model])
         if epochs >= planned:
             return Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
-        return Outcome("limit", f"interrupted after {epochs} epochs", "fit again to train to the end")
+        return Outcome("limit", f"interrupted after {epochs} epochs", remedy)
 
     def state(self) -> dict[str, Any]:
         """Plain types and tensors, for a checkpoint."""

@@ -15,7 +15,9 @@ _encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` ma
 
 
 class RowFile:
-    """Appends rows, which are on disk when a call returns; an incomplete row that a kill may have left is removed first.
+    """Appends rows, which are on disk when a call returns.
+
+    An incomplete row that a kill may have left is removed first.
 
     Args:
         path: the file; it is created when it is first needed.
