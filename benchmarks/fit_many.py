@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ QUIET = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,
 }
+TRACKED: Mapping[str, Any] = {"tracking": {"mode": "disabled"}, "root": tempfile.mkdtemp(prefix="fit_many")}
 
 
 def rows(n: int, classes: bool) -> tuple[Any, Any]:
@@ -91,9 +93,9 @@ def compare(name: str, n: int, count: int, fits: int) -> tuple[str, ...]:
     chosen = configs[:: max(1, len(configs) // fits)][:fits]
     own = data().fold(*folds[0])
     single(chosen[0], own)
-    fit_many(configs[:2], data(), folds, {**QUIET, "max_epochs": 1})
+    fit_many(configs[:2], data(), folds, {**QUIET, "max_epochs": 1}, **TRACKED)
     before = [cpu(lambda config=config: single(config, own))[0] for config in chosen]
-    together, results = cpu(lambda: fit_many(configs, data(), folds, QUIET))
+    together, results = cpu(lambda: fit_many(configs, data(), folds, QUIET, **TRACKED))
     modules, _ = cpu(lambda: [result.module for result in results])
     after = [cpu(lambda config=config: single(config, own))[0] for config in chosen]
     each = sorted([*before, *after])

@@ -62,6 +62,7 @@ class Training:
         origin: the checkpoint from which training is resumed; None for a new fit.
         notes: what the user should know, besides what data and module have noticed.
         callbacks: more callbacks than those of `trainer`; they run before the checkpoints are written.
+        directory: an existing directory for a new run; None makes one.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Training:
     origin: Origin | None = None
     notes: Sequence[str] = ()
     callbacks: Sequence[Callback] = ()
+    directory: Run | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -98,7 +100,7 @@ class Training:
         trainer = build_trainer(self.trainer)
         refuse_settings(self.module.resolved, self.module.options, trainer)
         refuse_combination(trainer, self.module, self.data)
-        run = (self.origin.run if self.origin else None) or Run.create(self.name, self.root)
+        run = (self.origin.run if self.origin else None) or self.directory or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
         best = BestCheckpoint.of(trainer, self.module, self.data)
         with run.locked():
