@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -16,6 +17,7 @@ from torchplug.components.metrics import location_and_spread
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
+from torchplug.data.folds import Fold, Folding
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import (
     Notes,
@@ -38,6 +40,7 @@ from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
+from torchplug.registry.component import Kind
 from torchplug.tables import Types, describe, fingerprint_of_columns, require_columns, shown, types_of
 
 
@@ -77,6 +80,10 @@ class InMemoryPart(Part):
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
         return self._used.select(self._used.table.head.columns, self._drawn)
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in their table, at once."""
+        yield self._used.numbers(self._drawn)
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`, features and target without a copy."""
@@ -171,16 +178,40 @@ class InMemoryTables:
         self._is_fold = False
 
     def divided(self, rows: DrawnRows) -> InMemoryTables:
-        """These tables, with the source's rows dealt out so; what is open is shared.
+        """The source alone, with its rows dealt out so; what is open is shared.
 
         Raises:
-            DataError: if a part has a table of its own.
+            DataError: if validation has a table of its own.
         """
-        if self._settings.own:
-            raise DataError(f"folds take their rows from the source: leave out the table for {self._settings.own[0]}")
-        found = InMemoryTables(replace(self._settings, splitting=replace(self._settings.splitting, rows=rows)))
+        settings = self._settings
+        self._refuse_own_validation()
+        splitting = replace(settings.splitting, rows=rows)
+        source = {"source": settings.sources["source"]}
+        found = InMemoryTables(replace(settings, sources=source, splitting=splitting))
         found._tables, found._is_fold = self._tables, True
         return found
+
+    def test_rows(self, kind: Kind) -> NDArray[np.int64]:
+        """The rows of the source in its test split, counted from 0 in the table, for a kind of loss."""
+        used, frame, labels = self._target(kind)
+        return used.numbers(self._divide(frame, labels, used).get("test", np.zeros(0, dtype=np.int64)))
+
+    def folds(self, kind: Kind, folding: Folding) -> list[Fold]:
+        """Folds of all rows of the source but those of its test split, counted from 0 in the table.
+
+        Raises:
+            DataError: if the rows cannot be divided so, or validation has a table of its own.
+        """
+        self._refuse_own_validation()
+        used, frame, labels = self._target(kind)
+        divided = self._divide(frame, labels, used)
+        rows = np.sort(np.concatenate([divided["train"], divided["validation"]])).astype(np.int64)
+        found = folding.divide(self._settings.splitting, frame, labels, rows, used.where)
+        return [(used.numbers(training), used.numbers(validation)) for training, validation in found]
+
+    def _refuse_own_validation(self) -> None:
+        if "validation" in self._settings.own:
+            raise DataError("folds take the rows that validate from the source: leave out the table for validation")
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""
@@ -268,6 +299,17 @@ class InMemoryTables:
         missing, incomplete = table.height - len(rows), len(rows) - len(used)
         notes.add(Topic.ROWS, left_out_rows(missing, incomplete, table.height, target, self._settings.own_name(key)))
         return used
+
+    def _target(self, kind: Kind) -> tuple[UsedRows, pl.DataFrame, pl.Series | None]:
+        """The rows of the source that are used, their columns that are no features, and their classes if any."""
+        source, table = self._sources["source"], self._table("source", {})
+        target = self._settings.columns.target_of(source, table.head)
+        features = self._settings.columns.features_of(table, target, describe(source), Notes())
+        used = self._used("source", table, features, target, Notes())
+        frame = used.select(self._settings.needed_columns("source", [], target))
+        goal = TargetFit(frame, target, kind, "")
+        goal.check(frame, used.where, used.places)
+        return used, frame, frame[target[0]] if goal.reading(used.where).labels else None
 
     def _divide_and_fit(
         self,

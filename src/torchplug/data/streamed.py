@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -68,6 +69,11 @@ class StreamedPart(Part):
         """Nothing: the rows are not held in memory."""
         path = self._selection.table.path
         raise ConfigurationError(f"streamed rows are not held in memory: read {path} with polars.scan_parquet")
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in the file, a piece at a time."""
+        for piece in self._selection.pieces(self._encoder.size, []):
+            yield piece.of(self._part).rows
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`; going on where the last read ended costs least."""

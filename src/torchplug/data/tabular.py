@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import TrainingSet
 from torchplug.components.contracts import Loss
 from torchplug.data.columns import Columns
+from torchplug.data.folds import Folding
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
 from torchplug.data.parts import DrawnRows, Splitting, check_ratios
@@ -238,10 +241,75 @@ class TabularData(LightningDataModule):
         """
         return self._part(part).frame
 
+    def row_numbers(self, part: Name) -> NDArray[np.int64]:
+        """The rows of a split, counted from 0 in the table that has them, in the order of evaluation.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        return np.concatenate(list(self._part(part).row_numbers()))
+
+    def identity(self, part: Name) -> dict[str, str]:
+        """Which rows of which table a split has: SHA-256 of the table's content (`data`) and of the rows' numbers in it
+        (`split`), as hexadecimal text.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        numbers = hashlib.sha256()
+        for rows in self._part(part).row_numbers():
+            numbers.update(np.ascontiguousarray(rows, dtype="<i8"))
+        table = part if part in self.sources else "source"
+        return {"data": self.fingerprints[table], "split": numbers.hexdigest()}
+
     def _part(self, name: str) -> Part:
         if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
         return self._prepared.parts[name]
+
+    def folds(
+        self, folds: int = 5, *, repeats: int = 1, seed: int = 0, kind: Kind | None = None
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Divide all rows but those of the test split into folds for cross-validation.
+
+        Whole groups with `group`; along `time`, each fold validating what comes after its training rows, as
+        scikit-learn's TimeSeriesSplit does; else drawn, by class where targets are classes and `stratify` is set. With
+        `split_column` the rows marked train and validation are divided.
+
+        Args:
+            folds: k, at least 2.
+            repeats: how often the rows are divided anew, at least 1.
+            seed: of the folds that are drawn, 0 or more.
+            kind: of the loss; none: guessed from the target.
+
+        Returns:
+            (training, validation) rows of each of the k · repeats folds, counted from 0 in the source, ascending.
+
+        Raises:
+            DataError: if there are fewer rows, groups, times or members of a class than folds; for streamed tables, and
+                where validation has a table of its own.
+
+        >>> [len(validation) for _, validation in TabularData("iris").folds(4)]
+        [30, 30, 30, 30]
+        """
+        tables = self._in_memory()
+        return tables.folds(kind or self.guess_kind()[0], Folding(folds, repeats, seed))
+
+    def test_rows(self, kind: Kind | None = None) -> NDArray[np.int64]:
+        """The rows of the source in its test split, which no fold may have, counted from 0.
+
+        Args:
+            kind: of the loss; none: guessed from the target.
+
+        Raises:
+            DataError: if the table cannot be split; for streamed tables.
+        """
+        return self._in_memory().test_rows(kind or self.guess_kind()[0])
+
+    def _in_memory(self) -> InMemoryTables:
+        if not isinstance(self._tables, InMemoryTables):
+            raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
+        return self._tables
 
     def fold(self, training: Any, validation: Any) -> TabularData:
         """The same tables with other rows for training and validation, and none for test.
@@ -253,14 +321,14 @@ class TabularData(LightningDataModule):
             validation: the same for validation; may be empty.
 
         Raises:
-            DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation or
-                test has a table of its own.
+            DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation has
+                a table of its own.
         """
-        if not isinstance(self._tables, InMemoryTables):
-            raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
+        tables = self._in_memory()
         rows = DrawnRows.of(training, validation)
         found = self.copied()
-        found._tables = self._tables.divided(rows)
+        found._tables = tables.divided(rows)
+        found.sources = {"source": self.sources["source"]}
         return found
 
     def copied(self) -> TabularData:
