@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torchplug.objective import Objective
     from torchplug.objective.least_squares import LeastSquares
     from torchplug.tracking.checkpoints import load
+    from torchplug.tracking.ensemble import Ensemble
     from torchplug.tracking.run import Run, runs
 
 __version__ = version("torchplug")
@@ -46,6 +47,7 @@ __all__ = [
     "Capability",
     "Component",
     "ComponentModule",
+    "Ensemble",
     "Factory",
     "Family",
     "FitResult",
@@ -77,6 +79,7 @@ __all__ = [
 
 _LAZY = {
     "ComponentModule": "torchplug.module",
+    "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
     "fit": "torchplug.fitting",

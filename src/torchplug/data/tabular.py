@@ -258,7 +258,7 @@ class TabularData(LightningDataModule):
         """
         numbers = hashlib.sha256()
         for rows in self._part(part).row_numbers():
-            numbers.update(np.ascontiguousarray(rows, dtype="<i8"))
+            numbers.update(rows.astype("<i8").tobytes())
         table = part if part in self.sources else "source"
         return {"data": self.fingerprints[table], "split": numbers.hexdigest()}
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torchplug.data.tabular import TabularData
     from torchplug.module import ComponentModule
     from torchplug.recipe.command import Command
+    from torchplug.tracking.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Subcommand:
     words: str | None = None
     reads_table: bool = True
 
-    def carry_out(self, command: Command, module: ComponentModule, data: TabularData) -> int:
+    def carry_out(self, command: Command, module: ComponentModule | Ensemble, data: TabularData) -> int:
         """Do what was asked for; returns the exit status.
 
         Raises:
