@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 import torchplug
 from many.interrupting import assert_same_bits, interrupted_after, wait_for_rows
 from many.single_fits import FOLDS, data
-from torchplug import fit_many, use
+from torchplug import TabularData, fit_many, use
 from torchplug.errors import CheckpointError, ConfigurationError
 
 OFF = {"mode": "disabled"}
@@ -171,7 +171,8 @@ def test_a_process_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp
 def test_what_is_not_the_runs_own_is_refused(tmp_path, fit):
     chosen = configs(LINEAR)
     run = fit("runs", chosen, epochs=2)[0].run
-    other = polars.concat([data().sources["source"], data().sources["source"].head(1)])
+    table = data().sources["source"]
+    longer = TabularData(polars.concat([table, table.head(1)]), "y", features=["x0", "x1", "x2"], batch_size=10)
 
     def refused(message, error=CheckpointError, chosen=chosen, epochs=2, **options):
         with pytest.raises(error, match=message) as caught:
@@ -188,7 +189,7 @@ def test_what_is_not_the_runs_own_is_refused(tmp_path, fit):
     refused(
         r"the tables are not those of .*'source': 250.* then, .*251.* now",
         ConfigurationError,
-        tables=data(n=250, batch_size=10).__class__(other, "y", features=["x0", "x1", "x2"], batch_size=10),
+        tables=longer,
     )
     refused("was trained with data batch_size 10, not 11", tables=data(batch_size=11))
     refused("was trained with trainer gradient_clip_val None, not 0.5", trainer={"gradient_clip_val": 0.5})
