@@ -24,6 +24,7 @@ from torchplug.fitting.origin import Origin
 from torchplug.fitting.training import Training
 from torchplug.interruption import Interrupted
 from torchplug.many.configurations import Configuration
+from torchplug.many.record import Record
 from torchplug.many.result import Fitted
 from torchplug.many.settings import TrainerSettings
 from torchplug.module import ComponentModule
@@ -48,15 +49,15 @@ class Lone:
         configuration: what is trained, from its seed.
         data: the tables of its fold.
         settings: of the Trainer; callbacks are copied.
+        record: of all models.
         directory: the run directory for it, which may hold a part of the training already; None: none is kept.
-        remedy: how to go on after an interruption.
     """
 
     configuration: Configuration
     data: TabularData
     settings: TrainerSettings
+    record: Record
     directory: Run | None
-    remedy: str
 
     def fit(self, seen: EpochSeen) -> Fitted:
         """Train what is left to be trained."""
@@ -76,7 +77,7 @@ class Lone:
                 outcome = Outcome("stalled", str(error))
             except Interrupted:
                 reason = f"interrupted after {watching.trainer.current_epoch} epochs"
-                return self._fitted(module, watching, Outcome("limit", reason, self.remedy), ended=False)
+                return self._fitted(module, watching, Outcome("limit", reason, self.record.remedy), ended=False)
         outcome = outcome or watching.outcome or module.outcome or trainer_outcome(watching.trainer)
         fitted = self._fitted(module, watching, outcome)
         if self.directory is not None:
@@ -118,7 +119,7 @@ class Lone:
     def _fitted(self, module: ComponentModule, watching: _Watching, outcome: Outcome, ended: bool = True) -> Fitted:
         trainer = watching.trainer
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        result = FitResult(metrics, outcome, lambda: module, self.directory)
+        result = FitResult(metrics, outcome, lambda: module, self.record.run)
         return Fitted(result, trainer.current_epoch, trainer.global_step, ended)
 
     # ------------------------------------------------------------------ what has been trained before
@@ -132,7 +133,7 @@ class Lone:
         return not (reached and now is not None and (now > planned or now < 0))
 
     def _restored(self, run: Run) -> Fitted:
-        content, record = read_checkpoint(run.last), run.outcome or {}
+        content, end = read_checkpoint(run.last), run.outcome or {}
 
         def build() -> ComponentModule:
             module = self._module()
@@ -141,8 +142,8 @@ class Lone:
             return module
 
         metrics = dict((content[KEY].get("fit") or {}).get("metrics", {}))
-        outcome = Outcome(record["name"], record["reason"], record["remedy"])
-        return Fitted(FitResult(metrics, outcome, build, run), record["epochs"], record["steps"])
+        outcome = Outcome(end["name"], end["reason"], end["remedy"])
+        return Fitted(FitResult(metrics, outcome, build, self.record.run), end["epochs"], end["steps"])
 
 
 class _Watching(Checkpoint):

@@ -114,7 +114,7 @@ class ManyTraining:
             return bool(self.watch(epoch, [model], values).all())
 
         data, directory = self.folds[fold].copied(), self.record.directory(model)
-        return Lone(self.configurations[number], data, self.settings, directory, self.record.remedy).fit(seen)
+        return Lone(self.configurations[number], data, self.settings, self.record, directory).fit(seen)
 
 
 @contextmanager

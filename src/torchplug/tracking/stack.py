@@ -74,13 +74,11 @@ def model_checkpoint(run: Path, configuration: int, fold: int) -> dict[str, Any]
         return read_checkpoint(own)
     content = read_stack(run)
     for program in content["programs"]:
-        if configuration in program["configurations"] and fold in program["folds"]:
-            if program["state"] is None:
-                break
+        if configuration in program["configurations"] and fold in program["folds"] and program["state"] is not None:
             return _unstacked(content, program, configuration, fold)
-    else:
-        raise CheckpointError(f"{run} has no configuration {configuration} in a fold {fold}: both are counted from 0")
-    raise CheckpointError(f"configuration {configuration} in fold {fold} has not been trained yet: resume {run}")
+    raise CheckpointError(
+        f"{run} has no configuration {configuration} in a fold {fold}, both counted from 0, or has not begun with it"
+    )
 
 
 def _unstacked(content: Mapping[str, Any], program: Mapping[str, Any], configuration: int, fold: int) -> dict[str, Any]:

@@ -170,6 +170,8 @@ class _ConfigurationLogger(WandbLogger):
     def _send_checkpoint(self, run: WandbRun) -> None:
         import wandb
 
+        if not self._configuration.succeeded:
+            return
         artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
         with tempfile.TemporaryDirectory() as folder:
             for fold in range(len(self._configuration.final)):
