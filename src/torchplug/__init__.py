@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.ensemble import Ensemble
     from torchplug.tracking.run import Run, runs
+    from torchplug.workflow.comparison import Comparison, compare
 
 __version__ = version("torchplug")
 __all__ = [
     "Batch",
     "Capability",
+    "Comparison",
     "Component",
     "ComponentModule",
     "Ensemble",
@@ -68,6 +70,7 @@ __all__ = [
     "TargetInfo",
     "TorchplugError",
     "TrainingSet",
+    "compare",
     "fit",
     "fit_many",
     "hookimpl",
@@ -78,10 +81,12 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Comparison": "torchplug.workflow.comparison",
     "ComponentModule": "torchplug.module",
     "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "compare": "torchplug.workflow.comparison",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",

@@ -94,6 +94,16 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         },
         "checkpoint",
     ),
+    "compare": Subcommand(
+        "Show how the settings and metrics of runs differ.",
+        "torchplug.recipe.comparing:compare",
+        {
+            "runs": Option(list[str], "Run directories, or last for the newest run, given without a flag.", ()),
+            "output": Option(str, "The picture of metrics by epoch, a PNG file.", "comparison.png"),
+        },
+        words="runs",
+        reads_table=False,
+    ),
 }
 
 
