@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from torchplug.tracking.ensemble import Ensemble
     from torchplug.tracking.run import Run, runs
     from torchplug.workflow.comparison import Comparison, compare
+    from torchplug.workflow.cross_validation import cross_validate
+    from torchplug.workflow.cross_validation.result import CrossValidation
 
 __version__ = version("torchplug")
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Comparison",
     "Component",
     "ComponentModule",
+    "CrossValidation",
     "Ensemble",
     "Factory",
     "Family",
@@ -71,6 +74,7 @@ __all__ = [
     "TorchplugError",
     "TrainingSet",
     "compare",
+    "cross_validate",
     "fit",
     "fit_many",
     "hookimpl",
@@ -83,10 +87,12 @@ __all__ = [
 _LAZY = {
     "Comparison": "torchplug.workflow.comparison",
     "ComponentModule": "torchplug.module",
+    "CrossValidation": "torchplug.workflow.cross_validation.result",
     "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
     "compare": "torchplug.workflow.comparison",
+    "cross_validate": "torchplug.workflow.cross_validation",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",

@@ -94,6 +94,15 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         },
         "checkpoint",
     ),
+    "cross_validate": Subcommand(
+        "Train on all but one fold and evaluate on that one, for each fold in turn.",
+        "torchplug.recipe.cross_validating:cross_validate",
+        {
+            "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
+            "repeats": Option(int, "How often the rows are divided anew.", 1),
+            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
+        },
+    ),
     "compare": Subcommand(
         "Show how the settings and metrics of runs differ.",
         "torchplug.recipe.comparing:compare",
