@@ -38,7 +38,7 @@ def draw(predictions: polars.DataFrame, path: Path, labels: bool) -> None:
             _confusion(axis, figure, actual, predicted)
         else:
             _scatter(axis, actual.to_numpy(), predicted.to_numpy())
-        axis.set_title(f"{name}: out of fold")
+        axis.set_title(f"{name}: out-of-fold predictions")
     pictures.save(figure, path)
 
 
