@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -108,7 +108,7 @@ class RowEncoder:
         """The target alone."""
         return self.preprocessing.target(piece.frame, piece.where, piece.rows)
 
-    def goal(self, piece: Piece, substitutions: Substitutions) -> tuple[Tensor, Tensor]:
+    def goal(self, piece: Piece, substitutions: Sequence[Substitutions]) -> tuple[Tensor, Tensor]:
         """Target and weight; features are checked, and what is filled in or unknown is counted."""
         weight, target = self._settings.weights(piece.frame, piece.where, piece.rows), self.target(piece)
         self.preprocessing.refuse(piece.frame, piece.where, piece.rows, substitutions)
@@ -168,12 +168,12 @@ class FileSurvey:
     Args:
         parts: one survey for each split to which its rows may belong.
         without_target: number of rows without target, which are left out.
-        substitutions: imputed values and unknown categories.
+        substitutions: imputed values and unknown categories of each of these splits.
     """
 
     parts: list[Survey]
+    substitutions: list[Substitutions]
     without_target: int = 0
-    substitutions: Substitutions = field(default_factory=Substitutions)
 
 
 def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> FileSurvey:
@@ -187,13 +187,14 @@ def survey(selection: Selection, encoder: RowEncoder, parts: Sequence[int]) -> F
     Raises:
         DataError: for a row that cannot be encoded, or if no row is left.
     """
-    found = FileSurvey([Survey(encoder.preprocessing) for _ in parts])
+    found = FileSurvey([Survey(encoder.preprocessing) for _ in parts], [Substitutions() for _ in parts])
     # several pieces at once: many features make pieces small, and here no features are made
     at_once = encoder.size * max(1, chunk_rows(len(encoder.columns)) // encoder.size)
     starts = intervals(selection.table.height, at_once)
     for (start, stop), piece in zip(starts, selection.pieces(at_once, encoder.columns), strict=True):
         found.without_target += piece.without_target
-        goal = encoder.goal(piece, found.substitutions)
+        counts = [own.among(piece.parts == part) for own, part in zip(found.substitutions, parts, strict=True)]
+        goal = encoder.goal(piece, counts)
         position, count = (piece.rows - start) // encoder.size, -(-(stop - start) // encoder.size)
         for part, surveyed in zip(parts, found.parts, strict=True):
             mask = piece.parts == part

@@ -14,29 +14,21 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.components.metrics import location_and_spread
+from torchplug.data.block_encoding import encoded
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
 from torchplug.data.folds import Fold, Folding
 from torchplug.data.loaders import Loader
-from torchplug.data.notes import (
-    Notes,
-    Topic,
-    counted_times,
-    filled_in,
-    left_out_rows,
-    shared_features,
-    unknown_categories,
-)
+from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
 from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Part, Prepared
 from torchplug.data.settings import TableSettings
-from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
+from torchplug.data.table import MemoryTable, Table, UsedRows, open_table
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetFit
-from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
@@ -122,48 +114,6 @@ class InMemoryPart(Part):
         return features
 
 
-def encoded(
-    preprocessing: Preprocessing,
-    used: UsedRows,
-    drawn: Sequence[RowNumbers | None],
-    dtype: torch.dtype,
-    substitutions: Substitutions | None = None,
-) -> list[Tensor]:
-    """Return the features of splits of a table, in one pass over its blocks.
-
-    Args:
-        preprocessing: fitted.
-        used: the table's rows.
-        drawn: indices of the rows of each split, ascending from 0; None: all.
-        dtype: of the features; they are computed in float64.
-        substitutions: counts imputed values and unknown categories.
-
-    Returns:
-        (n, d) for each split of n rows.
-
-    Raises:
-        DataError: for rows that cannot be encoded.
-    """
-    d = len(preprocessing.center)
-    tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
-    columns = preprocessing.reads(used.table.head.columns)
-    size = block_rows(max(d, len(columns)))
-    memory = np.empty((min(size, len(used)), d))
-    with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
-        for frame, first, places in used.blocks(columns, size):
-            block = memory[: frame.height]
-            preprocessing.encode(frame, block, used.where, places, substitutions)
-            converted = torch.from_numpy(block).to(dtype)
-            for rows, features in zip(drawn, tensors, strict=True):
-                if rows is None:
-                    features[first : first + len(block)] = converted
-                else:
-                    low, high = span(rows, first, first + len(block))
-                    index = torch.from_numpy(rows[low:high] - first)
-                    torch.index_select(converted, 0, index, out=features[low:high])
-    return tensors
-
-
 class InMemoryTables:
     """Tables whose features, targets and weights are held in memory.
 
@@ -235,7 +185,7 @@ class InMemoryTables:
 
     def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
-        settings, carried, notes = self._settings, request.preprocessing, Notes()
+        settings, carried, notes, of_test = self._settings, request.preprocessing, Notes(), Notes()
         source, table = self._sources["source"], self._table("source", carried.types if carried else {})
         target = settings.columns.target_of(source, table.head)
         features = carried.columns if carried else settings.columns.features_of(table, target, describe(source), notes)
@@ -261,15 +211,14 @@ class InMemoryTables:
             if "train" in found:
                 # will be asked for, and now there is still the memory that features need
                 found["train"].target_scale(preprocessing.target_coding)
-            substitutions = Substitutions()
-            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, substitutions)
-            where = settings.own_name(key)
-            notes.add(Topic.MISSING, filled_in(substitutions, preprocessing, where, rules))
-            notes.add(Topic.CATEGORIES, unknown_categories(substitutions, preprocessing, where))
+            counts = {name: Substitutions() for name in drawn}
+            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, list(counts.values()))
+            substituted = SubstitutionNotes(preprocessing, rules, settings.own_name(key))
+            substituted.add(counts, notes, of_test)
             for part, part_features in zip(found.values(), tensors, strict=True):
                 part.keep(part_features)
             made |= found
-        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes.lines)
+        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes.lines, of_test.lines)
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
         """All rows of the source, with their features alone."""

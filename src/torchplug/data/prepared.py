@@ -70,12 +70,14 @@ class Prepared:
     Args:
         preprocessing: fitted on the training split, or carried from a checkpoint.
         parts: train, validation and test.
-        notes: what the user should know and did not ask.
+        notes: what the user should know and did not ask; nothing in them depends on values of the test split.
+        test_notes: the same of the test split.
     """
 
     preprocessing: Preprocessing
     parts: Mapping[str, Part]
     notes: list[str]
+    test_notes: list[str]
 
 
 class Tables(Protocol):

@@ -173,6 +173,7 @@ class TabularData(LightningDataModule):
         self.stream = stream
         self.preprocessing: Preprocessing | None = None
         self.notes: list[str] = []
+        self.test_notes: list[str] = []
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
         self._request = DataRequirements()
         self._prepared: Prepared | None = None
@@ -337,7 +338,7 @@ class TabularData(LightningDataModule):
         vars(found).pop("fingerprints", None)
         found.trainer = None
         found.preprocessing = found._prepared = found._prediction = None
-        found.notes, found._request = [], DataRequirements()
+        found.notes, found.test_notes, found._request = [], [], DataRequirements()
         return found
 
     # ------------------------------------------------------------------ preparing
@@ -405,6 +406,7 @@ class TabularData(LightningDataModule):
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
         self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
+        self.test_notes = self._prepared.test_notes
         self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
         for note in self.notes:
             rank_zero_info(note)

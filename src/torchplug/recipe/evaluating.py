@@ -53,7 +53,7 @@ def _evaluate(command: Command, module: ComponentModule, data: TabularData, part
     trainer.loggers = [] if figures is None else [figures]
     key = part if part in data.sources else "source"
     changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
-    say_notes([*changed, *data.notes])
+    say_notes([*changed, *data.notes, *(data.test_notes if part == "test" else [])])
     trainer.callbacks.append(StopAtBoundary())  # type: ignore[attr-defined]
     meet(trainer, data, command.settings.plain(), command.origin.file)
     if part == "test":

@@ -66,7 +66,7 @@ def _notes(ensemble: Ensemble, frame: polars.DataFrame, where: str) -> list[str]
     for member in ensemble.members:
         assert member.preprocessing is not None, "a model that predicts has preprocessing"
         found = Substitutions()
-        member.preprocessing.refuse(frame, where, np.arange(frame.height), found)
+        member.preprocessing.refuse(frame, where, np.arange(frame.height), [found])
         notes |= dict.fromkeys(filled_in(found, member.preprocessing))
         notes |= dict.fromkeys(unknown_categories(found, member.preprocessing))
     return list(notes)
