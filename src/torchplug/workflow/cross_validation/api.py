@@ -141,9 +141,9 @@ class CrossValidating:
             ckpt_path=self.resume,
         )
         run: Run = results[0].run.outermost
-        run.write_config(self._written(run))
         if not _has_ended(run, results):
             raise Unfinished(run)
+        run.write_config(self._written(run))
         modules = [result.module for result in results]
         evaluated = [
             out_of_fold(module, self.data, fold, number, settings.trainer)
