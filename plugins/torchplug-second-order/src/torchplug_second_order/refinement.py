@@ -17,6 +17,9 @@ from torchplug_second_order.solver import Descent, Failure, Memory, Point, is_sh
 
 _FORCING = 1e-3
 """Of ‖Hd + g‖, relative to ‖g‖."""
+_EXACT = 1e-9
+"""The same for few parameters: a large part of g in a steep direction must not hide a small one in a flat direction."""
+_FEW = 128
 _PRODUCTS = 500
 _PRECISION = 1e-7
 """Of every parameter, relative to its largest magnitude so far: then nothing is left to refine."""
@@ -105,8 +108,9 @@ class Refined(Descent[Line]):
 def _newton_step(objective: Objective, gradient: Tensor) -> Tensor | None:
     """The solution d (p,), the same on all ranks; None where F has no second derivatives."""
     limit = min(2 * objective.size, _PRODUCTS)
+    forcing = _EXACT if objective.size <= _FEW else _FORCING
     try:
-        step, _ = truncated_cg(objective.hvp, gradient, _FORCING, limit, objective.broadcast)
+        step, _ = truncated_cg(objective.hvp, gradient, forcing, limit, objective.broadcast)
     except (NotImplementedError, RuntimeError) as error:
         if "not implemented" in str(error):
             return None
