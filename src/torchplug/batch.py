@@ -79,7 +79,7 @@ Groups = Callable[[Callable[[], int]], Iterator[StepGroup]]
 
 
 class TrainingSet(Protocol):
-    """The whole training split, read in pieces; a full-batch optimizer's loader yields it once per epoch.
+    """The whole training split, read in blocks; a full-batch optimizer's loader yields it once per epoch.
 
     Not iterable and without `to`: Lightning would traverse it or copy it to a device. `feature_names`, for
     messages, is optional.

@@ -13,7 +13,7 @@ from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequirements, blocks
 
 N = 203
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 REGRESSION = DataRequirements("regression", "mse", standardize_target=True)
 FULL_SET = DataRequirements("regression", "mse", standardize_target=True, full_batch=True)
 X = np.random.default_rng(0).normal(50, 1e-2, (N, 5))
@@ -47,8 +47,8 @@ def prepared(source, request=REGRESSION, **options):
     return data
 
 
-def rows_of(data, part):
-    return data.frame_of(part)["x4"].to_numpy().astype(int)
+def rows_of(data, split):
+    return data.frame_of(split)["x4"].to_numpy().astype(int)
 
 
 def standardized(values, train):
@@ -59,13 +59,13 @@ def standardized(values, train):
 
 @pytest.mark.parametrize("numbers", [1, 64, 2**20])
 @pytest.mark.parametrize("kind", KINDS)
-def test_parts_hold_their_rows_by_the_plain_formula(kind, numbers, tmp_path, monkeypatch):
+def test_splits_hold_their_rows_by_the_plain_formula(kind, numbers, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_NUMBERS", numbers)
     data = prepared(sources(tmp_path)[kind], FULL_SET)
-    drawn = [rows_of(data, part) for part in PARTS]
+    drawn = [rows_of(data, split) for split in SPLITS]
     assert sorted(np.concatenate(drawn)) == list(range(N))
-    for part, rows in zip(PARTS, drawn, strict=True):
-        features, target, weight = data._part(part).read(0, len(rows))
+    for split, rows in zip(SPLITS, drawn, strict=True):
+        features, target, weight = data._split(split).read(0, len(rows))
         # a value of 50 ± 0.01 has lost 1e-12 of its deviation to rounding
         np.testing.assert_allclose(features, standardized(X[rows], X[drawn[0]]), rtol=1e-9, atol=2e-12)
         np.testing.assert_allclose(target[:, 0], standardized(Y[rows], Y[drawn[0]]), rtol=1e-12, atol=1e-14)
@@ -87,7 +87,7 @@ def test_neither_blocks_nor_the_source_change_a_bit(kind, tmp_path, monkeypatch)
 
 def test_features_are_encoded_anew_for_another_precision(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 64)
-    double, single = prepared((X, Y), FULL_SET)._part("train"), prepared((X, Y))._part("train")
+    double, single = prepared((X, Y), FULL_SET)._split("train"), prepared((X, Y))._split("train")
     exact = double.read(0, double.samples).features
     assert single._in_precision(torch.float32).dtype == torch.float32
     assert torch.equal(single._in_precision(torch.float32), exact.float())
@@ -104,10 +104,10 @@ def test_rows_that_are_dropped_leave_no_trace(numbers, monkeypatch):
     left = ~np.isnan(gaps).any(axis=1)
     expected = prepared((X[left], Y[left]), FULL_SET)
     assert data.preprocessing == expected.preprocessing
-    for part in PARTS:
-        assert rows_of(data, part).tolist() == rows_of(expected, part).tolist()
-        rows = data.sizes[part]
-        assert torch.equal(data._part(part).read(0, rows).features, expected._part(part).read(0, rows).features)
+    for split in SPLITS:
+        assert rows_of(data, split).tolist() == rows_of(expected, split).tolist()
+        rows = data.sizes[split]
+        assert torch.equal(data._split(split).read(0, rows).features, expected._split(split).read(0, rows).features)
 
 
 def test_messages_count_over_all_blocks(monkeypatch):

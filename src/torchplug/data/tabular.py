@@ -22,9 +22,9 @@ from torchplug.components.contracts import Loss
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
-from torchplug.data.parts import DrawnRows, Splitting, check_ratios
-from torchplug.data.prepared import Part, Prepared, Tables
+from torchplug.data.prepared import Prepared, Split, Tables
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import DrawnRows, Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
@@ -173,7 +173,7 @@ class TabularData(LightningDataModule):
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
         self._request = DataRequirements()
         self._prepared: Prepared | None = None
-        self._prediction: Part | None = None
+        self._prediction: Split | None = None
         self._val_limit: int | float | None = None
 
     # ------------------------------------------------------------------ what is known after prepare
@@ -201,16 +201,16 @@ class TabularData(LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """The number of rows of training, validation and test."""
-        return {name: part.samples for name, part in self._prepared.parts.items()} if self._prepared else {}
+        return {name: split.samples for name, split in self._prepared.splits.items()} if self._prepared else {}
 
     @property
     def target_scale(self) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of the training target's columns, (k,) float64 each, in its own units;
         None where the target is no number.
         """
-        part = self._part("train")
-        assert self.preprocessing is not None, "parts come with preprocessing"
-        return part.target_scale(self.preprocessing.target_coding)
+        split = self._split("train")
+        assert self.preprocessing is not None, "splits come with preprocessing"
+        return split.target_scale(self.preprocessing.target_coding)
 
     def check_target(self, loss: Loss) -> None:
         """Let a loss look at the training target, as it will get it.
@@ -218,30 +218,30 @@ class TabularData(LightningDataModule):
         Raises:
             ValueError: as the loss words it, if a value is outside its domain.
         """
-        for target in self._part("train").targets():
+        for target in self._split("train").targets():
             loss.check(target)
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training split, read a piece at a time.
+        """The training split, read a block at a time.
 
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        return self._part("train")
+        return self._split("train")
 
-    def frame_of(self, part: Name) -> pl.DataFrame:
+    def frame_of(self, split: Name) -> pl.DataFrame:
         """Return the raw rows of a split, in the order of evaluation.
 
         Raises:
             ConfigurationError: if the data have not been read, or are streamed.
         """
-        return self._part(part).frame
+        return self._split(split).frame
 
-    def _part(self, name: str) -> Part:
+    def _split(self, name: str) -> Split:
         if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
-        return self._prepared.parts[name]
+        return self._prepared.splits[name]
 
     def fold(self, training: Any, validation: Any) -> TabularData:
         """The same tables with other rows for training and validation, and none for test.
@@ -390,9 +390,9 @@ class TabularData(LightningDataModule):
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
         """Batches of this rank, or the whole training split for a full-batch optimizer."""
-        part = self._part("train")
+        split = self._split("train")
         if self._request.full_batch:
-            return FullBatchLoader(part)
+            return FullBatchLoader(split)
         trainer: Any = self.trainer
         options: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
         if trainer is not None:
@@ -405,34 +405,34 @@ class TabularData(LightningDataModule):
                 # Lightning repeats a batch that was interrupted: what counts is what it has processed
                 "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
             }
-        return part.loader(self._precision(self._request), **options)
+        return split.loader(self._precision(self._request), **options)
 
     def val_dataloader(self) -> Batches:
         """Batches of this rank: the validation split."""
         if not self.sizes["validation"]:
             raise DataError("there is no validation split: split gives it no row")
-        return self._evaluation_loader(self._part("validation"))
+        return self._evaluation_loader(self._split("validation"))
 
     def test_dataloader(self) -> Batches:
         """Batches of this rank: the test split."""
         if not self.sizes["test"]:
             raise DataError("there is no test split: split gives it no row")
-        return self._evaluation_loader(self._part("test"))
+        return self._evaluation_loader(self._split("test"))
 
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
         assert self._prediction is not None, "setup comes before the loaders"
         return self._evaluation_loader(self._prediction)
 
-    def batches(self, part: Name, world: int = 1) -> int:
-        """How many batches of a part an epoch has on each rank.
+    def batches(self, split: Name, world: int = 1) -> int:
+        """How many batches of a split an epoch has on each rank.
 
         Args:
-            part: one that has been read.
+            split: one that has been read.
             world: the number of ranks.
         """
-        size = self._evaluation_size if part != "train" else "full" if self._request.full_batch else self.batch_size
-        rows = self.sizes[part]
+        size = self._evaluation_size if split != "train" else "full" if self._request.full_batch else self.batch_size
+        rows = self.sizes[split]
         return min(rows, 1) if size == "full" else -(-rows // (size * world))
 
     @property
@@ -441,10 +441,10 @@ class TabularData(LightningDataModule):
             return max(self.batch_size, _EVALUATION_ROWS)
         return _EVALUATION_ROWS if self.stream else "full"
 
-    def _evaluation_loader(self, part: Part) -> Batches:
+    def _evaluation_loader(self, split: Split) -> Batches:
         size = self._evaluation_size
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
+        return split.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
 
     def _precision(self, request: DataRequirements) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""

@@ -36,14 +36,14 @@ def refuse_combination(trainer: lightning.Trainer, module: ComponentModule, data
     _refuse_unlogged(trainer, module, data)
 
 
-def refuse_evaluation(trainer: lightning.Trainer, data: TabularData, part: Literal["validation", "test"]) -> None:
+def refuse_evaluation(trainer: lightning.Trainer, data: TabularData, split: Literal["validation", "test"]) -> None:
     """Refuse an evaluation of no batch.
 
     Raises:
         ConfigurationError: naming the limit.
     """
-    _refuse_empty(trainer, data, part)
-    flag, limit = _limit(trainer, part)
+    _refuse_empty(trainer, data, split)
+    flag, limit = _limit(trainer, split)
     if limit == 0:
         raise ConfigurationError(f"--trainer.{flag} 0 leaves nothing to evaluate: leave it out")
 
@@ -56,30 +56,30 @@ def validates(trainer: lightning.Trainer, data: TabularData) -> bool:
     return every is None or epochs is None or epochs < 0 or every <= epochs or bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
-def _limit(trainer: lightning.Trainer, part: str) -> tuple[str, int | float]:
-    """The flag that limits the batches of a part, and its value."""
+def _limit(trainer: lightning.Trainer, split: str) -> tuple[str, int | float]:
+    """The flag that limits the batches of a split, and its value."""
     overfit: int | float = trainer.overfit_batches  # type: ignore[attr-defined]
-    if overfit and part != "test":
+    if overfit and split != "test":
         return "overfit_batches", overfit
-    flag = {"train": "limit_train_batches", "validation": "limit_val_batches", "test": "limit_test_batches"}[part]
+    flag = {"train": "limit_train_batches", "validation": "limit_val_batches", "test": "limit_test_batches"}[split]
     limit: int | float = getattr(trainer, flag)
     return flag, limit
 
 
-def _batches(trainer: lightning.Trainer, data: TabularData, part: str) -> int:
-    """How many batches of a part an epoch has, limits included."""
-    limit, batches = _limit(trainer, part)[1], data.batches(part, trainer.world_size)  # type: ignore[arg-type]
+def _batches(trainer: lightning.Trainer, data: TabularData, split: str) -> int:
+    """How many batches of a split an epoch has, limits included."""
+    limit, batches = _limit(trainer, split)[1], data.batches(split, trainer.world_size)  # type: ignore[arg-type]
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def _refuse_empty(trainer: lightning.Trainer, data: TabularData, part: str) -> None:
-    flag, limit = _limit(trainer, part)
-    batches = data.batches(part, trainer.world_size)  # type: ignore[arg-type]
-    if limit and batches and not _batches(trainer, data, part):
+def _refuse_empty(trainer: lightning.Trainer, data: TabularData, split: str) -> None:
+    flag, limit = _limit(trainer, split)
+    batches = data.batches(split, trainer.world_size)  # type: ignore[arg-type]
+    if limit and batches and not _batches(trainer, data, split):
         number = "1 batch" if batches == 1 else f"{batches} batches"
         least = math.ceil(1e4 / batches) / 1e4
         raise ConfigurationError(
-            f"--trainer.{flag} {limit}: the {part} split has {number}, and that share of them is none: "
+            f"--trainer.{flag} {limit}: the {split} split has {number}, and that share of them is none: "
             f"give at least {least:g}, or a whole number of batches"
         )
 
