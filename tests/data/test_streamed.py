@@ -236,7 +236,7 @@ def test_rows_may_be_read_in_any_order(table, tmp_path):
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1024, "full"])
 def test_ranks_share_an_evaluated_split(table, tmp_path, world, batch_size, monkeypatch):
-    monkeypatch.setattr("torchplug.data.tabular._EVALUATION_ROWS", 13)
+    monkeypatch.setattr("torchplug.data.batch_sizes._EVALUATION_ROWS", 13)
     data = prepared(written(table, tmp_path), REGRESSION, batch_size=batch_size, **PLAIN)
     split = data._split("validation")
     size = {"full": 13}.get(batch_size, batch_size)

@@ -24,6 +24,7 @@ from torchplug_second_order.optimizers import (
     line_search,
     newton,
 )
+from torchplug_second_order.stopping import ROUNDING
 
 
 def variants():
@@ -151,10 +152,10 @@ def test_a_convex_likelihood(name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_no_step_ever_raises_the_loss(name):
+def test_no_step_raises_the_loss_by_more_than_rounding(name):
     objective = AnalyticObjective(START[network], residuals=network)
     minimize(VARIANTS[name], objective, steps=50)
-    assert all(b <= a for a, b in zip(objective.values, objective.values[1:], strict=False))
+    assert all(b <= a * (1 + ROUNDING) for a, b in zip(objective.values, objective.values[1:], strict=False))
 
 
 @pytest.mark.parametrize("name", NONLINEAR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,8 @@ from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.rows import row_number
 from torchplug.tables import enumerate_names
 
-SPLITS = ("train", "validation", "test")
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Rows = NDArray[np.int64]
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.components.metrics import MetricChoice
+from torchplug.data.splitting import SplitName
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.module import ComponentModule
@@ -56,7 +57,7 @@ def validates(trainer: lightning.Trainer, data: TabularData) -> bool:
     return every is None or epochs is None or epochs < 0 or every <= epochs or bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
-def _limit(trainer: lightning.Trainer, split: str) -> tuple[str, int | float]:
+def _limit(trainer: lightning.Trainer, split: SplitName) -> tuple[str, int | float]:
     """The flag that limits the batches of a split, and its value."""
     overfit: int | float = trainer.overfit_batches  # type: ignore[attr-defined]
     if overfit and split != "test":
@@ -66,15 +67,15 @@ def _limit(trainer: lightning.Trainer, split: str) -> tuple[str, int | float]:
     return flag, limit
 
 
-def _batches(trainer: lightning.Trainer, data: TabularData, split: str) -> int:
+def _batches(trainer: lightning.Trainer, data: TabularData, split: SplitName) -> int:
     """How many batches of a split an epoch has, limits included."""
-    limit, batches = _limit(trainer, split)[1], data.batches(split, trainer.world_size)  # type: ignore[arg-type]
+    limit, batches = _limit(trainer, split)[1], data.batches(split, trainer.world_size)
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def _refuse_empty(trainer: lightning.Trainer, data: TabularData, split: str) -> None:
+def _refuse_empty(trainer: lightning.Trainer, data: TabularData, split: SplitName) -> None:
     flag, limit = _limit(trainer, split)
-    batches = data.batches(split, trainer.world_size)  # type: ignore[arg-type]
+    batches = data.batches(split, trainer.world_size)
     if limit and batches and not _batches(trainer, data, split):
         number = "1 batch" if batches == 1 else f"{batches} batches"
         least = math.ceil(1e4 / batches) / 1e4

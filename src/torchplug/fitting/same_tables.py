@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from torchplug.data.splitting import SplitName
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.tables import describe
 
 
-def changed_tables(
-    content: Mapping[str, Any], data: TabularData, split: Literal["train", "validation", "test"], *, named: bool
-) -> list[str]:
+def changed_tables(content: Mapping[str, Any], data: TabularData, split: SplitName, *, named: bool) -> list[str]:
     """A note if the table that a split is drawn from is another than in the fit, and the command line names it.
 
     Args:
