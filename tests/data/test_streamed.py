@@ -100,7 +100,7 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
     assert data.sizes == expected.sizes
     assert data.notes == expected.notes
     for split in SPLITS:
-        mine, other = whole(data._split(split), 29), whole(expected._split(split), N)
+        mine, other = whole(data.rows_of(split), 29), whole(expected.rows_of(split), N)
         for left, right in zip(mine, other, strict=True):
             torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
     if expected.target_scale is None:
@@ -120,7 +120,7 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
     imputer = SimpleImputer(strategy="mean", add_indicator=True).fit(train)
     scaler = StandardScaler().fit(imputer.transform(train))
     expected = scaler.transform(imputer.transform(test))[:, [0, 2, 1, 3]]
-    np.testing.assert_allclose(whole(data._split("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(whole(data.rows_of("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
     assert data.preprocessing.feature_names == ["a", "a=missing", "b", "b=missing"]
     assert data.notes[:2] == [
         f"left out: {len(gaps) - len(used)} of {N} rows, which have no target (y)",
@@ -138,7 +138,7 @@ def test_columns_without_a_value_in_the_training_part_have_no_effect(table, tmp_
     data = prepared(written(gaps, tmp_path), REGRESSION, target="y", **options)
     assert data.preprocessing.feature_names == ["a", "b", "flat"]
     for split in SPLITS:
-        assert not whole(data._split(split), 29).features[:, 1:].any()
+        assert not whole(data.rows_of(split), 29).features[:, 1:].any()
     assert "constant in the training split, so without effect: b, flat" in data.notes
 
 
@@ -169,7 +169,7 @@ def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monk
     assert data.preprocessing.feature_names == expected.preprocessing.feature_names
     assert "person=other" in data.preprocessing.feature_names
     for split in SPLITS:
-        mine, other = whole(data._split(split), 29), whole(expected._split(split), 2000)
+        mine, other = whole(data.rows_of(split), 29), whole(expected.rows_of(split), 2000)
         torch.testing.assert_close(mine.features, other.features, rtol=1e-9, atol=1e-9)
     note = (
         "all but the 5 most frequent categories share a feature: person=other more than 65536 (--data.max_categories)"
@@ -185,7 +185,7 @@ def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):
     data = prepared(source, request, target="y", stream=True, split_column="split")
     assert data.preprocessing is carried
     expected = carried.features(table.filter(split="test"))
-    assert torch.equal(whole(data._split("test"), 17).features, expected)
+    assert torch.equal(whole(data.rows_of("test"), 17).features, expected)
 
 
 def test_own_files_replace_splits(table, tmp_path):
@@ -196,7 +196,7 @@ def test_own_files_replace_splits(table, tmp_path):
     assert data.sizes["train"] + data.sizes["validation"] == N
     assert abs(data.sizes["train"] - 0.75 * N) < 4 * np.sqrt(N * 0.75 * 0.25)
     expected = data.preprocessing.features(table.head(33))
-    assert torch.equal(whole(data._split("test"), 8).features, expected)
+    assert torch.equal(whole(data.rows_of("test"), 8).features, expected)
 
 
 # ---------------------------------------------------------------------- which rows
@@ -204,7 +204,7 @@ def test_own_files_replace_splits(table, tmp_path):
 
 def ids(data, split, size=23):
     """The id of each row of a split; it is the only feature, as it is given."""
-    return whole(data._split(split), size).features[:, 0].long().tolist()
+    return whole(data.rows_of(split), size).features[:, 0].long().tolist()
 
 
 PLAIN = {"target": "y", "features": ["id"], "standardize": False, "stream": True}
@@ -238,7 +238,7 @@ def test_rows_may_be_read_in_any_order(table, tmp_path):
 def test_ranks_share_an_evaluated_split(table, tmp_path, world, batch_size, monkeypatch):
     monkeypatch.setattr("torchplug.data.batch_sizes._EVALUATION_ROWS", 13)
     data = prepared(written(table, tmp_path), REGRESSION, batch_size=batch_size, **PLAIN)
-    split = data._split("validation")
+    split = data.rows_of("validation")
     size = {"full": 13}.get(batch_size, batch_size)
     epochs = [list(split.loader(torch.float64, batch_size=size, rank=r, world=world)) for r in range(world)]
     assert len({len(batches) for batches in epochs}) == 1
@@ -252,7 +252,7 @@ def test_ranks_share_an_evaluated_split(table, tmp_path, world, batch_size, monk
 def test_a_shuffled_epoch_holds_every_row_once(table, tmp_path, world):
     request = DataRequirements("regression", "mse")
     data = prepared(written(table, tmp_path), request, batch_size=7, seed=5, **PLAIN)
-    rows, split = ids(data, "train"), data._split("train")
+    rows, split = ids(data, "train"), data.rows_of("train")
     loaders = [
         split.loader(torch.float32, batch_size=7, shuffle=True, seed=5, rank=r, world=world) for r in range(world)
     ]
@@ -381,7 +381,7 @@ def test_a_loss_sees_every_training_target(table, tmp_path):
 
     data, loss = prepared(written(table, tmp_path), CLASSES, target="label", stream=True), Collecting()
     data.check_target(loss)
-    assert list(loss.seen) == whole(data._split("train"), N).target.tolist()
+    assert list(loss.seen) == whole(data.rows_of("train"), N).target.tolist()
 
 
 def test_the_fingerprint_is_of_the_content(table, tmp_path):

@@ -26,7 +26,7 @@ MEASURE = """
         data = TabularData(source, "y", stream=True, weights="w", impute="mean", batch_size=8192)
         for full_batch in (True, False):
             data.prepare(DataRequirements("regression", "mse", standardize_target=True, full_batch=full_batch))
-        split = data._split("train")
+        split = data.rows_of("train")
         for start in range(0, split.samples, 4096):
             split.read(start, min(start + 4096, split.samples))
         rows = sum(len(batch.weight) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)

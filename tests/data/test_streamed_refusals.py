@@ -118,7 +118,7 @@ def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
 
 def test_the_rows_are_not_held(table, tmp_path):
     data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
-    assert isinstance(data._split("train"), StreamedSplit)
+    assert isinstance(data.rows_of("train"), StreamedSplit)
     with pytest.raises(ConfigurationError, match=r"not held in memory: read .*table\.parquet with polars\.scan"):
         data.frame_of("train")
 

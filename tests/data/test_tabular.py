@@ -179,10 +179,10 @@ def test_carried_preprocessing_is_used_and_not_fitted(table):
 
 def test_preparing_again_for_the_same_request_does_nothing(table):
     data = prepared(table, target="y")
-    fitted, made = data.preprocessing, data._prepared
+    fitted, made = data.preprocessing, data.rows_of("train")
     data.prepare(DataRequirements(kind="regression", loss="mse"))
     data.prepare(DataRequirements(kind="regression", loss="mse", preprocessing=fitted))
-    assert data._prepared is made
+    assert data.rows_of("train") is made
     data.prepare(DataRequirements(kind="regression", loss="l1", standardize_target=True))
     assert data.preprocessing is not fitted
 

@@ -208,7 +208,7 @@ class TabularData(LightningDataModule):
         """Mean and population standard deviation of the training target's columns, (k,) float64 each, in its own units;
         None where the target is no number.
         """
-        split = self._split("train")
+        split = self.rows_of("train")
         assert self.preprocessing is not None, "splits come with preprocessing"
         return split.target_scale(self.preprocessing.target_coding)
 
@@ -218,7 +218,7 @@ class TabularData(LightningDataModule):
         Raises:
             ValueError: as the loss words it, if a value is outside its domain.
         """
-        for target in self._split("train").targets():
+        for target in self.rows_of("train").targets():
             loss.check(target)
 
     @property
@@ -228,7 +228,7 @@ class TabularData(LightningDataModule):
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        return self._split("train")
+        return self.rows_of("train")
 
     def frame_of(self, split: SplitName) -> pl.DataFrame:
         """Return the raw rows of a split, in the order of evaluation.
@@ -236,12 +236,17 @@ class TabularData(LightningDataModule):
         Raises:
             ConfigurationError: if the data have not been read, or are streamed.
         """
-        return self._split(split).frame
+        return self.rows_of(split).frame
 
-    def _split(self, name: str) -> Split:
+    def rows_of(self, split: SplitName) -> Split:
+        """Return the encoded rows of a split, in the order of evaluation.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
         if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
-        return self._prepared.splits[name]
+        return self._prepared.splits[split]
 
     def fold(self, training: Any, validation: Any) -> TabularData:
         """The same tables with other rows for training and validation, and none for test.
@@ -354,7 +359,7 @@ class TabularData(LightningDataModule):
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
         """Batches of this rank, or the whole training split for a full-batch optimizer."""
-        split = self._split("train")
+        split = self.rows_of("train")
         if self._request.full_batch:
             return FullBatchLoader(split)
         options = training_options(self.trainer, self.shuffle)
@@ -371,7 +376,7 @@ class TabularData(LightningDataModule):
     def _nonempty(self, name: SplitName) -> Split:
         if not self.sizes[name]:
             raise DataError(f"there is no {name} split: split gives it no row")
-        return self._split(name)
+        return self.rows_of(name)
 
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
