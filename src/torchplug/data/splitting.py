@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchplug.batch import SplitName
 from torchplug.data.split_methods import drawn_splits, grouped_split, ordered_split, random_split, stratified_split
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing
@@ -20,7 +21,6 @@ from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.rows import row_number
 from torchplug.tables import enumerate_names
 
-SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Rows = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from torchplug.batch import TrainingSet
+from torchplug.batch import SplitName, TrainingSet
 from torchplug.components.contracts import Loss
 from torchplug.data.batch_sizes import BatchSize, batch_count, check_batch_size, evaluation_size
 from torchplug.data.columns import Columns
@@ -27,7 +27,7 @@ from torchplug.data.notes import training_notes
 from torchplug.data.precision import refuse_range
 from torchplug.data.prepared import Prepared, Split, Tables
 from torchplug.data.settings import TableSettings
-from torchplug.data.splitting import DrawnRows, SplitName, Splitting, check_ratios
+from torchplug.data.splitting import DrawnRows, Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
 from torchplug.data.trainer_options import is_double, rank_options, training_options
 from torchplug.errors import ConfigurationError, DataError

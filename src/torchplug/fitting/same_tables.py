@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torchplug.data.splitting import SplitName
+from torchplug.batch import SplitName
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.tables import describe

@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from torchplug.checks import refuse_evaluation
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
-from torchplug.fitting.checks import refuse_evaluation
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.same_tables import changed_tables
 from torchplug.fitting.trainer import build_trainer
