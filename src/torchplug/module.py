@@ -181,20 +181,16 @@ class ComponentModule(TrainedModule):
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
-            self._check_monitor(monitor, getattr(scheduler, "mode", None))
+            checks.refuse_monitor(scheduler, "the scheduler", self._known_metrics(), self.resolved.metric_choice)
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _check_monitor(self, monitor: str, mode: object) -> None:
+    def _known_metrics(self) -> list[str]:
+        """What a schedule may watch."""
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        choice = self.resolved.metric_choice
-        known = ["train/loss", *choice.watchable(validated)]
-        if monitor not in known:
-            raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
-        if (objection := choice.objection(monitor, mode)) is not None:
-            raise ConfigurationError(f"the scheduler watches {monitor}, {objection}")
+        return ["train/loss", *self.resolved.metric_choice.watchable(validated)]
 
     def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
         """What the user should know of a fit to come, and did not ask."""

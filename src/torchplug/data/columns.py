@@ -12,7 +12,7 @@ import polars as pl
 
 from torchplug.data.indices import numbers_rows
 from torchplug.data.notes import Notes, Topic, left_out_columns
-from torchplug.data.parts import compact
+from torchplug.data.splitting import compact
 from torchplug.data.table import Table, UsedRows, has_value
 from torchplug.data.text_columns import text_columns
 from torchplug.errors import DataError

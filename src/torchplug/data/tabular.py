@@ -17,26 +17,25 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from torchplug.batch import TrainingSet
+from torchplug.batch import SplitName, TrainingSet
 from torchplug.components.contracts import Loss
+from torchplug.data.batch_sizes import BatchSize, batch_count, check_batch_size, evaluation_size
 from torchplug.data.columns import Columns
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
-from torchplug.data.parts import DrawnRows, Splitting, check_ratios
-from torchplug.data.prepared import Part, Prepared, Tables
+from torchplug.data.notes import training_notes
+from torchplug.data.precision import refuse_range
+from torchplug.data.prepared import Prepared, Split, Tables
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import DrawnRows, Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
+from torchplug.data.trainer_options import is_double, rank_options, training_options
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.target_fit import guess_kind
 from torchplug.registry.component import Kind
-from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
-
-_EVALUATION_ROWS = 1024
-"""Minimum batch size of evaluation, where it does not affect results."""
-
-Name = Literal["train", "validation", "test"]
+from torchplug.tables import BUNDLED, CsvFormat
 
 
 class TabularData(LightningDataModule):
@@ -131,7 +130,7 @@ class TabularData(LightningDataModule):
         impute: Impute = "auto",
         standardize: bool = True,
         standardize_target: bool | Literal["auto"] = "auto",
-        batch_size: int | Literal["full"] = 32,
+        batch_size: BatchSize = 32,
         shuffle: bool = True,
         stream: bool = False,
     ) -> None:
@@ -140,8 +139,9 @@ class TabularData(LightningDataModule):
         source, validation, test = (
             os.fspath(s) if isinstance(s, os.PathLike) else s for s in (source, validation, test)
         )
-        split = list(check_ratios(split))
-        batch_size = _batch_size(batch_size)
+        ratios = check_ratios(split)
+        split = list(ratios)
+        batch_size = check_batch_size(batch_size)
         seed = operator.index(seed)
         max_categories = None if max_categories is None else operator.index(max_categories)
         tables = {"source": source, "validation": validation, "test": test}
@@ -150,7 +150,7 @@ class TabularData(LightningDataModule):
         named = [target] if isinstance(target, str) else target or []
         settings = TableSettings(
             sources={key: s for key, s in tables.items() if s is not None},
-            splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
+            splitting=Splitting(ratios, stratify, seed, split_column, group, time),
             form=CsvFormat(separator, decimal, encoding, tuple(map(str, missing or ())), dayfirst),
             dates=dates,
             columns=Columns(named, features, exclude or [], weights, dividing, categories or []),
@@ -173,7 +173,7 @@ class TabularData(LightningDataModule):
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
         self._request = DataRequirements()
         self._prepared: Prepared | None = None
-        self._prediction: Part | None = None
+        self._prediction: Split | None = None
         self._val_limit: int | float | None = None
 
     # ------------------------------------------------------------------ what is known after prepare
@@ -201,16 +201,16 @@ class TabularData(LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """The number of rows of training, validation and test."""
-        return {name: part.samples for name, part in self._prepared.parts.items()} if self._prepared else {}
+        return {name: split.samples for name, split in self._prepared.splits.items()} if self._prepared else {}
 
     @property
     def target_scale(self) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of the training target's columns, (k,) float64 each, in its own units;
         None where the target is no number.
         """
-        part = self._part("train")
-        assert self.preprocessing is not None, "parts come with preprocessing"
-        return part.target_scale(self.preprocessing.target_coding)
+        split = self.rows_of("train")
+        assert self.preprocessing is not None, "splits come with preprocessing"
+        return split.target_scale(self.preprocessing.target_coding)
 
     def check_target(self, loss: Loss) -> None:
         """Let a loss look at the training target, as it will get it.
@@ -218,30 +218,35 @@ class TabularData(LightningDataModule):
         Raises:
             ValueError: as the loss words it, if a value is outside its domain.
         """
-        for target in self._part("train").targets():
+        for target in self.rows_of("train").targets():
             loss.check(target)
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training split, read a piece at a time.
+        """The training split, read a block at a time.
 
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        return self._part("train")
+        return self.rows_of("train")
 
-    def frame_of(self, part: Name) -> pl.DataFrame:
+    def frame_of(self, split: SplitName) -> pl.DataFrame:
         """Return the raw rows of a split, in the order of evaluation.
 
         Raises:
             ConfigurationError: if the data have not been read, or are streamed.
         """
-        return self._part(part).frame
+        return self.rows_of(split).frame
 
-    def _part(self, name: str) -> Part:
+    def rows_of(self, split: SplitName) -> Split:
+        """Return the encoded rows of a split, in the order of evaluation.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
         if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
-        return self._prepared.parts[name]
+        return self._prepared.splits[split]
 
     def fold(self, training: Any, validation: Any) -> TabularData:
         """The same tables with other rows for training and validation, and none for test.
@@ -258,9 +263,8 @@ class TabularData(LightningDataModule):
         """
         if not isinstance(self._tables, InMemoryTables):
             raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
-        rows = DrawnRows.of(training, validation)
         found = self.copied()
-        found._tables = self._tables.divided(rows)
+        found._tables = self._tables.divided(DrawnRows.of(training, validation))
         return found
 
     def copied(self) -> TabularData:
@@ -279,7 +283,10 @@ class TabularData(LightningDataModule):
         module: Any = self.trainer.lightning_module if self.trainer is not None else None
         request = module.data_request() if hasattr(module, "data_request") else DataRequirements()
         if stage == "predict":
-            self._prepare_prediction(request)
+            if request.preprocessing is None:
+                raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
+            self.preprocessing, self._request = request.preprocessing, request
+            self._prediction = self._tables.prediction(request.preprocessing, self._precision(request))
             return
         self.prepare(request)
         if stage == "fit":
@@ -317,7 +324,7 @@ class TabularData(LightningDataModule):
         same = {"batch_size": None, "split": list(settings["split"])}
         if {**self.hparams, "batch_size": None} != {**settings, **same}:
             return False
-        self.batch_size = self.hparams["batch_size"] = _batch_size(settings["batch_size"])
+        self.batch_size = self.hparams["batch_size"] = check_batch_size(settings["batch_size"])
         return True
 
     def prepare(self, request: DataRequirements) -> None:
@@ -337,127 +344,60 @@ class TabularData(LightningDataModule):
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
         self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
-        self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
+        unused = self.batch_size if request.full_batch and self.batch_size != "full" else None
+        self.notes = [*self._prepared.notes, *training_notes(self.preprocessing, self.sizes, unused)]
         for note in self.notes:
             rank_zero_info(note)
 
     def refuse_range(self) -> None:
         """Refuse a target that the network's single precision takes for 0 or infinity, or its squares, as losses do."""
-        scale = self.target_scale
-        if scale is None or self._doubled:
-            return
-        assert self.preprocessing is not None, "it is prepared"
-        coding, (location, spread) = self.preprocessing.target_coding, scale
-        sizes = torch.hypot((location - coding.center) / coding.scale, spread / coding.scale)
-        # the full-batch optimizers compute in double precision, and their network does not
-        power, of = (1.0, "values") if self._request.full_batch else (0.5, "squares")
-        limits = torch.finfo(torch.float32)
-        for column, size in zip(coding.info.columns, sizes.tolist(), strict=True):
-            if 0 < size < limits.smallest_normal**power or size > limits.max**power:
-                taken_for = "0" if size < 1 else "infinity"
-                raise DataError(
-                    f"target '{column}' has a size of about {size:.1e}, and single precision takes such {of} for "
-                    f"{taken_for}: set --data.standardize_target true, give it in another unit, or train with "
-                    "--trainer.precision 64-true"
-                )
-
-    def _remarks(self, preprocessing: Preprocessing) -> list[str]:
-        """Notes for the user."""
-        remarks = []
-        flat = [
-            n
-            for n, zero_variance in zip(preprocessing.feature_names, preprocessing.zero_variance, strict=True)
-            if zero_variance
-        ]
-        if flat:
-            remarks.append(f"constant in the training split, so without effect: {enumerate_names(flat)}")
-        if not self.sizes["validation"]:
-            remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
-        if self._request.full_batch and self.batch_size != "full":
-            remarks.append(
-                f"the optimizer sees all {self.sizes['train']} training rows at once: "
-                f"batch_size {self.batch_size} is not used for training"
-            )
-        return remarks
-
-    def _prepare_prediction(self, request: DataRequirements) -> None:
-        if request.preprocessing is None:
-            raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
-        self.preprocessing, self._request = request.preprocessing, request
-        self._prediction = self._tables.prediction(request.preprocessing, self._precision(request))
+        if (scale := self.target_scale) is not None and not is_double(self.trainer):
+            assert self.preprocessing is not None, "it is prepared"
+            refuse_range(self.preprocessing.target_coding, *scale, squared=not self._request.full_batch)
 
     # ------------------------------------------------------------------ loading
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
         """Batches of this rank, or the whole training split for a full-batch optimizer."""
-        part = self._part("train")
+        split = self.rows_of("train")
         if self._request.full_batch:
-            return FullBatchLoader(part)
-        trainer: Any = self.trainer
-        options: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
-        if trainer is not None:
-            options |= {
-                "shuffle": self.shuffle and not trainer.overfit_batches,
-                "rank": trainer.global_rank,
-                "world": trainer.world_size,
-                "window": lambda: trainer.accumulate_grad_batches,
-                "limit": lambda: trainer.num_training_batches,
-                # Lightning repeats a batch that was interrupted: what counts is what it has processed
-                "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-            }
-        return part.loader(self._precision(self._request), **options)
+            return FullBatchLoader(split)
+        options = training_options(self.trainer, self.shuffle)
+        return split.loader(self._precision(self._request), batch_size=self.batch_size, seed=self.seed, **options)
 
     def val_dataloader(self) -> Batches:
         """Batches of this rank: the validation split."""
-        if not self.sizes["validation"]:
-            raise DataError("there is no validation split: split gives it no row")
-        return self._evaluation_loader(self._part("validation"))
+        return self._evaluation_loader(self._nonempty("validation"))
 
     def test_dataloader(self) -> Batches:
         """Batches of this rank: the test split."""
-        if not self.sizes["test"]:
-            raise DataError("there is no test split: split gives it no row")
-        return self._evaluation_loader(self._part("test"))
+        return self._evaluation_loader(self._nonempty("test"))
+
+    def _nonempty(self, name: SplitName) -> Split:
+        if not self.sizes[name]:
+            raise DataError(f"there is no {name} split: split gives it no row")
+        return self.rows_of(name)
 
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
         assert self._prediction is not None, "setup comes before the loaders"
         return self._evaluation_loader(self._prediction)
 
-    def batches(self, part: Name, world: int = 1) -> int:
-        """How many batches of a part an epoch has on each rank.
+    def batches(self, split: SplitName, world: int = 1) -> int:
+        """How many batches of a split an epoch has on each rank.
 
         Args:
-            part: one that has been read.
+            split: one that has been read.
             world: the number of ranks.
         """
-        size = self._evaluation_size if part != "train" else "full" if self._request.full_batch else self.batch_size
-        rows = self.sizes[part]
-        return min(rows, 1) if size == "full" else -(-rows // (size * world))
+        if split != "train":
+            return batch_count(self.sizes[split], evaluation_size(self.batch_size, self.stream), world)
+        return batch_count(self.sizes[split], "full" if self._request.full_batch else self.batch_size, world)
 
-    @property
-    def _evaluation_size(self) -> int | Literal["full"]:
-        if self.batch_size != "full":
-            return max(self.batch_size, _EVALUATION_ROWS)
-        return _EVALUATION_ROWS if self.stream else "full"
-
-    def _evaluation_loader(self, part: Part) -> Batches:
-        size = self._evaluation_size
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
+    def _evaluation_loader(self, split: Split) -> Batches:
+        size = evaluation_size(self.batch_size, self.stream)
+        return split.loader(self._precision(self._request), batch_size=size, **rank_options(self.trainer))
 
     def _precision(self, request: DataRequirements) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
-        return torch.float64 if self._doubled or request.full_batch else torch.float32
-
-    @property
-    def _doubled(self) -> bool:
-        return self.trainer is not None and self.trainer.precision == "64-true"
-
-
-def _batch_size(value: Any) -> int | Literal["full"]:
-    if value == "full":
-        return "full"
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise DataError(f"batch_size must be a whole number of at least 1, or full, not {value!r}")
-    return operator.index(value)
+        return torch.float64 if is_double(self.trainer) or request.full_batch else torch.float32

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchplug.checks import refuse_numbers
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.fitting.checks import refuse_numbers
 from torchplug.fitting.origin import Origin
 from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.recipe import environment, running
@@ -85,7 +85,7 @@ class Command:
         """
         if self.subcommand == "fit":
             module = ComponentModule(**self.settings.model)
-            refuse_numbers(module, self.settings.trainer["precision"])
+            refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "only fit goes without a checkpoint"
         evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}

@@ -58,7 +58,7 @@ def wandb_logger(
         directory: the run, which contains W&B's folder.
         config: the resolved configuration, nested; logged as `flat_config` makes it.
         provenance: logged in W&B's config under its own key, `provenance`.
-        directions: which value of a metric, whatever its part of the data, is the best.
+        directions: which value of a metric, whatever its split, is the best.
         resumed: whether the run continues one that may have been tracked.
     """
     tracking = chosen(tracking)

@@ -16,8 +16,8 @@ from torch import Tensor
 from torchplug import Objective, validate
 from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system, steepest_column
 from torchplug_second_order.linear_solvers import EPSILON, minimum_norm, shifted_cholesky, truncated_cg
+from torchplug_second_order.method import Descent, Failure, Memory, Path, Point
 from torchplug_second_order.sizes import refuse_memory, refuse_time, seconds
-from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
 
 _SLIGHT = 1e-10
 """A damping that only decides among solutions that are equally good, relative to the largest of diag JᵀJ."""

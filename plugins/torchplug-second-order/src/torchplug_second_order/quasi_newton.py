@@ -13,8 +13,8 @@ from torch import Tensor
 
 from torchplug import Objective, validate
 from torchplug_second_order.descents import Line, descending, first_length
+from torchplug_second_order.method import Descent, Failure, Memory, Point
 from torchplug_second_order.sizes import refuse_memory
-from torchplug_second_order.solver import Descent, Failure, Memory, Point
 
 _LEAST_COSINE = 1e-10
 """A pair with less curvature than this share of ‖s‖‖y‖ would spoil the approximation, and is skipped."""

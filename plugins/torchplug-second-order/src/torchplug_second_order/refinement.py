@@ -13,7 +13,8 @@ from torch import Tensor
 from torchplug import Objective, Outcome
 from torchplug_second_order.descents import Line, descending
 from torchplug_second_order.linear_solvers import EPSILON, truncated_cg
-from torchplug_second_order.solver import Descent, Failure, Memory, Point, is_short
+from torchplug_second_order.method import Descent, Failure, Memory, Point
+from torchplug_second_order.stopping import is_short
 
 _FORCING = 1e-3
 """Of ‖Hd + g‖, relative to ‖g‖."""
