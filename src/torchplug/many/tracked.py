@@ -19,7 +19,7 @@ from torchplug.fitting.trainer import build_trainer
 from torchplug.many.config import configuration_of, refuse_others, rows_of, written_config
 from torchplug.many.configurations import Configuration
 from torchplug.many.grouping import Grouping
-from torchplug.many.record import Model, RunRecord, adopted, new_content, resuming
+from torchplug.many.record import Model, RunRecord, adopted, epochs_done, new_content, resuming
 from torchplug.many.result import Fitted
 from torchplug.many.settings import TrainerSettings
 from torchplug.registry import registry
@@ -105,7 +105,9 @@ class TrackedFit:
             self._refuse_fewer_epochs(content, run)
         with run.locked():
             self._describe(run, text, grouping)
-            yield RunRecord(run, content, partial(self._finish, run))
+            record = RunRecord(run, content, partial(self._finish, run))
+            record.begin()
+            yield record
 
     def _finish(self, run: Run, rows: Sequence[Mapping[str, Any]], fitted: Mapping[Model, Fitted]) -> None:
         """Tell Weights & Biases, and write the outcome if all have ended: a run that has one is finished."""
@@ -126,8 +128,7 @@ class TrackedFit:
         run.write_notes([one_line(note) for note in (grouping.note(), *notes)])
 
     def _refuse_fewer_epochs(self, content: Mapping[str, Any], run: Run) -> None:
-        states = [program["state"] for program in content["programs"] if program["state"] is not None]
-        done, limit = max((state["position"][0] for state in states), default=0), self.settings.trainer.max_epochs
+        done, limit = max(epochs_done(run, content).values(), default=0), self.settings.trainer.max_epochs
         if limit is not None and 0 <= limit < done:
             raise ConfigurationError(
                 f"{run.path} has {done} epochs behind it: ask for as many at least, such as max_epochs {2 * done}"
