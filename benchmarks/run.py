@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import ratio
+from training import names
 from training.cells import Cell, CellResult, RanksResult, classifier_cells, ranks_cells, training_cells
 from training.plots import plot_cells, plot_growth
 from training.points import Cost, Point, points
 from training.report import Results, page
-
-from training import names
 
 _HERE = Path(__file__).parent
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

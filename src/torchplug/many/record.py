@@ -74,22 +74,16 @@ class RunRecord(Record):
     Args:
         run: the directory, which no other process trains in.
         content: of the checkpoint; the states of programs are set in it.
-        finish: is called with the rows of metrics when training is over, unless nothing was left to be trained.
+        finish: is called when training is over.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        content: dict[str, Any],
-        finish: Callable[[Sequence[Mapping[str, Any]], Mapping[Model, Fitted]], None],
-    ) -> None:
+    def __init__(self, run: Run, content: dict[str, Any], finish: Callable[[Mapping[Model, Fitted]], None]) -> None:
         self.run: Run = run
         self.remedy = resuming(run)
         self._content = content
         self._finish = finish
         self._rows = RowFile(run.metrics_file)
         self._due = 0.0
-        self._trains = False
 
     def begin(self) -> None:
         """Drop the rows of epochs that the checkpoints do not have behind them, and write the checkpoint."""
@@ -114,7 +108,6 @@ class RunRecord(Record):
 
     def log(self, epoch: int, models: Sequence[Model], steps: Sequence[int], metrics: Mapping[str, Tensor]) -> None:
         """Append a row for each model, all of them by one write."""
-        self._trains = True
         columns = [[value if math.isfinite(value) else None for value in own.tolist()] for own in metrics.values()]
         rows = [
             {"step": step - 1, "epoch": epoch, "configuration": model[0], "fold": model[1]}
@@ -132,8 +125,8 @@ class RunRecord(Record):
 
     def finish(self, fitted: Mapping[Model, Fitted]) -> None:
         """Call what is to be done at the end."""
-        if is_rank_zero() and (self._trains or self.run.outcome is None):
-            self._finish([json.loads(line) for line in self._rows.lines()], fitted)
+        if is_rank_zero():
+            self._finish(fitted)
 
     def _write(self) -> None:
         start = time.monotonic()

@@ -24,7 +24,9 @@ from torchplug.many.result import Fitted
 from torchplug.many.settings import TrainerSettings
 from torchplug.registry import registry
 from torchplug.terminal import one_line
+from torchplug.tracking.agreement import is_rank_zero
 from torchplug.tracking.choices import chosen
+from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
@@ -95,30 +97,32 @@ class TrackedFit:
             build_trainer(self.settings.of_run)  # refuses what it cannot do
         text = written_config(self.configurations, self.folds, self.data, self.settings.given, self.tracking)
         content = new_content(self.configurations, grouping, self.data)
-        run = self.resumed
-        if run is None:
-            run = Run.create(self.name, self.root)
-            run.checkpoints.mkdir(exist_ok=True)  # by every rank
-        else:
-            refuse_others(run.config, text, run.path)
-            content = adopted(content, read_stack(run.path), run.path)
-            self._refuse_fewer_epochs(content, run)
+        run = self.resumed or Run.create(self.name, self.root)
         with run.locked():
+            if self.resumed is not None:
+                refuse_others(run.config, text, run.path)
+                content = adopted(content, read_stack(run.path), run.path)
+                self._refuse_fewer_epochs(content, run)
             self._describe(run, text, grouping)
             record = RunRecord(run, content, partial(self._finish, run))
             record.begin()
             yield record
 
-    def _finish(self, run: Run, rows: Sequence[Mapping[str, Any]], fitted: Mapping[Model, Fitted]) -> None:
+    def _finish(self, run: Run, fitted: Mapping[Model, Fitted]) -> None:
         """Tell Weights & Biases, and write the outcome if all have ended: a run that has one is finished."""
+        outcome = _outcomes(fitted)
+        if run.outcome == outcome:
+            return  # nothing was left to be done
         if not (has_ended := all(own.ended for own in fitted.values())):
             rank_zero_info(f"interrupted: what is done is kept; {resuming(run)}")
-        sent = self._sent(run, rows, fitted)
+        sent = self._sent(run, fitted)
         send_configurations(self.tracking, run, sent, run.provenance, self.resumed is not None)
         if has_ended:
-            run.write_outcome(_outcomes(fitted))
+            run.write_outcome(outcome)
 
     def _describe(self, run: Run, text: str, grouping: Grouping) -> None:
+        if is_rank_zero():
+            run.checkpoints.mkdir(exist_ok=True)
         entries = {part.entry: None for own in self.configurations for part in own.components.components}
         run.write_config(text)
         if self.folds is not None and self.resumed is None:
@@ -134,11 +138,9 @@ class TrackedFit:
                 f"{run.path} has {done} epochs behind it: ask for as many at least, such as max_epochs {2 * done}"
             )
 
-    def _sent(
-        self, run: Run, rows: Sequence[Mapping[str, Any]], fitted: Mapping[Model, Fitted]
-    ) -> Iterator[ConfigurationRun]:
+    def _sent(self, run: Run, fitted: Mapping[Model, Fitted]) -> Iterator[ConfigurationRun]:
         """What Weights & Biases is told, configuration by configuration: metrics are computed when it is asked for."""
-        config = run.config
+        config, rows = run.config, JsonlLogger(run).read()
         shared = {name: config[name] for name in ("data", "trainer")}
         for number, configuration in enumerate(self.configurations):
             own = [of_one for (c, _), of_one in sorted(fitted.items()) if c == number]
