@@ -4,14 +4,15 @@ python benchmarks/fit_many.py [--quick] [--only linear logistic mlp16 mlp64]
 
 20,000 × 32 rows in single precision, batches of 256, Adam with eight learning rates times eight strengths of l2, 4
 epochs, one thread. Six single fits before and six after are timed, by their CPU time, and multiplied by the number of
-models: all costs are in, but that a fold's table is prepared once for all of its single fits. The last column builds
-every module as well.
+models: all costs are in, also those of the run directory of the models that are trained together, but that a fold's
+table is prepared once for all of its single fits. The last column builds every module as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ QUIET = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,
 }
+TRACKED: Mapping[str, Any] = {"tracking": {"mode": "disabled"}, "root": tempfile.mkdtemp(prefix="fit_many")}
 
 
 def rows(n: int, classes: bool) -> tuple[Any, Any]:
@@ -91,9 +93,9 @@ def compare(name: str, n: int, count: int, fits: int) -> tuple[str, ...]:
     chosen = configs[:: max(1, len(configs) // fits)][:fits]
     own = data().fold(*folds[0])
     single(chosen[0], own)
-    fit_many(configs[:2], data(), folds, {**QUIET, "max_epochs": 1})
+    fit_many(configs[:2], data(), folds, {**QUIET, "max_epochs": 1}, **TRACKED)
     before = [cpu(lambda config=config: single(config, own))[0] for config in chosen]
-    together, results = cpu(lambda: fit_many(configs, data(), folds, QUIET))
+    together, results = cpu(lambda: fit_many(configs, data(), folds, QUIET, **TRACKED))
     modules, _ = cpu(lambda: [result.module for result in results])
     after = [cpu(lambda config=config: single(config, own))[0] for config in chosen]
     each = sorted([*before, *after])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -27,6 +28,11 @@ HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 
 EVALUATION_SETTINGS = ("metrics",)
 """Parameters that training does not depend on."""
+
+
+def hyper_parameters(resolved: ResolvedConfig, reduction: Reduction, options: Execution) -> dict[str, Any]:
+    """The parameters of a module in plain types, as a checkpoint has them."""
+    return {**resolved.plain(), "reduction": reduction, **asdict(options)}
 
 
 class ComponentModule(TrainedModule):
@@ -91,8 +97,7 @@ class ComponentModule(TrainedModule):
         super().__init__(own, resolved.build_loss(), resolved.metric_choice, strategy)
         self.resolved = resolved
         self.options = options
-        execution = {"engine": engine, "steps_per_execution": steps_per_execution, "sync_every": sync_every}
-        self.save_hyperparameters({**resolved.plain(), "reduction": reduction, **execution}, logger=False)
+        self.save_hyperparameters(hyper_parameters(resolved, reduction, options), logger=False)
         self.reduction: Reduction = reduction
         self.regularizers = nn.ModuleList(resolved.build_regularizers())
 

@@ -34,8 +34,8 @@ def wandb_home(tmp_path, monkeypatch):
 class Recorded:
     """What a .wandb file holds, read by W&B's own reader in another process."""
 
-    def __init__(self, folder):
-        (self.file,) = Path(folder).glob("wandb/*run-*/*.wandb")
+    def __init__(self, folder, run="*"):
+        (self.file,) = Path(folder).glob(f"wandb/*run-*/run-{run}.wandb")
         self.records = [json.loads(line) for line in self._inspect().splitlines()]
 
     def _inspect(self, *options):

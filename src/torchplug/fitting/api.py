@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torchplug.fitting.environment import as_found, seed_generators
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.fitting.training import Training
+from torchplug.interruption import Interrupted
 from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.tracking.jsonl import plain_values
 from torchplug.tracking.settings import Tracking
@@ -73,7 +73,7 @@ def fit(
     """
     settings = dict(trainer or {})
     _refuse_unknown(settings)
-    tracked = tracking if isinstance(tracking, Tracking) else _tracking(tracking or {})
+    tracked = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
     seed_generators(seed)
     module = config if isinstance(config, ComponentModule) else _module(config)
     origin = None if ckpt_path is None else _origin(Path(ckpt_path), module)
@@ -90,8 +90,11 @@ def fit(
         root=str(root),
         origin=origin,
     )
-    with as_found():
-        trained = training.run()
+    try:
+        with as_found():
+            trained = training.run()
+    except Interrupted as stop:
+        raise KeyboardInterrupt("training was interrupted: resume it with ckpt_path, from last.ckpt") from stop
     metrics = plain_values(trained.trainer.callback_metrics)
     return FitResult(metrics, trained.outcome, lambda: module, trained.run)
 
@@ -113,14 +116,6 @@ def _refuse_unknown(trainer: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]}?" if near else "its parameters are those of lightning.Trainer"
             raise ConfigurationError(f"trainer: there is no parameter {name}; {advice}")
-
-
-def _tracking(settings: Mapping[str, Any]) -> Tracking:
-    known = [field.name for field in fields(Tracking)]
-    for name in settings:
-        if name not in known:
-            raise ConfigurationError(f"tracking: there is no setting {name}; it has {', '.join(known)}")
-    return Tracking(**settings)
 
 
 def _origin(file: Path, module: ComponentModule) -> Origin:

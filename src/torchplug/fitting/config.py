@@ -27,23 +27,26 @@ def written_config(
     """
     return {
         "seed_everything": seed,
-        "model": _plain(dict(module.hparams)),
-        "data": {key: _plain(value) for key, value in data.hparams.items()} | _in_memory(data),
-        "trainer": {key: _plain(value) for key, value in trainer.items()},
+        "model": plain_settings(dict(module.hparams)),
+        "data": data_settings(data),
+        "trainer": {key: plain_settings(value) for key, value in trainer.items()},
         "tracking": asdict(tracking),
     }
 
 
-def _in_memory(data: TabularData) -> dict[str, Any]:
+def data_settings(data: TabularData) -> dict[str, Any]:
+    """The settings of a table, as plain types."""
     tables = {key: table for key, table in data.sources.items() if not isinstance(table, str)}
-    return {key: f"<{type(table).__name__} in memory>" for key, table in tables.items()}
+    in_memory = {key: f"<{type(table).__name__} in memory>" for key, table in tables.items()}
+    return {key: plain_settings(value) for key, value in data.hparams.items()} | in_memory
 
 
-def _plain(value: Any) -> Any:
+def plain_settings(value: Any) -> Any:
+    """A setting in the form of configuration files; what has none is described by its type."""
     if isinstance(value, Mapping) and set(value) == {"name", "parameters"}:
-        return {"class_path": value["name"], "init_args": _plain(value["parameters"])}
+        return {"class_path": value["name"], "init_args": plain_settings(value["parameters"])}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_settings(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_settings(item) for item in value]
     return value if value is None or isinstance(value, str | bool | int | float) else f"<{type(value).__name__}>"

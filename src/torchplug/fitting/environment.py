@@ -13,7 +13,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from torchplug.errors import ConfigurationError
-from torchplug.interruption import Interrupted
 
 _LIGHTNING = ("lightning.pytorch", "lightning.fabric")
 _LARGEST_SEED = 2**32 - 1
@@ -65,9 +64,6 @@ def as_found() -> Iterator[None]:
     """Quiet within; afterwards log levels and warning filters are as they were.
 
     A process group that was begun within serves later fits too, and is left when the process ends.
-
-    Raises:
-        KeyboardInterrupt: where training was interrupted.
     """
     levels = {name: logging.getLogger(name).level for name in _LIGHTNING}
     had_group = _has_process_group()
@@ -75,8 +71,6 @@ def as_found() -> Iterator[None]:
         with warnings.catch_warnings(), typed_errors():
             quieten()
             yield
-    except Interrupted as stop:
-        raise KeyboardInterrupt("training was interrupted: resume it with ckpt_path, from last.ckpt") from stop
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -61,6 +61,7 @@ class Training:
         origin: the checkpoint from which training is resumed; None for a new fit.
         notes: what the user should know, besides what data and module have noticed.
         callbacks: more callbacks than those of `trainer`; they run before the checkpoints are written.
+        directory: an existing directory for a new run; None makes one.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Training:
     origin: Origin | None = None
     notes: Sequence[str] = ()
     callbacks: Sequence[Callback] = ()
+    directory: Run | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -97,7 +99,7 @@ class Training:
         trainer = build_trainer(self.trainer)
         labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
         refuse_fit(trainer, self.module.resolved, self.module.options, self.data, labelled)
-        run = (self.origin.run if self.origin else None) or Run.create(self.name, self.root)
+        run = (self.origin.run if self.origin else None) or self.directory or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
         best = BestCheckpoint.of(trainer, self.module, self.data)
         with run.locked():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -14,11 +14,13 @@ from torchplug.components.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
-from torchplug.module import ComponentModule
+from torchplug.module import ComponentModule, hyper_parameters
+from torchplug.objective import Reduction
 from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
 from torchplug.registry.component import Family
 from torchplug.resolved_config import ResolvedConfig
+from torchplug.training import Execution
 
 _OWN = ("engine", "steps_per_execution", "sync_every")
 """Settings of how a single fit makes its steps; configurations that choose them train one by one."""
@@ -56,9 +58,21 @@ class Configuration:
         return ComponentModule(**self.given)
 
     @property
-    def reduction(self) -> str:
+    def reduction(self) -> Reduction:
         """`mean` or `sum`."""
-        return str(self.given.get("reduction", _DEFAULTS["reduction"]))
+        reduction: Reduction = self.given.get("reduction", _DEFAULTS["reduction"])
+        return reduction
+
+    @cached_property
+    def components(self) -> ResolvedConfig:
+        """Its components, also where it trains by itself."""
+        return self.resolved if self.resolved is not None else self.module().resolved
+
+    @cached_property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """ComponentModule's parameters in plain types."""
+        options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in _OWN})
+        return hyper_parameters(self.components, self.reduction, options)
 
 
 class Configurations:

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import Progress
 
-from torchplug import interruption
+from torchplug.data.parts import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.fit_result import FitResult, LateMetrics
-from torchplug.many.alone import fit_alone
-from torchplug.many.configurations import Configuration, Configurations
-from torchplug.many.evaluation import validation_metrics
-from torchplug.many.grouping import Grouper, Share
-from torchplug.many.members import components_of
-from torchplug.many.program import Program, Trained
+from torchplug.fit_result import FitResult
+from torchplug.many.configurations import Configurations
+from torchplug.many.grouping import Grouper
+from torchplug.many.record import Record
 from torchplug.many.settings import TrainerSettings
-from torchplug.module import ComponentModule
-from torchplug.registry.component import Outcome
-from torchplug.training.cost_model import seconds_of_work
-from torchplug.training.threads import ThreadLimit
-
-Results = dict[tuple[int, int], FitResult]
-"""By configuration and fold."""
+from torchplug.many.tracked import TrackedFit, run_to_resume
+from torchplug.many.training import ManyTraining
+from torchplug.tracking.settings import Tracking
 
 
 def fit_many(
@@ -38,6 +29,11 @@ def fit_many(
     data: TabularData,
     folds: Sequence[tuple[Any, Any]] | None = None,
     trainer: Mapping[str, Any] | None = None,
+    *,
+    tracking: Mapping[str, Any] | Tracking | None = None,
+    name: str = "fit_many",
+    root: str | Path = "runs",
+    ckpt_path: str | Path | None = None,
 ) -> list[FitResult]:
     r"""Train every configuration on every fold: many small models of one structure in the time of a few.
 
@@ -49,6 +45,11 @@ def fit_many(
     A model whose gradient is not finite stops with the outcome `stalled`, at its last good parameters, and the others
     go on. Ctrl-C ends training after a step: results are those of the models as they are then.
 
+    With `tracking` all models have one run directory: every configuration and the folds, a row of metrics for each
+    epoch, configuration and fold, provenance, outcomes, and one checkpoint of all models, from which training is
+    resumed with equal bits, whether it was interrupted or killed. Models that are trained one by one have run
+    directories of their own within it.
+
     Args:
         configs: each a mapping of ComponentModule's parameters, and `seed` (by default 0) for the network's start and
             for dropout.
@@ -56,15 +57,24 @@ def fit_many(
         folds: pairs of row numbers that train and validate, counted from 0 in the source; None: the data's own split.
         trainer: settings of Lightning's Trainer, such as `max_epochs`, `precision`, `gradient_clip_val`, and
             EarlyStopping among `callbacks`, which watches each model for itself.
+        tracking: W&B's settings (`Tracking`), such as `{"mode": "disabled"}` for a run directory alone; each
+            configuration becomes a W&B run of one group when training ends. None: nothing is written; of a run that is
+            resumed, its own settings.
+        name: the folder of the run's family, below `root`.
+        root: the folder of all runs.
+        ckpt_path: the run directory from which training is resumed, or `last`: the newest of the family.
+            Configurations, folds, tables and settings must be its own; `max_epochs` may grow.
 
     Returns:
         a result for each configuration and fold, those of the first configuration first: of F folds, result c·F + f
         is that of configuration c in fold f. A module is built when it is first asked for, and so are metrics other
-        than `train/epoch_loss` and `val/loss` computed.
+        than `train/epoch_loss` and `val/loss` computed. Its `run` is the run directory, if there is one.
 
     Raises:
         ConfigurationError: for no configuration, or one that cannot be trained.
         DataError: for data or folds that cannot be used.
+        CheckpointError: if there is no run to resume, or it is one of other configurations, folds or settings.
+        WriteError: if the run directory cannot be written.
 
     Example:
         >>> from torchplug import TabularData, fit_many, use
@@ -82,87 +92,21 @@ def fit_many(
     reader = Configurations()
     configurations = [reader.read(config) for config in configs]
     tables = [data.copied()] if folds is None else [data.fold(*fold) for fold in folds]
+    resumed = None if ckpt_path is None else run_to_resume(ckpt_path, name, root)
+    if tracking is None and resumed is not None:
+        tracking = resumed.config["tracking"]
     grouping = Grouper(tables, settings).group(configurations)
+    kept: AbstractContextManager[Record] = nullcontext(Record())
+    if tracking is not None:
+        chosen = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking)
+        rows = None if folds is None else [DrawnRows.of(*fold) for fold in folds]
+        kept = TrackedFit(configurations, rows, data, settings, chosen, name, root, resumed).record(grouping)
     rank_zero_info(grouping.note())
-    results: Results = {}
-    models = len(configurations) * len(tables)
-    with _interruptible(), _progress(models, settings.shows_progress) as advance:
-        for share in grouping.shares:
-            _fit_share(share, configurations, settings, results, advance)
-        for number, fold in grouping.alone:
-            if not interruption.requested():
-                _defer()  # the fit before has ended that
-                results[number, fold] = fit_alone(configurations[number], tables[fold].copied(), settings.keywords)
-            advance(1.0)
-    return [
-        results.get((number, fold)) or _not_begun(configuration)
-        for number, configuration in enumerate(configurations)
-        for fold in range(len(tables))
-    ]
-
-
-def _fit_share(
-    share: Share,
-    configurations: Sequence[Configuration],
-    settings: TrainerSettings,
-    results: Results,
-    advance: Callable[[float], None],
-) -> None:
-    """Train the models of one program."""
-    if interruption.requested():
-        return
-    members, plan = share.members, settings.plan()
-    batches = [data.batches("train") for data in members.folds]
-    part = len(members) / (plan.epochs * max(batches))
-    rows = members.folds[0].batch_size
-    work = seconds_of_work(members.network, rows if isinstance(rows, int) else members.folds[0].sizes["train"])
-    with ThreadLimit(len(members) * work):
-        trained = Program(members, replace(plan, advanced=partial(advance, part))).fit()
-    for position, fold in enumerate(share.folds):
-        for m, number in enumerate(share.configurations):
-            model = trained[position * len(share.configurations) + m]
-            results[number, fold] = _result(configurations[number], members.folds[position], model)
-
-
-def _result(configuration: Configuration, data: TabularData, trained: Trained) -> FitResult:
-    def build() -> ComponentModule:
-        module = configuration.module()
-        with torch.random.fork_rng(devices=[]):
-            module.configure(data)
-        network = module.network
-        assert network is not None, "it has adopted data"
-        network.to(next(iter(trained.state.values())).dtype)
-        network.load_state_dict(trained.state)
-        return module
-
-    if not trained.metrics:
-        return FitResult({}, trained.outcome, build)
-    result: FitResult
-    names = tuple(components_of(configuration).metric_choice.watchable(bool(data.sizes["validation"])))
-    metrics = LateMetrics(trained.metrics, names, lambda: validation_metrics(result.module, data))
-    result = FitResult(metrics, trained.outcome, build)
-    return result
-
-
-def _not_begun(configuration: Configuration) -> FitResult:
-    outcome = Outcome("limit", "interrupted before its first step", "fit again to train it")
-    return FitResult({}, outcome, configuration.module)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end training at a boundary between steps."""
-    with interruption.handled("fit_many", lambda: True):
-        _defer()
-        try:
-            yield
-        finally:
-            interruption.no_longer_defer()
-
-
-def _defer() -> None:
-    if interruption.is_handled():
-        interruption.defer(alone=True)
+    with kept as record:
+        with _progress(len(configurations) * len(tables), settings.shows_progress) as advance:
+            fitted = ManyTraining(configurations, tables, grouping, settings, record, advance).run()
+        record.finish(fitted)
+    return [own.result for own in fitted.values()]
 
 
 @contextmanager

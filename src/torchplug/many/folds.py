@@ -56,8 +56,8 @@ class FoldTables:
         uniform = all(loader.is_uniform for loader in loaders)
         self._weight = None if uniform else _joined([table.weight for table in tables]).to(device)
 
-    def epoch(self, number: int) -> Iterator[FoldBatch]:
-        """The batches of an epoch, as many as the longest fold has."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[FoldBatch]:
+        """The batches of an epoch from the `first` on, as many as the longest fold has in all."""
         rows, steps, device = self._rows, max(self.steps), self._features.device
         order = torch.empty(len(self.sizes), steps * rows, dtype=torch.int64)
         for fold, (loader, size, start) in enumerate(zip(self._loaders, self.sizes, self._starts, strict=True)):
@@ -65,12 +65,12 @@ class FoldTables:
             order[fold, size:] = start
         order = order.to(device)
         together = max(1, _GATHERED_NUMBERS // (len(self.sizes) * rows * self._features.shape[1]))
-        for first in range(0, steps, together):
-            index = order[:, first * rows : (first + together) * rows]
+        for start in range(first - first % together, steps, together):  # where they start decides their alignment
+            index = order[:, start * rows : (start + together) * rows]
             gathered = _gathered(index, self._features, self._target, self._weight)
-            for step in range(first, min(steps, first + together)):
+            for step in range(max(first, start), min(steps, start + together)):
                 counts = tuple(min(rows, max(0, size - step * rows)) for size in self.sizes)
-                yield _batch(gathered, (step - first) * rows, counts)
+                yield _batch(gathered, (step - start) * rows, counts)
 
 
 def _batch(gathered: tuple[Tensor, Tensor, Tensor | None], start: int, counts: tuple[int, ...]) -> FoldBatch:

@@ -49,6 +49,13 @@ class StackGradients(ABC):
         self._loss.keep(models)
         self.buffers = {name: buffer[list(models)] for name, buffer in self.buffers.items()}
 
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on beside parameters and buffers, for a checkpoint."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most have no state
+        """Restore what `state` returned."""
+
     def settle(self, moves: Tensor | None) -> None:  # noqa: B027 - most networks have no buffers
         """Let the buffers of the models that move, (K,) bool or all, be those after the last `write`."""
 
@@ -149,6 +156,16 @@ class ChainGradients(StackGradients):
         self._dropout = None if self._dropout is None else [self._dropout[model] for model in models]
         self._generators = [self._generators[model] for model in models]
         self._buffers.clear()
+
+    def state(self) -> dict[str, Any]:
+        """The generators of dropout, (K, ·) bytes."""
+        drops = self._dropout is not None
+        return {"generators": torch.stack([each.get_state() for each in self._generators])} if drops else {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        for generator, saved in zip(self._generators, state.get("generators", ()), strict=False):
+            generator.set_state(saved.clone())
 
     def _blocks(self, models: int, batch: FoldBatch) -> Iterator[tuple[int, slice]]:
         each = models // self._folds

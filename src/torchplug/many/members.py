@@ -74,8 +74,7 @@ class Members:
     def objective(self, configuration: Configuration) -> StepObjective:
         """F of a configuration, on the network that stands for all."""
         assert configuration.loss is not None
-        reduction: Any = configuration.reduction
-        return StepObjective(self.network, configuration.loss, configuration.regularizers, reduction)
+        return StepObjective(self.network, configuration.loss, configuration.regularizers, configuration.reduction)
 
     def starts(self) -> list[Start]:
         """Where every model begins, (K,): as a module's own fit would after seeding torch with the seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,17 @@ from torch import Tensor
 from torchplug import interruption
 from torchplug.many.folds import FoldBatch, FoldTables
 from torchplug.many.members import Members
+from torchplug.many.progress import Progress
 from torchplug.many.schedules import Schedules
 from torchplug.many.stacked import StackedModels
 from torchplug.many.stopping import EarlyStops
 from torchplug.registry.component import Outcome
+
+EpochWatch = Callable[[int, Sequence[int], Mapping[str, Tensor]], Tensor]
+"""Called after each epoch with its number, the k models that trained in it and their metrics, (k,) by name; returns
+which of them go on, (k,) bool."""
+State = dict[str, Any]
+"""Of a program: plain types and tensors."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Plan:
         clip_by_norm: which of these.
         early_stopping: callbacks whose settings hold for each model.
         advanced: is called after each step.
+        save: is called after each step and each epoch, with what gives the program's state.
+        watch: sees each epoch's metrics, and may end models.
+        remedy: how to go on after an interruption.
     """
 
     epochs: int
@@ -41,6 +51,9 @@ class Plan:
     clip_by_norm: bool = True
     early_stopping: Sequence[EarlyStopping] = ()
     advanced: Callable[[], None] = lambda: None
+    save: Callable[[Callable[[], State]], None] = lambda state: None
+    watch: EpochWatch | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,51 +64,55 @@ class Trained:
         state: parameters and buffers by name.
         metrics: of the last epoch that it trained in.
         outcome: how its training ended.
+        epochs: how many whole ones it has behind it.
+        ended: whether it has; False where it was interrupted.
     """
 
     state: dict[str, Tensor]
     metrics: dict[str, float]
     outcome: Outcome
+    epochs: int
+    ended: bool
 
 
-class _Progress:
-    """How far each model has come, and which still train.
+@dataclass(frozen=True)
+class _Group:
+    """Models of the program, and what has become of them.
 
     Args:
-        models: K.
+        numbers: which of the K.
+        parameters: and buffers, (k, …) by name.
+        progress: theirs.
     """
 
-    def __init__(self, models: int) -> None:
-        self.active = torch.ones(models, dtype=torch.bool)
-        self.epochs = [0] * models
-        self.metrics: list[dict[str, float]] = [{} for _ in range(models)]
-        self.outcomes: dict[int, Outcome] = {}
+    numbers: list[int]
+    parameters: Mapping[str, Tensor]
+    progress: Progress
 
-    def going(self) -> list[int]:
-        """The models that still train."""
-        found: list[int] = self.active.nonzero().flatten().tolist()
-        return found
+    def trained(self, plan: Plan) -> Iterator[tuple[int, Trained]]:
+        """Each model's number, and what became of it by this plan."""
+        stored, progress = {name: own.cpu() for name, own in self.parameters.items()}, self.progress
+        for place, number in enumerate(self.numbers):
+            state = {name: own[place] for name, own in stored.items()}
+            epochs = int(progress.epochs[place])
+            ended = place in progress.outcomes or epochs >= plan.epochs
+            outcome = progress.outcome(place, plan.epochs, plan.remedy)
+            yield number, Trained(state, progress.metrics_of(place), outcome, epochs, ended)
 
-    def end(self, model: int, outcome: Outcome) -> None:
-        """One trains no more."""
-        self.active[model] = False
-        self.outcomes.setdefault(model, outcome)
+    def state(self) -> State:
+        """For a checkpoint."""
+        return {
+            "numbers": list(self.numbers),
+            "parameters": {name: own.cpu() for name, own in self.parameters.items()},
+            "progress": self.progress.state(),
+        }
 
-    def keep(self, models: Sequence[int]) -> None:
-        """Forget all models but these."""
-        self.active = self.active[list(models)]
-        self.epochs = [self.epochs[model] for model in models]
-        self.metrics = [self.metrics[model] for model in models]
-        self.outcomes = {i: self.outcomes[model] for i, model in enumerate(models) if model in self.outcomes}
-
-    def outcome(self, model: int, planned: int) -> Outcome:
-        """How one ended, of so many planned epochs."""
-        if model in self.outcomes:
-            return self.outcomes[model]
-        epochs = self.epochs[model]
-        if epochs >= planned:
-            return Outcome("limit", f"the trainer's {epochs} epochs are done", "raise max_epochs to go on")
-        return Outcome("limit", f"interrupted after {epochs} epochs", "fit again to train to the end")
+    @classmethod
+    def of(cls, state: State) -> _Group:
+        """What `state` described."""
+        progress = Progress(len(state["numbers"]))
+        progress.load(state["progress"])
+        return cls(list(state["numbers"]), state["parameters"], progress)
 
 
 class Program:
@@ -107,9 +124,10 @@ class Program:
     Args:
         members: the models.
         plan: how they train.
+        state: of such a program, from which training goes on bit for bit.
     """
 
-    def __init__(self, members: Members, plan: Plan) -> None:
+    def __init__(self, members: Members, plan: Plan, state: State | None = None) -> None:
         self._plan = plan
         self._each = len(members.configurations)
         self._models = StackedModels(members, plan.dtype, plan.device)
@@ -125,64 +143,105 @@ class Program:
             members, models.optimizers, plan.epochs, self._tables.steps, models.update.read_settings
         )
         self._stops = [EarlyStops(callback, len(members)) for callback in plan.early_stopping]
-        self._progress = _Progress(len(members))
+        self._progress = Progress(len(members))
         self._numbers = list(range(len(members)))
-        self._done: dict[int, Trained] = {}
+        self._ended: list[_Group] = []
+        self._epoch = self._step = 0
+        self._totals = self._zeros()
+        if state is not None:
+            self._load(state)
 
     @torch.no_grad()
     def fit(self) -> list[Trained]:
         """Train until every model has ended, or an interruption is asked for; what became of each, (K,)."""
-        for epoch in range(self._plan.epochs):
-            if not self._progress.going() or not self._train_epoch(epoch):
-                break
-            self._end_epoch(epoch)
+        while self._epoch < self._plan.epochs and self._progress.going() and self._train_epoch():
+            self._end_epoch()
             self._compact()
-        found = self._done | {number: self._trained(model) for model, number in enumerate(self._numbers)}
+            self._epoch, self._step, self._totals = self._epoch + 1, 0, self._zeros()
+            self._plan.save(self.state)
+        found = {number: own for group in self._groups() for number, own in group.trained(self._plan)}
         return [found[number] for number in sorted(found)]
 
-    def _trained(self, model: int) -> Trained:
-        progress = self._progress
-        outcome = progress.outcome(model, self._plan.epochs)
-        return Trained(self._models.parameters(model), progress.metrics[model], outcome)
+    @property
+    def steps(self) -> int:
+        """How many steps of the longest fold are made."""
+        return self._epoch * max(self._tables.steps) + self._step
+
+    def state(self) -> State:
+        """All that the rest of training depends on; its tensors are the program's own."""
+        return {
+            "groups": [group.state() for group in self._groups()],
+            "position": [self._epoch, self._step],
+            "totals": self._totals.cpu(),
+            "models": self._models.state(),
+            "schedules": self._schedules.state(),
+            "stops": [stops.state() for stops in self._stops],
+        }
+
+    def _load(self, state: State) -> None:
+        *self._ended, live = [_Group.of(group) for group in state["groups"]]
+        if len(live.numbers) < len(self._numbers):
+            self._keep(live.numbers)
+        self._progress.load(live.progress.state())
+        self._models.load(live.parameters, state["models"])
+        self._schedules.load(state["schedules"])
+        for stops, saved in zip(self._stops, state["stops"], strict=True):
+            stops.load(saved)
+        self._epoch, self._step = state["position"]
+        self._totals = state["totals"].to(self._plan.device, copy=True)
+
+    def _groups(self) -> list[_Group]:
+        """All models: those that have been left out, and those that are in the program."""
+        return [*self._ended, _Group(self._numbers, self._models.parameters(), self._progress)]
 
     def _compact(self) -> None:
         """Drop the configurations that have ended in every fold, once they are half: what is left is a grid again."""
-        progress = self._progress
-        going = progress.active.view(-1, self._each).any(0).tolist()
+        going = self._progress.active.view(-1, self._each).any(0).tolist()
         if not 0 < sum(going) <= self._each // 2:
             return
-        kept = [model for model in range(len(self._numbers)) if going[model % self._each]]
-        for model in set(range(len(self._numbers))) - set(kept):
-            self._done[self._numbers[model]] = self._trained(model)
-        self._numbers, self._each = [self._numbers[model] for model in kept], sum(going)
-        parts: list[Any] = [self._models, self._schedules, progress, *self._stops]
-        for part in parts:
-            part.keep(kept)
+        models = range(len(self._numbers))
+        ended = [model for model in models if not going[model % self._each]]
+        progress = Progress(len(self._numbers))
+        progress.load(self._progress.state())
+        progress.keep(ended)
+        parameters = {name: own[ended] for name, own in self._models.parameters().items()}
+        self._ended.append(_Group([self._numbers[model] for model in ended], parameters, progress))
+        self._keep([model for model in models if going[model % self._each]])
 
-    def _train_epoch(self, epoch: int) -> bool:
-        """One epoch; False if it was interrupted."""
+    def _keep(self, models: list[int]) -> None:
+        """Forget all models but these."""
+        self._each = self._each * len(models) // len(self._numbers)
+        self._numbers = [self._numbers[model] for model in models]
+        parts: list[Any] = [self._models, self._schedules, self._progress, *self._stops]
+        for part in parts:
+            part.keep(models)
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(len(self._numbers), dtype=torch.float64, device=self._plan.device)
+
+    def _train_epoch(self) -> bool:
+        """What is left of an epoch; False if it was interrupted."""
         progress = self._progress
-        totals = torch.zeros(len(progress.epochs), dtype=torch.float64, device=self._plan.device)
-        for number, batch in enumerate(self._tables.epoch(epoch), start=1):
+        for batch in self._tables.epoch(self._epoch, self._step):
             if interruption.requested():
                 return False
-            self._make_step(batch, totals, epoch, number)
+            self._step += 1
+            self._make_step(batch)
             self._plan.advanced()
-        losses = (totals / self._per_model(self._tables.sizes)).tolist()
-        for model in progress.going():
-            progress.metrics[model] = {"train/epoch_loss": losses[model]}
-            progress.epochs[model] = epoch + 1
+            self._plan.save(self.state)
+        progress.note("train/epoch_loss", self._totals / self._per_model(self._tables.sizes), progress.active)
+        progress.epochs[progress.active] = self._epoch + 1
         return True
 
-    def _make_step(self, batch: FoldBatch, totals: Tensor, epoch: int, number: int) -> None:
+    def _make_step(self, batch: FoldBatch) -> None:
         sums, unsound = self._models.differentiate(batch)
-        self._end_unsound(unsound, "gradient", epoch, number)
+        self._end_unsound(unsound, "gradient")
         moving = self._moving(batch)
         moves = None if bool(moving.all()) else moving.to(self._plan.device)
-        totals.add_(sums if moves is None else torch.where(moves, sums, 0.0))
+        self._totals.add_(sums if moves is None else torch.where(moves, sums, 0.0))
         if self._plan.clip is not None:
             self._models.clip(self._plan.clip, self._plan.clip_by_norm)
-        self._end_unsound(self._models.move(moves), "update", epoch, number)
+        self._end_unsound(self._models.move(moves), "update")
         self._schedules.step("step", lambda model: bool(moving[model]), self._progress.metrics)
 
     def _moving(self, batch: FoldBatch) -> Tensor:
@@ -192,33 +251,40 @@ class Program:
             return active
         return active & torch.tensor([count > 0 for count in batch.samples]).repeat_interleave(self._each)
 
-    def _end_unsound(self, unsound: Tensor | None, what: str, epoch: int, number: int) -> None:
+    def _end_unsound(self, unsound: Tensor | None, what: str) -> None:
         for model in [] if unsound is None else unsound.nonzero().flatten().tolist():
-            step = epoch * self._tables.steps[model // self._each] + number
-            reason = f"the {what} is NaN or infinite at epoch {epoch}, step {step}; nothing was applied from there on"
+            step = self._epoch * self._tables.steps[model // self._each] + self._step
+            reason = f"the {what} is NaN or infinite at epoch {self._epoch}, step {step}"
             remedy = "lower the learning rate, clip gradients, or scale the data"
-            self._progress.end(model, Outcome("stalled", reason, remedy))
+            self._progress.end(model, Outcome("stalled", f"{reason}; nothing was applied from there on", remedy))
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self) -> None:
         """Validate, step the schedules that count epochs, and stop those that do not improve."""
-        progress, going = self._progress, self._progress.going()
+        progress = self._progress
+        trained = progress.active.clone()
         if self._validation is not None:
-            losses = self._validated(self._validation)
-            for model in going:
-                progress.metrics[model]["val/loss"] = losses[model]
+            progress.note("val/loss", self._validated(self._validation), trained)
         self._schedules.step("epoch", lambda model: bool(progress.active[model]), progress.metrics)
         for stops in self._stops:
-            metric = torch.tensor([own.get(stops.monitor, math.nan) for own in progress.metrics], dtype=torch.float64)
+            metric = torch.where(trained, progress.metrics[stops.monitor], math.nan)
             for model, reason in stops.stop(metric).items():
-                if model in going:
-                    progress.end(model, Outcome("limit", f"stopped after {epoch + 1} epochs: {reason}"))
+                if trained[model]:
+                    progress.end(model, Outcome("limit", f"stopped after {self._epoch + 1} epochs: {reason}"))
+        if self._plan.watch is not None and bool(trained.any()):
+            self._ask(self._plan.watch, trained.nonzero().flatten())
 
-    def _validated(self, tables: FoldTables) -> list[float]:
-        totals = torch.zeros(len(self._progress.epochs), dtype=torch.float64, device=self._plan.device)
+    def _ask(self, watch: EpochWatch, models: Tensor) -> None:
+        """Show the metrics of those that trained in the epoch, and end the ones that are not to go on."""
+        metrics = {name: values[models] for name, values in self._progress.metrics.items()}
+        keep = watch(self._epoch, [self._numbers[model] for model in models.tolist()], metrics)
+        for model in models[~keep].tolist():
+            self._progress.end(model, Outcome("limit", f"pruned after {self._epoch + 1} epochs"))
+
+    def _validated(self, tables: FoldTables) -> Tensor:
+        totals = self._zeros()
         for batch in tables.epoch(0):
             totals += self._models.evaluate(batch)
-        losses: list[float] = (totals / self._per_model(tables.sizes)).tolist()
-        return losses
+        return totals / self._per_model(tables.sizes)
 
     def _per_model(self, sizes: Sequence[int]) -> Tensor:
         numbers = torch.tensor(sizes, dtype=torch.float64, device=self._plan.device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from torchplug.many.members import Members, components_of
 
 
@@ -45,13 +47,13 @@ class Schedules:
         for interval, own in self._by_interval.items():
             self._by_interval[interval] = [(places[model], each) for model, each in own if model in places]
 
-    def step(self, interval: str, moves: Callable[[int], bool], metrics: Sequence[Mapping[str, float]]) -> None:
+    def step(self, interval: str, moves: Callable[[int], bool], metrics: Mapping[str, Tensor]) -> None:
         """Step those that count steps, or epochs.
 
         Args:
             interval: `step` or `epoch`.
             moves: says of a model whether it has moved.
-            metrics: of each model, for schedules that watch one.
+            metrics: of each model, (K,) by name, for schedules that watch one.
         """
         for model, scheduler in self._by_interval[interval]:
             if not moves(model):
@@ -60,6 +62,16 @@ class Schedules:
             if monitor is None:
                 scheduler.step()
             else:
-                scheduler.step(metrics[model][monitor])
+                scheduler.step(float(metrics[monitor][model]))
         if self._by_interval[interval]:
             self._changed()
+
+    def state(self) -> dict[str, list[Any]]:
+        """The schedulers' states, for a checkpoint."""
+        return {interval: [each.state_dict() for _, each in own] for interval, own in self._by_interval.items()}
+
+    def load(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Restore what `state` returned; learning rates are the optimizers'."""
+        for interval, own in self._by_interval.items():
+            for (_, scheduler), saved in zip(own, state[interval], strict=True):
+                scheduler.load_state_dict(saved)

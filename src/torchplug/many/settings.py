@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.errors import ConfigurationError
+from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.many.program import Plan
 from torchplug.many.stopping import WATCHED
 
@@ -65,11 +66,27 @@ class TrainerSettings:
         self.shows_progress = bool(given.get("enable_progress_bar", True))
 
     @property
+    def of_run(self) -> dict[str, Any]:
+        """What is given to the Trainer of a model that has a run directory of its own."""
+        left_out = (*NOT_SETTABLE, "enable_progress_bar", "callbacks")
+        return {name: value for name, value in self._given.items() if name not in left_out}
+
+    def refuse_in_run(self) -> None:
+        """Refuse what follows from the run directory.
+
+        Raises:
+            ConfigurationError: naming the setting.
+        """
+        for name in sorted(NOT_SETTABLE - {"default_root_dir"}):
+            if self._given.get(name):
+                raise ConfigurationError(f"trainer: {name} follows from the run directory and the data: leave it out")
+
+    @property
     def obstacle(self) -> str | None:
         """Why no models can share a program under these settings; None if some may."""
         trainer = self.trainer
         unknown = [name for name, value in self._given.items() if name not in _FOLLOWED or (name in _OFF and value)]
-        others = [callback for callback in self._callbacks if type(callback) is not EarlyStopping]
+        others = [callback for callback in self.callbacks if type(callback) is not EarlyStopping]
         if unknown:
             return f"the Trainer's setting {unknown[0]} is chosen"
         if others:
@@ -94,15 +111,21 @@ class TrainerSettings:
             dtype=_DTYPES[trainer.precision],
             clip=trainer.gradient_clip_val,
             clip_by_norm=str(getattr(trainer.gradient_clip_algorithm, "value", "norm") or "norm") == "norm",
-            early_stopping=[c for c in self._callbacks if isinstance(c, EarlyStopping)],
+            early_stopping=[c for c in self.callbacks if isinstance(c, EarlyStopping)],
         )
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """What the user has set."""
+        return self._given
 
     @property
     def monitors(self) -> list[str]:
         """The metrics that EarlyStopping watches."""
-        return [callback.monitor for callback in self._callbacks if isinstance(callback, EarlyStopping)]
+        return [callback.monitor for callback in self.callbacks if isinstance(callback, EarlyStopping)]
 
     @property
-    def _callbacks(self) -> list[Any]:
+    def callbacks(self) -> list[Any]:
+        """Those that the user has given."""
         given = self._given.get("callbacks") or []
         return list(given) if isinstance(given, list | tuple) else [given]

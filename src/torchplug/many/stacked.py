@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -141,11 +141,22 @@ class StackedModels:
         """Σ wℓ of each model, (K,), in float64, dropout off."""
         return self._gradients.evaluate(self._values, batch)
 
-    def parameters(self, model: int) -> dict[str, Tensor]:
-        """A copy of one model's parameters and buffers on the CPU, by name."""
-        views = self.layout.views(self._values[model : model + 1])
-        parameters = {name: view[0].cpu().clone() for name, view in views.items()}
-        return parameters | {name: buffer[model].cpu().clone() for name, buffer in self._gradients.buffers.items()}
+    def parameters(self) -> dict[str, Tensor]:
+        """Parameters and buffers of all models, (K, …) by name: views of them where they are."""
+        return self.layout.views(self._values) | self._gradients.buffers
+
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on beside `parameters`, for a checkpoint."""
+        return {"update": self.update.state(), "gradients": self._gradients.state()}
+
+    def load(self, parameters: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Restore what `parameters` and `state` returned."""
+        for name, view in self.layout.views(self._values).items():
+            view.copy_(parameters[name])
+        for buffer in self._gradients.buffers:
+            self._gradients.buffers[buffer] = parameters[buffer].to(self._values.device, copy=True)
+        self.update.load(state["update"])
+        self._gradients.load(state["gradients"])
 
 
 def _takes_formula(members: Members, objective: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
@@ -35,6 +35,14 @@ class EarlyStops:
     def keep(self, models: Sequence[int]) -> None:
         """Forget all models but these."""
         self._best, self._waited = self._best[list(models)], self._waited[list(models)]
+
+    def state(self) -> dict[str, Tensor]:
+        """What has been seen so far, for a checkpoint."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self._best, self._waited = state["best"].clone(), state["waited"].clone()
 
     def stop(self, metric: Tensor) -> dict[int, str]:
         """Which models stop after an epoch with these values, (K,), and why."""

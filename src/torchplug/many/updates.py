@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,14 @@ class StackUpdate(ABC):
     @abstractmethod
     def read_settings(self) -> None:
         """Take up what schedules have changed."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """The optimizers' state and settings, for a checkpoint."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
 
 
 class FormulaUpdate(StackUpdate):
@@ -91,6 +99,20 @@ class FormulaUpdate(StackUpdate):
         self._values = values
         self._optimizers = [self._optimizers[model] for model in models]
         self._state = {name: own[list(models)] for name, own in self._state.items()}
+        self._read.clear()
+        self.read_settings()
+
+    def state(self) -> dict[str, Any]:
+        """State (K, …) by name, and the settings of each model's groups."""
+        settings = {optimizer: _settings(optimizer) for optimizer in self._optimizers}
+        return {"state": dict(self._state), "groups": [settings[optimizer] for optimizer in self._optimizers]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        self._state = {name: own.to(self._values.device, copy=True) for name, own in state["state"].items()}
+        for optimizer, saved in zip(self._optimizers, state["groups"], strict=True):
+            for group, own in zip(optimizer.param_groups, saved, strict=True):
+                group.update(own)
         self._read.clear()
         self.read_settings()
 
@@ -188,6 +210,20 @@ class RowUpdate(StackUpdate):
 
     def read_settings(self) -> None:
         """Nothing: schedules change the optimizers themselves."""
+
+    def state(self) -> dict[str, Any]:
+        """Each optimizer's."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def _settings(optimizer: Any) -> list[dict[str, Any]]:
+    """The settings of an optimizer's groups, without the parameters."""
+    return [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
 
 
 def row_tensors(

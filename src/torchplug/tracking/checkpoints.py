@@ -20,6 +20,7 @@ from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_entries import is_finite
 from torchplug.tracking.checkpoint_file import read_checkpoint
 from torchplug.tracking.run import Run
+from torchplug.tracking.stack import model_checkpoint, stack_file
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -123,17 +124,24 @@ def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
     return content
 
 
-def load(source: str | Path | Run) -> ComponentModule:
+def load(source: str | Path | Run, configuration: int | None = None, fold: int = 0) -> ComponentModule:
     """Return the module of a checkpoint, ready to predict.
 
     Args:
         source: a checkpoint file; or a run or its directory, of which the best checkpoint is used, else the last.
+        configuration: which configuration of a run of many models, from 0; its parameters are those of the last step.
+        fold: and in which fold, from 0.
 
     Raises:
         CheckpointError: if there is none, or it is damaged, or torchplug did not write it.
         ConfigurationError: for components that are not installed.
     """
-    file = resolve_checkpoint(str(Path(source.path if isinstance(source, Run) else source).absolute()), "")
+    directory = source.path if isinstance(source, Run) else Path(source)
+    if configuration is not None:
+        return module_of(model_checkpoint(directory, configuration, fold), stack_file(directory))
+    if stack_file(directory).is_file():
+        raise CheckpointError(f"{directory} holds many models: say which configuration, such as load(run, 0, fold=0)")
+    file = resolve_checkpoint(str(directory.absolute()), "")
     return module_of(load_checkpoint(file, resume=False), file)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -15,13 +13,11 @@ from typing_extensions import override
 
 from torchplug.errors import WriteError
 from torchplug.tracking.agreement import is_rank_zero
+from torchplug.tracking.row_file import RowFile
 from torchplug.tracking.run import Run
-from torchplug.tracking.whole_files import append_row, whole_file, write_error
 
 _EVALUATED = "evaluated"
 """The first key of rows written by an evaluation of a checkpoint."""
-
-_encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` makes one each time
 
 
 def plain_values(metrics: Mapping[str, Any]) -> dict[str, int | float | None]:
@@ -52,13 +48,8 @@ class JsonlLogger(Logger):
     def __init__(self, directory: Run) -> None:
         super().__init__()
         self._directory = directory
-        self._file: int | None = None  # a descriptor: opening the file again would be most of a row's time
-        self._closing: Callable[[], object] = lambda: None
-        self._trained = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy opens the file for itself."""
-        return {**self.__dict__, "_file": None, "_closing": None}
+        self._rows = RowFile(directory.metrics_file)
+        self._trained: int | None = None  # not counted yet
 
     @property
     @override
@@ -83,15 +74,14 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         values = plain_values(metrics)
-        self._append({"step": step, "epoch": values.pop("epoch", None), **values})
-        self._trained += 1
+        trained = self._count()
+        self._rows.append([{"step": step, "epoch": values.pop("epoch", None), **values}])
+        self._trained = trained + 1
 
     @property
     def trained_rows(self) -> int:
         """Return the number of training rows in the file, evaluations excluded; 0 on ranks that do not write."""
-        if is_rank_zero():
-            self._open()
-        return self._trained
+        return self._count() if is_rank_zero() else 0
 
     @rank_zero_only
     def keep(self, rows: int) -> None:
@@ -100,44 +90,25 @@ class JsonlLogger(Logger):
         Raises:
             WriteError: if the file cannot be written; then it is unchanged.
         """
-        self._open()
-        if self._trained <= rows:
+        if self._count() <= rows:
             return
         kept, trained = [], 0
-        for line in self._directory.metrics_file.read_bytes().splitlines(keepends=True):
+        for line in self._rows.lines():
             trained += not _is_evaluation(line)
             if trained <= rows or _is_evaluation(line):
                 kept.append(line)
-        self._close()
-        with whole_file(self._directory.metrics_file) as file:
-            file.writelines(kept)
+        self._rows.replace(kept)
+        self._trained = rows
 
     def read(self) -> list[dict[str, Any]]:
         """The rows of training that the file holds."""
         lines = self._directory.metrics_file.read_bytes().splitlines() if self._directory.metrics_file.is_file() else []
         return [json.loads(line) for line in lines if not _is_evaluation(line)]
 
-    def _append(self, row: Mapping[str, Any]) -> None:
-        append_row(self._open(), f"{_encode(row)}\n".encode(), self._directory.metrics_file)
-
-    def _open(self) -> int:
-        """The file's descriptor, at the end of its last complete row: a kill may have left part of one."""
-        if self._file is None:
-            path = self._directory.metrics_file
-            try:
-                file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-                content = path.read_bytes()
-                whole = content[: content.rfind(b"\n") + 1]
-                os.ftruncate(file, len(whole))
-            except OSError as error:
-                raise write_error(path, error) from error
-            self._file, self._closing = file, weakref.finalize(self, os.close, file)
-            self._trained = sum(not _is_evaluation(line) for line in whole.splitlines())
-        return self._file
-
-    def _close(self) -> None:
-        self._closing()
-        self._file = None
+    def _count(self) -> int:
+        if self._trained is None:
+            self._trained = sum(not _is_evaluation(line) for line in self._rows.lines())
+        return self._trained
 
 
 class EvaluationLogger(JsonlLogger):
@@ -164,7 +135,7 @@ class EvaluationLogger(JsonlLogger):
         values = plain_values(metrics)
         row = {_EVALUATED: self._checkpoint, "step": step, "epoch": values.pop("epoch", None), **values}
         try:
-            self._append(row)
+            self._rows.append([row])
         except WriteError as error:
             self.trouble = error
 

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from torchplug.bounded_yaml import read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
+from torchplug.tracking.checkpoint_file import write_checkpoint
+from torchplug.tracking.stack import model_checkpoint
 from torchplug.tracking.whole_files import whole_file, write_error
 
 
@@ -27,6 +29,7 @@ class Run:
         config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
         checkpoints/best.ckpt  checkpoints/last.ckpt
 
+    A run of many models has `folds.parquet` and `checkpoints/stack.ckpt` instead of coefficients and checkpoints.
     Names sort by time (UTC, to the millisecond). Files are written atomically: beside their final place,
     and then renamed. Properties read the files at each access, so that a run can be followed while it
     trains.
@@ -87,6 +90,9 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration, nested: model, data, trainer, tracking, seed_everything.
 
+        Of many models, `model` is what all have in common, `configurations` the rest of each, and `folds` the number
+        of rows of each.
+
         Raises:
             ConfigurationError: if it cannot be read.
         """
@@ -99,7 +105,10 @@ class Run:
 
     @property
     def outcome(self) -> dict[str, Any] | None:
-        """How training ended: name, reason, remedy, epochs, steps; None while the run is unfinished."""
+        """How training ended: name, reason, remedy, epochs, steps; None while the run is unfinished.
+
+        Of many models, `models` is the same of each, with its configuration and fold.
+        """
         return self._read_json("outcome.json")
 
     @property
@@ -112,6 +121,7 @@ class Run:
     def metrics(self) -> polars.DataFrame:
         """The logged rows: step, epoch and a column per metric, null if a row lacks it.
 
+        Many models have a row for each epoch, configuration and fold.
         Rows of later evaluations have the checkpoint's name in the column `evaluated`. A row that is being written is
         omitted.
         """
@@ -135,6 +145,12 @@ class Run:
         return polars.read_csv(path) if path.is_file() else None
 
     @property
+    def folds(self) -> polars.DataFrame | None:
+        """The rows of each fold of many models: fold, part (training or validation), row; None without folds."""
+        path = self.path / "folds.parquet"
+        return polars.read_parquet(path) if path.is_file() else None
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
@@ -151,6 +167,20 @@ class Run:
     def last(self) -> Path:
         """The checkpoint of the last epoch that ended."""
         return self.checkpoints / "last.ckpt"
+
+    def unstack(self, configuration: int, fold: int, path: str | Path) -> None:
+        """Write an ordinary checkpoint of one of many models, with the parameters of its last step.
+
+        Args:
+            configuration: its number, from 0.
+            fold: its number, from 0.
+            path: of the file, which `ComponentModule.load_from_checkpoint` and `torchplug.load` read.
+
+        Raises:
+            CheckpointError: if there is no such model, or it has not been trained yet.
+            WriteError: if the file cannot be written.
+        """
+        write_checkpoint(model_checkpoint(self.path, configuration, fold), path)
 
     def keep_last_as_best(self) -> None:
         """Copy last.ckpt to best.ckpt; do nothing without a last.ckpt, as in a trial run.
@@ -213,6 +243,12 @@ class Run:
         finally:
             lock.release()
 
+    def write_folds(self, table: polars.DataFrame) -> None:
+        """Write which rows train and validate in each fold of many models."""
+        if is_rank_zero():
+            with whole_file(self.path / "folds.parquet") as file:
+                table.write_parquet(file)
+
     def write_coefficients(self, table: polars.DataFrame) -> None:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
         self._write("coefficients.csv", table.write_csv())
@@ -238,7 +274,12 @@ def runs(folder: str | Path = "runs") -> list[Run]:
         folder: such as `runs/mlp`, or `runs` for those of all recipes.
     """
     found = [Run(path.parent) for path in Path(folder).glob("**/config.yaml") if "checkpoints" not in path.parts]
-    return sorted(found, key=lambda run: run.path.name)
+    return sorted((run for run in found if not _is_part(run)), key=lambda run: run.path.name)
+
+
+def _is_part(run: Run) -> bool:
+    """Whether it is that of one of many models, which lies in theirs."""
+    return run.path.parent.name == "models" and (run.path.parents[1] / "config.yaml").is_file()
 
 
 def _make(parent: Path) -> Path:

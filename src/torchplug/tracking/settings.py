@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from torchplug.errors import ConfigurationError
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
@@ -31,3 +34,16 @@ class Tracking:
     name: str | None = None
     id: str | None = None
     log_checkpoint: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Tracking:
+        """These settings.
+
+        Raises:
+            ConfigurationError: for one that does not exist.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise ConfigurationError(f"tracking: there is no setting {name}; it has {', '.join(known)}")
+        return cls(**settings)

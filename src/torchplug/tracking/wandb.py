@@ -125,7 +125,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 self._experiment = self._beginning.result(seconds)
             except TimeoutError:  # an interrupted import may have left a lock that the thread waits for
                 self._failed, self._beginning = True, None
-                _warn(f"the run has not begun within {seconds:.0f} s; metrics.jsonl has everything")
+                warn(f"the run has not begun within {seconds:.0f} s; metrics.jsonl has everything")
         elif self._experiment is None and not self._failed:
             self._experiment = self._begin()
         return self._experiment
@@ -169,7 +169,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 run.log({**values, STEP: step})
             except Exception as error:
                 self._failed = True
-                _warn(f"logging stopped at step {step}, training goes on", error)
+                warn(f"logging stopped at step {step}, training goes on", error)
                 return
 
     @rank_zero_only
@@ -188,19 +188,23 @@ class WandbLogger(lightning_loggers.WandbLogger):
             return
         folder = os.path.relpath(Path(run.dir).parent)
         try:
-            if self._tracking.log_checkpoint and self._directory.best.is_file():
+            if self._tracking.log_checkpoint:
                 self._send_checkpoint(run)
             if exit_code == 0:
                 run.finish(exit_code=exit_code)
             else:
                 _in_thread(lambda: run.finish(exit_code=exit_code)).result(BROKEN_OFF_SECONDS)
         except Exception as error:
-            _warn(f"not everything was sent; try again with: wandb sync {folder}", error)
+            warn(f"not everything was sent; try again with: wandb sync {folder}", error)
             if not isinstance(error, TimeoutError):
                 _end_service()
         else:
             if run.offline:
-                print(f"wandb: offline; send this run with: wandb sync {printable(folder)}", flush=True)
+                self._announce(folder)
+
+    def _announce(self, folder: str) -> None:
+        """Say how to send an offline run."""
+        print(f"wandb: offline; send this run with: wandb sync {printable(folder)}", flush=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the run for spawned processes, of which rank 0 attaches to it."""
@@ -223,13 +227,13 @@ class WandbLogger(lightning_loggers.WandbLogger):
                 try:
                     return self._init("online")
                 except Exception as error:
-                    _warn("the run is tracked offline, because the server did not accept it", error)
+                    warn("the run is tracked offline, because the server did not accept it", error)
                     if wandb.run is None:
                         _end_service()  # which would hold the run's id
             return self._init("offline")
         except Exception as error:
             self._failed = True
-            _warn("this run is not tracked; metrics.jsonl has everything", error)
+            warn("this run is not tracked; metrics.jsonl has everything", error)
             return None
 
     def _may_be_online(self) -> bool:
@@ -244,10 +248,10 @@ class WandbLogger(lightning_loggers.WandbLogger):
             # While a run of somebody else's is active, wandb.login does not say.
             logged_in = not wandb.run.offline if wandb.run else wandb.login(prompt=False, verify=True)
         except Exception as error:
-            _warn("the run is tracked offline, because logging in failed", error)
+            warn("the run is tracked offline, because logging in failed", error)
             return False
         if not logged_in and mode != "auto":
-            _warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
+            warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
         return logged_in
 
     def _init(self, mode: Literal["online", "offline"]) -> WandbRun:
@@ -297,6 +301,8 @@ class WandbLogger(lightning_loggers.WandbLogger):
     def _send_checkpoint(self, run: WandbRun) -> None:
         import wandb
 
+        if not self._directory.best.is_file():
+            return
         artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
         artifact.add_file(str(self._directory.best))
         run.log_artifact(artifact, aliases=["best"])
@@ -326,7 +332,8 @@ def _in_thread(call: Callable[[], _T]) -> Future[_T]:
     return done
 
 
-def _warn(what: str, error: BaseException | None = None) -> None:
+def warn(what: str, error: BaseException | None = None) -> None:
+    """Warn of a failure of W&B, which stops nothing."""
     reason = "" if error is None else f" ({type(error).__name__}: {' '.join(str(error).split())})"
     rank_zero_warn(f"Weights & Biases: {what}{reason}")
 
