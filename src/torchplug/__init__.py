@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from torchplug.objective.least_squares import LeastSquares
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.run import Run, runs
+    from torchplug.workflow.comparison import Comparison, compare
 
 __version__ = version("torchplug")
 __all__ = [
     "Batch",
     "Capability",
+    "Comparison",
     "Component",
     "ComponentModule",
     "Factory",
@@ -66,6 +68,7 @@ __all__ = [
     "TargetInfo",
     "TorchplugError",
     "TrainingSet",
+    "compare",
     "fit",
     "fit_many",
     "hookimpl",
@@ -76,9 +79,11 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Comparison": "torchplug.workflow.comparison",
     "ComponentModule": "torchplug.module",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "compare": "torchplug.workflow.comparison",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",

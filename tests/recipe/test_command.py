@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from torchplug.recipe.settings import SUBCOMMANDS
+from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.registry.component import use
 
 ACCEPTED = {
@@ -184,8 +184,8 @@ def test_help_of_a_component(run):
 def test_help_lists_all_subcommands(run):
     status, printed, _ = run(["--help"])
     assert status == 0
-    for name, summary in SUBCOMMANDS.items():
-        assert f"{name} {summary.split()[0]}" in " ".join(printed.split())
+    for name, about in SUBCOMMANDS.items():
+        assert f"{name} {about.summary.split()[0]}" in " ".join(printed.split())
 
 
 def test_help_of_one_subcommand(run):

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from torchplug.training.cost_model import bytes_of_step, seconds_of_step, seconds_of_work
+from torchplug.training.cost_model import bytes_of_step, compiling_pays, seconds_of_step, seconds_of_work
 
 
 def test_work_grows_with_rows_and_parameters():
@@ -18,3 +18,12 @@ def test_a_step_takes_time_without_any_work():
 
 def test_bytes_are_those_that_maps_read_and_write():
     assert bytes_of_step(nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 1)), 10) == 4 * 10 * (8 + 3 + 3 + 1)
+
+
+def test_compiling_pays_in_long_fits_of_small_steps_alone():
+    linear, deep = nn.Linear(8, 1), nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    assert compiling_pays(linear, 32, 10_000_000)
+    assert not compiling_pays(linear, 32, 1_000_000)
+    assert compiling_pays(deep, 32, 4_000_000)
+    assert not compiling_pays(linear, 100_000, 10_000_000)  # arithmetic dominates
+    assert not compiling_pays(linear, 32, None)

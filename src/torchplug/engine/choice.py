@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Literal, get_args
 
@@ -32,7 +33,12 @@ def check_analytic(objective: StepObjective, obstacle: str | None = None) -> Non
 
 
 def choose(
-    asked: Engine, objective: StepObjective, losses: Losses, storage: FlatStorage | None, precision: Precision
+    asked: Engine,
+    objective: StepObjective,
+    losses: Losses,
+    storage: FlatStorage | None,
+    precision: Precision,
+    compiling_pays: Callable[[], bool] = lambda: False,
 ) -> GradientEngine:
     """Return the engine of a name, or for "auto" the fastest that is available.
 
@@ -42,6 +48,7 @@ def choose(
         losses: receives the losses of batches.
         storage: the parameters' flat storage, if there is one.
         precision: the trainer's precision plugin.
+        compiling_pays: whether "auto" compiles where analytic gradients are available.
 
     Raises:
         ConfigurationError: if the engine is not available.
@@ -52,7 +59,7 @@ def choose(
         obstacle = "the parameters have no flat storage"
     if asked == "analytic":
         check_analytic(objective, obstacle)
-    if asked == "compiled":
+    if asked == "compiled" or (asked == "auto" and obstacle is None and compiling_pays()):
         from torchplug.engine.compiled import Compiled  # the compiler takes seconds to import
 
         return Compiled(objective, losses, storage, context)

@@ -66,7 +66,7 @@ class Graph:
                 compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(traced, inputs, options=options)
         except Exception as error:  # of the compiler, or of code that cannot be traced
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ConfigurationError(f"engine compiled: {reason}; leave the engine at auto") from error
+            raise ConfigurationError(f"engine compiled: {reason}; set the engine to analytic or autograd") from error
         _logger.info("compiled %s in %.1f s", what, time.perf_counter() - start)
         return compiled
 

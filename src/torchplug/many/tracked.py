@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from torchplug.data.parts import DrawnRows
+from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError
 from torchplug.fitting.trainer import build_trainer

@@ -12,6 +12,7 @@ from torchplug.fitting.origin import Origin
 from torchplug.recipe.paths import refuse_impossible
 from torchplug.recipe.settings import Settings, read_group, top_level
 from torchplug.recipe.sources import CommandLine
+from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.tracking.checkpoints import newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.run import Run
 
@@ -57,9 +58,11 @@ def locate(line: CommandLine, recipe: str) -> Origin | None:
         ConfigurationError: if it is no path.
     """
     known = top_level(line.subcommand)
+    if "ckpt_path" not in known:
+        return None
     start = {name: parameter.default for name, parameter in known.items()}
     wanted = read_group(known, start, line.of("ckpt_path"))["ckpt_path"]
-    if wanted is None and line.subcommand != "fit":
+    if wanted is None and SUBCOMMANDS[line.subcommand].starts_from == "checkpoint":
         wanted = "best"
     if wanted is None:
         return None

@@ -24,6 +24,7 @@ from torchplug.recipe.output import say_notes
 from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.settings import Settings
 from torchplug.recipe.sources import CommandLine, gather
+from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
@@ -54,7 +55,7 @@ class Command:
 
     @property
     def subcommand(self) -> str:
-        """What was asked for: fit, validate, test or predict."""
+        """What was asked for, such as fit."""
         return self.line.subcommand
 
     @property
@@ -83,11 +84,11 @@ class Command:
             ConfigurationError: for components that do not exist or do not go together.
             CheckpointError: if the checkpoint cannot be loaded.
         """
-        if self.subcommand == "fit":
+        if SUBCOMMANDS[self.subcommand].starts_from == "settings":
             module = ComponentModule(**self.settings.model)
             refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
-        assert self.origin is not None, "only fit goes without a checkpoint"
+        assert self.origin is not None, "it starts from a checkpoint"
         evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}
         return module_of(self.origin.content, self.origin.file, **evaluation)
 
@@ -144,7 +145,7 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
             sys.argv[1:] = [*arguments, "--ckpt_path", str(origin.file)]
         settings = settings_of(origin, settings, resume=line.subcommand == "fit")
     adaptation = None
-    if origin is None and settings.adapt is not None:
+    if origin is None and settings.adapt is not None and SUBCOMMANDS[line.subcommand].reads_table:
         running.quieten()
         adaptation = adapt(settings, lambda defaults: resolve(defaults, line))
         settings = adaptation.apply(settings)

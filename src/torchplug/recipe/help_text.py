@@ -11,11 +11,10 @@ from torchplug.recipe.lightning_classes import MODULES, LightningClass, known_cl
 from torchplug.recipe.model_settings import MODEL, OPTIONS, SLOTS, known_names
 from torchplug.recipe.settings import (
     GROUPS,
-    SUBCOMMANDS,
     Settings,
     parameters_of,
-    top_level,
 )
+from torchplug.recipe.subcommands import SUBCOMMANDS, options_of
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
 from torchplug.registry.docstrings import describe, page, parameter_text, read_docstring
@@ -32,18 +31,13 @@ _PROGRAM = """\
         Print all settings as a configuration file; --print_config=skip_default: what differs."""
 _COMPONENTS = "Components (`torchplug list` shows them, --model.optimizer.help adam explains one):"
 _TITLES = {"data": "The table", "trainer": "Lightning's Trainer", "tracking": "Weights & Biases"}
-_OTHERS = {
-    "seed_everything": "Seed of all generators.",
-    "output": "File to write, .csv or .parquet; its column `row` counts the input's rows from 1.",
-    "id": "Column of the input to repeat in the output.",
-}
 
 
 def overview(program: str) -> str:
     """The help of a recipe: its subcommands."""
     lines = [f"usage: {program} [--config FILE] [subcommand] [--name value ...]", "", "Subcommands:"]
     width = max(map(len, SUBCOMMANDS))
-    lines += [f"  {name:{width}} {summary}" for name, summary in SUBCOMMANDS.items()]
+    lines += [f"  {name:{width}} {about.summary}" for name, about in SUBCOMMANDS.items()]
     return "\n".join([*lines, "", f"Without a subcommand: fit. {program} fit --help lists its settings."])
 
 
@@ -52,13 +46,15 @@ def help_of(program: str, subcommand: str, settings: Settings, adapted: Collecti
 
     Args:
         program: the recipe's file.
-        subcommand: fit, validate, test or predict.
+        subcommand: what to do, such as fit.
         settings: the recipe's, whose values are the defaults.
         adapted: the settings that follow from the table.
     """
+    about = SUBCOMMANDS[subcommand]
+    words = "" if about.words is None else f" [{about.words.upper()} ...]"
     blocks = [
-        f"usage: {program} {subcommand} [--config FILE] [--name value ...]",
-        SUBCOMMANDS[subcommand],
+        f"usage: {program} {subcommand}{words} [--config FILE] [--name value ...]",
+        about.summary,
         f"Files come before variables of the environment (TORCHPLUG_{subcommand.upper()}__A__B sets --a.b), "
         "and these before flags.",
         "\n".join(["Options:", _PROGRAM, *_others(subcommand, settings)]),
@@ -117,11 +113,9 @@ def _lightning_class(setting: str, name: str | None) -> str:
 
 
 def _others(subcommand: str, settings: Settings) -> Iterator[str]:
-    resumes = subcommand == "fit"
-    checkpoint = f"{'Resume from' if resumes else 'Use'} best or last of the newest run, a run directory, or a file."
-    for name, known in top_level(subcommand).items():
-        default = settings.seed if name == "seed_everything" else known.default
-        yield _entry(name, known.annotation, default, {**_OTHERS, "ckpt_path": checkpoint}[name])
+    for name, option in options_of(subcommand).items():
+        default = settings.seed if name == "seed_everything" else option.default
+        yield _entry(name, option.annotation, default, option.summary)
 
 
 def _model(settings: Settings, adapted: Collection[str]) -> Iterator[str]:

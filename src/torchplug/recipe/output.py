@@ -6,9 +6,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
 from torchplug.errors import TrainingError
 from torchplug.fitting.ranks import first_rank
-from torchplug.terminal import lost_output, one_line, protect_streams
+from torchplug.terminal import lost_output, one_line, printable, protect_streams
 
 
 @contextmanager
@@ -38,3 +42,22 @@ def say_notes(notes: Sequence[str]) -> None:
     if first_rank():
         for note in notes:
             print(f"note: {one_line(note)}", flush=True)
+
+
+def print_table(rows: pl.DataFrame, title: str) -> None:
+    """Print a frame as a table, numbers to six digits, and in full lines where the output is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000  # a file is not 80 columns wide
+    table = Table(title=title, title_justify="left")
+    for name, kind in rows.schema.items():
+        table.add_column(printable(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in rows.iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))

@@ -11,17 +11,12 @@ from torchplug.fitting import environment
 from torchplug.fitting.ranks import first_rank
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
-from torchplug.recipe.evaluating import test, validate
-from torchplug.recipe.fitting import fit
 from torchplug.recipe.output import say_notes
-from torchplug.recipe.predicting import predict
+from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.terminal import PrintableFormatter, print_warnings_in_one_line
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
-
-
-_COMMANDS = {"fit": fit, "validate": validate, "test": test, "predict": predict}
 
 
 def run(command: Command, module: ComponentModule, data: TabularData) -> int:
@@ -37,7 +32,7 @@ def run(command: Command, module: ComponentModule, data: TabularData) -> int:
     status = None
     try:
         with environment.typed_errors():
-            status = _COMMANDS[command.subcommand](command, module, data)
+            status = SUBCOMMANDS[command.subcommand].carry_out(command, module, data)
     except Interrupted:
         status = INTERRUPTED
     finally:

@@ -16,6 +16,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.recipe.given import Given, structure
+from torchplug.recipe.subcommands import options_of
 from torchplug.registry.signatures import allows_none, expected, settable_parameters
 from torchplug.registry.value_types import convert
 from torchplug.terminal import shortened
@@ -24,12 +25,6 @@ from torchplug.tracking.settings import Tracking
 if TYPE_CHECKING:
     from torchplug.recipe.adaptation import TableSummary
 
-SUBCOMMANDS = {
-    "fit": "Train on the training split and report on the validation split.",
-    "validate": "Evaluate a checkpoint on the validation split.",
-    "test": "Evaluate a checkpoint on the test split; every opening of it is recorded.",
-    "predict": "Write a checkpoint's predictions for a table.",
-}
 GROUPS: Mapping[str, Any] = {"data": TabularData, "trainer": Trainer, "tracking": Tracking}
 """Groups of settings that are the parameters of a class; `model` holds components besides."""
 
@@ -83,13 +78,9 @@ def signature_of(group: str) -> Mapping[str, Parameter]:
 
 def top_level(subcommand: str) -> dict[str, Parameter]:
     """The settings outside of groups that a subcommand takes."""
-    types: dict[str, Any] = {"seed_everything": int, "ckpt_path": str | None}
-    if subcommand == "predict":
-        types |= {"output": str | None, "id": str | None}
-    defaults = {"ckpt_path": None if subcommand == "fit" else "best"}
     return {
-        name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=defaults.get(name))
-        for name, kind in types.items()
+        name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=option.annotation, default=option.default)
+        for name, option in options_of(subcommand).items()
     }
 
 

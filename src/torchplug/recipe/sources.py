@@ -16,10 +16,11 @@ from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.given import Given
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
-from torchplug.recipe.settings import GROUPS, SUBCOMMANDS, near, signature_of, top_level
+from torchplug.recipe.settings import GROUPS, near, signature_of, top_level
+from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.registry import registry
 
-_BARE = re.compile(r"(?:(?:model|data|trainer|tracking)(?:\.\w+)+|seed_everything|ckpt_path|output|id)\+?=")
+_BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
 """A setting without dashes, as `${args_no_hyphens}` gives it."""
 
 _CONFIG = ("-c", "--config")
@@ -33,7 +34,7 @@ class CommandLine:
     """A command line, taken apart, with what files and variables add to it.
 
     Args:
-        subcommand: fit, validate, test or predict.
+        subcommand: what to do, such as fit.
         givens: all settings, later ones counting more.
         flags: the names of the settings that the command line itself gives.
         asks_help: whether to print the help of the subcommand, or of all where `subcommand` is empty.
@@ -77,7 +78,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     known = names_of(subcommand)
     plugins = [plugin.distribution for plugin in registry().plugins]
     refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
-    flags, files, special = _sorted_out(units, known)
+    flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand].words)
     asks_help = bool(special.keys() & set(_HELP))
     helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
     given = [
@@ -122,14 +123,22 @@ def _is_flag(argument: str) -> bool:
     return argument.startswith("-") and argument != "-" and not re.match(r"-[\d.]", argument)
 
 
-def _sorted_out(units: Iterable[_Unit], known: Sequence[str]) -> tuple[list[Given], list[str], dict[str, str | None]]:
-    """The settings, the configuration files, and the flags that ask for something to be printed."""
+def _sorted_out(
+    units: Iterable[_Unit], known: Sequence[str], words: str | None
+) -> tuple[list[Given], list[str], dict[str, str | None]]:
+    """The settings, the configuration files, and the flags that ask for something to be printed.
+
+    Args:
+        units: flags with values, and words.
+        known: the settings that the subcommand takes.
+        words: the setting that collects words; None: words are refused.
+    """
     flags: list[Given] = []
     files: list[str] = []
     special: dict[str, str | None] = {}
     for flag, value in units:
         if not flag:
-            flags += _word(str(value), known)
+            flags += _word(str(value), known, words)
         elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
             special[flag] = value if value is not None or flag.endswith(".help") else ""
         elif flag in _CONFIG:
@@ -139,9 +148,11 @@ def _sorted_out(units: Iterable[_Unit], known: Sequence[str]) -> tuple[list[Give
     return flags, files, special
 
 
-def _word(word: str, known: Sequence[str]) -> Iterator[Given]:
+def _word(word: str, known: Sequence[str], words: str | None) -> Iterator[Given]:
     """Yield the settings of a word that is no flag."""
-    if _BARE.match(word):
+    if words is not None and not (word.startswith("{") or _BARE.match(word)):
+        yield Given((words,), [word], word, appends=True)
+    elif _BARE.match(word):
         name, _, value = word.partition("=")
         yield from _known_flag(f"--{name}", value, known)
     elif word.startswith("{") or word.endswith(".json"):

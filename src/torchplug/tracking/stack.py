@@ -21,8 +21,8 @@ from typing import Any
 
 from torchplug.checkpoint_record import KEY
 from torchplug.errors import CheckpointError
+from torchplug.tracking.checkpoint_entries import Parts
 from torchplug.tracking.checkpoint_file import read_checkpoint
-from torchplug.tracking.checkpoint_parts import Parts
 
 _PROGRAM = {"configurations": list, "folds": list, "preprocessing": list, "steps": list, "state": Mapping | None}
 

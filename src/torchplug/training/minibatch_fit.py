@@ -73,13 +73,14 @@ class MinibatchFit(Fit):
         return self.log.row()
 
     def write_epoch(self) -> None:
-        """Write the epoch's mean loss."""
+        """Write the epoch's mean loss; nothing for an epoch that was stopped before its first step."""
         with self.threads:
             sums = None if epoch_is_complete(self.trainer) else self.means.state()
             total, rows = self.means.epoch()
             if sums is not None:  # the epoch was cut short; a resumed fit completes it
                 self.means.restore(sums)
-        write_epoch_row(self.trainer, {"train/epoch_loss": total / rows})
+        if rows:
+            write_epoch_row(self.trainer, {"train/epoch_loss": total / rows})
 
     def is_boundary(self) -> bool:
         """Whether training may stop after the last step: with parameter averaging, only where ranks are averaged."""

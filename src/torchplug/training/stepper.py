@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torchplug.engine import choose
 from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
 from torchplug.training.averaging import ParameterAveraging
+from torchplug.training.graph_choice import graphs_pay
 
 if TYPE_CHECKING:
     from torchplug.training.minibatch_fit import MinibatchFit
@@ -41,7 +43,8 @@ class Stepper:
         is_all = storage is not None and len(parameters) == len(storage.parameters)
         self._log = fit.log
         self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
-        self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin)
+        pays = partial(graphs_pay, trainer, objective, layout.optimizer, storage, fit.rows)
+        self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin, pays)
         # fp16: GradScaler skips steps with overflowing gradients by design.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         self._guard = None if scaled else GradientGuard(self._trained, storage)

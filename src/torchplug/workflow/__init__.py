@@ -1,0 +1,1 @@
+"""The working method: comparing, cross-validating, searching, diagnosing. Nothing here prints."""
