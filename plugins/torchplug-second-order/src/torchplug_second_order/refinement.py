@@ -1,4 +1,4 @@
-r"""A second look at a minimum that a quasi-Newton method claims: Newton's step by conjugate gradients.
+r"""A test of a minimum that a quasi-Newton method claims: Newton's step by conjugate gradients.
 
 Symbols: g = ∇F, H = ∇²F, d the solution of Hd = −g, θ parameters (p,).
 """
