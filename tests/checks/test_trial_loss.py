@@ -116,6 +116,6 @@ def test_a_fit_is_refused_before_it_begins(distributions, tmp_path):
     """,
     )
     distributions.offer("acme", ("losses", "no_sum", "acme_losses:NoSum"))
-    with pytest.raises(PluginError, match="^loss acme:no_sum: forward returns shape"):
+    with pytest.raises(PluginError, match=r"^loss acme:no_sum: forward returns shape"):
         torchplug.fit({"model": "linear", "loss": "no_sum"}, TabularData("diabetes", "target"), root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
