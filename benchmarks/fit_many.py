@@ -4,8 +4,8 @@ python benchmarks/fit_many.py [--quick] [--only linear logistic mlp16 mlp64]
 
 20,000 × 32 rows in single precision, batches of 256, Adam with eight learning rates times eight strengths of l2, 4
 epochs, one thread. Six single fits before and six after are timed, by their CPU time, and multiplied by the number of
-models: all costs are in, but that a fold's table is prepared once for all of its single fits. The last column builds
-every module as well.
+models: all costs are in, also those of the run directory of the models that are trained together, but that a fold's
+table is prepared once for all of its single fits. The last column builds every module as well.
 """
 
 from __future__ import annotations

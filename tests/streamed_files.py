@@ -6,7 +6,7 @@ import polars as pl
 from torchplug import TabularData
 from torchplug.preprocessing import DataRequirements
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 N = 400
 REGRESSION = DataRequirements("regression", "mse", full_batch=True)
 SCALED = DataRequirements("regression", "mse", standardize_target=True, reference=True, full_batch=True)
@@ -39,7 +39,7 @@ def mixed_table():
             "p": half,
             "q": 1 - half,
             "n": rng.poisson(2.0, N),
-            "part": rng.choice(PARTS, N, p=[0.6, 0.25, 0.15]),
+            "split": rng.choice(SPLITS, N, p=[0.6, 0.25, 0.15]),
         }
     )
 

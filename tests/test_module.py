@@ -188,10 +188,10 @@ class TestTraining:
 
     def test_a_watched_metric_must_exist(self, tmp_path):
         module = ComponentModule("linear", "mse", SGD, scheduler=use("plateau", monitor="val/accuracy"))
-        with pytest.raises(ConfigurationError, match="val/accuracy, which is not logged"):
+        with pytest.raises(ConfigurationError, match="val/accuracy, which no epoch logs"):
             trainer(tmp_path).fit(module, regression())
         module = ComponentModule("linear", "mse", SGD, scheduler="plateau")
-        with pytest.raises(ConfigurationError, match="val/loss, which is not logged"):
+        with pytest.raises(ConfigurationError, match="val/loss, which no epoch logs"):
             trainer(tmp_path).fit(module, regression(split=[1.0, 0.0, 0.0]))
 
     @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+SplitName = Literal["train", "validation", "test"]
 
 
 class Batch(NamedTuple):
@@ -79,7 +81,7 @@ Groups = Callable[[Callable[[], int]], Iterator[StepGroup]]
 
 
 class TrainingSet(Protocol):
-    """The whole training split, read in pieces; a full-batch optimizer's loader yields it once per epoch.
+    """The whole training split, read in blocks; a full-batch optimizer's loader yields it once per epoch.
 
     Not iterable and without `to`: Lightning would traverse it or copy it to a device. `feature_names`, for
     messages, is optional.

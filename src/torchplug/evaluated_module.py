@@ -15,7 +15,7 @@ from torchplug.components.contracts import Loss, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.errors import ConfigurationError
 from torchplug.evaluation.coefficients import coefficient_table, original_coefficients
-from torchplug.evaluation.parts import PartEvaluations, original_units, predicted
+from torchplug.evaluation.split_evaluations import SplitEvaluations, original_units, predicted
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
 
@@ -34,7 +34,7 @@ class EvaluatedModule(lightning.LightningModule):
         self.network = network
         self.loss = loss
         self.preprocessing: Preprocessing | None = None
-        self._evaluations = PartEvaluations(self.loss, metrics)
+        self._evaluations = SplitEvaluations(self.loss, metrics)
 
     @property
     def statistics(self) -> Any:
@@ -85,15 +85,15 @@ class EvaluatedModule(lightning.LightningModule):
         """Log the test metrics."""
         self._finish_evaluation("test")
 
-    def _evaluate(self, part: str, batch: Batch) -> None:
-        self._evaluations.update(part, self(batch.features), batch, self.preprocessing)
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        self._evaluations.update(split, self(batch.features), batch, self.preprocessing)
 
-    def _finish_evaluation(self, part: str) -> None:
-        values = self._evaluations.finish(part)
+    def _finish_evaluation(self, split: str) -> None:
+        values = self._evaluations.finish(split)
         if not self.trainer.sanity_checking:
             undefined = [name.partition("/")[2] for name in self._evaluations.newly_undefined(values)]
             if undefined:
-                rank_zero_warn(f"{part}: {', '.join(undefined)} undefined on this part, logged as null")
+                rank_zero_warn(f"{split}: {', '.join(undefined)} undefined on this split, logged as null")
         for name, value in values.items():
             # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
             self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))

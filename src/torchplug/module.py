@@ -23,6 +23,8 @@ from torchplug.trained_module import TrainedModule
 from torchplug.training import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps
 from torchplug.training.watching import NEVER
 
+_TRIED_ROWS = 3
+
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 """Parameters that say how a module is trained, and may change when training is resumed."""
 
@@ -129,7 +131,7 @@ class ComponentModule(TrainedModule):
 
         Raises:
             DataError: if the loss cannot be computed on this target.
-            ConfigurationError: if your own network does not give the scores that the loss wants.
+            ConfigurationError: if your own network does not give the scores that the loss needs.
         """
         preprocessing: Preprocessing = data.preprocessing
         name = self.resolved.loss.name
@@ -146,10 +148,19 @@ class ComponentModule(TrainedModule):
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name)
+        self._try_loss(data, outputs)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(
             self.resolved, self.options, self.step_objective(), self.build_optimizer, lambda: data.training_set
         )
+
+    def _try_loss(self, data: Any, outputs: int) -> None:
+        """Try the loss on a few rows of the training target, where there are any."""
+        target = next(iter(data.rows_of("train").targets()))[:_TRIED_ROWS]
+        if len(target):
+            dtype = next((p.dtype for p in self._built().parameters()), torch.get_default_dtype())
+            device = next(self.loss.parameters(), target).device
+            checks.try_loss(self.loss, self.resolved.loss.qualified_name, target.to(device), outputs, dtype)
 
     def step_objective(self) -> StepObjective:
         """Return F on a minibatch, at the parameters that require gradients now."""
@@ -163,7 +174,7 @@ class ComponentModule(TrainedModule):
     # ------------------------------------------------------------------ setting up
 
     def setup(self, stage: str) -> None:
-        """Refuse to go on without a network, or with settings that would train wrongly; on every rank."""
+        """Refuse to train without a network, or with settings that would train wrongly; on every rank."""
         if stage == "fit":
             checks.refuse_settings(self.resolved, self.options, self.trainer)
             self.resolved.set_precision(self._built(), self.loss)
@@ -171,7 +182,7 @@ class ComponentModule(TrainedModule):
         self.trainer.precision_plugin.convert_module(self._built())
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
+        """The optimizer and, if one is asked for, its scheduler, as Lightning expects them."""
         objective = self.step_objective()
         optimizer = self.execution.configure(
             self.trainer,
@@ -186,20 +197,16 @@ class ComponentModule(TrainedModule):
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch"), "monitor": monitor}
         if monitor is not None:
-            self._check_monitor(monitor, getattr(scheduler, "mode", None))
+            checks.refuse_monitor(scheduler, "the scheduler", self._known_metrics(), self.resolved.metric_choice)
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _check_monitor(self, monitor: str, mode: object) -> None:
+    def _known_metrics(self) -> list[str]:
+        """What a schedule may watch."""
         data: Any = getattr(self.trainer, "datamodule", None)
         validated = bool(getattr(data, "sizes", {}).get("validation", 1))
-        choice = self.resolved.metric_choice
-        known = ["train/loss", *choice.watchable(validated)]
-        if monitor not in known:
-            raise ConfigurationError(f"the scheduler watches {monitor}, which is not logged: watch {', '.join(known)}")
-        if (objection := choice.objection(monitor, mode)) is not None:
-            raise ConfigurationError(f"the scheduler watches {monitor}, {objection}")
+        return ["train/loss", *self.resolved.metric_choice.watchable(validated)]
 
     def notes(self, trainer: lightning.Trainer, batch_size: Any) -> list[str]:
         """What the user should know of a fit to come, and did not ask."""

@@ -6,9 +6,10 @@ import pytest
 from sklearn.model_selection import TimeSeriesSplit
 
 from torchplug import TabularData
-from torchplug.data.splits import forward_chaining
+from torchplug.data.split_methods import forward_chaining
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequirements
+from torchplug.tracking.ledger import identity
 
 N = 90
 
@@ -154,13 +155,11 @@ def test_a_split_says_which_rows_of_which_table_it_has(tmp_path):
     for name, settings in {"one": {}, "again": {}, "seed": {"seed": 1}, "file": {"test": frame().head(9)}}.items():
         source = data(frame(), **settings)
         source.prepare(request)
-        found[name] = source.identity("test")
-        assert len(source.row_numbers("test")) == source.sizes["test"]
+        found[name] = identity(source, "test")
     assert found["one"] == found["again"]
     assert found["one"]["data"] == found["seed"]["data"] != found["file"]["data"]
     assert len({own["split"] for own in found.values()}) == 3
     streamed = data(str(tmp_path / "t.parquet"), stream=True)
     streamed.prepare(request)
-    rows = streamed.row_numbers("test")
-    (target,) = streamed._part("test").targets()
+    (rows,), (target,) = streamed.rows_of("test").row_numbers(), streamed.rows_of("test").targets()
     assert target[:, 0].tolist() == frame()["y"].to_numpy()[rows].tolist()

@@ -34,7 +34,7 @@ def prepared(request, tmp_path, monkeypatch):
     def read(frame, **options):
         if request.param == "memory":
             return columns(frame, **options)
-        monkeypatch.setattr(parquet, "_CHUNK_NUMBERS", 2**7)
+        monkeypatch.setattr(parquet, "_FILE_BLOCK_NUMBERS", 2**7)
         frame.write_parquet(tmp_path / "t.parquet", row_group_size=50)
         return columns(tmp_path / "t.parquet", stream=True, **options)
 

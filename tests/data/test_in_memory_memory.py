@@ -19,7 +19,7 @@ MEASURE = """
     from torchplug.preprocessing import DataRequirements, blocks
 
     torch.set_num_threads(1)
-    blocks.BLOCK_NUMBERS = parquet._CHUNK_NUMBERS = 2**17
+    blocks.BLOCK_NUMBERS = parquet._FILE_BLOCK_NUMBERS = 2**17
     kind, request, path, small, large, columns = *sys.argv[1:4], *map(int, sys.argv[4:])
 
     def memory(key):
@@ -55,7 +55,7 @@ MEASURE = """
 """
 ROWS, COLUMNS = 400_000, 33
 FEATURES = ROWS * (COLUMNS - 1)
-# of a row: which part it belongs to, its place in the order, its target in both precisions
+# of a row: which split it belongs to, its place in the order, its target in both precisions
 PER_ROW = ROWS * (4 + 4 + 8 + 4)
 
 

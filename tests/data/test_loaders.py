@@ -340,7 +340,7 @@ def test_an_order_is_torchs_permutation_in_half_the_memory():
     order = torch.randperm(1000, generator=generator(3, 2))
     assert torch.equal(loader.rows(0), order)
     assert loader.rows(0).dtype == torch.int64
-    assert loader._order[1].dtype == torch.int32
+    assert loader.order(2).dtype == torch.int32
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -348,7 +348,7 @@ def test_weights_of_1_are_not_kept(shuffle):
     features, target, ones = numbers(100, 3, uniform=True)
     options = {"batch_size": 30, "shuffle": shuffle, "seed": 1}
     given, none = Loader(features, target, ones, **options), Loader(features, target, None, **options)
-    assert given._weight is None
+    assert given.is_uniform
     assert_alike(list(given), list(none))
     assert [batch.weight.tolist() for batch in none] == [[1.0] * 30] * 3 + [[1.0] * 10]
     assert {batch.weight.dtype for batch in none} == {torch.float32}

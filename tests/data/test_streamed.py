@@ -14,9 +14,9 @@ from streamed_files import (
     CLASSES,
     COUNT,
     FEATURES,
-    PARTS,
     REGRESSION,
     SCALED,
+    SPLITS,
     UNCENTERED,
     N,
     mixed_table,
@@ -31,8 +31,8 @@ from torchplug.preprocessing import DataRequirements, value_counts
 
 
 @pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch):
-    monkeypatch.setattr(parquet, "_CHUNK_NUMBERS", 2**8)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(parquet, "_FILE_BLOCK_NUMBERS", 2**8)
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def table():
     return mixed_table()
 
 
-def whole(part, size):
-    """All rows of a part, read in pieces of some size."""
-    pieces = [part.read(start, min(start + size, part.samples)) for start in range(0, part.samples, size)]
+def whole(split, size):
+    """All rows of a split, read in pieces of some size."""
+    pieces = [split.read(start, min(start + size, split.samples)) for start in range(0, split.samples, size)]
     return Rows(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
 
 
@@ -79,7 +79,7 @@ def with_gaps(table):
 @pytest.mark.parametrize("impute", ["error", "mean", "most_frequent", "drop"])
 def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, options, impute):
     source = written(table if impute == "error" else with_gaps(table), tmp_path)
-    options = {"split_column": "part", "impute": impute, **options}
+    options = {"split_column": "split", "impute": impute, **options}
     expected = prepared(source, request_, **options)
     data = prepared(source, request_, stream=True, **options)
     fitted, reference = data.preprocessing, expected.preprocessing
@@ -99,8 +99,8 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
     assert fitted.info == reference.info
     assert data.sizes == expected.sizes
     assert data.notes == expected.notes
-    for part in PARTS:
-        mine, other = whole(data._part(part), 29), whole(expected._part(part), N)
+    for split in SPLITS:
+        mine, other = whole(data.rows_of(split), 29), whole(expected.rows_of(split), N)
         for left, right in zip(mine, other, strict=True):
             torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
     if expected.target_scale is None:
@@ -113,14 +113,14 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
 def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
     gaps = with_gaps(table)
     data = prepared(
-        written(gaps, tmp_path), REGRESSION, target="y", stream=True, split_column="part", features=["a", "b"]
+        written(gaps, tmp_path), REGRESSION, target="y", stream=True, split_column="split", features=["a", "b"]
     )
     used = gaps.drop_nulls("y")
-    train, test = (used.filter(part=p).select(pl.col("a", "b").cast(float)).to_numpy() for p in ("train", "test"))
+    train, test = (used.filter(split=p).select(pl.col("a", "b").cast(float)).to_numpy() for p in ("train", "test"))
     imputer = SimpleImputer(strategy="mean", add_indicator=True).fit(train)
     scaler = StandardScaler().fit(imputer.transform(train))
     expected = scaler.transform(imputer.transform(test))[:, [0, 2, 1, 3]]
-    np.testing.assert_allclose(whole(data._part("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(whole(data.rows_of("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
     assert data.preprocessing.feature_names == ["a", "a=missing", "b", "b=missing"]
     seen, tested = (
         f"a {rows['a'].is_nan().sum()}, b {rows['b'].null_count()} (--data.impute)"
@@ -135,23 +135,23 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
 @pytest.mark.parametrize("impute", ["auto", "mean", "most_frequent"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_columns_without_a_value_in_the_training_part_have_no_effect(table, tmp_path, stream, impute):
-    elsewhere = pl.col("part") != "train"
+    elsewhere = pl.col("split") != "train"
     gaps = table.with_columns(b=pl.when(elsewhere).then("b"), town=pl.when(elsewhere).then("town"), flat=pl.lit(None))
-    options = {"split_column": "part", "features": ["a", "b", "town", "flat"], "impute": impute, "stream": stream}
+    options = {"split_column": "split", "features": ["a", "b", "town", "flat"], "impute": impute, "stream": stream}
     data = prepared(written(gaps, tmp_path), REGRESSION, target="y", **options)
     assert data.preprocessing.feature_names == ["a", "b", "flat"]
-    for part in PARTS:
-        assert not whole(data._part(part), 29).features[:, 1:].any()
+    for split in SPLITS:
+        assert not whole(data.rows_of(split), 29).features[:, 1:].any()
     assert "constant in the training split, so without effect: b, flat" in data.notes
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_rows_without_one_of_several_targets_are_left_out(table, tmp_path, stream):
     gaps = with_gaps(table)
-    options = {"split_column": "part", "features": ["a"], "impute": "mean", "stream": stream}
+    options = {"split_column": "split", "features": ["a"], "impute": "mean", "stream": stream}
     data = prepared(written(gaps, tmp_path), REGRESSION, target=["y", "z"], **options)
     used = gaps.drop_nulls(["y", "z"])
-    assert list(data.sizes.values()) == [used.filter(part=part).height for part in PARTS]
+    assert list(data.sizes.values()) == [used.filter(split=split).height for split in SPLITS]
     assert data.notes[0] == f"left out: {N - used.height} of {N} rows, which lack one of the targets y, z"
 
 
@@ -163,16 +163,16 @@ def test_categories_too_many_to_be_listed_are_pooled_as_in_memory(tmp_path, monk
     table = pl.DataFrame(
         {"id": np.arange(2000), "person": person, "a": rng.normal(size=2000), "y": rng.normal(size=2000)}
     )
-    table = table.with_columns(part=pl.Series(rng.choice(PARTS, 2000)))
+    table = table.with_columns(split=pl.Series(rng.choice(SPLITS, 2000)))
     source, request = written(table, tmp_path), dataclasses.replace(REGRESSION, reference=reference)
-    options = {"target": "y", "split_column": "part", "features": ["person", "a"], "max_categories": 6}
+    options = {"target": "y", "split_column": "split", "features": ["person", "a"], "max_categories": 6}
     expected = prepared(source, request, **options)
     monkeypatch.setattr(value_counts, "MOST_VALUES", 100)
     data = prepared(source, request, stream=True, **options)
     assert data.preprocessing.feature_names == expected.preprocessing.feature_names
     assert "person=other" in data.preprocessing.feature_names
-    for part in PARTS:
-        mine, other = whole(data._part(part), 29), whole(expected._part(part), 2000)
+    for split in SPLITS:
+        mine, other = whole(data.rows_of(split), 29), whole(expected.rows_of(split), 2000)
         torch.testing.assert_close(mine.features, other.features, rtol=1e-9, atol=1e-9)
     note = (
         "all but the 5 most frequent categories share a feature: person=other more than 65536 (--data.max_categories)"
@@ -185,13 +185,13 @@ def test_carried_preprocessing_is_used_and_not_fitted(table, tmp_path):
     source = written(table, tmp_path)
     carried = prepared(source, REGRESSION, target="y").preprocessing
     request = DataRequirements("regression", preprocessing=carried, full_batch=True)
-    data = prepared(source, request, target="y", stream=True, split_column="part")
+    data = prepared(source, request, target="y", stream=True, split_column="split")
     assert data.preprocessing is carried
-    expected = carried.features(table.filter(part="test"))
-    assert torch.equal(whole(data._part("test"), 17).features, expected)
+    expected = carried.features(table.filter(split="test"))
+    assert torch.equal(whole(data.rows_of("test"), 17).features, expected)
 
 
-def test_own_files_replace_parts(table, tmp_path):
+def test_own_files_replace_splits(table, tmp_path):
     source = written(table, tmp_path)
     table.head(33).write_parquet(tmp_path / "own.parquet")
     data = prepared(source, REGRESSION, target="y", stream=True, test=tmp_path / "own.parquet", split=[0.6, 0.2, 0.2])
@@ -199,51 +199,51 @@ def test_own_files_replace_parts(table, tmp_path):
     assert data.sizes["train"] + data.sizes["validation"] == N
     assert abs(data.sizes["train"] - 0.75 * N) < 4 * np.sqrt(N * 0.75 * 0.25)
     expected = data.preprocessing.features(table.head(33))
-    assert torch.equal(whole(data._part("test"), 8).features, expected)
+    assert torch.equal(whole(data.rows_of("test"), 8).features, expected)
 
 
 # ---------------------------------------------------------------------- which rows
 
 
-def ids(data, part, size=23):
-    """The id of each row of a part; it is the only feature, as it is given."""
-    return whole(data._part(part), size).features[:, 0].long().tolist()
+def ids(data, split, size=23):
+    """The id of each row of a split; it is the only feature, as it is given."""
+    return whole(data.rows_of(split), size).features[:, 0].long().tolist()
 
 
 PLAIN = {"target": "y", "features": ["id"], "standardize": False, "stream": True}
 
 
 @pytest.mark.parametrize(("split", "rows"), [([0.6, 0.2, 0.2], 37), ([0.5, 0.5], 400), ([1, 0, 0], 5)])
-def test_parts_hold_each_row_once_whatever_the_row_groups(table, tmp_path, split, rows):
+def test_splits_hold_each_row_once_whatever_the_row_groups(table, tmp_path, split, rows):
     data = prepared(written(table, tmp_path, rows), REGRESSION, split=split, seed=3, **PLAIN)
-    found = [ids(data, part) for part in PARTS if data.sizes[part]]
+    found = [ids(data, name) for name in SPLITS if data.sizes[name]]
     assert sorted(itertools.chain(*found)) == list(range(N))
-    assert all(part == sorted(part) for part in found)
-    for part, ratio in zip(found, split, strict=False):
-        assert abs(len(part) - ratio * N) <= 4 * np.sqrt(N * ratio * (1 - ratio))
+    assert all(rows == sorted(rows) for rows in found)
+    for drawn, ratio in zip(found, split, strict=False):
+        assert abs(len(drawn) - ratio * N) <= 4 * np.sqrt(N * ratio * (1 - ratio))
     again = prepared(written(table, tmp_path, 101), REGRESSION, split=split, seed=3, **PLAIN)
-    assert [ids(again, part) for part in PARTS if again.sizes[part]] == found
+    assert [ids(again, name) for name in SPLITS if again.sizes[name]] == found
     other = prepared(written(table, tmp_path), REGRESSION, split=split, seed=4, **PLAIN)
     assert (ids(other, "train") == found[0]) == (split[0] == 1)
 
 
 def test_rows_may_be_read_in_any_order(table, tmp_path):
     data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
-    part = data.train_dataloader().training_set
-    everything = whole(part, part.samples)
-    for start, stop in [(0, 1), (100, 180), (3, 3), (part.samples - 1, part.samples), (part.samples, part.samples)]:
-        for piece, rows in zip(part.read(start, stop), everything, strict=True):
+    split = data.train_dataloader().training_set
+    everything = whole(split, split.samples)
+    for start, stop in [(0, 1), (100, 180), (3, 3), (split.samples - 1, split.samples), (split.samples, split.samples)]:
+        for piece, rows in zip(split.read(start, stop), everything, strict=True):
             assert torch.equal(piece, rows[start:stop])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1024, "full"])
-def test_ranks_share_an_evaluated_part(table, tmp_path, world, batch_size, monkeypatch):
-    monkeypatch.setattr("torchplug.data.tabular._EVALUATION_ROWS", 13)
+def test_ranks_share_an_evaluated_split(table, tmp_path, world, batch_size, monkeypatch):
+    monkeypatch.setattr("torchplug.data.batch_sizes._EVALUATION_ROWS", 13)
     data = prepared(written(table, tmp_path), REGRESSION, batch_size=batch_size, **PLAIN)
-    part = data._part("validation")
+    split = data.rows_of("validation")
     size = {"full": 13}.get(batch_size, batch_size)
-    epochs = [list(part.loader(torch.float64, batch_size=size, rank=r, world=world)) for r in range(world)]
+    epochs = [list(split.loader(torch.float64, batch_size=size, rank=r, world=world)) for r in range(world)]
     assert len({len(batches) for batches in epochs}) == 1
     together = [b for position in zip(*epochs, strict=True) for b in position]
     assert torch.cat([b.features for b in together])[:, 0].long().tolist() == ids(data, "validation")
@@ -255,9 +255,9 @@ def test_ranks_share_an_evaluated_part(table, tmp_path, world, batch_size, monke
 def test_a_shuffled_epoch_holds_every_row_once(table, tmp_path, world):
     request = DataRequirements("regression", "mse")
     data = prepared(written(table, tmp_path), request, batch_size=7, seed=5, **PLAIN)
-    rows, part = ids(data, "train"), data._part("train")
+    rows, split = ids(data, "train"), data.rows_of("train")
     loaders = [
-        part.loader(torch.float32, batch_size=7, shuffle=True, seed=5, rank=r, world=world) for r in range(world)
+        split.loader(torch.float32, batch_size=7, shuffle=True, seed=5, rank=r, world=world) for r in range(world)
     ]
     orders = []
     for epoch in range(2):
@@ -384,7 +384,7 @@ def test_a_loss_sees_every_training_target(table, tmp_path):
 
     data, loss = prepared(written(table, tmp_path), CLASSES, target="label", stream=True), Collecting()
     data.check_target(loss)
-    assert list(loss.seen) == whole(data._part("train"), N).target.tolist()
+    assert list(loss.seen) == whole(data.rows_of("train"), N).target.tolist()
 
 
 def test_the_fingerprint_is_of_the_content(table, tmp_path):

@@ -16,7 +16,7 @@ MEASURE = """
     from torchplug.preprocessing import DataRequirements
 
     torch.set_num_threads(1)
-    parquet._CHUNK_NUMBERS = 2**17
+    parquet._FILE_BLOCK_NUMBERS = 2**17
 
     def peak():
         with open("/proc/self/status") as status:
@@ -26,9 +26,9 @@ MEASURE = """
         data = TabularData(source, "y", stream=True, weights="w", impute="mean", batch_size=8192)
         for full_batch in (True, False):
             data.prepare(DataRequirements("regression", "mse", standardize_target=True, full_batch=full_batch))
-        part = data._part("train")
-        for start in range(0, part.samples, 4096):
-            part.read(start, min(start + 4096, part.samples))
+        split = data.rows_of("train")
+        for start in range(0, split.samples, 4096):
+            split.read(start, min(start + 4096, split.samples))
         rows = sum(len(batch.weight) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
         assert rows == data.sizes["train"] + data.sizes["validation"]
         data.target_scale, data.fingerprint

@@ -5,15 +5,15 @@ import pytest
 
 from streamed_files import BINARY, CLASSES, REGRESSION, mixed_table, prepared, written
 from torchplug.data import parquet
-from torchplug.data.streamed import StreamedPart
+from torchplug.data.streamed import StreamedSplit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, value_counts
 
 
 @pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch):
-    monkeypatch.setattr(parquet, "_CHUNK_NUMBERS", 2**8)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(parquet, "_FILE_BLOCK_NUMBERS", 2**8)
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def table():
         ("x.json", {}, "does not end in .parquet"),
         (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
         ("x.parquet", {"validation": "v.csv"}, "v.csv is CSV"),
-        ("x.parquet", {"group": "g"}, "group wants to see every row at once.*split_column"),
-        ("x.parquet", {"time": "t"}, "time wants to see every row at once"),
-        ("x.parquet", {"impute": "median"}, "median wants every value at once.*auto, mean or most_frequent"),
+        ("x.parquet", {"group": "g"}, "group needs every row at once.*split_column"),
+        ("x.parquet", {"time": "t"}, "time needs every row at once"),
+        ("x.parquet", {"impute": "median"}, "median needs every value at once.*auto, mean or most_frequent"),
     ],
 )
 def test_settings_that_cannot_be_streamed(source, options, message):
@@ -118,7 +118,7 @@ def test_more_values_than_can_be_counted(table, tmp_path, monkeypatch):
 
 def test_the_rows_are_not_held(table, tmp_path):
     data = prepared(written(table, tmp_path), REGRESSION, target="y", stream=True)
-    assert isinstance(data._part("train"), StreamedPart)
+    assert isinstance(data.rows_of("train"), StreamedSplit)
     with pytest.raises(ConfigurationError, match=r"not held in memory: read .*table\.parquet with polars\.scan"):
         data.frame_of("train")
 

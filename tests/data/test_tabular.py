@@ -43,10 +43,10 @@ def table():
 
 
 def ids(data):
-    return [data.frame_of(part)["id"].to_list() for part in ("train", "validation", "test")]
+    return [data.frame_of(split)["id"].to_list() for split in ("train", "validation", "test")]
 
 
-# ---------------------------------------------------------------------- parts
+# ---------------------------------------------------------------------- splits
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_ratios_divide_the_rows(table, split, sizes):
 def test_scaling_is_fitted_on_the_training_part_alone(table):
     data = prepared(table, target="y", exclude=["id", "town", "w"])
     scaler = StandardScaler().fit(data.frame_of("train").select("a", "b").to_numpy())
-    for part, loader in (("train", None), ("validation", data.val_dataloader()), ("test", data.test_dataloader())):
+    for split, loader in (("train", None), ("validation", data.val_dataloader()), ("test", data.test_dataloader())):
         if loader is not None:
             (batch,) = loader
-            expected = scaler.transform(data.frame_of(part).select("a", "b").to_numpy())
+            expected = scaler.transform(data.frame_of(split).select("a", "b").to_numpy())
             np.testing.assert_allclose(batch.features.numpy(), expected.astype(np.float32), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(data.preprocessing.center.numpy(), scaler.mean_, rtol=1e-12)
 
@@ -93,15 +93,15 @@ def test_seed_decides_the_split(table):
 
 
 def test_split_column(table):
-    part = pl.Series("part", ["train"] * 40 + ["test"] * 5 + ["validation"] * 15)
-    data = prepared(table.with_columns(part), target="y", split_column="part")
+    named = pl.Series("split", ["train"] * 40 + ["test"] * 5 + ["validation"] * 15)
+    data = prepared(table.with_columns(named), target="y", split_column="split")
     assert ids(data) == [list(range(40)), list(range(45, 60)), list(range(40, 45))]
-    assert "part" not in data.preprocessing.columns
+    assert "split" not in data.preprocessing.columns
 
 
 def test_groups_and_time(table):
     grouped = prepared(table.with_columns(g=pl.col("id") // 3), target="y", group="g")
-    owners = [{row // 3 for row in part} for part in ids(grouped)]
+    owners = [{row // 3 for row in split} for split in ids(grouped)]
     assert not owners[0] & owners[1]
     assert not owners[0] & owners[2]
     assert "g" not in grouped.preprocessing.columns
@@ -112,10 +112,10 @@ def test_groups_and_time(table):
 
 
 @pytest.mark.parametrize("own", [("validation",), ("test",), ("validation", "test")])
-def test_own_files_replace_parts(table, tmp_path, own):
+def test_own_files_replace_splits(table, tmp_path, own):
     table.head(7).write_csv(tmp_path / "own.csv")
     data = prepared(table, target="y", **dict.fromkeys(own, tmp_path / "own.csv"))
-    assert all(data.sizes[part] == 7 for part in own)
+    assert all(data.sizes[split] == 7 for split in own)
     # 0.6 to 0.2 of what is left
     assert data.sizes["train"] == (60 if len(own) == 2 else 45)
 
@@ -123,11 +123,11 @@ def test_own_files_replace_parts(table, tmp_path, own):
 # ---------------------------------------------------------------------- weights
 
 
-def test_weights_have_mean_one_on_each_part(table):
+def test_weights_have_mean_one_on_each_split(table):
     data = prepared(table, target="y", weights="w", batch_size="full", shuffle=False)
-    for part, loader in (("train", data.train_dataloader()), ("validation", data.val_dataloader())):
+    for split, loader in (("train", data.train_dataloader()), ("validation", data.val_dataloader())):
         (batch,) = loader
-        raw = data.frame_of(part)["w"].to_numpy()
+        raw = data.frame_of(split)["w"].to_numpy()
         np.testing.assert_allclose(batch.weight.numpy(), raw / raw.mean(), rtol=1e-6)
     assert "w" not in data.preprocessing.columns
 
@@ -145,8 +145,8 @@ def test_balanced_classes_weigh_alike(table, weights):
     expected = base * np.array([factors[label] for label in labels])
     np.testing.assert_allclose(batch.weight.numpy(), expected / expected.mean(), rtol=1e-6)
     (evaluation,) = data.val_dataloader()
-    part = data.frame_of("validation")["w"].to_numpy() if weights else np.ones(12)
-    np.testing.assert_allclose(evaluation.weight.numpy(), part / part.mean(), rtol=1e-6)
+    weights = data.frame_of("validation")["w"].to_numpy() if weights else np.ones(12)
+    np.testing.assert_allclose(evaluation.weight.numpy(), weights / weights.mean(), rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- what the module asks
@@ -179,10 +179,10 @@ def test_carried_preprocessing_is_used_and_not_fitted(table):
 
 def test_preparing_again_for_the_same_request_does_nothing(table):
     data = prepared(table, target="y")
-    fitted, parts = data.preprocessing, data._prepared
+    fitted, made = data.preprocessing, data.rows_of("train")
     data.prepare(DataRequirements(kind="regression", loss="mse"))
     data.prepare(DataRequirements(kind="regression", loss="mse", preprocessing=fitted))
-    assert data._prepared is parts
+    assert data.rows_of("train") is made
     data.prepare(DataRequirements(kind="regression", loss="l1", standardize_target=True))
     assert data.preprocessing is not fitted
 

@@ -67,3 +67,7 @@ def test_many_models_at_once(tmp_path, monkeypatch, capsys):
     module = ComponentModule.load_from_checkpoint("model.ckpt", weights_only=True)
     assert torch.equal(module.network.map.weight, names["results"][0].module.network.map.weight)
     assert "lr" in capsys.readouterr().out
+    exec(compile(example("docs/many_models.md", "run.unstack"), "example", "exec"), names)
+    assert names["curves"].height == 6 * 20
+    loaded = ComponentModule.load_from_checkpoint("model.ckpt", weights_only=True)
+    assert torch.equal(loaded.network.map.weight, names["module"].network.map.weight)

@@ -186,9 +186,10 @@ def test_nothing_of_the_batch_is_changed():
 
 
 def test_second_derivatives_are_not_pretended():
-    engine, _ = analytic(objective_of(network()))
+    objective = objective_of(network())
+    engine, _ = analytic(objective)
     value = engine.with_precomputed_grad(batch(), 1, 1)
-    (gradient,) = torch.autograd.grad(value, [engine._parameters[0]])
+    (gradient,) = torch.autograd.grad(value, objective.parameters()[:1])
     assert not gradient.requires_grad
 
 

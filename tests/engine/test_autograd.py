@@ -46,9 +46,8 @@ def test_gradients_do_not_add_up_over_steps(flat):
     assert differences(gradients(objective), list(torch.autograd.grad(value, objective.parameters()))) == []
     if flat:
         assert torch.equal(storage.gradient, torch.cat([p.grad.reshape(-1) for p in objective.parameters()]))
-        assert all(
-            p.grad.data_ptr() == g.data_ptr() for p, g in zip(storage.parameters, storage._gradients, strict=True)
-        )
+        views = storage.gradients(storage.parameters)
+        assert all(p.grad.data_ptr() == g.data_ptr() for p, g in zip(storage.parameters, views, strict=True))
 
 
 class Gated(nn.Module):

@@ -5,12 +5,15 @@ import polars
 import pytest
 import torch
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 from torch import nn
 
+from preprocessing_fits import fit
 from small_fits import frame, trainer
 from torchplug import ComponentModule, TabularData, use
+from torchplug.components.models import Linear
 from torchplug.errors import ConfigurationError
-from torchplug.evaluation.coefficients import coefficient_table, original_coefficients
+from torchplug.evaluation.coefficients import coefficient_table, original_coefficients, original_map
 
 INFERENCE = ["standard_error", "t", "p", "lower_95", "upper_95"]
 COMPARED = ["coefficient", *INFERENCE, "r_squared"]
@@ -85,5 +88,65 @@ def test_the_map_to_original_units_reproduces_the_coefficients(tmp_path):
     module = fitted(tmp_path, frame().drop("kind"), "y")
     linear = module.network.map
     trained = torch.cat([linear.bias[None], linear.weight.mT]).detach()
-    mapped = module.preprocessing.original_map(intercept=True) @ trained
+    mapped = original_map(module.preprocessing, intercept=True) @ trained
     np.testing.assert_allclose(mapped.squeeze().numpy(), [value for _, _, value in module.coefficients()], rtol=1e-12)
+
+
+# ---------------------------------------------------------------------- original units, of categories too
+
+
+@pytest.fixture
+def houses():
+    generator = np.random.default_rng(0)
+    return polars.DataFrame(
+        {
+            "size": generator.normal(50, 20, 40),
+            "rooms": generator.integers(1, 6, 40),
+            "garden": generator.random(40) < 0.5,
+            "town": np.array(["Aarau", "Bern", "Chur", "Davos"])[generator.integers(0, 4, 40)],
+            "price": generator.normal(1e5, 2e4, 40),
+        }
+    )
+
+
+def linear(weight, bias=None):
+    """A linear model with these coefficients."""
+    weight = np.atleast_2d(weight)
+    model = Linear(weight.shape[1], len(weight), bias is not None).double()
+    for parameter, values in zip(model.parameters(), (weight, bias), strict=False):
+        parameter.data = torch.as_tensor(np.array(values)).reshape(parameter.shape)
+    return model
+
+
+@pytest.mark.parametrize("standardize_target", [True, False])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_coefficients_in_original_units_are_scikit_learns(houses, standardize, standardize_target):
+    fitted = fit(houses, "price", reference=True, standardize=standardize, standardize_target=standardize_target)
+    X, y = fitted.features(houses).numpy(), fitted.target(houses).numpy()
+    inner = LinearRegression().fit(X, y)
+    rows = original_coefficients(linear(inner.coef_, inner.intercept_), fitted)
+    raw = np.column_stack(
+        [houses.select("size", "rooms").to_numpy(), houses["garden"].to_numpy()]
+        + [(houses["town"] == town).to_numpy() for town in ("Bern", "Chur", "Davos")]
+    )
+    outer = LinearRegression().fit(raw, houses["price"].to_numpy())
+    assert [row[:2] for row in rows[:2]] == [("price", "(intercept)"), ("price", "size")]
+    np.testing.assert_allclose([row[2] for row in rows], [outer.intercept_, *outer.coef_], rtol=1e-9)
+
+
+def test_coefficients_without_bias_have_no_intercept(houses):
+    numbers = houses.select("size", "rooms", "price")
+    fitted = fit(numbers, "price", center=False, standardize_target=True)
+    inner = LinearRegression(fit_intercept=False).fit(fitted.features(numbers).numpy(), fitted.target(numbers).numpy())
+    outer = LinearRegression(fit_intercept=False).fit(numbers.drop("price").to_numpy(), numbers["price"].to_numpy())
+    rows = original_coefficients(linear(inner.coef_), fitted)
+    assert [row[:2] for row in rows] == [("price", "size"), ("price", "rooms")]
+    np.testing.assert_allclose([row[2] for row in rows], outer.coef_, rtol=1e-10)
+
+
+def test_coefficients_of_classes_are_named_after_them():
+    frame = polars.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "w"]})
+    rows = original_coefficients(linear(np.ones((3, 1)), np.zeros(3)), fit(frame, "y", "multiclass"))
+    assert [row[:2] for row in rows][::2] == [("u", "(intercept)"), ("v", "(intercept)"), ("w", "(intercept)")]
+    two = polars.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "v"]})
+    assert original_coefficients(linear(np.ones((1, 1))), fit(two, "y", "binary"))[0][0] == "v"

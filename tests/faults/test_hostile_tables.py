@@ -350,7 +350,7 @@ def test_predictions_are_made_a_block_at_a_time(tmp_path, monkeypatch):
     trainer(tmp_path).fit(module, regression(impute="error"))
     table, sizes, encode = small_frame(), [], Preprocessing.features
     whole = module.predict(table)
-    monkeypatch.setattr("torchplug.evaluation.parts._PREDICTION_NUMBERS", 30)
+    monkeypatch.setattr("torchplug.evaluation.split_evaluations._PREDICTION_NUMBERS", 30)
     monkeypatch.setattr(
         Preprocessing, "features", lambda self, rows, *a: sizes.append(len(rows)) or encode(self, rows, *a)
     )

@@ -62,7 +62,7 @@ def test_best_is_the_solution_that_is_reported(run, table, tmp_path, optimizer):
     assert predictions(run, tmp_path, "best", table).equals(predictions(run, tmp_path, "last", table))
 
 
-def test_without_a_validation_part_there_is_a_best_as_well(run, table, tmp_path):
+def test_without_a_validation_split_there_is_a_best_as_well(run, table, tmp_path):
     assert fit(run, table, "--data.split", "[1.0]")[0] == 0
     assert (the_run(tmp_path) / "checkpoints" / "best.ckpt").is_file()
 

@@ -31,9 +31,9 @@ def test_a_table_that_changed_is_refused_unless_it_is_named(run, tmp_path, fitte
     rows = 65 if change is grown_table else 60
     status, _, errors = run([command])
     assert status == 2
-    part = "test" if command == "test" else "validation"
+    split = "test" if command == "test" else "validation"
     assert (
-        f"t.csv is not the table of the fit (60 rows then, {rows} now), and its {part} split may hold rows that were "
+        f"t.csv is not the table of the fit (60 rows then, {rows} now), and its {split} split may hold rows that were "
         "trained on: pass --data.source to use it all the same"
     ) in errors
     status, printed, _ = run([command, "--data.source", "t.csv"])

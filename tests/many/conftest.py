@@ -10,5 +10,5 @@ from compared_fits import quiet
 @pytest.fixture(autouse=True)
 def _quiet():
     with quiet():
-        warnings.filterwarnings("ignore", "val: .* undefined on this part")  # of one class alone
+        warnings.filterwarnings("ignore", "val: .* undefined on this split")  # of one class alone
         yield

@@ -101,8 +101,12 @@ def test_a_model_that_is_trained_alone_goes_on_too_and_none_is_trained_twice(tmp
     resumed = fit("part", ALONE, ckpt_path="last")
     assert_same_bits(resumed, whole)
     assert resumed[0].run.metrics.head(before.height).equals(before), "what was done is not done again"
-    again = fit("part", ALONE, ckpt_path="last")
+    run = resumed[0].run
+    for path in (run.path, run.path / "models" / "2-1"):  # as if it had been killed right after the last step
+        (path / "outcome.json").unlink()
+    again = fit("part", ALONE, ckpt_path=run.checkpoints / "stack.ckpt")
     assert_same_bits(again, whole)
+    assert run.outcome == whole[0].run.outcome
 
 
 def test_a_model_alone_that_diverges_is_kept_as_it_was(fit):

@@ -76,7 +76,7 @@ def source(request, tmp_path, monkeypatch):
             return {"source": tmp_path / "t.csv"}
         if request.param in ("parquet", "streamed"):
             frame.write_parquet(tmp_path / "t.parquet", row_group_size=20)
-            monkeypatch.setattr(parquet, "_CHUNK_NUMBERS", 2**6)
+            monkeypatch.setattr(parquet, "_FILE_BLOCK_NUMBERS", 2**6)
             return {"source": tmp_path / "t.parquet", "stream": request.param == "streamed"}
         if request.param == "polars":
             return {"source": frame}

@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from preprocessing_fits import fit
@@ -150,37 +149,3 @@ def test_a_damaged_state_is_refused(table):
     del state["scale"]
     with pytest.raises(CheckpointError, match="preprocessing cannot be read"):
         Preprocessing.from_state(state)
-
-
-@pytest.mark.parametrize("standardize_target", [True, False])
-@pytest.mark.parametrize("standardize", [True, False])
-def test_coefficients_in_original_units_are_scikit_learns(table, standardize, standardize_target):
-    fitted = fit(table, "price", reference=True, standardize=standardize, standardize_target=standardize_target)
-    X, y = fitted.features(table).numpy(), fitted.target(table).numpy()
-    inner = LinearRegression().fit(X, y)
-    rows = fitted.original_coefficients(torch.tensor(inner.coef_), torch.tensor(inner.intercept_))
-    raw = np.column_stack(
-        [table.select("size", "rooms").to_numpy(), table["garden"].to_numpy()]
-        + [(table["town"] == town).to_numpy() for town in ("Bern", "Chur", "Davos")]
-    )
-    outer = LinearRegression().fit(raw, table["price"].to_numpy())
-    assert [row[:2] for row in rows[:2]] == [("price", "(intercept)"), ("price", "size")]
-    np.testing.assert_allclose([row[2] for row in rows], [outer.intercept_, *outer.coef_], rtol=1e-9)
-
-
-def test_coefficients_without_bias_have_no_intercept(table):
-    numbers = table.select("size", "rooms", "price")
-    fitted = fit(numbers, "price", center=False, standardize_target=True)
-    inner = LinearRegression(fit_intercept=False).fit(fitted.features(numbers).numpy(), fitted.target(numbers).numpy())
-    outer = LinearRegression(fit_intercept=False).fit(numbers.drop("price").to_numpy(), numbers["price"].to_numpy())
-    rows = fitted.original_coefficients(torch.tensor(inner.coef_), None)
-    assert [row[:2] for row in rows] == [("price", "size"), ("price", "rooms")]
-    np.testing.assert_allclose([row[2] for row in rows], outer.coef_, rtol=1e-10)
-
-
-def test_coefficients_of_classes_are_named_after_them():
-    frame = pl.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "w"]})
-    rows = fit(frame, "y", "multiclass").original_coefficients(torch.ones(3, 1), torch.zeros(3))
-    assert [row[:2] for row in rows][::2] == [("u", "(intercept)"), ("v", "(intercept)"), ("w", "(intercept)")]
-    two = pl.DataFrame({"a": [1.0, 2.0, 4.0], "y": ["u", "v", "v"]})
-    assert fit(two, "y", "binary").original_coefficients(torch.ones(1, 1), None)[0][0] == "v"

@@ -140,7 +140,7 @@ def test_targets_that_do_not_fit_are_refused(values, kind, message):
     assert "\n" not in str(caught.value)
 
 
-def test_one_class_in_the_training_part_alone_is_refused():
+def test_one_class_in_the_training_split_alone_is_refused():
     with pytest.raises(DataError, match=r"one class .* in the training split"):
         code(["a", "a", "b"], "binary", train=[0, 1])
 

@@ -13,7 +13,7 @@ from recipe_calls import load
 from recipe_processes import TORCHRUN, TWO_RANKS, finish, start
 from torchplug import TabularData, recipe
 from torchplug.data import in_memory
-from torchplug.preprocessing.target import guess_kind
+from torchplug.preprocessing.target_fit import guess_kind
 
 SHORT = ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
 TARGETS = {

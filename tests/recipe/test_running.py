@@ -80,7 +80,7 @@ def test_a_flag_that_cannot_take_effect_is_refused(run, tmp_path, subcommand):
     assert run([subcommand, "--ckpt_path", "last", "--model.optimizer.lr", "0.05", "--trainer.max_epochs", "4"])[0] == 0
 
 
-def test_opening_the_test_part_is_recorded(run, tmp_path):
+def test_opening_the_test_split_is_recorded(run, tmp_path):
     run(SHORT)
     assert run(["test"])[2] == ""
     _, printed, errors = run(["test", "--ckpt_path", "last"])

@@ -38,7 +38,7 @@ def split_of(source, kind, seed):
     """Raw features and target of the training and the validation split."""
     data = TabularData(source, seed=seed)
     data.prepare(DataRequirements(kind=kind))
-    frames = [data.frame_of(part) for part in ("train", "validation")]
+    frames = [data.frame_of(split) for split in ("train", "validation")]
     return [(frame.drop("target").to_numpy(), frame["target"].to_numpy()) for frame in frames]
 
 

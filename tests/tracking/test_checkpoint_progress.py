@@ -9,7 +9,7 @@ from torchplug.errors import CheckpointError
 from torchplug.registry import registry
 from torchplug.registry.component import Capability, Family
 from torchplug.resolved_config import ResolvedConfig
-from torchplug.tracking.checkpoint_parts import Parts
+from torchplug.tracking.checkpoint_entries import Entries
 from torchplug.tracking.checkpoint_progress import check_optimizer
 
 FILE = Path("some.ckpt")
@@ -46,13 +46,13 @@ def _minibatch_optimizers():
 def test_an_optimizer_as_it_saves_itself_is_accepted_and_an_emptied_one_is_not(name):
     resolved = _resolved(name)
     content = _saved(resolved)
-    check_optimizer(Parts(content, FILE), resolved)
+    check_optimizer(Entries(content, FILE), resolved)
     (state,) = content["optimizer_states"]
     if state["state"]:
         emptied = {**content, "optimizer_states": [{**state, "state": {}}]}
         with pytest.raises(CheckpointError, match=r"some\.ckpt is malformed: optimizer_states\.state is empty"):
-            check_optimizer(Parts(emptied, FILE), resolved)
-        check_optimizer(Parts({**emptied, "global_step": 0}, FILE), resolved)
+            check_optimizer(Entries(emptied, FILE), resolved)
+        check_optimizer(Entries({**emptied, "global_step": 0}, FILE), resolved)
 
 
 @pytest.mark.parametrize("name", [entry.qualified_name for entry in registry().entries(Family.SCHEDULER)])
@@ -60,10 +60,10 @@ def test_a_scheduler_as_it_saves_itself_is_accepted_and_an_emptied_one_is_not(na
     scheduler = {"name": name, "parameters": REQUIRED.get(name.rpartition(":")[2], {})}
     resolved = _resolved("nesterov", scheduler)
     content = _saved(resolved)
-    check_optimizer(Parts(content, FILE), resolved)
+    check_optimizer(Entries(content, FILE), resolved)
     for states in ([], [{}], [{**content["lr_schedulers"][0], "last_epoch": "one"}]):
         with pytest.raises(CheckpointError, match=r"some\.ckpt is malformed: lr_schedulers"):
-            check_optimizer(Parts({**content, "lr_schedulers": states}, FILE), resolved)
+            check_optimizer(Entries({**content, "lr_schedulers": states}, FILE), resolved)
 
 
 def test_a_scheduler_of_another_version_of_torch_is_accepted():
@@ -72,16 +72,16 @@ def test_a_scheduler_of_another_version_of_torch_is_accepted():
     for name in set(content["lr_schedulers"][0]) - {"last_epoch"}:
         (state,) = content["lr_schedulers"]
         fewer = {key: value for key, value in state.items() if key != name}
-        check_optimizer(Parts({**content, "lr_schedulers": [fewer]}, FILE), resolved)
+        check_optimizer(Entries({**content, "lr_schedulers": [fewer]}, FILE), resolved)
 
 
 def test_nan_and_infinite_tensors_are_refused_and_infinite_bounds_are_not():
     resolved = _resolved("adam", "plateau")
     content = _saved(resolved)
     content["lr_schedulers"][0]["best"] = float("inf")
-    check_optimizer(Parts(content, FILE), resolved)
+    check_optimizer(Entries(content, FILE), resolved)
     for value in (float("nan"), float("inf")):
         broken = _saved(resolved)
         broken["optimizer_states"][0]["state"][0]["exp_avg"][0, 0] = value
         with pytest.raises(CheckpointError, match="optimizer_states holds NaN or infinite values"):
-            check_optimizer(Parts(broken, FILE), resolved)
+            check_optimizer(Entries(broken, FILE), resolved)

@@ -15,7 +15,7 @@ def _printed(directory, **settings):
     return stream.getvalue()
 
 
-def test_parts_are_columns_and_metrics_rows(tmp_path):
+def test_splits_are_columns_and_metrics_rows(tmp_path):
     lines = _printed(Run(tmp_path / "mlp" / "run")).splitlines()
     cells = [
         [cell.strip() for cell in line.strip("│┃|").replace("┃", "│").replace("|", "│").split("│")] for line in lines

@@ -1,185 +1,116 @@
-"""Minibatches: where parameters stand between steps, and what is summed on the device."""
+"""Minibatches: which point the parameters hold between steps, and what rows say of the loss."""
 
-import copy
-import pickle
-from contextlib import nullcontext
-from types import SimpleNamespace
-
+import numpy as np
+import polars
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
+from torch.utils.data import DataLoader
 
-from torchplug.batch import Batch
-from torchplug.components.contracts import Loss
+from compared_fits import Recorder
+from small_fits import trainer
+from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import NonFiniteGradientError
-from torchplug.objective import StepObjective
-from torchplug.objective.reductions import Ranks
-from torchplug.training import Execution, Minibatches
-from torchplug.training.lightning_internals import write_row
-from torchplug.training.running_means import RunningMeans
+
+Y = np.array([1.0, 2.0, -1.0, 5.0, 4.0])
+W = np.array([0.5, 1.5, 1.0, 1.0, 1.0])
+UNMOVED = use("sgd", lr=1e-30)
+"""Parameters start at zero, so that the losses of every step are those of a prediction of zero."""
 
 
-class Squared(Loss):
-    kind = "regression"
+class Points(Callback):
+    """The parameter as the forward pass of each batch takes it, and as a callback finds it after that."""
 
-    def forward(self, scores, target):
-        return (scores - target).square().sum(1)
+    def __init__(self):
+        self.forward, self.afterwards = [], []
 
+    def on_train_start(self, run, module):
+        network = module.network
+        network.register_forward_pre_hook(lambda *_: self.forward.append(network.weight.item()))
 
-class Switching(torch.optim.SGD):
-    """Notes where it is asked to stand."""
-
-    def __init__(self, params, lr):
-        super().__init__(params, lr=lr)
-        self.calls = []
-
-    def train(self):
-        self.calls.append("train")
-
-    def eval(self):
-        self.calls.append("eval")
+    def on_train_batch_end(self, run, module, *_):
+        self.afterwards.append(module.network.weight.item())
 
 
-class Trainer:
-    """What an execution strategy asks of Lightning's."""
-
-    global_rank, world_size = 0, 1
-    accumulate_grad_batches = 1
-    num_training_batches = 4
-    global_step = 0
-    current_epoch = 0
-    log_every_n_steps = 2
-    precision_plugin = SimpleNamespace(precision="32-true", forward_context=nullcontext)
-    train_dataloader = None
-    lr_scheduler_configs = ()
-
-    def __init__(self, network, optimizer):
-        self.lightning_module = network
-        self.optimizers = [optimizer]
-        self.rows = []
-        self.loggers = [SimpleNamespace(log_metrics=lambda row, step: self.rows.append(row), save=lambda: None)]
-        done = SimpleNamespace(is_last_batch=True)
-        self.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0, batch_progress=done))
-        self._logger_connector = SimpleNamespace(_logged_metrics={}, _callback_metrics={}, _progress_bar_metrics={})
-
-    def written(self, name):
-        return [float(row[name]) for row in self.rows if name in row]
-
-
-def started(lr=0.1, reduction="mean"):
-    network = nn.Linear(2, 1)
-    optimizer = Switching(network.parameters(), lr=lr)
-    execution = Minibatches(Execution(steps_per_execution=1))
-    execution.start(Trainer(network, optimizer), StepObjective(network, Squared(), [], reduction))
-    return network, optimizer, execution
-
-
-def step(execution, optimizer, batch):
-    def closure():
-        optimizer.zero_grad()
-        execution.training_step(batch).backward()
-        execution.before_update()
-
-    execution.optimizer_step(optimizer, closure)
-
-
-def test_forward_sees_the_training_point_and_everybody_else_the_other():
-    _, optimizer, execution = started()
-    step(execution, optimizer, Batch(torch.ones(3, 2), torch.ones(3, 1), torch.ones(3), 3))
-    assert optimizer.calls[-2:] == ["train", "eval"]
-    execution.settle()
-    assert optimizer.calls[-1] == "eval"
-
-
-def test_the_row_is_the_weighted_mean_since_the_last_one():
-    network, optimizer, execution = started(lr=1e-30)
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_forward_pass_looks_ahead_and_callbacks_do_not(tmp_path, accumulated):
+    """By Nesterov's method on (θx − y)², written out; after each update callbacks find θ."""
+    alpha, beta = 0.05, 0.8
+    x, y = torch.tensor([[[1.0], [2.0]], [[3.0], [1.0]]], dtype=torch.float64)
+    network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    nn.init.zeros_(network.bias)
-    for rows, target in ((3, 1.0), (1, 5.0)):
-        step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
-        execution.fit.trainer.global_step += 1
-        execution.after_batch()
-    assert execution.fit.trainer.written("train/loss") == [(3 * 1 + 25) / 4]
-    step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 2.0), torch.full((2,), 0.5), 2))
-    execution.after_batch()
-    execution.after_epoch()
-    assert execution.fit.trainer.written("train/epoch_loss") == [(3 + 25 + 4) / 6]
-    execution.after_batch()
-    assert len(execution.fit.trainer.written("train/loss")) == 1, "a batch that ends no window gives no row"
-    execution.fit.trainer.global_step += 1
-    step(execution, optimizer, Batch(torch.ones(2, 2), torch.full((2, 1), 4.0), torch.ones(2), 2))
-    execution.after_batch()
-    assert execution.fit.trainer.written("train/loss")[1:] == [(4 + 32) / 4], "rows go on across epochs"
-    execution.after_epoch()
-    assert execution.fit.trainer.written("train/epoch_loss")[1:] == [16]
+    points = Points()
+    module = ComponentModule(network, "mse", use("nesterov", lr=alpha, beta=beta))
+    run = trainer(tmp_path, callbacks=[points], accumulate_grad_batches=accumulated, precision="64-true")
+    run.fit(module, DataLoader([(x, y)] * 4, batch_size=None))
+    theta, velocity, ahead, after = 0.0, 0.0, [], []
+    for _ in range(8 // accumulated):
+        point = theta + beta * velocity
+        ahead += [point] * accumulated
+        gradient = float((2 * (x * point - y) * x).mean())
+        velocity = beta * velocity - alpha * gradient
+        theta += velocity
+        after.append(theta)
+    np.testing.assert_allclose(points.forward, ahead, rtol=1e-10)
+    np.testing.assert_allclose(points.afterwards[accumulated - 1 :: accumulated], after, rtol=1e-10)
 
 
-def test_the_objective_of_a_sum_is_that_of_a_step():
-    network, optimizer, execution = started(lr=1e-30, reduction="sum")
-    nn.init.zeros_(network.weight)
-    nn.init.zeros_(network.bias)
-    for rows, target in ((3, 1.0), (1, 5.0)):
-        step(execution, optimizer, Batch(torch.ones(rows, 2), torch.full((rows, 1), target), torch.ones(rows), rows))
-        execution.fit.trainer.global_step += 1
-        execution.after_batch()
-    assert execution.fit.trainer.written("train/objective") == [(3 * 1 + 25) / 2]
+def rows_of(tmp_path, name, module, **settings):
+    """The values that are logged under a name, of a fit in batches of 3 and 2 weighted rows."""
+    recorder = Recorder()
+    table = polars.DataFrame({"x": np.arange(5.0), "y": Y, "w": W})
+    data = TabularData(table, target="y", weights="w", split=[1.0], batch_size=3, shuffle=False)
+    trainer(tmp_path, logger=recorder, max_epochs=3, **settings).fit(module, data)
+    return [row[name] for _, row in recorder.rows if name in row]
 
 
-def test_a_copy_belongs_to_no_trainer():
-    execution = started()[2]
-    for copied in (copy.deepcopy(execution), pickle.loads(pickle.dumps(execution))):
-        assert vars(copied) == vars(Minibatches(execution.options))
+@pytest.mark.parametrize("steps_per_execution", [1, "auto"])
+def test_rows_are_weighted_means_since_the_last_one(tmp_path, steps_per_execution):
+    losses = W * Y**2
+    for every, expected in (
+        (3, [(losses.sum() + losses[:3].sum()) / 8, (losses[3:].sum() + losses.sum()) / 7]),  # across epochs
+        (2, [losses.mean()] * 3),
+        (1, [losses[:3].mean(), losses[3:].mean()] * 3),
+    ):
+        module = ComponentModule("linear", "mse", UNMOVED, steps_per_execution=steps_per_execution)
+        found = rows_of(tmp_path, "train/loss", module, log_every_n_steps=every)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("thawed", "named"), [(False, "weight"), (True, "weight, bias")])
-def test_layers_that_thaw_are_guarded(thawed, named):
-    network, optimizer, execution = started()
-    for trained in (False, thawed):
-        network.bias.requires_grad_(trained)
-        execution.refresh_trainable(lambda: StepObjective(network, Squared(), []))
-    step(execution, optimizer, Batch(torch.full((3, 2), torch.nan), torch.ones(3, 1), torch.ones(3), 3))
+def test_an_epochs_row_is_the_mean_of_its_rows(tmp_path):
+    found = rows_of(tmp_path, "train/epoch_loss", ComponentModule("linear", "mse", UNMOVED), log_every_n_steps=3)
+    np.testing.assert_allclose(found, [(W * Y**2).mean()] * 3, rtol=1e-6)
+
+
+def test_a_batch_that_ends_no_window_gives_no_row(tmp_path):
+    module = ComponentModule("linear", "mse", UNMOVED)
+    found = rows_of(tmp_path, "train/loss", module, log_every_n_steps=1, accumulate_grad_batches=2)
+    np.testing.assert_allclose(found, [(W * Y**2).mean()] * 3, rtol=1e-6)
+
+
+def test_the_objective_of_a_sum_is_that_of_a_step(tmp_path):
+    module = ComponentModule("linear", "mse", UNMOVED, reduction="sum")
+    found = rows_of(tmp_path, "train/objective", module, log_every_n_steps=2)
+    np.testing.assert_allclose(found, [(W * Y**2).sum() / 2] * 3, rtol=1e-6)
+
+
+class Spoiling(Callback):
+    """Freezes the bias in epoch 0, thaws it in epoch 1 or not, and spoils the features there."""
+
+    def __init__(self, features, thaws):
+        self.features, self.thaws = features, thaws
+
+    def on_train_epoch_start(self, run, module):
+        module.network.bias.requires_grad_(run.current_epoch == 1 and self.thaws)
+        if run.current_epoch == 1:
+            self.features.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(("thaws", "named"), [(False, "network.weight"), (True, "network.weight, network.bias")])
+def test_layers_that_thaw_are_guarded(tmp_path, thaws, named):
+    features = torch.ones(3, 2)
+    module = ComponentModule(nn.Linear(2, 1), "mse", use("sgd", lr=0.1))
+    run = trainer(tmp_path, callbacks=[Spoiling(features, thaws)])
     with pytest.raises(NonFiniteGradientError, match=f"the gradient of {named} is"):
-        execution.settle()
-
-
-def running_means():
-    device = torch.device("cpu")
-    return RunningMeans(device, Squared(), Ranks())
-
-
-def test_running_mean_adds_in_float64():
-    means = running_means()
-    means.add(torch.tensor(1e8), 1)
-    for _ in range(10):
-        means.add(torch.tensor(1.0), 1)
-    assert means.row() == (1e8 + 10, 11)
-
-
-def test_losses_that_were_left_for_later_are_those_of_now():
-    now, later = (running_means() for _ in range(2))
-    generator = torch.Generator().manual_seed(0)
-    for rows in [*range(1, 300), 70_000, 5, 0, 1]:
-        scores, target = torch.randn(2, rows, 1, generator=generator)
-        weight = torch.rand(rows, generator=generator) if rows % 3 else None  # None: all are 1
-        values = Squared()(scores, target)
-        now.add((values if weight is None else values * weight).sum(dtype=torch.float64), rows)
-        later.defer(scores, target, weight)
-    for sums in ("row", "epoch", "row", "epoch"):  # the second time there is nothing
-        wanted, found = getattr(now, sums)(), getattr(later, sums)()
-        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=0)
-
-
-def test_a_row_of_nothing_is_not_written():
-    _, _, execution = started()
-    write_row(execution.fit.trainer, {})
-    assert execution.fit.trainer.rows == []
-
-
-def test_what_is_left_for_later_is_bounded():
-    means = running_means()
-    for rows, kept in ((1, 127), (1000, 65_535)):
-        for _ in range(500):
-            means.defer(torch.zeros(rows, 1), torch.ones(rows, 1), torch.ones(rows))
-            assert len(means._deferred) <= 127
-            assert means._deferred_rows <= kept
-    assert means.epoch() == (500 * 1001, 500 * 1001)
+        run.fit(module, DataLoader([(features, torch.ones(3, 1))], batch_size=None))

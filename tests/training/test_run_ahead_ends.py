@@ -114,7 +114,7 @@ def test_what_is_raised_in_a_step_leaves_the_steps_before_it_counted(tmp_path, f
     (path,) = (tmp_path / "fit").glob("*.ckpt")
     saved = torch.load(path, weights_only=True)
     assert saved["global_step"] == 11
-    expected = short.run._checkpoint_connector.dump_checkpoint(weights_only=False)["optimizer_states"]
+    expected = short.everything()["checkpoint"]["optimizer_states"]
     assert differences(expected, saved["optimizer_states"]) == []
     # and it is gone on with from there
     whole = Fit(made(tmp_path / "whole"), 1, "autograd", loss="failing", callbacks=saving)()

@@ -1,14 +1,21 @@
-"""Problems of NIST's Statistical Reference Datasets, where they are: beside the project, never in it."""
+"""Problems of NIST's Statistical Reference Datasets.
+
+SciPy ships Norris and statsmodels Longley, both with the certified values, and Wampler's follow from a formula. The
+files of the others are beside the project, in `shared/data/nist`: see `conftest.py` for where they are not.
+"""
 
 import re
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 import torch
+from statsmodels.datasets import longley
+from statsmodels.regression.tests.results.results_regression import Longley
 
-FOLDER = Path(__file__).resolve().parents[4] / "shared/data/nist"
+FOLDERS = [parent / "shared/data/nist" for parent in Path(__file__).resolve().parents]
+FOLDERS.append(resources.files("scipy") / "stats/tests/data/nist_linregress")
 POWERS = {"Norris": [1], "Pontius": [1, 2], "Filip": range(1, 11)}
 
 NONLINEAR = {
@@ -31,36 +38,56 @@ class Problem(NamedTuple):
     r_squared: float
 
 
-def nist(name):
-    """A problem from its file; the test is skipped where there is none."""
-    path = FOLDER / f"{name}.dat"
-    if not path.exists():
-        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
-    text = path.read_text()
+def file_of(name):
+    """NIST's file of a problem; None where there is none."""
+    return next((folder / f"{name}.dat" for folder in FOLDERS if (folder / f"{name}.dat").is_file()), None)
+
+
+def is_available(name):
+    """Whether a problem can be had."""
+    return name == "Longley" or name.startswith("Wampler") or file_of(name) is not None
+
+
+def _head_and_table(name):
+    """What a file certifies, as text, and its data."""
+    text = file_of(name).read_text()
     head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
-    table = np.array([line.split() for line in data if line.strip()], dtype=np.float64)
-    X = table[:, 1:] ** np.array(POWERS[name]) if name in POWERS else table[:, 1:]
+    return head, np.array([line.split() for line in data if line.strip()], dtype=np.float64)
+
+
+def linear_problem(name):
+    """A linear problem."""
+    if name == "Longley":
+        return _longley()
+    if name.startswith("Wampler"):
+        return _wampler(int(name[-1]))
+    head, table = _head_and_table(name)
+    X = table[:, 1:] ** np.array(POWERS[name])
     certified = np.array(re.findall(r"^\s*B\d+\s+(-?\d\S*)\s+(\d\S*)\s*$", head, re.M), dtype=np.float64)
     deviation = float(re.search(r"Standard Deviation\s+(\d\S*)", head[head.index("Residual") :])[1])
     r_squared = float(re.search(r"R-Squared\s+(\d\S*)", head)[1])
     return Problem(X, table[:, 0], certified, deviation, r_squared)
 
 
-def nonlinear(name, start=2):
-    """Table, first or second start, certified parameters and their deviations; skipped where NIST's files are not."""
-    path = FOLDER / f"{name}.dat"
-    if not path.exists():
-        pytest.skip(f"NIST's {name}.dat is not beside the project, at {path}")
-    text = path.read_text()
-    head, data = text[: text.rindex("Data:")], text[text.rindex("Data:") :].splitlines()[1:]
+def nonlinear_problem(name, start=2):
+    """Table, first or second start, certified parameters and their deviations."""
+    head, table = _head_and_table(name)
     found = re.findall(r"^\s*b\d+\s*=\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", head, re.M)
     parameters = np.array(found, dtype=np.float64)
-    y, x = np.array([line.split() for line in data if line.strip()], dtype=np.float64).T
-    x, y = (torch.from_numpy(part[:, None].copy()) for part in (x, y))
+    y, x = table.T
+    x, y = (torch.from_numpy(column[:, None].copy()) for column in (x, y))
     return x, y, parameters[:, start - 1], *parameters[:, 2:].T
 
 
-def wampler(number):
+def _longley():
+    table, certified = longley.load_pandas(), Longley()  # which has the intercept last
+    values = np.roll(np.column_stack([certified.params, certified.bse]), 1, axis=0)
+    return Problem(
+        table.exog.to_numpy(float), table.endog.to_numpy(float), values, certified.scale**0.5, certified.rsquared
+    )
+
+
+def _wampler(number):
     """Wampler1 and Wampler2: a polynomial of degree 5 at 0…20, with coefficients 1 or 0.1^i."""
     x = np.arange(21)
     coefficients = np.ones(6) if number == 1 else 0.1 ** np.arange(6)

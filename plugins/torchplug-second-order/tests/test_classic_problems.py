@@ -9,7 +9,7 @@ import torch
 from analytic_objective import AnalyticObjective, minimize
 from classic_problems import START, beale, network, quadratic, rosenbrock, squares
 from curve_problems import Curve, Table
-from nist_data import NONLINEAR, digits, nonlinear
+from nist_data import NONLINEAR, digits, nonlinear_problem
 from torch import nn
 
 from torchplug import Objective
@@ -24,6 +24,7 @@ from torchplug_second_order.optimizers import (
     line_search,
     newton,
 )
+from torchplug_second_order.stopping import ROUNDING
 
 
 def variants():
@@ -151,16 +152,17 @@ def test_a_convex_likelihood(name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_no_step_ever_raises_the_loss(name):
+def test_no_step_raises_the_loss_by_more_than_rounding(name):
     objective = AnalyticObjective(START[network], residuals=network)
     minimize(VARIANTS[name], objective, steps=50)
-    assert all(b <= a for a, b in zip(objective.values, objective.values[1:], strict=False))
+    assert all(b <= a * (1 + ROUNDING) for a, b in zip(objective.values, objective.values[1:], strict=False))
 
 
+@pytest.mark.nist
 @pytest.mark.parametrize("name", NONLINEAR)
 @pytest.mark.parametrize("method", ["gauss_newton", "levenberg", "levenberg_marquardt"])
 def test_nist_from_the_second_start(method, name):
-    x, y, start, certified, _ = nonlinear(name)
+    x, y, start, certified, _ = nonlinear_problem(name)
     curve = Curve(NONLINEAR[name], start)
     objective = Objective(curve, MSE(), [], Table(x, y))
     optimizer = getattr(optimizers, method)(curve.parameters())

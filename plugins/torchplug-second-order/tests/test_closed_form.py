@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from nist_data import digits, nist
+from nist_data import digits, linear_problem
 from sklearn.linear_model import LinearRegression, Ridge
 from torch import nn
 
@@ -132,8 +132,9 @@ def test_other_quadratic_penalties_leave_no_gradient(penalties):
     assert objective.hessian().det() > 0.0
 
 
+@pytest.mark.nist("Filip")
 def test_filip_from_raw_data():
-    problem = nist("Filip")
+    problem = linear_problem("Filip")
     model = network(10)
     optimizer, _ = fit(model, problem.X, problem.y)
     found = np.r_[model.bias.detach().numpy(), model.weight.detach().numpy()[0]]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchplug_second_order.damped import DampedGaussNewton, DualSystem, PrimalSystem, has_fewer_rows
-from torchplug_second_order.solver import Point
+from torchplug_second_order.method import Point
 
 
 def random(*shape, seed=0):

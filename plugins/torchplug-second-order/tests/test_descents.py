@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest, first_length
-from torchplug_second_order.solver import Failure, Point
+from torchplug_second_order.method import Failure, Point
 
 
 def path_of(descent, objective, memory=None):

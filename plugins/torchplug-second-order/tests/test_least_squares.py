@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nist_data import digits, nist, wampler
+from nist_data import digits, linear_problem
 from sklearn.linear_model import LinearRegression, Ridge
 
 from torchplug.objective.least_squares import accumulation
@@ -33,21 +33,23 @@ def ones(X):
     return np.hstack([np.ones((len(X), 1)), X])
 
 
+@pytest.mark.nist
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [("Norris", 11), ("Pontius", 11), ("Longley", 9), ("Filip", 7), ("Wampler1", 8), ("Wampler2", 8)],
 )
 def test_certified_digits_from_raw_data(name, wanted):
-    problem = wampler(int(name[-1])) if name.startswith("Wampler") else nist(name)
+    problem = linear_problem(name)
     solution = solved(problem.X, problem.y)
     assert solution.rank == problem.X.shape[1] + 1
     assert solution.dependent == ()
     assert digits(solution.coefficients.numpy()[:, 0], problem.certified[:, 0]) >= wanted
 
 
+@pytest.mark.nist
 @pytest.mark.parametrize(("name", "wanted"), [("Norris", 11), ("Pontius", 9), ("Longley", 8)])
 def test_products_keep_digits_where_the_condition_number_is_small(name, wanted):
-    problem = nist(name)
+    problem = linear_problem(name)
     solution = solved(problem.X, problem.y, method="gram")
     assert digits(solution.coefficients.numpy()[:, 0], problem.certified[:, 0]) >= wanted
 

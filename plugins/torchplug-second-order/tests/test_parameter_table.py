@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from curve_problems import Curve, Table
-from nist_data import NONLINEAR, digits, nonlinear
+from nist_data import NONLINEAR, digits, nonlinear_problem
 from regression_problems import DOUBLE, features, labels, linear, numbers, signal, train
 from statsmodels.api import GLM, OLS, Logit, MNLogit, Poisson, add_constant, families
 
@@ -134,7 +134,7 @@ def test_least_squares_of_a_linear_model(make):
 
 
 def curve(name, make, target_unit=1.0, parameter_unit=1.0):
-    x, y, start, certified, deviations = nonlinear(name)
+    x, y, start, certified, deviations = nonlinear_problem(name)
     network = Curve(lambda b, x: target_unit * NONLINEAR[name](b / parameter_unit, x), start * parameter_unit)
     objective = Objective(network, MSE(), [], Table(x, target_unit * y))
     optimizer = train(make, objective, 500)
@@ -143,6 +143,7 @@ def curve(name, make, target_unit=1.0, parameter_unit=1.0):
 
 
 @CURVE_METHODS
+@pytest.mark.nist
 @pytest.mark.parametrize("name", NONLINEAR)
 def test_certified_deviations_of_curves(make, name):
     found, certified, deviations = curve(name, make)
@@ -155,11 +156,13 @@ def test_certified_deviations_of_curves(make, name):
 
 @pytest.mark.parametrize("make", [levenberg_marquardt, gauss_newton], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("units", [(1e-9, 1.0), (1e6, 1e6), (1.0, 1e-6)])
+@pytest.mark.nist("Thurber")
 def test_units_do_not_change_the_digits(make, units):
     found, _, deviations = curve("Thurber", make, *units)
     assert digits(found["standard_error"].numpy(), deviations) >= 6
 
 
+@pytest.mark.nist("Misra1a")
 def test_a_curve_by_newton_has_the_errors_of_least_squares():
     found, certified, deviations = curve("Misra1a", newton)
     assert digits(found["coefficient"].numpy(), certified) >= 6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from curve_problems import PROBLEMS, Curve, Table
-from nist_data import NONLINEAR, digits, nonlinear
+from nist_data import NONLINEAR, digits, nonlinear_problem
 from regression_problems import DOUBLE, numbers, train
 
 from torchplug import Objective
@@ -48,18 +48,20 @@ def test_converged_means_digits(make, name, start):
 
 
 @pytest.mark.parametrize("start", [1, 2])
+@pytest.mark.nist
 @pytest.mark.parametrize("name", NONLINEAR)
 @METHODS
 def test_converged_means_digits_on_nists_files(make, name, start):
-    x, y, given, certified, _ = nonlinear(name, start)
+    x, y, given, certified, _ = nonlinear_problem(name, start)
     assert_honest(*solved(make, NONLINEAR[name], x, y, given, certified))
 
 
 @pytest.mark.parametrize("units", [(1e-9, 1e6), (1e6, 1e-6)])
+@pytest.mark.nist
 @pytest.mark.parametrize(("name", "start"), [("MGH10", 1), ("BoxBOD", 2)])
 @pytest.mark.parametrize("make", [bfgs, lbfgs], ids=lambda make: make.__name__)
 def test_plateaus_in_other_units(make, name, start, units):
-    x, y, given, certified, _ = nonlinear(name, start)
+    x, y, given, certified, _ = nonlinear_problem(name, start)
     assert_honest(*solved(make, NONLINEAR[name], x, y, given, certified, units))
 
 

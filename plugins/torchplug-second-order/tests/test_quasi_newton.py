@@ -3,8 +3,8 @@ import torch
 from analytic_objective import AnalyticObjective
 from torch import Tensor
 
+from torchplug_second_order.method import Point
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
-from torchplug_second_order.solver import Point
 
 
 def pairs(count, size=5, seed=0):

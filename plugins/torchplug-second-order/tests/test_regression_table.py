@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from nist_data import digits, nist
+from nist_data import digits, linear_problem
 from statsmodels.regression.linear_model import WLS
 
 from torchplug.objective.least_squares import accumulation
@@ -26,9 +26,10 @@ def data(n=60, d=4, k=2):
     return X, Y, rng.uniform(0.2, 3.0, n)
 
 
+@pytest.mark.nist
 @pytest.mark.parametrize(("name", "wanted"), [("Norris", 11), ("Pontius", 11), ("Longley", 9), ("Filip", 6)])
 def test_certified_deviations(name, wanted):
-    problem = nist(name)
+    problem = linear_problem(name)
     found = table(problem.X, problem.y[:, None])
     assert digits(found.standard_error[:, 0].numpy(), problem.certified[:, 1]) >= wanted
     assert digits(found.deviation.numpy(), problem.deviation) >= wanted

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import Line
+from torchplug_second_order.method import Failure, Point
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
-from torchplug_second_order.solver import Failure, Point
 
 ROUNDING = 1e-14
 

@@ -19,7 +19,8 @@ from torchplug_second_order.optimizers import (
     newton,
 )
 from torchplug_second_order.searches import Armijo, Fixed
-from torchplug_second_order.solver import Solver, Stopping
+from torchplug_second_order.solver import Solver
+from torchplug_second_order.stopping import Stopping
 
 OPTIMIZERS = [
     line_search,

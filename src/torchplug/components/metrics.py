@@ -1,4 +1,4 @@
-"""The metrics of an evaluated part: which there are, and their values, accumulated in float64."""
+"""The metrics of a split: which there are, and their values, accumulated in float64."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class MetricChoice:
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Which value is the best, by the name of what is logged, the part left out."""
+        """Which value is the best, by the name of what is logged, the split left out."""
         own: dict[str, Direction] = {"loss": "min"}
         return own | {name: record.direction for name, record in self.records.items()}
 
@@ -142,7 +142,7 @@ def _record(entry: Entry) -> Metric:
 
 
 class Evaluation(nn.Module):
-    r"""The metrics of one part of the data, exact over any number of batches and ranks.
+    r"""The metrics of one split, exact over any number of batches and ranks.
 
     Every row counts once and unweighted, but for `loss`, which is (1/n) Σ wᵢ ℓᵢ.
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from torchplug.data.indices import numbers_rows
 from torchplug.data.notes import Notes, Topic, left_out_columns
-from torchplug.data.parts import compact
+from torchplug.data.splitting import compact
 from torchplug.data.table import Table, UsedRows, has_value
 from torchplug.data.text_columns import text_columns
 from torchplug.errors import DataError
@@ -36,7 +36,7 @@ class Columns:
     """The user's choice of columns.
 
     Args:
-        target: what to predict; empty: what the source knows to be its target.
+        target: what to predict; empty: the target of a bundled source.
         features: what to predict from; None: all columns without another role.
         exclude: what is no feature.
         weights: the column of sample weights.
@@ -62,7 +62,7 @@ class Columns:
         """The target columns of a source.
 
         Raises:
-            DataError: if nobody has said which they are.
+            DataError: if they are not named.
         """
         columns = list(self.target) or default_target(source, frame)
         if not columns:

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from torchplug.data.far_values import FarValues
-from torchplug.data.parquet import chunk_rows
-from torchplug.data.parts import PARTS
-from torchplug.data.selection import Piece, Selection, refuse_no_row
+from torchplug.data.parquet import file_block_rows
+from torchplug.data.selection import FileBlock, Selection, refuse_no_row
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import SPLITS
 from torchplug.data.table import UsedRows
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing, TargetFit, check_columns
@@ -75,23 +75,23 @@ def fit_streamed(
         DataError: as for a table in memory, and for columns with more values than can be counted.
     """
     path, head = selection.table.path, selection.table.head
-    counts = np.zeros(len(PARTS), dtype=np.int64)
+    counts = np.zeros(len(SPLITS), dtype=np.int64)
     rules = settings.rules(request, streamed=True)
     columns = {name: column_fit(raw_column(head[name]), rules) for name in features}
     without_target = 0
     goal = TargetFit(head, target, request.kind, request.loss, bounded=True)
-    for piece in selection.pieces(chunk_rows(len(features) + len(target)), [*features, *target]):
-        without_target += piece.without_target
-        goal.check(piece.frame, piece.where, piece.rows)
-        raw = piece.frame.select(features).get_columns()
-        far.look(raw, piece.rows)
-        table = pl.DataFrame(list(read_block(map(raw_column, raw), raw, piece.where, piece.rows)))
+    for block in selection.blocks(file_block_rows(len(features) + len(target)), [*features, *target]):
+        without_target += block.without_target
+        goal.check(block.frame, block.where, block.rows)
+        raw = block.frame.select(features).get_columns()
+        far.look(raw, block.rows)
+        table = pl.DataFrame(list(read_block(map(raw_column, raw), raw, block.where, block.rows)))
         if not rules.fills:
-            refuse_missing(table.get_columns(), piece.where, IMPUTE_REMEDY, piece.rows)
-        for values in Piece(table, piece.rows, piece.parts, piece.where).of(0).frame:
-            columns[values.name].update(values, piece.where)
-        goal.update(piece.of(0).frame)
-        counts += np.bincount(piece.parts, minlength=len(PARTS))
+            refuse_missing(table.get_columns(), block.where, IMPUTE_REMEDY, block.rows)
+        for values in FileBlock(table, block.rows, block.splits, block.where).of(0).frame:
+            columns[values.name].update(values, block.where)
+        goal.update(block.of(0).frame)
+        counts += np.bincount(block.splits, minlength=len(SPLITS))
     if counts.sum() == 0:
         refuse_no_row(selection, without_target)
     if counts.sum() == 1:
@@ -109,6 +109,6 @@ def _recount(columns: Mapping[str, ColumnFit], selection: Selection) -> None:
     """Count the categories again of columns that have too many to be counted in one pass."""
     for name, column in columns.items():
         if isinstance(column, CategoryFit) and not column.values.complete:
-            pieces = selection.pieces(chunk_rows(1), [name])
-            training = ((piece.of(0).frame[name], piece.where) for piece in pieces)
+            blocks = selection.blocks(file_block_rows(1), [name])
+            training = ((block.of(0).frame[name], block.where) for block in blocks)
             column.values.recount(read_column(series, where).drop_nulls() for series, where in training)

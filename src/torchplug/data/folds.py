@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from torchplug.data import splits
-from torchplug.data.parts import Rows, Splitting
+from torchplug.data import split_methods
+from torchplug.data.splitting import Rows, Splitting
 from torchplug.errors import DataError
 
 Fold = tuple[Rows, Rows]
@@ -80,18 +80,18 @@ class Folding:
                     f"{where}: group column '{splitting.group}' has {_counted(count, 'group')} for {self.folds} folds, "
                     "and a group is never divided: ask for fewer folds"
                 )
-            return lambda seed: splits.grouped_split(own, shares, seed)
+            return lambda seed: split_methods.grouped_split(own, shares, seed)
         if labels is not None and (classes := splitting.classes(labels, where)) is not None:
             own = classes[rows]
             self._refuse_small_class(labels[rows], where)
-            return lambda seed: splits.stratified_split(own, shares, seed)
-        return lambda seed: splits.random_split(len(rows), shares, seed)
+            return lambda seed: split_methods.stratified_split(own, shares, seed)
+        return lambda seed: split_methods.random_split(len(rows), shares, seed)
 
     def _along_time(self, ranks: Rows, rows: Rows, column: str, where: str) -> list[Fold]:
         if self.repeats > 1:
             raise DataError(f"{where}: folds along '{column}' are the same in every repeat: leave out repeats")
         times = len(np.unique(ranks))
-        folds = splits.forward_chaining(ranks, self.folds) if times > self.folds else []
+        folds = split_methods.forward_chaining(ranks, self.folds) if times > self.folds else []
         if not folds or not all(len(part) for fold in folds for part in fold):
             raise DataError(
                 f"{where}: time column '{column}' has {times} different values in {len(rows)} rows, too few for "

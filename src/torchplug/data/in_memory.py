@@ -21,10 +21,10 @@ from torchplug.data.fit import fit_in_memory
 from torchplug.data.folds import Fold, Folding
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
-from torchplug.data.parts import PARTS, DrawnRows, balance, compact
 from torchplug.data.precision import refuse_infinite
-from torchplug.data.prepared import Part, Prepared
+from torchplug.data.prepared import Prepared, Split
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import SPLITS, DrawnRows, balance, compact
 from torchplug.data.table import MemoryTable, Table, UsedRows, open_table
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
@@ -36,7 +36,7 @@ from torchplug.registry.component import Kind
 from torchplug.tables import Types, describe, fingerprint_of_columns, require_columns, shown, types_of
 
 
-class InMemoryPart(Part):
+class InMemorySplit(Split):
     """A split as tensors, of which `read` returns views.
 
     The features are kept once, in the precision last requested: a second copy in double precision would dominate the
@@ -204,10 +204,10 @@ class InMemoryTables:
         if rules is not None:
             notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
-        made: dict[str, Part] = {}
+        made: dict[str, Split] = {}
         for key, rows in used.items():
             drawn: Mapping[str, RowNumbers | None] = divided if key == "source" else {key: None}
-            found = self._parts(preprocessing, rows, drawn)
+            found = self._splits(preprocessing, rows, drawn)
             if "train" in found:
                 # will be asked for, and now there is still the memory that features need
                 found["train"].target_scale(preprocessing.target_coding)
@@ -215,18 +215,18 @@ class InMemoryTables:
             tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, list(counts.values()))
             substituted = SubstitutionNotes(preprocessing, rules, settings.own_name(key))
             substituted.add(counts, notes, of_test)
-            for part, part_features in zip(found.values(), tensors, strict=True):
-                part.keep(part_features)
+            for split, split_features in zip(found.values(), tensors, strict=True):
+                split.keep(split_features)
             made |= found
-        return Prepared(preprocessing, {name: made[name] for name in PARTS}, notes.lines, of_test.lines)
+        return Prepared(preprocessing, {name: made[name] for name in SPLITS}, notes.lines, of_test.lines)
 
-    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemoryPart:
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemorySplit:
         """All rows of the source, with their features alone."""
         used = UsedRows(self._table("source", preprocessing.types), describe(self._sources["source"]))
         require_feature_memory(preprocessing.encoders, [used], dtype)
-        part = InMemoryPart(used, None, torch.empty(len(used), 0, dtype=torch.float64), None, preprocessing)
-        part.keep(*encoded(preprocessing, used, [None], dtype))
-        return part
+        split = InMemorySplit(used, None, torch.empty(len(used), 0, dtype=torch.float64), None, preprocessing)
+        split.keep(*encoded(preprocessing, used, [None], dtype))
+        return split
 
     def _table(self, key: str, known: Types) -> Table:
         """A table by the types that are known."""
@@ -292,12 +292,12 @@ class InMemoryTables:
         settings, splitting = self._settings, self._settings.splitting
         if splitting.rows is not None:
             splitting.rows.refuse_beyond(used.table.height, used.where)
-        parts = zip(PARTS, splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
-        return {name: compact(rows, len(used)) for name, rows in parts if name not in settings.own}
+        splits = zip(SPLITS, splitting.divide(frame, labels, settings.own, used.where, used.places), strict=True)
+        return {name: compact(rows, len(used)) for name, rows in splits if name not in settings.own}
 
-    def _parts(
+    def _splits(
         self, preprocessing: Preprocessing, used: UsedRows, drawn: Mapping[str, RowNumbers | None]
-    ) -> dict[str, InMemoryPart]:
+    ) -> dict[str, InMemorySplit]:
         """Parts of a table, by what is drawn for them, with targets and weights."""
         frame = used.select(self._settings.goal_columns(preprocessing.info.columns))
         weights = self._settings.weights(frame, used.where, used.places)
@@ -307,7 +307,7 @@ class InMemoryTables:
             index = slice(None) if rows is None else torch.from_numpy(rows)
             chosen, weight = target[index], None if weights is None else weights[index]
             weight = self._scaled(name, weight, chosen, preprocessing)
-            made[name] = InMemoryPart(used, rows, chosen, weight, preprocessing)
+            made[name] = InMemorySplit(used, rows, chosen, weight, preprocessing)
         return made
 
     def _scaled(self, name: str, weight: Tensor | None, target: Tensor, preprocessing: Preprocessing) -> Tensor | None:

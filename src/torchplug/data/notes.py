@@ -192,3 +192,25 @@ def _of(where: str) -> str:
 
 def _counted(counts: Mapping[str, object], order: Iterable[str]) -> str:
     return enumerate_names([f"{name} {counts[name]}" for name in order if name in counts], _FEW)
+
+
+def training_notes(preprocessing: Preprocessing, sizes: Mapping[str, int], unused: int | None) -> list[str]:
+    """Notes on what is trained on.
+
+    Args:
+        preprocessing: fitted.
+        sizes: rows of each split.
+        unused: a batch size that a full-batch optimizer does not use.
+    """
+    notes, rows = [], sizes["train"]
+    named = zip(preprocessing.feature_names, preprocessing.zero_variance, strict=True)
+    constant = [name for name, zero_variance in named if zero_variance]
+    if constant:
+        notes.append(f"constant in the training split, so without effect: {enumerate_names(constant)}")
+    if not sizes["validation"]:
+        notes.append(f"all {rows} training rows are trained on, and nothing is validated")
+    if unused is not None:
+        notes.append(
+            f"the optimizer sees all {rows} training rows at once: batch_size {unused} is not used for training"
+        )
+    return notes

@@ -1,4 +1,4 @@
-"""A Parquet file that is read a piece at a time and never held in memory."""
+"""A Parquet file that is read a block at a time and never held in memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torchplug.tables.parquet_memory import ParquetMemory, require_names
 from torchplug.tables.polars_errors import refused_as
 from torchplug.tables.text import require_text_memory
 
-_CHUNK_NUMBERS = 2**21
-"""How many numbers a piece holds: 16 MiB in double precision."""
+_FILE_BLOCK_NUMBERS = 2**21
+"""How many numbers a block holds: 16 MiB in double precision."""
 
 
-def chunk_rows(columns: int) -> int:
+def file_block_rows(columns: int) -> int:
     """How many rows of this many columns are read at once: a power of two."""
-    return rows_of(_CHUNK_NUMBERS, columns)
+    return rows_of(_FILE_BLOCK_NUMBERS, columns)
 
 
 class ParquetTable:
@@ -63,7 +63,7 @@ class ParquetTable:
     """Nothing: the file itself says what its columns are."""
 
     def typed(self, types: Types) -> ParquetTable:
-        """The same file, by the types of columns that are decided already."""
+        """A copy of this file's record, with the types of columns that are decided already."""
         table = ParquetTable(self.path)
         table._types = types
         return table
@@ -106,11 +106,11 @@ class ParquetTable:
     def blocks(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """All rows of some columns, `size` at a time: where each block begins, and its rows."""
         # more at once: a page of the file is decoded for each read that touches it
-        for start, stop in intervals(self.height, max(size, 2 * chunk_rows(len(columns)))):
-            piece = self.read(start, stop, columns)
-            for first, last in intervals(piece.height, size):
-                yield start + first, piece[first:last]
-            del piece
+        for start, stop in intervals(self.height, max(size, 2 * file_block_rows(len(columns)))):
+            frame = self.read(start, stop, columns)
+            for first, last in intervals(frame.height, size):
+                yield start + first, frame[first:last]
+            del frame
 
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
         """Some columns with all rows, one at a time; of short ones several are read together."""
@@ -123,13 +123,13 @@ class ParquetTable:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the content, piece by piece: names, types and values, however the file stores them.
+        """SHA-256 over the content, block by block: names, types and values, however the file stores them.
 
         It is not that of the same table in memory, whose columns are hashed one after the other.
         """
         columns = self.head.columns
         digest = hashlib.sha256(f"{self.height} rows in pieces".encode())
-        for start, stop in intervals(self.height, chunk_rows(len(columns))):
+        for start, stop in intervals(self.height, file_block_rows(len(columns))):
             digest.update(fingerprint(self.read(start, stop, columns)).encode())
         return digest.hexdigest()
 

@@ -19,8 +19,8 @@ from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.preprocessing.target import TargetCoding
 
 
-class Part(ABC):
-    """The rows of one part of the data, encoded; a `TrainingSet`, so a full-batch optimizer's loader can yield it.
+class Split(ABC):
+    """The rows of one split, encoded; a `TrainingSet`, so a full-batch optimizer's loader can yield it.
 
     Attributes:
         samples: n, how many rows.
@@ -37,17 +37,17 @@ class Part(ABC):
 
     @abstractmethod
     def row_numbers(self) -> Iterator[NDArray[np.int64]]:
-        """Where the rows stand in their table, counted from 0, in order, perhaps a piece at a time."""
+        """Where the rows stand in their table, counted from 0, in order, perhaps a block at a time."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` of the part: features (n, d) and weights (n,) in float64, the target as the loss wants
-        it, (n, k) float64 or (n,) int64.
+        """Rows `start` to `stop`: features (n, d) and weights (n,) in float64, the target as the loss expects it,
+        (n, k) float64 or (n,) int64.
         """
 
     @abstractmethod
     def targets(self) -> Iterator[Tensor]:
-        """The target, perhaps a piece at a time."""
+        """The target, perhaps a block at a time."""
 
     @abstractmethod
     def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
@@ -55,7 +55,7 @@ class Part(ABC):
 
     @abstractmethod
     def loader(self, dtype: torch.dtype, **options: Any) -> Batches:
-        """Batches of the part in this precision.
+        """Batches of the split in this precision.
 
         Args:
             dtype: of features, weights and targets that are no class indices.
@@ -69,13 +69,13 @@ class Prepared:
 
     Args:
         preprocessing: fitted on the training split, or carried from a checkpoint.
-        parts: train, validation and test.
+        splits: train, validation and test.
         notes: what the user should know and did not ask; nothing in them depends on values of the test split.
         test_notes: the same of the test split.
     """
 
     preprocessing: Preprocessing
-    parts: Mapping[str, Part]
+    splits: Mapping[str, Split]
     notes: list[str]
     test_notes: list[str]
 
@@ -108,6 +108,6 @@ class Tables(Protocol):
         """
         ...
 
-    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> Part:
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> Split:
         """All rows of the source, with their features alone, wanted in this precision."""
         ...

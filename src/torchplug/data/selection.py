@@ -12,44 +12,44 @@ from numpy.typing import NDArray
 
 from torchplug.data.columns import NO_COMPLETE_ROW, no_target
 from torchplug.data.parquet import ParquetTable
-from torchplug.data.parts import Rows, Splitting
+from torchplug.data.splitting import Rows, Splitting
 from torchplug.data.table import has_value
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import intervals
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileBlock:
     """Some consecutive rows of a file, those left out that are not used.
 
     Args:
         frame: the rows.
         rows: where they stand in the file, from 0, ascending.
-        parts: the split of each, as an index into `PARTS`.
-        where: the piece's name, for messages.
+        splits: the split of each, as an index into `SPLITS`.
+        where: the block's name, for messages.
         without_target: how many rows are left out for want of a target.
     """
 
     frame: pl.DataFrame
     rows: Rows
-    parts: NDArray[np.int8] | NDArray[np.int64]
+    splits: NDArray[np.int8] | NDArray[np.int64]
     where: str
     without_target: int = 0
 
-    def of(self, part: int) -> Piece:
+    def of(self, split: int) -> FileBlock:
         """Return the rows of one split."""
-        mask = self.parts == part
-        return Piece(self.frame.filter(pl.Series(mask)), self.rows[mask], self.parts[mask], self.where)
+        mask = self.splits == split
+        return FileBlock(self.frame.filter(pl.Series(mask)), self.rows[mask], self.splits[mask], self.where)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A file's rows with the part that each belongs to, decided anew whenever they are read: nothing is kept of a row.
+    """A file's rows with the split that each belongs to, decided anew whenever they are read: nothing is kept of a row.
 
     Args:
         table: the file.
-        dividing: the source's division, and the parts that come from other files; or the one part, as an index into
-            `PARTS`, that all rows belong to.
+        dividing: the source's division, and the splits that come from other files; or the one split, as an index into
+            `SPLITS`, that all rows belong to.
         target: the columns without a value in which a row is left out.
         complete: the features that must have a value, where rows without are dropped.
     """
@@ -59,7 +59,7 @@ class Selection:
     target: Sequence[str] = ()
     complete: Sequence[str] = ()
 
-    def read(self, start: int, stop: int, columns: Sequence[str]) -> Piece:
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> FileBlock:
         """Rows `start` to `stop` of the file; the frame has these columns, and perhaps others."""
         splitting, own = self.dividing if isinstance(self.dividing, tuple) else (None, ())
         dividing = [] if splitting is None or splitting.column is None else [splitting.column]
@@ -71,10 +71,10 @@ class Selection:
         present &= _complete(frame, self.complete)
         if not present.all():
             frame, rows = frame.filter(pl.Series(present)), rows[present]
-        parts = np.full(len(rows), self.dividing) if splitting is None else splitting.part_of(frame, rows, own, where)
-        return Piece(frame, rows, parts, where, without_target)
+        splits = np.full(len(rows), self.dividing) if splitting is None else splitting.split_of(frame, rows, own, where)
+        return FileBlock(frame, rows, splits, where, without_target)
 
-    def pieces(self, size: int, columns: Sequence[str]) -> Iterator[Piece]:
+    def blocks(self, size: int, columns: Sequence[str]) -> Iterator[FileBlock]:
         """All rows, `size` of the file at a time."""
         for start, stop in intervals(self.table.height, size):
             yield self.read(start, stop, columns)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.columns import Columns
-from torchplug.data.parts import Splitting, sample_weights
+from torchplug.data.splitting import Splitting, sample_weights
 from torchplug.errors import DataError
 from torchplug.preprocessing import DataRequirements, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
 from torchplug.preprocessing.dates import Dates
@@ -64,11 +64,11 @@ class TableSettings:
             raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
         _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
         if self.splitting.column is not None and self.own:
-            raise DataError("split_column already says which rows validate and test: give no files for these parts")
+            raise DataError("split_column already says which rows validate and test: give no files for these splits")
 
     @property
     def own(self) -> list[str]:
-        """The parts that come from a table of their own."""
+        """The splits that come from a table of their own."""
         return [key for key in self.sources if key != "source"]
 
     def types(self, known: Types) -> Types:

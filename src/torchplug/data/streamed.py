@@ -1,4 +1,4 @@
-"""Tables larger than memory: Parquet files, read in pieces."""
+"""Tables larger than memory: Parquet files, read in blocks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_streamed
 from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
 from torchplug.data.parquet import ParquetTable
-from torchplug.data.parts import PARTS
-from torchplug.data.prepared import Part, Prepared
+from torchplug.data.prepared import Prepared, Split
 from torchplug.data.selection import Selection
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import SPLITS
 from torchplug.data.streamed_loader import StreamedLoader
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, EncodingRules, Preprocessing
@@ -30,27 +30,27 @@ from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import require_columns, types_of
 
 
-class StreamedPart(Part):
-    """A split of a file, whose rows are encoded when they are read; the last piece is cached.
+class StreamedSplit(Split):
+    """A split of a file, whose rows are encoded when they are read; the last block is cached.
 
     Args:
         selection: the file's rows.
-        part: the split, as an index into `PARTS`.
+        split: the split, as an index into `SPLITS`.
         encoder: of its rows.
-        pieces: (pieces,) number of the split's rows in each piece of the file, cut by the encoder's `size`.
+        blocks: (blocks,) number of the split's rows in each block of the file, cut by the encoder's `size`.
         moments: of the encoded target; None if it is not numeric.
 
     Attributes:
-        starts: (pieces + 1,) where in the part each piece begins.
+        starts: (blocks + 1,) where in the split each block begins.
     """
 
     def __init__(
-        self, selection: Selection, part: int, encoder: Encoder, pieces: Sequence[int], moments: Moments | None = None
+        self, selection: Selection, split: int, encoder: Encoder, blocks: Sequence[int], moments: Moments | None = None
     ) -> None:
-        self.starts = np.concatenate([[0], np.cumsum(pieces, dtype=np.int64)])
+        self.starts = np.concatenate([[0], np.cumsum(blocks, dtype=np.int64)])
         self.samples = int(self.starts[-1])
         self._selection = selection
-        self._part = part
+        self._split = split
         self.feature_names = encoder.feature_names
         self._encoder = encoder
         self._moments = moments
@@ -63,9 +63,9 @@ class StreamedPart(Part):
         raise ConfigurationError(f"streamed rows are not held in memory: read {path} with polars.scan_parquet")
 
     def row_numbers(self) -> Iterator[NDArray[np.int64]]:
-        """Where the rows stand in the file, a piece at a time."""
-        for piece in self._selection.pieces(self._encoder.size, []):
-            yield piece.of(self._part).rows
+        """Where the rows stand in the file, a block at a time."""
+        for block in self._selection.blocks(self._encoder.size, []):
+            yield block.of(self._split).rows
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`; going on where the last read ended costs least."""
@@ -73,15 +73,15 @@ class StreamedPart(Part):
         position = min(int(np.searchsorted(self.starts, start, side="right")) - 1, len(self.starts) - 2)
         while start < stop or not found:
             first, last = int(self.starts[position]), min(stop, int(self.starts[position + 1]))
-            piece = self._encoded(position)
-            found.append(Rows(*(tensor[start - first : last - first] for tensor in piece)))
+            block = self._encoded(position)
+            found.append(Rows(*(tensor[start - first : last - first] for tensor in block)))
             start, position = last, position + 1
         return found[0] if len(found) == 1 else Rows(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
 
     def targets(self) -> Iterator[Tensor]:
-        """The target, a piece at a time, without the features."""
-        for piece in self._selection.pieces(self._encoder.size, self._encoder.target_columns):
-            yield self._encoder.target(piece.of(self._part))
+        """The target, a block at a time, without the features."""
+        for block in self._selection.blocks(self._encoder.size, self._encoder.target_columns):
+            yield self._encoder.target(block.of(self._split))
 
     def target_scale(self, coding: TargetCoding) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of a numeric target."""
@@ -99,13 +99,13 @@ class StreamedPart(Part):
             self._kept = None  # its memory is free for the next
             size = self._encoder.size
             start, stop = position * size, min((position + 1) * size, self._selection.table.height)
-            piece = self._selection.read(start, stop, self._encoder.columns).of(self._part)
-            self._kept = (position, self._encoder.rows(piece))
+            block = self._selection.read(start, stop, self._encoder.columns).of(self._split)
+            self._kept = (position, self._encoder.rows(block))
         return self._kept[1]
 
 
 class StreamedTables:
-    """Parquet files, of which no more than a piece is in memory.
+    """Parquet files, of which no more than a block is in memory.
 
     Args:
         settings: the user's choices.
@@ -121,12 +121,12 @@ class StreamedTables:
         for way, column in (("group", splitting.group), ("time", splitting.time)):
             if column is not None:
                 raise DataError(
-                    f"{way} wants to see every row at once, which stream does not: write the parts into a column, "
+                    f"{way} needs every row at once, which stream does not hold: write the splits into a column, "
                     "and name it as split_column"
                 )
         if settings.impute == "median":
             raise DataError(
-                "impute: median wants every value at once, which stream does not hold: use auto, mean or most_frequent"
+                "impute: median needs every value at once, which stream does not hold: use auto, mean or most_frequent"
             )
 
     def fingerprints(self) -> dict[str, str]:
@@ -165,19 +165,19 @@ class StreamedTables:
         if rules is not None:
             notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
-        parts: dict[str, Part] = {}
+        splits: dict[str, Split] = {}
         for key, table in tables.items():
-            selection = Selection(table, source_rows if key == "source" else PARTS.index(key), target, complete)
+            selection = Selection(table, source_rows if key == "source" else SPLITS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
-            parts |= self._survey(key, selection, preprocessing, rules, columns, notes, of_test)
-        shares = [part for name, part in parts.items() if name not in settings.own and part.samples]
+            splits |= self._survey(key, selection, preprocessing, rules, columns, notes, of_test)
+        shares = [split for name, split in splits.items() if name not in settings.own and split.samples]
         drawn = settings.splitting.column is None and len(shares) > 1
         if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
             notes.add(
                 Topic.TRAINING,
-                ["stream draws rows one by one, so each class has nearly, not exactly, its share in every part"],
+                ["stream draws rows one by one, so each class has nearly, not exactly, its share in every split"],
             )
-        return Prepared(preprocessing, {name: parts[name] for name in PARTS}, notes.lines, of_test.lines)
+        return Prepared(preprocessing, {name: splits[name] for name in SPLITS}, notes.lines, of_test.lines)
 
     def _survey(
         self,
@@ -188,31 +188,31 @@ class StreamedTables:
         columns: Sequence[str],
         notes: Notes,
         of_test: Notes,
-    ) -> dict[str, Part]:
-        """The parts that a file holds."""
+    ) -> dict[str, Split]:
+        """The splits that a file holds."""
         settings, table = self._settings, selection.table
-        names = [name for name in PARTS if name not in settings.own] if key == "source" else [key]
+        names = [name for name in SPLITS if name not in settings.own] if key == "source" else [key]
         plain = RowEncoder(settings, preprocessing, columns)
-        found = survey(selection, plain, [PARTS.index(name) for name in names])
-        surveys = dict(zip(names, found.parts, strict=True))
-        counts = {name: sum(part.pieces) for name, part in surveys.items()}
+        found = survey(selection, plain, [SPLITS.index(name) for name in names])
+        surveys = dict(zip(names, found.splits, strict=True))
+        counts = {name: sum(split.blocks) for name, split in surveys.items()}
         if key == "source":
-            settings.splitting.refuse_empty([counts.get(name, 0) for name in PARTS], settings.own, table.path)
+            settings.splitting.refuse_empty([counts.get(name, 0) for name in SPLITS], settings.own, table.path)
         where, incomplete = settings.own_name(key), table.height - sum(counts.values()) - found.without_target
         rows = left_out_rows(found.without_target, incomplete, table.height, selection.target, where)
         notes.add(Topic.ROWS, rows)
         counted = dict(zip(names, found.substitutions, strict=True))
         SubstitutionNotes(preprocessing, rules, where).add(counted, notes, of_test)
-        parts: dict[str, Part] = {}
-        for name, part in surveys.items():
+        splits: dict[str, Split] = {}
+        for name, split in surveys.items():
             balanced = name == "train" and settings.class_weight is not None
-            encoder = RowEncoder(settings, preprocessing, columns, part.factors(balanced))
-            parts[name] = StreamedPart(selection, PARTS.index(name), encoder, part.pieces, part.moments)
-        return parts
+            encoder = RowEncoder(settings, preprocessing, columns, split.factors(balanced))
+            splits[name] = StreamedSplit(selection, SPLITS.index(name), encoder, split.blocks, split.moments)
+        return splits
 
-    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> StreamedPart:
+    def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> StreamedSplit:
         """All rows of the source, with their features alone."""
         table = self._tables["source"].typed(preprocessing.types)
         encoder = FeatureEncoder(preprocessing, table.head.columns)
-        pieces = [stop - start for start, stop in intervals(table.height, encoder.size)]
-        return StreamedPart(Selection(table, 0), 0, encoder, pieces)
+        blocks = [stop - start for start, stop in intervals(table.height, encoder.size)]
+        return StreamedSplit(Selection(table, 0), 0, encoder, blocks)

@@ -15,16 +15,16 @@ from torchplug.batch import Rows
 from torchplug.data.loaders import Batches, generator, merged
 from torchplug.data.precision import refuse_infinite
 
-_BUFFER_PIECES = 4
-"""How many pieces of the file lie in memory together to be shuffled."""
+_BUFFER_BLOCKS = 4
+"""How many blocks of the file lie in memory together to be shuffled."""
 
 
-class PieceReader(Protocol):
-    """Rows of a part, read a piece at a time.
+class BlockReader(Protocol):
+    """Rows of a split, read a block at a time.
 
     Attributes:
         samples: n, how many rows.
-        starts: (pieces + 1,) where each piece begins.
+        starts: (blocks + 1,) where each block begins.
     """
 
     samples: int
@@ -38,19 +38,19 @@ class PieceReader(Protocol):
 class StreamedLoader(Batches):
     """Batches that are read when they are asked for.
 
-    A shuffled epoch takes the file's pieces in random order, a few at a time, and the rows of these in random order:
-    rows that lie far from each other in the file meet in a batch only if their pieces do. Every rank reads the same
-    pieces and takes its own rows.
+    A shuffled epoch takes the file's blocks in random order, a few at a time, and the rows of these in random order:
+    rows that lie far from each other in the file meet in a batch only if their blocks do. Every rank reads the same
+    blocks and takes its own rows.
 
     Args:
-        part: the rows.
+        split: the rows.
         dtype: of features, weights and targets that are no class indices.
         options: what `Batches` takes.
     """
 
-    def __init__(self, part: PieceReader, dtype: torch.dtype, **options: Any) -> None:
-        super().__init__(part.samples, **options)
-        self._part = part
+    def __init__(self, split: BlockReader, dtype: torch.dtype, **options: Any) -> None:
+        super().__init__(split.samples, **options)
+        self._split = split
         self._dtype = dtype
         self._order: tuple[int, _Order] | None = None
 
@@ -61,7 +61,7 @@ class StreamedLoader(Batches):
     def _span(self, low: int, high: int) -> list[Rows]:
         if self.shuffle:
             return self._epoch_order().read(low, high)
-        return [self._converted(self._part.read(low, high))]
+        return [self._converted(self._split.read(low, high))]
 
     def _indices(self, low: int, high: int) -> Tensor:
         return self._epoch_order().indices(low, high) if self.shuffle else torch.arange(low, high)
@@ -69,7 +69,7 @@ class StreamedLoader(Batches):
     def _epoch_order(self) -> _Order:
         if self._order is None or self._order[0] != self.epoch:
             self._order = None  # its memory is free for the next
-            self._order = (self.epoch, _Order(self._part, self._converted, self.seed, self.epoch))
+            self._order = (self.epoch, _Order(self._split, self._converted, self.seed, self.epoch))
         return self._order[1]
 
     def _converted(self, rows: Rows) -> Rows:
@@ -80,30 +80,30 @@ class StreamedLoader(Batches):
 
 
 class _Order:
-    """The order of one epoch: buffers of pieces drawn at random, each with its rows in random order."""
+    """The order of one epoch: buffers of blocks drawn at random, each with its rows in random order."""
 
-    def __init__(self, part: PieceReader, convert: Callable[[Rows], Rows], seed: int, epoch: int) -> None:
-        self._part = part
+    def __init__(self, split: BlockReader, convert: Callable[[Rows], Rows], seed: int, epoch: int) -> None:
+        self._split = split
         self._convert = convert
         self._seeds = (seed, epoch)
-        sizes = np.diff(part.starts)
-        pieces = torch.randperm(len(sizes), generator=generator(*self._seeds)).numpy()
-        self._buffers = [pieces[i : i + _BUFFER_PIECES] for i in range(0, len(pieces), _BUFFER_PIECES)]
+        sizes = np.diff(split.starts)
+        blocks = torch.randperm(len(sizes), generator=generator(*self._seeds)).numpy()
+        self._buffers = [blocks[i : i + _BUFFER_BLOCKS] for i in range(0, len(blocks), _BUFFER_BLOCKS)]
         self._starts = np.concatenate([[0], np.cumsum([sizes[buffer].sum() for buffer in self._buffers])])
         self._kept: tuple[int, Rows] | None = None
         self._coming: tuple[int, Future[Rows]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
     def read(self, low: int, high: int) -> list[Rows]:
-        """The rows that stand from `low` to `high`, in one piece or several."""
+        """The rows that stand from `low` to `high`, those of each buffer by themselves."""
         return [
             Rows(*(tensor[first:last] for tensor in self._shuffled(buffer)))
             for buffer, first, last in self._places(low, high)
         ]
 
     def indices(self, low: int, high: int) -> Tensor:
-        """Which rows of the part these are."""
-        starts = self._part.starts
+        """Which rows of the split these are."""
+        starts = self._split.starts
         found = []
         for buffer, first, last in self._places(low, high):
             members = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in self._buffers[buffer]])
@@ -123,7 +123,7 @@ class _Order:
 
     def _permutation(self, buffer: int) -> Tensor:
         rows = int(self._starts[buffer + 1] - self._starts[buffer])
-        # from 1: a zero at the end would change nothing in the seed of the pieces' order
+        # from 1: a zero at the end would change nothing in the seed of the blocks' order
         return torch.randperm(rows, generator=generator(*self._seeds, buffer + 1))
 
     def _shuffled(self, buffer: int) -> Rows:
@@ -138,7 +138,7 @@ class _Order:
         return self._kept[1]
 
     def _fill(self, buffer: int) -> Rows:
-        starts, read = self._part.starts, self._part.read
-        pieces = [self._convert(read(int(starts[i]), int(starts[i + 1]))) for i in self._buffers[buffer]]
+        starts, read = self._split.starts, self._split.read
+        blocks = [self._convert(read(int(starts[i]), int(starts[i + 1]))) for i in self._buffers[buffer]]
         order = self._permutation(buffer)
-        return Rows(*(torch.cat(tensors).index_select(0, order) for tensors in zip(*pieces, strict=True)))
+        return Rows(*(torch.cat(tensors).index_select(0, order) for tensors in zip(*blocks, strict=True)))

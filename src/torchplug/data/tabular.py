@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import operator
@@ -11,38 +10,32 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 from torch import Tensor
 
-from torchplug.batch import TrainingSet
+from torchplug.batch import SplitName, TrainingSet
 from torchplug.components.contracts import Loss
+from torchplug.data.batch_sizes import BatchSize, batch_count, check_batch_size, evaluation_size
 from torchplug.data.columns import Columns
-from torchplug.data.folds import Folding
+from torchplug.data.foldable import Foldable
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
-from torchplug.data.parts import DrawnRows, Splitting, check_ratios
-from torchplug.data.prepared import Part, Prepared, Tables
+from torchplug.data.notes import training_notes
+from torchplug.data.precision import refuse_range
+from torchplug.data.prepared import Prepared, Split, Tables
 from torchplug.data.settings import TableSettings
+from torchplug.data.splitting import Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
+from torchplug.data.trainer_options import is_double, rank_options, training_options
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
-from torchplug.preprocessing.target_fit import guess_kind
-from torchplug.registry.component import Kind
-from torchplug.tables import BUNDLED, CsvFormat, enumerate_names
-
-_EVALUATION_ROWS = 1024
-"""Minimum batch size of evaluation, where it does not affect results."""
-
-Name = Literal["train", "validation", "test"]
+from torchplug.tables import CsvFormat
 
 
-class TabularData(LightningDataModule):
+class TabularData(Foldable):
     """A table for training, validation, test and prediction.
 
     Everything that is fitted (levels, fill values, mean and standard deviation, classes) is fitted on the training
@@ -134,7 +127,7 @@ class TabularData(LightningDataModule):
         impute: Impute = "auto",
         standardize: bool = True,
         standardize_target: bool | Literal["auto"] = "auto",
-        batch_size: int | Literal["full"] = 32,
+        batch_size: BatchSize = 32,
         shuffle: bool = True,
         stream: bool = False,
     ) -> None:
@@ -143,8 +136,9 @@ class TabularData(LightningDataModule):
         source, validation, test = (
             os.fspath(s) if isinstance(s, os.PathLike) else s for s in (source, validation, test)
         )
-        split = list(check_ratios(split))
-        batch_size = _batch_size(batch_size)
+        ratios = check_ratios(split)
+        split = list(ratios)
+        batch_size = check_batch_size(batch_size)
         seed = operator.index(seed)
         max_categories = None if max_categories is None else operator.index(max_categories)
         tables = {"source": source, "validation": validation, "test": test}
@@ -153,7 +147,7 @@ class TabularData(LightningDataModule):
         named = [target] if isinstance(target, str) else target or []
         settings = TableSettings(
             sources={key: s for key, s in tables.items() if s is not None},
-            splitting=Splitting(check_ratios(split), stratify, seed, split_column, group, time),
+            splitting=Splitting(ratios, stratify, seed, split_column, group, time),
             form=CsvFormat(separator, decimal, encoding, tuple(map(str, missing or ())), dayfirst),
             dates=dates,
             columns=Columns(named, features, exclude or [], weights, dividing, categories or []),
@@ -177,7 +171,7 @@ class TabularData(LightningDataModule):
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
         self._request = DataRequirements()
         self._prepared: Prepared | None = None
-        self._prediction: Part | None = None
+        self._prediction: Split | None = None
         self._val_limit: int | float | None = None
 
     # ------------------------------------------------------------------ what is known after prepare
@@ -205,141 +199,52 @@ class TabularData(LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """The number of rows of training, validation and test."""
-        return {name: part.samples for name, part in self._prepared.parts.items()} if self._prepared else {}
+        return {name: split.samples for name, split in self._prepared.splits.items()} if self._prepared else {}
 
     @property
     def target_scale(self) -> tuple[Tensor, Tensor] | None:
         """Mean and population standard deviation of the training target's columns, (k,) float64 each, in its own units;
         None where the target is no number.
         """
-        part = self._part("train")
-        assert self.preprocessing is not None, "parts come with preprocessing"
-        return part.target_scale(self.preprocessing.target_coding)
+        split = self.rows_of("train")
+        assert self.preprocessing is not None, "splits come with preprocessing"
+        return split.target_scale(self.preprocessing.target_coding)
 
     def check_target(self, loss: Loss) -> None:
-        """Let a loss look at the training target, as it will get it.
+        """Check the training target, as a loss will get it, by the loss's own rule.
 
         Raises:
             ValueError: as the loss words it, if a value is outside its domain.
         """
-        for target in self._part("train").targets():
+        for target in self.rows_of("train").targets():
             loss.check(target)
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training split, read a piece at a time.
+        """The training split, read a block at a time.
 
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        return self._part("train")
+        return self.rows_of("train")
 
-    def frame_of(self, part: Name) -> pl.DataFrame:
+    def frame_of(self, split: SplitName) -> pl.DataFrame:
         """Return the raw rows of a split, in the order of evaluation.
 
         Raises:
             ConfigurationError: if the data have not been read, or are streamed.
         """
-        return self._part(part).frame
+        return self.rows_of(split).frame
 
-    def row_numbers(self, part: Name) -> NDArray[np.int64]:
-        """The rows of a split, counted from 0 in the table that has them, in the order of evaluation.
-
-        Raises:
-            ConfigurationError: if the data have not been read.
-        """
-        return np.concatenate(list(self._part(part).row_numbers()))
-
-    def identity(self, part: Name) -> dict[str, str]:
-        """Which rows of which table a split has: SHA-256 of the table's content (`data`) and of the rows' numbers in it
-        (`split`), as hexadecimal text.
+    def rows_of(self, split: SplitName) -> Split:
+        """Return the encoded rows of a split, in the order of evaluation.
 
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        numbers = hashlib.sha256()
-        for rows in self._part(part).row_numbers():
-            numbers.update(rows.astype("<i8").tobytes())
-        table = part if part in self.sources else "source"
-        return {"data": self.fingerprints[table], "split": numbers.hexdigest()}
-
-    def _part(self, name: str) -> Part:
         if self._prepared is None:
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
-        return self._prepared.parts[name]
-
-    def folds(
-        self, folds: int = 5, *, repeats: int = 1, seed: int = 0, kind: Kind | None = None
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Divide all rows but those of the test split into folds for cross-validation.
-
-        Whole groups with `group`; along `time`, each fold validating what comes after its training rows, as
-        scikit-learn's TimeSeriesSplit does; else drawn, by class where targets are classes and `stratify` is set. With
-        `split_column` the rows marked train and validation are divided.
-
-        Args:
-            folds: k, at least 2.
-            repeats: how often the rows are divided anew, at least 1.
-            seed: of the folds that are drawn, 0 or more.
-            kind: of the loss; none: guessed from the target.
-
-        Returns:
-            (training, validation) rows of each of the k · repeats folds, counted from 0 in the source, ascending.
-
-        Raises:
-            DataError: if there are fewer rows, groups, times or members of a class than folds; for streamed tables, and
-                where validation has a table of its own.
-
-        >>> [len(validation) for _, validation in TabularData("iris").folds(4)]
-        [30, 30, 30, 30]
-        """
-        tables = self._in_memory()
-        return tables.folds(kind or self.guess_kind()[0], Folding(folds, repeats, seed))
-
-    def test_rows(self, kind: Kind | None = None) -> NDArray[np.int64]:
-        """The rows of the source in its test split, which no fold may have, counted from 0.
-
-        Args:
-            kind: of the loss; none: guessed from the target.
-
-        Raises:
-            DataError: if the table cannot be split; for streamed tables.
-        """
-        return self._in_memory().test_rows(kind or self.guess_kind()[0])
-
-    def _in_memory(self) -> InMemoryTables:
-        if not isinstance(self._tables, InMemoryTables):
-            raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
-        return self._tables
-
-    def fold(self, training: Any, validation: Any) -> TabularData:
-        """The same tables with other rows for training and validation, and none for test.
-
-        All that is learned from data is learned from these training rows. A table is read once for all folds.
-
-        Args:
-            training: which rows of the source, counted from 0, (n,) whole numbers; rows without target are left out.
-            validation: the same for validation; may be empty.
-
-        Raises:
-            DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation has
-                a table of its own.
-        """
-        tables = self._in_memory()
-        rows = DrawnRows.of(training, validation)
-        found = self.copied()
-        found._tables = tables.divided(rows)
-        found.sources = {"source": self.sources["source"]}
-        return found
-
-    def copied(self) -> TabularData:
-        """A copy for which nothing is prepared yet; tables that are open are shared."""
-        found = copy.copy(self)
-        vars(found).pop("fingerprints", None)
-        found.trainer = None
-        found.preprocessing = found._prepared = found._prediction = None
-        found.notes, found.test_notes, found._request = [], [], DataRequirements()
-        return found
+        return self._prepared.splits[split]
 
     # ------------------------------------------------------------------ preparing
 
@@ -348,7 +253,10 @@ class TabularData(LightningDataModule):
         module: Any = self.trainer.lightning_module if self.trainer is not None else None
         request = module.data_request() if hasattr(module, "data_request") else DataRequirements()
         if stage == "predict":
-            self._prepare_prediction(request)
+            if request.preprocessing is None:
+                raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
+            self.preprocessing, self._request = request.preprocessing, request
+            self._prediction = self._tables.prediction(request.preprocessing, self._precision(request))
             return
         self.prepare(request)
         if stage == "fit":
@@ -364,19 +272,6 @@ class TabularData(LightningDataModule):
         if stage == "fit" and self._val_limit is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._val_limit = self._val_limit, None
 
-    def guess_kind(self) -> tuple[Kind, str | None]:
-        """Return the kind of loss that suits the target, and a note if whole numbers are taken for classes, else None.
-
-        Classes are text, booleans and categories; two whole numbers; and whole numbers 0, 1, … or 1, 2, …, up to 20 of
-        them that occur 5 times each on average. Everything else is numbers.
-
-        Raises:
-            DataError: if the source cannot be read.
-        """
-        kind, note = guess_kind(self._tables.targets())
-        bundled = isinstance(self.sources["source"], str) and self.sources["source"] in BUNDLED
-        return kind, None if bundled else note
-
     def adopt_batch_size(self, settings: Mapping[str, Any]) -> bool:
         """Use the batch size of other settings, if these differ in nothing else; return whether it did.
 
@@ -386,7 +281,7 @@ class TabularData(LightningDataModule):
         same = {"batch_size": None, "split": list(settings["split"])}
         if {**self.hparams, "batch_size": None} != {**settings, **same}:
             return False
-        self.batch_size = self.hparams["batch_size"] = _batch_size(settings["batch_size"])
+        self.batch_size = self.hparams["batch_size"] = check_batch_size(settings["batch_size"])
         return True
 
     def prepare(self, request: DataRequirements) -> None:
@@ -406,128 +301,61 @@ class TabularData(LightningDataModule):
             raise DataError("stream never holds all rows, so batch_size cannot be full: give a number of rows")
         self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
+        unused = self.batch_size if request.full_batch and self.batch_size != "full" else None
         self.test_notes = self._prepared.test_notes
-        self.notes = [*self._prepared.notes, *self._remarks(self._prepared.preprocessing)]
+        self.notes = [*self._prepared.notes, *training_notes(self.preprocessing, self.sizes, unused)]
         for note in self.notes:
             rank_zero_info(note)
 
     def refuse_range(self) -> None:
         """Refuse a target that the network's single precision takes for 0 or infinity, or its squares, as losses do."""
-        scale = self.target_scale
-        if scale is None or self._doubled:
-            return
-        assert self.preprocessing is not None, "it is prepared"
-        coding, (location, spread) = self.preprocessing.target_coding, scale
-        sizes = torch.hypot((location - coding.center) / coding.scale, spread / coding.scale)
-        # the full-batch optimizers compute in double precision, and their network does not
-        power, of = (1.0, "values") if self._request.full_batch else (0.5, "squares")
-        limits = torch.finfo(torch.float32)
-        for column, size in zip(coding.info.columns, sizes.tolist(), strict=True):
-            if 0 < size < limits.smallest_normal**power or size > limits.max**power:
-                taken_for = "0" if size < 1 else "infinity"
-                raise DataError(
-                    f"target '{column}' has a size of about {size:.1e}, and single precision takes such {of} for "
-                    f"{taken_for}: set --data.standardize_target true, give it in another unit, or train with "
-                    "--trainer.precision 64-true"
-                )
-
-    def _remarks(self, preprocessing: Preprocessing) -> list[str]:
-        """Notes for the user."""
-        remarks = []
-        flat = [
-            n
-            for n, zero_variance in zip(preprocessing.feature_names, preprocessing.zero_variance, strict=True)
-            if zero_variance
-        ]
-        if flat:
-            remarks.append(f"constant in the training split, so without effect: {enumerate_names(flat)}")
-        if not self.sizes["validation"]:
-            remarks.append(f"all {self.sizes['train']} training rows are trained on, and nothing is validated")
-        if self._request.full_batch and self.batch_size != "full":
-            remarks.append(
-                f"the optimizer sees all {self.sizes['train']} training rows at once: "
-                f"batch_size {self.batch_size} is not used for training"
-            )
-        return remarks
-
-    def _prepare_prediction(self, request: DataRequirements) -> None:
-        if request.preprocessing is None:
-            raise ConfigurationError("there is nothing to predict with: fit first, or load a checkpoint")
-        self.preprocessing, self._request = request.preprocessing, request
-        self._prediction = self._tables.prediction(request.preprocessing, self._precision(request))
+        if (scale := self.target_scale) is not None and not is_double(self.trainer):
+            assert self.preprocessing is not None, "it is prepared"
+            refuse_range(self.preprocessing.target_coding, *scale, squared=not self._request.full_batch)
 
     # ------------------------------------------------------------------ loading
 
     def train_dataloader(self) -> Batches | FullBatchLoader:
         """Batches of this rank, or the whole training split for a full-batch optimizer."""
-        part = self._part("train")
+        split = self.rows_of("train")
         if self._request.full_batch:
-            return FullBatchLoader(part)
-        trainer: Any = self.trainer
-        options: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
-        if trainer is not None:
-            options |= {
-                "shuffle": self.shuffle and not trainer.overfit_batches,
-                "rank": trainer.global_rank,
-                "world": trainer.world_size,
-                "window": lambda: trainer.accumulate_grad_batches,
-                "limit": lambda: trainer.num_training_batches,
-                # Lightning repeats a batch that was interrupted: what counts is what it has processed
-                "consumed": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-            }
-        return part.loader(self._precision(self._request), **options)
+            return FullBatchLoader(split)
+        options = training_options(self.trainer, self.shuffle)
+        return split.loader(self._precision(self._request), batch_size=self.batch_size, seed=self.seed, **options)
 
     def val_dataloader(self) -> Batches:
         """Batches of this rank: the validation split."""
-        if not self.sizes["validation"]:
-            raise DataError("there is no validation split: split gives it no row")
-        return self._evaluation_loader(self._part("validation"))
+        return self._evaluation_loader(self._nonempty("validation"))
 
     def test_dataloader(self) -> Batches:
         """Batches of this rank: the test split."""
-        if not self.sizes["test"]:
-            raise DataError("there is no test split: split gives it no row")
-        return self._evaluation_loader(self._part("test"))
+        return self._evaluation_loader(self._nonempty("test"))
+
+    def _nonempty(self, name: SplitName) -> Split:
+        if not self.sizes[name]:
+            raise DataError(f"there is no {name} split: split gives it no row")
+        return self.rows_of(name)
 
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
         assert self._prediction is not None, "setup comes before the loaders"
         return self._evaluation_loader(self._prediction)
 
-    def batches(self, part: Name, world: int = 1) -> int:
-        """How many batches of a part an epoch has on each rank.
+    def batches(self, split: SplitName, world: int = 1) -> int:
+        """How many batches of a split an epoch has on each rank.
 
         Args:
-            part: one that has been read.
+            split: one that has been read.
             world: the number of ranks.
         """
-        size = self._evaluation_size if part != "train" else "full" if self._request.full_batch else self.batch_size
-        rows = self.sizes[part]
-        return min(rows, 1) if size == "full" else -(-rows // (size * world))
+        if split != "train":
+            return batch_count(self.sizes[split], evaluation_size(self.batch_size, self.stream), world)
+        return batch_count(self.sizes[split], "full" if self._request.full_batch else self.batch_size, world)
 
-    @property
-    def _evaluation_size(self) -> int | Literal["full"]:
-        if self.batch_size != "full":
-            return max(self.batch_size, _EVALUATION_ROWS)
-        return _EVALUATION_ROWS if self.stream else "full"
-
-    def _evaluation_loader(self, part: Part) -> Batches:
-        size = self._evaluation_size
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return part.loader(self._precision(self._request), batch_size=size, rank=rank, world=world)
+    def _evaluation_loader(self, split: Split) -> Batches:
+        size = evaluation_size(self.batch_size, self.stream)
+        return split.loader(self._precision(self._request), batch_size=size, **rank_options(self.trainer))
 
     def _precision(self, request: DataRequirements) -> torch.dtype:
         """What features are given in: double where the trainer computes so, or the optimizer does whatever it says."""
-        return torch.float64 if self._doubled or request.full_batch else torch.float32
-
-    @property
-    def _doubled(self) -> bool:
-        return self.trainer is not None and self.trainer.precision == "64-true"
-
-
-def _batch_size(value: Any) -> int | Literal["full"]:
-    if value == "full":
-        return "full"
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise DataError(f"batch_size must be a whole number of at least 1, or full, not {value!r}")
-    return operator.index(value)
+        return torch.float64 if is_double(self.trainer) or request.full_batch else torch.float32

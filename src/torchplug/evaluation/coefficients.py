@@ -10,13 +10,21 @@ import polars
 import torch
 from torch import Tensor, nn
 
-from torchplug.components.contracts import linear_scores
+from torchplug.components.contracts import LinearScores, linear_scores
 from torchplug.errors import ConfigurationError
 from torchplug.preprocessing import Preprocessing
 
 
 def original_coefficients(network: nn.Module, preprocessing: Preprocessing | None) -> list[tuple[str, str, float]]:
-    """(output, feature, coefficient) in original units, float64, each output's intercept first.
+    r"""A linear model's coefficients for features and target in their own units, float64.
+
+        b_j = t·w_j / s_j,    intercept = c + t·(bias − Σ_j w_j m_j / s_j)
+
+    with m, s the features' and c, t the target's center and scale.
+
+    Returns:
+        (output, feature, coefficient), each output's intercept first, as feature `(intercept)`; it is omitted if there
+        is no bias and no shift. Features that are zero in all training rows have coefficient 0.
 
     Raises:
         ConfigurationError: if the model is not linear, or not fitted.
@@ -24,7 +32,48 @@ def original_coefficients(network: nn.Module, preprocessing: Preprocessing | Non
     linear = linear_scores(network)
     if linear is None or preprocessing is None:
         raise ConfigurationError("only a fitted linear model has coefficients")
-    return preprocessing.original_coefficients(linear.weight, linear.bias)
+    slopes, offset = _slopes_and_offset(linear, preprocessing)
+    shifted = bool(preprocessing.center.any() or preprocessing.target_center.any())
+    rows: list[tuple[str, str, float]] = []
+    for i, output in enumerate(preprocessing.target_coding.output_names(len(slopes))):
+        if linear.bias is not None or shifted:
+            rows.append((output, "(intercept)", float(offset[i])))
+        rows += [(output, name, float(slopes[i, j])) for j, name in enumerate(preprocessing.feature_names)]
+    return rows
+
+
+def _slopes_and_offset(linear: LinearScores, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Coefficients (m, d) and intercepts (m,) in original units."""
+    weight = linear.weight.detach().cpu().double()
+    slopes = torch.where(preprocessing.zero_variance, 0.0, weight / preprocessing.scale)
+    offset = -(slopes @ preprocessing.center)
+    if linear.bias is not None:
+        offset = offset + linear.bias.detach().cpu().double()
+    if preprocessing.target_coding.task.has_classes:
+        return slopes, offset
+    each = len(weight) // len(preprocessing.info.columns)
+    slopes = slopes * preprocessing.target_scale.repeat_interleave(each).unsqueeze(1)
+    return slopes, preprocessing.original_units(offset.unsqueeze(0)).squeeze(0)
+
+
+def original_map(preprocessing: Preprocessing, intercept: bool) -> Tensor:
+    r"""Return L, which maps a linear map's trained coefficients to those of features in their own units.
+
+        b_j = w_j / s_j,    b₀ = w₀ − Σ_j w_j m_j / s_j
+
+    Args:
+        preprocessing: fitted; m and s are the features' center and scale.
+        intercept: whether there is one; its row and column come first.
+
+    Shape:
+        (1 + d, 1 + d), or (d, d) without an intercept.
+    """
+    center, scale = preprocessing.center, preprocessing.scale
+    if not intercept:
+        return torch.diag(1.0 / scale)
+    found = torch.diag(torch.cat([torch.ones_like(scale[:1]), 1.0 / scale]))
+    found[0, 1:] = -center / scale
+    return found
 
 
 def coefficient_table(
@@ -59,7 +108,7 @@ def coefficient_table(
     assert preprocessing is not None, "coefficients come with preprocessing"
     outputs = len(linear.weight)
     values = torch.tensor(table["coefficient"].to_list(), dtype=torch.float64).view(outputs, -1).mT
-    to_original = preprocessing.original_map(intercept=linear.bias is not None)
+    to_original = original_map(preprocessing, intercept=linear.bias is not None)
     units = preprocessing.target_scale
     # one column of classes has a score for each class, none of which is scaled
     units = units if len(units) == outputs else torch.ones(outputs, dtype=torch.float64)

@@ -44,7 +44,7 @@ def fit(
 
     Args:
         config: `ComponentModule`'s parameters by name, or a module. A module is trained in place.
-        data: the table; its parts are `train`, `val` and `test`.
+        data: the table; its splits are `train`, `val` and `test`.
         trainer: parameters of Lightning's Trainer, such as `max_epochs`. Loggers and checkpoints are the run's.
         tracking: W&B's settings (`Tracking`), such as `{"mode": "disabled"}`.
         name: the folder of the run's family, below `root`.

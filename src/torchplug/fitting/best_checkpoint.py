@@ -8,8 +8,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import EarlyStopping
 
+from torchplug.checks import validates
 from torchplug.data.tabular import TabularData
-from torchplug.fitting.checks import validates
 from torchplug.module import ComponentModule
 
 

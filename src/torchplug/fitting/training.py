@@ -13,11 +13,10 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from torchplug.checks import refuse_settings
+from torchplug.checks import refuse_fit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.fitting.best_checkpoint import BestCheckpoint
-from torchplug.fitting.checks import refuse_combination
 from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
@@ -98,8 +97,8 @@ class Training:
         self.module.configure(self.data)
         self._refuse_origin()
         trainer = build_trainer(self.trainer)
-        refuse_settings(self.module.resolved, self.module.options, trainer)
-        refuse_combination(trainer, self.module, self.data)
+        labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
+        refuse_fit(trainer, self.module.resolved, self.module.options, self.data, labelled)
         run = (self.origin.run if self.origin else None) or self.directory or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
         best = BestCheckpoint.of(trainer, self.module, self.data)
@@ -190,7 +189,7 @@ class Training:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
     def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
-        """Write what training came to; the outcome last: a run that has one is finished."""
+        """Write the results of training; the outcome last: a run that has one is finished."""
         if self.module.has_coefficients:
             run.write_coefficients(self.module.coefficient_table())
         reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
@@ -199,7 +198,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to.
+    """The result of training.
 
     Args:
         module: with the parameters of the last step.

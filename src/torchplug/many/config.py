@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 
 from torchplug import bounded_yaml
-from torchplug.data.parts import DrawnRows
+from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.fitting.config import data_settings, plain_settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchplug.data.tabular import TabularData
-from torchplug.evaluation.parts import PartEvaluations
+from torchplug.evaluation.split_evaluations import SplitEvaluations
 from torchplug.module import ComponentModule
 from torchplug.resolved_config import evaluating
 
@@ -15,7 +15,7 @@ def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, 
         module: trained, on the CPU.
         data: prepared for it.
     """
-    evaluations = PartEvaluations(module.loss, module.resolved.metric_choice)
+    evaluations = SplitEvaluations(module.loss, module.resolved.metric_choice)
     evaluations.compare_with(data.target_scale)
     network = module.network
     assert network is not None, "it is trained"

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import Progress
 
-from torchplug.data.parts import DrawnRows
+from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fit_result import FitResult

@@ -270,7 +270,7 @@ class Program:
             for model, reason in stops.stop(metric).items():
                 if trained[model]:
                     progress.end(model, Outcome("limit", f"stopped after {self._epoch + 1} epochs: {reason}"))
-        if self._plan.watch is not None:
+        if self._plan.watch is not None and bool(trained.any()):
             self._ask(self._plan.watch, trained.nonzero().flatten())
 
     def _ask(self, watch: EpochWatch, models: Tensor) -> None:

@@ -74,24 +74,24 @@ class RunRecord(Record):
     Args:
         run: the directory, which no other process trains in.
         content: of the checkpoint; the states of programs are set in it.
-        finish: is called with the rows of metrics when training is over, unless nothing was left to be trained.
+        finish: is called when training is over.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        content: dict[str, Any],
-        finish: Callable[[Sequence[Mapping[str, Any]], Mapping[Model, Fitted]], None],
-    ) -> None:
+    def __init__(self, run: Run, content: dict[str, Any], finish: Callable[[Mapping[Model, Fitted]], None]) -> None:
         self.run: Run = run
         self.remedy = resuming(run)
         self._content = content
         self._finish = finish
         self._rows = RowFile(run.metrics_file)
         self._due = 0.0
-        self._trains = False
-        if is_rank_zero():
-            self._drop_rows()
+
+    def begin(self) -> None:
+        """Drop the rows of epochs that the checkpoints do not have behind them, and write the checkpoint."""
+        if is_rank_zero() and self.run.metrics_file.is_file():
+            done, lines = epochs_done(self.run, self._content), self._rows.lines()
+            kept = [line for line in lines if _is_done(json.loads(line), done)]
+            if len(kept) < len(lines):
+                self._rows.replace(kept)
         self._write()
 
     def state(self, program: int) -> State | None:
@@ -108,7 +108,6 @@ class RunRecord(Record):
 
     def log(self, epoch: int, models: Sequence[Model], steps: Sequence[int], metrics: Mapping[str, Tensor]) -> None:
         """Append a row for each model, all of them by one write."""
-        self._trains = True
         columns = [[value if math.isfinite(value) else None for value in own.tolist()] for own in metrics.values()]
         rows = [
             {"step": step - 1, "epoch": epoch, "configuration": model[0], "fold": model[1]}
@@ -126,8 +125,8 @@ class RunRecord(Record):
 
     def finish(self, fitted: Mapping[Model, Fitted]) -> None:
         """Call what is to be done at the end."""
-        if is_rank_zero() and (self._trains or self.run.outcome is None):
-            self._finish([json.loads(line) for line in self._rows.lines()], fitted)
+        if is_rank_zero():
+            self._finish(fitted)
 
     def _write(self) -> None:
         start = time.monotonic()
@@ -136,38 +135,32 @@ class RunRecord(Record):
         now = time.monotonic()
         self._due = now + (_PART - 1) * (now - start)
 
-    def _drop_rows(self) -> None:
-        """Drop the rows of epochs that the checkpoints do not have behind them."""
-        if not self.run.metrics_file.is_file():
-            return
-        lines = self._rows.lines()
-        done = self._epochs_done()
-        kept = [line for line in lines if _is_done(json.loads(line), done)]
-        if len(kept) < len(lines):
-            self._rows.replace(kept)
-
-    def _epochs_done(self) -> dict[Model, int]:
-        """How many whole epochs each model has behind it."""
-        done: dict[Model, int] = {}
-        for program in self._content["programs"]:
-            epochs = 0 if program["state"] is None else program["state"]["position"][0]
-            done |= {(number, fold): epochs for number in program["configurations"] for fold in program["folds"]}
-        for own in (self.run.path / "models").glob("*-*"):
-            number, _, fold = own.name.partition("-")
-            done[int(number), int(fold)] = epochs_of(Run(own))
-        return done
-
 
 def resuming(run: Run) -> str:
     """How to go on with a run."""
     return f"resume with ckpt_path={os.path.relpath(run.path)!r}"
 
 
-def epochs_of(run: Run) -> int:
-    """How many whole epochs the last checkpoint of one model has behind it; 0 without a checkpoint."""
-    if not run.last.is_file():
-        return 0
-    fit = read_checkpoint(run.last)[KEY].get("fit")
+def epochs_done(run: Run, content: Mapping[str, Any]) -> dict[Model, int]:
+    """How many whole epochs each model has behind it.
+
+    Args:
+        run: the directory.
+        content: of its checkpoint.
+    """
+    done: dict[Model, int] = {}
+    for program in content["programs"]:
+        epochs = 0 if program["state"] is None else program["state"]["position"][0]
+        done |= {(number, fold): epochs for number in program["configurations"] for fold in program["folds"]}
+    for own in (run.path / "models").glob("*-*"):
+        number, _, fold = own.name.partition("-")
+        done[int(number), int(fold)] = _epochs_of(Run(own))
+    return done
+
+
+def _epochs_of(run: Run) -> int:
+    """How many the last checkpoint of one model has behind it; 0 without a checkpoint."""
+    fit = read_checkpoint(run.last)[KEY].get("fit") if run.last.is_file() else None
     if fit is None:
         return 0
     epoch, _, stage = fit["position"]

@@ -12,19 +12,21 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from torchplug.data.parts import DrawnRows
+from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError
 from torchplug.fitting.trainer import build_trainer
 from torchplug.many.config import configuration_of, refuse_others, rows_of, written_config
 from torchplug.many.configurations import Configuration
 from torchplug.many.grouping import Grouping
-from torchplug.many.record import Model, RunRecord, adopted, new_content, resuming
+from torchplug.many.record import Model, RunRecord, adopted, epochs_done, new_content, resuming
 from torchplug.many.result import Fitted
 from torchplug.many.settings import TrainerSettings
 from torchplug.registry import registry
 from torchplug.terminal import one_line
+from torchplug.tracking.agreement import is_rank_zero
 from torchplug.tracking.choices import chosen
+from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
@@ -95,28 +97,32 @@ class TrackedFit:
             build_trainer(self.settings.of_run)  # refuses what it cannot do
         text = written_config(self.configurations, self.folds, self.data, self.settings.given, self.tracking)
         content = new_content(self.configurations, grouping, self.data)
-        run = self.resumed
-        if run is None:
-            run = Run.create(self.name, self.root)
-            run.checkpoints.mkdir(exist_ok=True)  # by every rank
-        else:
-            refuse_others(run.config, text, run.path)
-            content = adopted(content, read_stack(run.path), run.path)
-            self._refuse_fewer_epochs(content, run)
+        run = self.resumed or Run.create(self.name, self.root)
         with run.locked():
+            if self.resumed is not None:
+                refuse_others(run.config, text, run.path)
+                content = adopted(content, read_stack(run.path), run.path)
+                self._refuse_fewer_epochs(content, run)
             self._describe(run, text, grouping)
-            yield RunRecord(run, content, partial(self._finish, run))
+            record = RunRecord(run, content, partial(self._finish, run))
+            record.begin()
+            yield record
 
-    def _finish(self, run: Run, rows: Sequence[Mapping[str, Any]], fitted: Mapping[Model, Fitted]) -> None:
+    def _finish(self, run: Run, fitted: Mapping[Model, Fitted]) -> None:
         """Tell Weights & Biases, and write the outcome if all have ended: a run that has one is finished."""
+        outcome = _outcomes(fitted)
+        if run.outcome == outcome:
+            return  # nothing was left to be done
         if not (has_ended := all(own.ended for own in fitted.values())):
             rank_zero_info(f"interrupted: what is done is kept; {resuming(run)}")
-        sent = self._sent(run, rows, fitted)
+        sent = self._sent(run, fitted)
         send_configurations(self.tracking, run, sent, run.provenance, self.resumed is not None)
         if has_ended:
-            run.write_outcome(_outcomes(fitted))
+            run.write_outcome(outcome)
 
     def _describe(self, run: Run, text: str, grouping: Grouping) -> None:
+        if is_rank_zero():
+            run.checkpoints.mkdir(exist_ok=True)
         entries = {part.entry: None for own in self.configurations for part in own.components.components}
         run.write_config(text)
         if self.folds is not None and self.resumed is None:
@@ -126,18 +132,15 @@ class TrackedFit:
         run.write_notes([one_line(note) for note in (grouping.note(), *notes)])
 
     def _refuse_fewer_epochs(self, content: Mapping[str, Any], run: Run) -> None:
-        states = [program["state"] for program in content["programs"] if program["state"] is not None]
-        done, limit = max((state["position"][0] for state in states), default=0), self.settings.trainer.max_epochs
+        done, limit = max(epochs_done(run, content).values(), default=0), self.settings.trainer.max_epochs
         if limit is not None and 0 <= limit < done:
             raise ConfigurationError(
                 f"{run.path} has {done} epochs behind it: ask for as many at least, such as max_epochs {2 * done}"
             )
 
-    def _sent(
-        self, run: Run, rows: Sequence[Mapping[str, Any]], fitted: Mapping[Model, Fitted]
-    ) -> Iterator[ConfigurationRun]:
+    def _sent(self, run: Run, fitted: Mapping[Model, Fitted]) -> Iterator[ConfigurationRun]:
         """What Weights & Biases is told, configuration by configuration: metrics are computed when it is asked for."""
-        config = run.config
+        config, rows = run.config, JsonlLogger(run).read()
         shared = {name: config[name] for name in ("data", "trainer")}
         for number, configuration in enumerate(self.configurations):
             own = [of_one for (c, _), of_one in sorted(fitted.items()) if c == number]

@@ -1,11 +1,13 @@
-"""Derivatives by autograd, as flat vectors over all parameters."""
+"""Derivatives by autograd, by all parameters, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 _AT_ONCE = 64
 """How many columns of a Hessian are computed at once."""
@@ -36,3 +38,16 @@ def vector_products(gradient: Tensor, parameters: Sequence[nn.Parameter], vector
         ]
         results.append(torch.cat(blocks, dim=1))
     return torch.cat(results)
+
+
+def per_row_jacobian(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """The derivatives (m, q, p) of a module's outputs by its trainable parameters, and the outputs (m, q)."""
+    plain = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+    def outputs(values: dict[str, Tensor], row: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        one = tree_map(lambda leaf: leaf.unsqueeze(0), row)
+        given: Tensor = torch.func.functional_call(module, values, one)[0]
+        return given, given
+
+    blocks, values = torch.func.vmap(torch.func.jacrev(outputs, has_aux=True), (None, 0))(plain, inputs)
+    return torch.cat([block.reshape(*values.shape, -1) for block in blocks.values()], dim=2), values

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from torchplug.batch import Rows, TrainingSet
-from torchplug.chain import Chain
 from torchplug.components.contracts import Loss, Regularizer, implements
-from torchplug.errors import ConfigurationError
-from torchplug.objective.derivatives import Analytic, ByAutograd, Derivatives
-from torchplug.objective.least_squares import Accumulation, Block, LeastSquares, LinearMap, Method, accumulation
+from torchplug.objective.analytic_derivatives import derivatives_of
+from torchplug.objective.least_squares import Block, LeastSquares, LinearMap, Method, accumulation
 from torchplug.objective.penalties import FlatPenalties, penalized
-from torchplug.objective.reductions import Ranks, cut, tree_sum
+from torchplug.objective.reductions import Ranks
+from torchplug.objective.row_sums import RowSums
 from torchplug.objective.sample import Sample
 from torchplug.objective.step import Reduction
 
 T = TypeVar("T")
-_UNIT = 1024
-"""Runs of rows are multiples of this, whatever the number of ranks."""
-_BLOCK_NUMBERS = 2**21
-"""How many numbers of a layer's output a block of rows may hold: 16 MiB."""
 
 
 class Objective:
@@ -74,10 +69,9 @@ class Objective:
         self._regularizers = list(regularizers)
         smooth = [(r, penalized(network, r.include)) for r in self._regularizers if not r.proximal]
         self.penalties = FlatPenalties(smooth, self.parameters)
-        self._ranks = Ranks.current() if ranks is None else ranks
-        self._derivatives = _derivatives(network, loss, self.parameters)
-        self._block_rows = block_rows
-        self._runs = cut(rows.samples, _UNIT)
+        self._derivatives = derivatives_of(network, loss, self.parameters)
+        ranks = Ranks.current() if ranks is None else ranks
+        self._rows = RowSums(rows, ranks, self.parameters[0], self._derivatives.width, block_rows)
         self._known: dict[str, Any] = {}
         self._known_at: tuple[tuple[int, int], ...] = ()
         self._outputs: int | None = None
@@ -95,8 +89,8 @@ class Objective:
             self._regularizers,
             Sample(self.training_set, samples),
             self.reduction,
-            ranks=self._ranks,
-            block_rows=self._block_rows,
+            ranks=self._rows.ranks,
+            block_rows=self._rows.block_rows,
         )
 
     @property
@@ -135,7 +129,7 @@ class Objective:
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, on every rank."""
-        return self._ranks.broadcast(tensor)
+        return self._rows.ranks.broadcast(tensor)
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A flat vector (p,) as tensors of the parameters' shapes."""
@@ -163,14 +157,14 @@ class Objective:
     def _value_alone(self) -> float:
         if self._design is not None or "value and gradient" in self._known:
             return self.evaluate()[0]
-        total = self._sum(lambda rows: self._derivatives.value(rows).reshape(1), (1,))
+        total = self._rows.sum(lambda rows: self._derivatives.value(rows).reshape(1), (1,))
         return float(total) * self.scale + self._penalty()[0]
 
     def _evaluate(self) -> tuple[float, Tensor]:
         if self._design is not None:
             value, gradient = self._design[1].evaluate(self.point)
         else:
-            packed = self._sum(_packed(self._derivatives.value_and_gradient), (1 + self.size,))
+            packed = self._rows.sum(_packed(self._derivatives.value_and_gradient), (1 + self.size,))
             value, gradient = float(packed[0]) * self.scale, packed[1:] * self.scale
         penalty, its_gradient = self._penalty()
         return value + penalty, gradient + its_gradient
@@ -178,19 +172,19 @@ class Objective:
     def _penalty(self) -> tuple[float, Tensor]:
         """Σ λR and its gradient (p,)."""
         if not self.penalties:
-            return 0.0, self._zeros(self.size)
+            return 0.0, self._rows.zeros(self.size)
         return self._remembered("penalty", self.penalties.value_and_gradient)
 
     # ------------------------------------------------------------------ second derivatives
 
     def hvp(self, vector: Tensor) -> Tensor:
         """∇²F v (p,)."""
-        product = self._sum(lambda rows: self._derivatives.hvp(rows, vector), (self.size,)) * self.scale
+        product = self._rows.sum(lambda rows: self._derivatives.hvp(rows, vector), (self.size,)) * self.scale
         return product + self.penalties.hvp(vector) if self.penalties else product
 
     def gnvp(self, vector: Tensor) -> Tensor:
         """JᵀJ v (p,), the penalties' rows included; half of what Gauss-Newton takes for ∇²F v."""
-        product = self._sum(lambda rows: self._derivatives.gnvp(rows, vector), (self.size,)) * self.scale
+        product = self._rows.sum(lambda rows: self._derivatives.gnvp(rows, vector), (self.size,)) * self.scale
         return product + 0.5 * self.penalties.hvp(vector) if self.penalties else product
 
     @property
@@ -211,7 +205,7 @@ class Objective:
 
     def _hessian(self, dtype: torch.dtype, subset: Tensor | None) -> Tensor:
         square = (self.size, self.size) if subset is None else (len(subset), len(subset))
-        hessian = self._sum(lambda rows: self._derivatives.hessian(rows, dtype, subset), square) * self.scale
+        hessian = self._rows.sum(lambda rows: self._derivatives.hessian(rows, dtype, subset), square) * self.scale
         if not self.penalties:
             return hessian
         return hessian + self.penalties.hessian(subset)
@@ -222,7 +216,7 @@ class Objective:
     def outputs(self) -> int:
         """q, the residuals of one row."""
         if self._outputs is None:
-            rows = self._read(0, 1)
+            rows = self._rows.read(0, 1)
             residuals: Tensor = self.loss.residuals(self._derivatives.scores(rows), rows.target)  # type: ignore[operator]
             self._outputs = residuals.shape[1]
         return self._outputs
@@ -239,9 +233,9 @@ class Objective:
 
     def _is_linear(self, function: Callable[[Rows], tuple[Tensor, Tensor]]) -> bool:
         """Whether a function that gives a Jacobian and values is linear in θ."""
-        rows = self._read(0, min(self.samples, 64))
+        rows = self._rows.read(0, min(self.samples, 64))
         generator = torch.Generator().manual_seed(0)
-        shift = torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._zeros(0))
+        shift = torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._rows.zeros(0))
         start = self.point
         jacobian, values = function(rows)
         expected = values + jacobian @ shift
@@ -254,11 +248,11 @@ class Objective:
 
     def first_rows(self, most: int | None = None) -> Rows:
         """The first rows of the training set, None: all, on every rank, on the device of the parameters."""
-        return self._read(0, self.samples if most is None else min(most, self.samples))
+        return self._rows.read(0, self.samples if most is None else min(most, self.samples))
 
     def score_jacobian(self) -> Tensor:
         """∂z/∂θ (n·k, p) of all scores, the first row's k first, on every rank."""
-        blocks = self._blocks(0, self.samples, self.size)
+        blocks = self._rows.blocks(0, self.samples, self.size)
         return torch.cat([self._derivatives.score_jacobian(rows)[0] for rows in blocks])
 
     def score_cosines(self) -> Tensor:
@@ -266,18 +260,18 @@ class Objective:
 
         Zero at a minimum without penalties, in any units of the target and of a parameter.
         """
-        packed = self._sum(self._derivatives.score_moments, (2 * self.size + 1,), per_row=self.size)
+        packed = self._rows.sum(self._derivatives.score_moments, (2 * self.size + 1,), numbers=self.size)
         products, squares, total = packed[: self.size], packed[self.size : -1], packed[-1]
         return products.abs() / (squares * total).sqrt()
 
     @property
     def scores_per_row(self) -> int:
         """The network's outputs k."""
-        return self._derivatives.scores(self._read(0, 1)).shape[1]
+        return self._derivatives.scores(self._rows.read(0, 1)).shape[1]
 
     def scores(self) -> Tensor:
         """The scores z (n, k) of all rows, on every rank."""
-        return torch.cat([self._derivatives.scores(rows) for rows in self._blocks(0, self.samples, 1)])
+        return torch.cat([self._derivatives.scores(rows) for rows in self._rows.blocks(0, self.samples, 1)])
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """JᵀJ (p, p) and Jᵀr (p,), the penalties' rows included; F and ∇F follow from the same pass."""
@@ -294,7 +288,7 @@ class Objective:
             packed[p, p] = residuals @ residuals
             return packed
 
-        packed = self._sum(products, (p + 1, p + 1), per_row=self.outputs * p) * self.scale
+        packed = self._rows.sum(products, (p + 1, p + 1), numbers=self.outputs * p) * self.scale
         squares, product, value = packed[:p, :p], packed[p, :p], float(packed[p, p])
         penalty, gradient = self._penalty()
         if self.penalties:
@@ -314,11 +308,11 @@ class Objective:
         sums = accumulation("qr", p, 1, intercept=False, device=self.parameters[0].device)
 
         def blocks(start: int, stop: int) -> Iterator[Block]:
-            for rows in self._blocks(start, stop, self.outputs * p):
+            for rows in self._rows.blocks(start, stop, self.outputs * p):
                 jacobian, residuals = self._derivatives.residual_jacobian(rows)
                 yield jacobian, residuals[:, None], torch.ones_like(residuals)
 
-        factor: Tensor = self._accumulated(sums, blocks) * self.scale**0.5
+        factor: Tensor = self._rows.accumulated(sums, blocks) * self.scale**0.5
         if self.penalties:
             matrix, values = self.penalties.residual_rows()
             factor = sums.combine(factor, torch.cat([matrix, values[:, None]], dim=1))
@@ -340,26 +334,17 @@ class Objective:
             method: `qr`, or `gram`, which is faster and has half the digits.
         """
         if self._design is None or self._design[0] != method:
-            problem = self._derivatives.least_squares
+            problem = self._derivatives.linear_residuals
             if problem is None:
                 return None
             shape = problem.map
             sums = accumulation(method, shape.features, shape.outputs, shape.intercept, self.parameters[0].device)
-            factor = self._accumulated(sums, lambda start, stop: self._rows_in_blocks(start, stop, sums.block_rows))
+            factor = self._rows.accumulated(sums, partial(self._rows.blocks_of, size=sums.block_rows))
             names = getattr(self.training_set, "feature_names", None)
             scale = self.scale * problem.slope**2
             size = (shape.intercept, shape.features, shape.outputs)
             self._design = (method, LeastSquares(*size, factor, self.samples, scale, names))
         return self._design[1]
-
-    def _accumulated(self, sums: Accumulation, blocks: Callable[[int, int], Iterable[Block]]) -> Tensor:
-        """R over all rows of all ranks, in the tree's order."""
-        # a run of few rows would cost more to merge than to factorize
-        runs = cut(self.samples, -(-8 * sums.size // sums.block_rows) * sums.block_rows)
-        summary = tree_sum(
-            runs, lambda start, stop: sums.summarize(blocks(start, stop)), sums.zero, self._ranks, sums.combine
-        )
-        return sums.factor(summary)
 
     def jacobian(self) -> tuple[Tensor, Tensor]:
         """J (n·q, p) and r (n·q,) of all data rows, the penalties' left out: for fewer rows than parameters.
@@ -369,7 +354,7 @@ class Objective:
         return self._remembered("rows", self._all_rows)
 
     def _all_rows(self) -> tuple[Tensor, Tensor]:
-        blocks = self._blocks(0, self.samples, self.outputs * self.size)
+        blocks = self._rows.blocks(0, self.samples, self.outputs * self.size)
         jacobians, residuals = zip(*(self._derivatives.residual_jacobian(rows) for rows in blocks), strict=True)
         root = self.scale**0.5
         jacobian, residual = torch.cat(jacobians).mul_(root), torch.cat(residuals) * root
@@ -381,12 +366,10 @@ class Objective:
     def penalty_diagonal(self) -> tuple[Tensor, Tensor] | None:
         """½∇²ΣλR (its diagonal) and ½∇ΣλR, each (p,); None where a penalty is not elementwise."""
         if not self.penalties:
-            return self._zeros(self.size), self._zeros(self.size)
+            return self._rows.zeros(self.size), self._rows.zeros(self.size)
         if not self.penalties.elementwise:
             return None
         return 0.5 * self.penalties.diagonal(), 0.5 * self._penalty()[1]
-
-    # ------------------------------------------------------------------ over the rows
 
     def _remembered(self, what: str, compute: Callable[[], T]) -> T:
         """What is known at the current parameters, computed if it is not."""
@@ -399,37 +382,6 @@ class Objective:
         known: T = self._known[what]
         return known
 
-    def _sum(self, of: Callable[[Rows], Tensor], shape: tuple[int, ...], per_row: int = 1) -> Tensor:
-        """Add up over all rows of all ranks, in the tree's order."""
-
-        def leaf(start: int, stop: int) -> Tensor:
-            total: Tensor | None = None
-            for rows in self._blocks(start, stop, per_row):
-                block = of(rows)
-                total = block if total is None else total.add_(block)
-            assert total is not None, "a run has rows"
-            return total
-
-        return tree_sum(self._runs, leaf, self._zeros(*shape), self._ranks)
-
-    def _blocks(self, start: int, stop: int, per_row: int) -> Iterator[Rows]:
-        numbers = max(per_row, self._derivatives.width)
-        return self._rows_in_blocks(start, stop, self._block_rows or max(1, _BLOCK_NUMBERS // numbers))
-
-    def _rows_in_blocks(self, start: int, stop: int, size: int) -> Iterator[Rows]:
-        for first in range(start, stop, size):
-            yield self._read(first, min(first + size, stop))
-
-    def _read(self, start: int, stop: int) -> Rows:
-        rows = self.training_set.read(start, stop)
-        device = self.parameters[0].device
-        if rows.weight.device == device:
-            return rows
-        return Rows(*(tree_map(lambda leaf: leaf.to(device), part) for part in rows))
-
-    def _zeros(self, *size: int) -> Tensor:
-        return torch.zeros(*size, dtype=self.parameters[0].dtype, device=self.parameters[0].device)
-
 
 def _packed(function: Callable[[Rows], tuple[Tensor, Tensor]]) -> Callable[[Rows], Tensor]:
     def packed(rows: Rows) -> Tensor:
@@ -437,11 +389,3 @@ def _packed(function: Callable[[Rows], tuple[Tensor, Tensor]]) -> Callable[[Rows
         return torch.cat([value.reshape(1), gradient])
 
     return packed
-
-
-def _derivatives(network: nn.Module, loss: Loss, parameters: list[nn.Parameter]) -> Derivatives:
-    """By hand where network and loss allow, else by autograd."""
-    if not parameters:
-        raise ConfigurationError("the network has no trainable parameter")
-    chain = None if any(True for _ in loss.parameters()) else Chain.of(network)
-    return ByAutograd(network, loss, parameters) if chain is None else Analytic(chain, network, loss, parameters)

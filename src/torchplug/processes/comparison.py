@@ -30,7 +30,7 @@ def description(
         plugins: those installed.
         checkpoint: the one that the run is resumed from, if any.
     """
-    rows = ", ".join(f"{count} {part}" for part, count in sizes.items())
+    rows = ", ".join(f"{count} {split}" for split, count in sizes.items())
     found = {"its data": f"{rows} rows", "the content of its data": data[:_DIGEST]}
     if checkpoint is not None:
         with checkpoint.open("rb") as file:

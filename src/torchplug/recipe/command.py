@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchplug.checks import refuse_numbers
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.fitting.checks import refuse_numbers
 from torchplug.fitting.origin import Origin
 from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
 from torchplug.recipe import environment, running
@@ -40,7 +40,7 @@ class Command:
 
     Args:
         recipe: the recipe's name, under which its runs lie.
-        script: how the recipe was called, for telling how to go on.
+        script: how the recipe was called, for the message that says how to resume.
         line: the command line.
         settings: the resolved settings.
         origin: the checkpoint to start from, if any.
@@ -87,7 +87,7 @@ class Command:
         """
         if SUBCOMMANDS[self.subcommand].starts_from == "settings":
             module = ComponentModule(**self.settings.model)
-            refuse_numbers(module, self.settings.trainer["precision"])
+            refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "it starts from a checkpoint"
         if is_ensemble(self.origin.content):
@@ -103,7 +103,7 @@ class Command:
         """Do what was asked for.
 
         Returns:
-            The exit status: 0, or 130 where training was interrupted and can go on.
+            The exit status: 0, or 130 where training was interrupted and can be resumed.
         """
         if self.origin is not None:
             say_notes(version_notes(self.origin.content))

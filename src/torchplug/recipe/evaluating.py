@@ -1,4 +1,4 @@
-"""The commands `validate` and `test`: a checkpoint's figures on a part of the data."""
+"""The commands `validate` and `test`: a checkpoint's figures on a split."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from torchplug.checks import refuse_evaluation
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
-from torchplug.fitting.checks import refuse_evaluation
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.same_tables import changed_tables
 from torchplug.fitting.trainer import build_trainer
 from torchplug.module import ComponentModule
 from torchplug.recipe.output import say_notes
 from torchplug.tracking.jsonl import EvaluationLogger, plain_values
-from torchplug.tracking.ledger import Ledger, Opening
+from torchplug.tracking.ledger import Ledger, Opening, identity
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
@@ -40,23 +40,25 @@ def test(command: Command, module: ComponentModule, data: TabularData) -> int:
     return _evaluate(command, module, data, "test")
 
 
-def _evaluate(command: Command, module: ComponentModule, data: TabularData, part: Literal["validation", "test"]) -> int:
+def _evaluate(
+    command: Command, module: ComponentModule, data: TabularData, split: Literal["validation", "test"]
+) -> int:
     assert command.origin is not None
     data.prepare(module.data_request())
-    if not data.sizes[part]:
-        raise ConfigurationError(f"the split leaves no {part} rows: choose another --data.split")
+    if not data.sizes[split]:
+        raise ConfigurationError(f"the split leaves no {split} rows: choose another --data.split")
     module.configure(data)
     trainer = build_trainer(command.trainer())
-    refuse_evaluation(trainer, data, part)
+    refuse_evaluation(trainer, data, split)
     run = command.origin.run
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     trainer.loggers = [] if figures is None else [figures]
-    key = part if part in data.sources else "source"
-    changed = changed_tables(command.origin.content, data, part, named=command.names(f"data.{key}"))
-    say_notes([*changed, *data.notes, *(data.test_notes if part == "test" else [])])
+    key = split if split in data.sources else "source"
+    changed = changed_tables(command.origin.content, data, split, named=command.names(f"data.{key}"))
+    say_notes([*changed, *data.notes, *(data.test_notes if split == "test" else [])])
     trainer.callbacks.append(StopAtBoundary())  # type: ignore[attr-defined]
     meet(trainer, data, command.settings.plain(), command.origin.file)
-    if part == "test":
+    if split == "test":
         opening = _record_opening(command, data) if first_rank() else {}
         trainer.test(module, datamodule=data, verbose=False)
         if first_rank():
@@ -79,7 +81,7 @@ def _record_opening(command: Command, data: TabularData) -> dict[str, Any]:
         recipe=command.recipe,
         run=None if run is None else str(run.path),
         checkpoint=str(file),
-        **data.identity("test"),
+        **identity(data, "test"),
         rows=data.sizes["test"],
     )
     ledger = Ledger(Path("runs") if run is None else run.root)

@@ -16,7 +16,7 @@ from torchplug.errors import CheckpointError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig
-from torchplug.tracking.checkpoint_parts import Parts, is_finite
+from torchplug.tracking.checkpoint_entries import Entries, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
 from torchplug.tracking.ensemble import MEMBERS, is_ensemble
 
@@ -33,29 +33,29 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
         resume: whether a fit is resumed from it; otherwise it is used for validation, test or prediction.
 
     Raises:
-        CheckpointError: naming the part that is missing or malformed.
+        CheckpointError: naming the entry that is missing or malformed.
         ConfigurationError: for components that are not installed or do not go together.
     """
     if is_ensemble(content):
         if resume:
             raise CheckpointError(f"{path} holds an ensemble, whose training cannot be continued")
-        for member in Parts(content, path).of(MEMBERS, list, "a list"):
+        for member in Entries(content, path).of(MEMBERS, list, "a list"):
             check_content(member if isinstance(member, Mapping) else {}, path, resume)
         return
     if KEY not in content:
         raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")
-    parts = Parts(content, path)
+    entries = Entries(content, path)
     try:
-        resolved = _check_components(parts)
-        _check_record(parts.inside(KEY), resolved)
+        resolved = _check_components(entries)
+        _check_record(entries.inside(KEY), resolved)
         if "datamodule_hyper_parameters" in content:
-            parts.of("datamodule_hyper_parameters", Mapping, "a mapping")
-        _check_tensors(parts)
+            entries.of("datamodule_hyper_parameters", Mapping, "a mapping")
+        _check_tensors(entries)
         if resume:
-            check_progress(parts)
-            check_optimizer(parts, resolved)
+            check_progress(entries)
+            check_optimizer(entries, resolved)
     except RecursionError as error:
-        raise CheckpointError(f"{path} is malformed: its parts are nested without end") from error
+        raise CheckpointError(f"{path} is malformed: its entries are nested without end") from error
 
 
 def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path) -> None:
@@ -80,13 +80,13 @@ def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path
         raise CheckpointError(f"{path}: its weights {broken[0]} are NaN or infinite, so nothing can be computed")
 
 
-def _check_components(parts: Parts) -> ResolvedConfig:
+def _check_components(entries: Entries) -> ResolvedConfig:
     """Resolve the components; without a model, the network is the user's own."""
-    settings = parts.of("hyper_parameters", Mapping, "a mapping")
+    settings = entries.of("hyper_parameters", Mapping, "a mapping")
     known = list(inspect.signature(ComponentModule).parameters)
     if unknown := [name for name in settings if name not in known]:
-        raise parts.malformed("hyper_parameters", f"has {unknown[0]!r}, which ComponentModule has not")
-    inside = parts.inside("hyper_parameters")
+        raise entries.malformed("hyper_parameters", f"has {unknown[0]!r}, which ComponentModule has not")
+    inside = entries.inside("hyper_parameters")
     regularizers = inside.of("regularizers", list, "a list")
     metrics = inside.of("metrics", list, "a list") if "metrics" in settings else []  # older ones have none
     slots = {slot: settings.get(slot) for slot in ("model", "loss", "optimizer", "scheduler")}
@@ -99,13 +99,13 @@ def _check_components(parts: Parts) -> ResolvedConfig:
         *(value for value in optional if value is not None),
     ]:
         if not _is_spec(value):
-            raise parts.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
+            raise entries.malformed("hyper_parameters", f"has {reprlib.repr(value)} where a component is named")
     try:
-        with _naming(parts.path):
+        with _naming(entries.path):
             return ResolvedConfig.of(**slots, regularizers=regularizers, metrics=metrics)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         text = " ".join(str(error).split())
-        raise parts.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error
+        raise entries.malformed("hyper_parameters", f"cannot be built ({type(error).__name__}: {text})") from error
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _is_spec(value: Any) -> bool:
     )
 
 
-def _check_record(record: Parts, resolved: ResolvedConfig) -> None:
+def _check_record(record: Entries, resolved: ResolvedConfig) -> None:
     for component in record.of("components", list, "a list"):
         if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in _RECORDED):
             raise record.malformed("components", f"does not say of each component {', '.join(_RECORDED)}")
@@ -143,7 +143,7 @@ def _check_record(record: Parts, resolved: ResolvedConfig) -> None:
             raise record.malformed("outputs", f"is not the {outputs} that the loss takes")
 
 
-def _check_tensors(parts: Parts) -> None:
-    for name, value in parts.of("state_dict", Mapping, "a mapping").items():
+def _check_tensors(entries: Entries) -> None:
+    for name, value in entries.of("state_dict", Mapping, "a mapping").items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise parts.malformed("state_dict", f"holds {type(value).__name__} as {name!r}, not a tensor by its name")
+            raise entries.malformed("state_dict", f"holds {type(value).__name__} as {name!r}, not a tensor by its name")

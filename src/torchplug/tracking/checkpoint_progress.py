@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchplug.checkpoint_record import KEY
 from torchplug.registry.component import Capability
 from torchplug.resolved_config import ResolvedConfig
-from torchplug.tracking.checkpoint_parts import Parts, is_finite, leaves
+from torchplug.tracking.checkpoint_entries import Entries, is_finite, leaves
 from torchplug.training.fit_progress import check_record
 from torchplug.trial_step import trial_step
 
@@ -28,30 +28,30 @@ _COUNTED = (
 """The counters of Lightning's loops; missing ones would silently start at 0."""
 
 
-def check_progress(parts: Parts) -> None:
+def check_progress(entries: Entries) -> None:
     """Refuse counts of steps and epochs from which Lightning could not resume.
 
     Raises:
-        CheckpointError: naming the part that is missing or malformed.
+        CheckpointError: naming the entry that is missing or malformed.
     """
-    parts.count("epoch")
-    parts.count("global_step")
-    version = _LIGHTNING.fullmatch(parts.of("pytorch-lightning_version", str, "text"))
+    entries.count("epoch")
+    entries.count("global_step")
+    version = _LIGHTNING.fullmatch(entries.of("pytorch-lightning_version", str, "text"))
     if version is None or int(version[1]) < _OLDEST_LIGHTNING:
-        raise parts.malformed("pytorch-lightning_version", "is no version that torchplug runs with")
-    callbacks = parts.inside("callbacks")
+        raise entries.malformed("pytorch-lightning_version", "is no version that torchplug runs with")
+    callbacks = entries.inside("callbacks")
     for name in callbacks.content:
         state = callbacks.inside(name)
         for key in state.content:
             if str(key).endswith("_path"):  # where ModelCheckpoint's files lie
                 state.of(key, str, "text")
-    record = parts.inside(KEY)
+    record = entries.inside(KEY)
     if record.of("fit", Mapping | None, "a mapping") is not None:
         try:
             check_record(record.content["fit"])
         except ValueError as error:
             raise record.malformed("fit", f"cannot be read ({error})") from error
-    fit = parts.inside("loops").inside("fit_loop")
+    fit = entries.inside("loops").inside("fit_loop")
     for name in _COUNTED:
         fit.inside(name)
     for name in fit.content:
@@ -64,7 +64,7 @@ def check_progress(parts: Parts) -> None:
     fit.inside("epoch_loop.state_dict").count("_batches_that_stepped")
 
 
-def _check_counts(counts: Parts) -> None:
+def _check_counts(counts: Entries) -> None:
     """Refuse anything but counts of ready, started and completed work, and flags."""
     for name, value in counts.content.items():
         if name in ("total", "current"):
@@ -75,32 +75,32 @@ def _check_counts(counts: Parts) -> None:
             _check_counts(counts.inside(name))
 
 
-def check_optimizer(parts: Parts, resolved: ResolvedConfig) -> None:
+def check_optimizer(entries: Entries, resolved: ResolvedConfig) -> None:
     """Refuse states with which optimizer or scheduler would silently start afresh, or continue with NaN.
 
     Raises:
-        CheckpointError: naming the part that is missing or malformed.
+        CheckpointError: naming the entry that is missing or malformed.
     """
-    entries = parts.of("optimizer_states", list, "a list")
-    schedulers = parts.of("lr_schedulers", list, "a list")
+    optimizers = entries.of("optimizer_states", list, "a list")
+    schedulers = entries.of("lr_schedulers", list, "a list")
     wanted = int(resolved.scheduler is not None and resolved.takes_learning_rate)
-    for name, states, number in (("optimizer_states", entries, 1), ("lr_schedulers", schedulers, wanted)):
+    for name, states, number in (("optimizer_states", optimizers, 1), ("lr_schedulers", schedulers, wanted)):
         if len(states) != number:
-            raise parts.malformed(name, f"holds {len(states)} states, not {number}")
-    if not all(map(is_finite, leaves(entries))):
-        raise parts.malformed("optimizer_states", "holds NaN or infinite values")
-    state = Parts({"optimizer_states": entries[0]}, parts.path).inside("optimizer_states")
+            raise entries.malformed(name, f"holds {len(states)} states, not {number}")
+    if not all(map(is_finite, leaves(optimizers))):
+        raise entries.malformed("optimizer_states", "holds NaN or infinite values")
+    state = Entries({"optimizer_states": optimizers[0]}, entries.path).inside("optimizer_states")
     trial = _trial(resolved)
     state.fits("param_groups", trial.state_dict()["param_groups"])
     kept = state.of("state", Mapping, "a mapping")
-    if not kept and trial.state and parts.content["global_step"]:
+    if not kept and trial.state and entries.content["global_step"]:
         raise state.malformed("state", "is empty")
     if Capability.ELEMENTWISE in resolved.optimizer.capabilities:
         for index in kept:
-            Parts(kept, parts.path, "optimizer_states.state.").fits(index, trial.state_dict()["state"].get(0, {}))
+            Entries(kept, entries.path, "optimizer_states.state.").fits(index, trial.state_dict()["state"].get(0, {}))
     if schedulers:
         scheduler: Any = resolved.build_scheduler(trial, total_steps=1000, steps_per_epoch=10)
-        stored = Parts({"lr_schedulers": schedulers[0]}, parts.path).inside("lr_schedulers")
+        stored = Entries({"lr_schedulers": schedulers[0]}, entries.path).inside("lr_schedulers")
         for name, example in scheduler.state_dict().items():
             if name in stored.content or name == "last_epoch":  # other versions of torch have other attributes
                 stored.fits(name, example)

@@ -17,8 +17,8 @@ from typing_extensions import override
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.tracking.checkpoint_content import check_content, load_weights
+from torchplug.tracking.checkpoint_entries import is_finite
 from torchplug.tracking.checkpoint_file import read_checkpoint
-from torchplug.tracking.checkpoint_parts import is_finite
 from torchplug.tracking.ensemble import Ensemble, is_ensemble, models_in
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import model_checkpoint, stack_file

@@ -13,7 +13,7 @@ from torchplug.terminal import printable
 from torchplug.tracking.jsonl import plain_values
 from torchplug.tracking.run import Run
 
-_PARTS = {"train": "train", "val": "validation", "test": "test"}
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def summary_table(metrics: Mapping[str, Any], title: str | None = None) -> Table:
@@ -25,13 +25,13 @@ def summary_table(metrics: Mapping[str, Any], title: str | None = None) -> Table
         title: the title.
     """
     values = plain_values(metrics)
-    split = [name.partition("/") for name in values]
-    parts = [part for part in _PARTS if any(prefix == part for prefix, _, _ in split)]
+    named = [name.partition("/") for name in values]
+    splits = [split for split in _SPLITS if any(prefix == split for prefix, _, _ in named)]
     table = Table("metric", title=title, title_justify="left")
-    for part in parts:
-        table.add_column(_PARTS[part], justify="right")
-    for metric in dict.fromkeys(metric for prefix, _, metric in split if prefix in _PARTS):
-        table.add_row(metric, *(_text(values, f"{part}/{metric}") for part in parts))
+    for split in splits:
+        table.add_column(_SPLITS[split], justify="right")
+    for metric in dict.fromkeys(metric for prefix, _, metric in named if prefix in _SPLITS):
+        table.add_row(metric, *(_text(values, f"{split}/{metric}") for split in splits))
     return table
 
 

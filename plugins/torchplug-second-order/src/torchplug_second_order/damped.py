@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from torchplug import Objective, validate
+from torchplug_second_order.method import Descent, Failure, Memory, Path, Point
 from torchplug_second_order.sizes import refuse_memory, refuse_time
-from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point, negligible_decrease
+from torchplug_second_order.stopping import negligible_decrease
 
 _MATRIX_FREE = "newton with linear_solver cg, or lbfgs"
 _SLIGHT = (1e-15, 1e-13, 1e-11, 1e-9, 1e-7)

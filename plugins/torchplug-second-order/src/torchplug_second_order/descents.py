@@ -1,4 +1,4 @@
-"""Which way to go: directions from what the objective tells at a point.
+"""Descent directions, from the derivatives of the objective at a point.
 
 Symbols: g = ∇F, H = ∇²F, J and r the residuals' Jacobian and values with F = Σr², so that g = 2Jᵀr.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 from torchplug import Objective, validate
 from torchplug_second_order.damped import DualSystem, has_fewer_rows, refuse_system, steepest_column
 from torchplug_second_order.linear_solvers import EPSILON, minimum_norm, shifted_cholesky, truncated_cg
+from torchplug_second_order.method import Descent, Failure, Memory, Path, Point
 from torchplug_second_order.sizes import refuse_memory, refuse_time, seconds
-from torchplug_second_order.solver import Descent, Failure, Memory, Path, Point
 
 _SLIGHT = 1e-10
 """A damping that only decides among solutions that are equally good, relative to the largest of diag JᵀJ."""
@@ -55,7 +55,7 @@ class Line(Path):
 def descending(direction: Tensor, here: Point, objective: Objective, remedy: str, first: float = 1.0) -> Line | Failure:
     """The line along rank 0's direction, if F decreases along it."""
     slope = (direction @ here.gradient).reshape(1)
-    # together, so that all ranks judge the same direction alike
+    # together, so that all ranks decide equally about a direction
     packed = objective.broadcast(torch.cat([direction, slope]))
     slope_there = float(packed[-1])
     if not math.isfinite(slope_there):
@@ -99,7 +99,7 @@ class Steepest(Descent[Line]):
 
 @final
 class Given(Descent[Line]):
-    """A direction that somebody else finds.
+    """A direction that a given function finds.
 
     Args:
         direction: the objective, at the current parameters, ↦ d (p,).

@@ -14,11 +14,13 @@ from torch.optim.optimizer import ParamsT
 from torchplug import Objective, validate
 from torchplug_second_order.damped import DampedGaussNewton
 from torchplug_second_order.descents import GaussNewton, Given, Line, Newton, Steepest
+from torchplug_second_order.method import Descent, Point, Search
 from torchplug_second_order.quasi_newton import BFGS, LimitedBFGS
 from torchplug_second_order.refinement import Refined
 from torchplug_second_order.reuse import ReusedNewton
 from torchplug_second_order.searches import Armijo, Fixed, GainRatio, StrongWolfe
-from torchplug_second_order.solver import Descent, Point, Search, Solver, Stopping
+from torchplug_second_order.solver import Solver
+from torchplug_second_order.stopping import Stopping
 from torchplug_second_order.warm_start import WarmStart
 
 

@@ -18,10 +18,12 @@ from torch.optim.optimizer import ParamsT
 
 from torchplug import Objective, Outcome, validate
 from torchplug_second_order.descents import Line
+from torchplug_second_order.method import Descent, Failure, Memory, Point
 from torchplug_second_order.proximal_subproblem import Subproblem
 from torchplug_second_order.reuse import curvature, serves, start_counting
 from torchplug_second_order.searches import Armijo
-from torchplug_second_order.solver import Descent, Failure, Memory, Point, Solver, Stopping
+from torchplug_second_order.solver import Solver
+from torchplug_second_order.stopping import Stopping
 from torchplug_second_order.warm_start import WarmStart
 
 _PRECISION = 1e-6

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from torchplug import Objective, validate
 from torchplug_second_order.descents import Line, descending, first_length
+from torchplug_second_order.method import Descent, Failure, Memory, Point
 from torchplug_second_order.sizes import refuse_memory
-from torchplug_second_order.solver import Descent, Failure, Memory, Point
 
 _LEAST_COSINE = 1e-10
 """A pair with less curvature than this share of ‖s‖‖y‖ would spoil the approximation, and is skipped."""
@@ -82,7 +82,7 @@ class BFGS(Descent[Line]):
 
 @final
 class LimitedBFGS(Descent[Line]):
-    r"""The same direction from the last m pairs alone, in 4mp operations.
+    r"""The BFGS direction from the last m pairs alone, in 4mp operations.
 
     Args:
         history_size: m ≥ 1, how many pairs are kept: 16mp bytes.

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchplug import Objective
 from torchplug_second_order.descents import Line, Newton, descending
 from torchplug_second_order.linear_solvers import shifted_cholesky
+from torchplug_second_order.method import Descent, Failure, Memory, Point
 from torchplug_second_order.quasi_newton import LimitedBFGS, two_loops
-from torchplug_second_order.solver import Descent, Failure, Memory, Point
 
 _FEW = 32
 """With so few parameters a Hessian takes no longer than a gradient."""

@@ -15,17 +15,8 @@ from torchplug import Objective, validate
 from torchplug_second_order.damped import Damped
 from torchplug_second_order.descents import Line
 from torchplug_second_order.linear_solvers import EPSILON
-from torchplug_second_order.solver import (
-    NOISE,
-    NOTHING_LEFT,
-    ROUNDING,
-    Failure,
-    Memory,
-    Point,
-    Search,
-    Step,
-    flattens,
-)
+from torchplug_second_order.method import NOTHING_LEFT, Failure, Memory, Point, Search, Step
+from torchplug_second_order.stopping import NOISE, ROUNDING, flattens
 
 _TRIALS = 40
 _REMEDY = "scale features and target, add a penalty l2, or use another optimizer"
@@ -33,7 +24,7 @@ _REMEDY = "scale features and target, add a penalty l2, or use another optimizer
 
 @final
 class Fixed(Search[Line]):
-    """The same α at every step, whatever it does to F; a scheduler may change it.
+    """A constant α, whatever it does to F; a scheduler may change it.
 
     Args:
         lr: α > 0, the multiple of the descent's direction.

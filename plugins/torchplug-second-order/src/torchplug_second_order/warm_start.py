@@ -11,8 +11,8 @@ from torch import Tensor
 
 from torchplug import Objective, Outcome
 from torchplug_second_order.descents import Line
+from torchplug_second_order.method import Descent, Failure, Memory, Point, Search
 from torchplug_second_order.reuse import start_counting
-from torchplug_second_order.solver import Descent, Failure, Memory, Point, Search
 
 _SHARE = 16
 _ROWS_PER_PARAMETER = 5

@@ -89,7 +89,7 @@ def torchplug_schedulers() -> list[Component]:
 
 @hookimpl
 def torchplug_metrics() -> list[Metric]:
-    """Metrics of evaluated parts; `torchplug.components.task` says which every evaluation has."""
+    """Metrics of splits; `torchplug.components.task` says which every evaluation has."""
     here = "torchplug.components.builtin.metrics"
     numbers = partial(Metric, kinds=frozenset({"regression", "count"}))
     scaled = partial(numbers, view="standardized", direction="max", needs_variation=True)

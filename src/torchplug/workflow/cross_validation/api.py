@@ -13,7 +13,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from torchplug.data.folds import Fold
-from torchplug.data.parts import DrawnRows
+from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult

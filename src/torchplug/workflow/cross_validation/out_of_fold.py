@@ -52,8 +52,8 @@ def out_of_fold(
     metrics = {name.partition("/")[2]: value for name, value in validation_metrics(module, own).items()}
     frame = own.frame_of("validation")
     predicted = module.decode(module.predictions(frame))
-    numbers = own.row_numbers("validation") + 1
-    place = polars.DataFrame({"fold": [number] * len(numbers), "row": numbers})
+    (numbers,) = own.rows_of("validation").row_numbers()
+    place = polars.DataFrame({"fold": [number] * len(numbers), "row": numbers + 1})
     predictions = polars.concat([place, _actual(module, frame), predicted], how="horizontal")
     return OutOfFold(metrics, predictions, own.sizes["train"], own.notes)
 

@@ -1,10 +1,4 @@
-"""Settings, models and data that a fit by the chosen optimizer cannot handle: refused before its first step.
-
-What names and parameters alone show is refused by `ResolvedConfig.of`. The functions here come in the order in which
-more is known: options at construction, the model when the data are there, the trainer's settings in `setup`, and in
-`on_train_start` what only the built optimizer and the loader show. Recipes call all but the last before there is a run
-directory.
-"""
+"""Options, models and settings that the chosen optimizer cannot handle."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which rows train, validate and test: by ratios, by class, by group, or by time.
 
 Every `…_split` returns one sorted index array per ratio, which together hold each row once. All depend on their
-arguments alone: every process gets the same parts.
+arguments alone: every process gets the same splits.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def random_split(n: int, ratios: Sequence[float], seed: int) -> list[Rows]:
     return _cut(np.random.default_rng(seed).permutation(n), sizes(n, ratios))
 
 
-def drawn_parts(first: int, count: int, ratios: Sequence[float], seed: int) -> NDArray[np.int8]:
-    """Which part each of some consecutive rows belongs to, whatever they hold and however many there are.
+def drawn_splits(first: int, count: int, ratios: Sequence[float], seed: int) -> NDArray[np.int8]:
+    """Which split each of some consecutive rows belongs to, whatever they hold and however many there are.
 
-    Each row is drawn by itself, by the number at its place in one random stream, so that a table can be divided a piece
+    Each row is drawn by itself, by the number at its place in one random stream, so that a table can be divided a block
     at a time. The splits' sizes approximate the ratios.
 
     Args:
@@ -54,7 +54,7 @@ def drawn_parts(first: int, count: int, ratios: Sequence[float], seed: int) -> N
     Returns:
         (count,) the index of a ratio for each row.
 
-    >>> drawn_parts(0, 8, [0.5, 0.5], seed=3)[5:].tolist() == drawn_parts(5, 3, [0.5, 0.5], seed=3).tolist()
+    >>> drawn_splits(0, 8, [0.5, 0.5], seed=3)[5:].tolist() == drawn_splits(5, 3, [0.5, 0.5], seed=3).tolist()
     True
     """
     uniform = np.random.PCG64(seed).advance(first).random_raw(count) * 2.0**-64
@@ -65,10 +65,10 @@ def drawn_parts(first: int, count: int, ratios: Sequence[float], seed: int) -> N
 
 
 def stratified_split(labels: NDArray[np.int64], ratios: Sequence[float], seed: int) -> list[Rows]:
-    """Rows drawn so that each class has the same shares in every part, as nearly as whole rows allow.
+    """Rows drawn so that each class has the same shares in every split, as nearly as whole rows allow.
 
-    Each class is divided by largest remainder; where remainders tie, the part that is furthest behind over the classes
-    so far gets the row. The first part, which trains, holds every class.
+    Each class is divided by largest remainder; where remainders tie, the split that is furthest behind over the classes
+    so far gets the row. The first split, which trains, holds every class.
 
     Args:
         labels: (n,) the class of each row.
@@ -77,7 +77,7 @@ def stratified_split(labels: NDArray[np.int64], ratios: Sequence[float], seed: i
     """
     generator = np.random.default_rng(seed)
     shares = np.asarray(ratios, dtype=np.float64)
-    parts: list[list[Rows]] = [[] for _ in shares]
+    splits: list[list[Rows]] = [[] for _ in shares]
     behind = np.zeros(len(shares))
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))
@@ -86,15 +86,15 @@ def stratified_split(labels: NDArray[np.int64], ratios: Sequence[float], seed: i
             counts[int(counts.argmax())] -= 1
             counts[0] = 1
         behind += len(rows) * shares - counts
-        for part, drawn in zip(parts, _cut(rows, counts.tolist()), strict=True):
-            part.append(drawn)
-    return [np.sort(np.concatenate(part)) for part in parts]
+        for split, drawn in zip(splits, _cut(rows, counts.tolist()), strict=True):
+            split.append(drawn)
+    return [np.sort(np.concatenate(split)) for split in splits]
 
 
 def grouped_split(groups: NDArray[np.int64], ratios: Sequence[float], seed: int) -> list[Rows]:
-    """Whole groups drawn so that the parts' rows come near the ratios.
+    """Whole groups drawn so that the splits' rows come near the ratios.
 
-    Groups go from the largest to the smallest, equal ones in random order, each to the part that lacks most rows.
+    Groups go from the largest to the smallest, equal ones in random order, each to the split that lacks most rows.
 
     Args:
         groups: (n,) the group of each row.
@@ -106,18 +106,18 @@ def grouped_split(groups: NDArray[np.int64], ratios: Sequence[float], seed: int)
     order = order[np.argsort(-counts[order], kind="stable")]
     lacking = np.asarray(ratios, dtype=np.float64) * len(groups)
     wanted = lacking > 0
-    part_of = np.empty(len(counts), dtype=np.int64)
+    split_of = np.empty(len(counts), dtype=np.int64)
     for group in order:
-        part = int(np.where(wanted, lacking, -np.inf).argmax())
-        part_of[group] = part
-        lacking[part] -= counts[group]
-    return [np.flatnonzero(part_of[codes] == part) for part in range(len(lacking))]
+        split = int(np.where(wanted, lacking, -np.inf).argmax())
+        split_of[group] = split
+        lacking[split] -= counts[group]
+    return [np.flatnonzero(split_of[codes] == split) for split in range(len(lacking))]
 
 
 def ordered_split(ranks: NDArray[np.int64], ratios: Sequence[float]) -> list[Rows]:
     """The earliest rows first: what comes later validates and tests what came before.
 
-    Rows of the same time stay together, in the later part.
+    Rows of the same time stay together, in the later split.
 
     Args:
         ranks: (n,) whole numbers that rise with time.
@@ -127,7 +127,7 @@ def ordered_split(ranks: NDArray[np.int64], ratios: Sequence[float]) -> list[Row
     times = ranks[order]
     ends = np.cumsum(sizes(len(ranks), ratios))
     edges = [int(np.searchsorted(times, times[end])) if end < len(times) else len(times) for end in ends]
-    return [np.sort(part) for part in np.split(order, edges[:-1])]
+    return [np.sort(split) for split in np.split(order, edges[:-1])]
 
 
 def forward_chaining(ranks: NDArray[np.int64], folds: int) -> list[tuple[Rows, Rows]]:
@@ -152,7 +152,7 @@ def forward_chaining(ranks: NDArray[np.int64], folds: int) -> list[tuple[Rows, R
 
 
 def _apportion(n: int, shares: NDArray[np.float64], behind: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Largest remainder; equal remainders go first to the part that is furthest behind, then to the earlier one."""
+    """Largest remainder; equal remainders go first to the split that is furthest behind, then to the earlier one."""
     exact = n * shares
     # the tolerance: 0.6 · 50 is a rounding error above 30, and 0.2 · 15 must not lose its third row
     counts = np.floor(exact + 1e-9).astype(np.int64)
@@ -163,4 +163,4 @@ def _apportion(n: int, shares: NDArray[np.float64], behind: NDArray[np.float64])
 
 
 def _cut(rows: Rows, counts: Sequence[int]) -> list[Rows]:
-    return [np.sort(part) for part in np.split(rows, np.cumsum(counts)[:-1])]
+    return [np.sort(split) for split in np.split(rows, np.cumsum(counts)[:-1])]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchplug.errors import CheckpointError
 
 
-class Parts:
+class Entries:
     """The entries of a mapping in a checkpoint, checked when they are read.
 
     Args:
@@ -28,7 +28,7 @@ class Parts:
         self.where = where
 
     def of(self, name: Any, kind: Any, expected: str) -> Any:
-        """A part, which must be an instance of `kind`."""
+        """An entry, which must be an instance of `kind`."""
         if name not in self.content:
             raise self.malformed(name, "is missing")
         value = self.content[name]
@@ -36,12 +36,12 @@ class Parts:
             raise self.malformed(name, f"is {type(value).__name__}, not {expected}")
         return value
 
-    def inside(self, name: Any) -> Parts:
-        """A part that is itself a mapping."""
-        return Parts(self.of(name, Mapping, "a mapping"), self.path, f"{self.where}{name}.")
+    def inside(self, name: Any) -> Entries:
+        """An entry that is itself a mapping."""
+        return Entries(self.of(name, Mapping, "a mapping"), self.path, f"{self.where}{name}.")
 
     def count(self, name: str, least: int = 0) -> int:
-        """A part that is a whole number of at least `least`."""
+        """An entry that is a whole number of at least `least`."""
         value = self.of(name, int, "a whole number")
         if isinstance(value, bool) or value < least:
             raise self.malformed(name, f"is {value!r}, not a whole number of at least {least}")
@@ -62,14 +62,14 @@ class Parts:
         elif isinstance(example, list | tuple) and example:
             if not isinstance(value, list | tuple) or not value:
                 raise self.malformed(name, f"is {type(value).__name__}, not a list with elements")
-            inside = Parts(dict(enumerate(value)), self.path, f"{self.where}{name}.")
+            inside = Entries(dict(enumerate(value)), self.path, f"{self.where}{name}.")
             for index in inside.content:
                 inside.fits(index, example[index if len(value) == len(example) else 0])
         elif example is not None and not _similar(value, example):
             raise self.malformed(name, f"is {type(value).__name__}, not {type(example).__name__}")
 
     def malformed(self, name: Any, trouble: str) -> CheckpointError:
-        """The error for a part."""
+        """The error for an entry."""
         return CheckpointError(
             f"{self.path} is malformed: {self.where}{name} {trouble}; use a checkpoint as a recipe saved it"
         )

@@ -1,4 +1,4 @@
-"""Metrics of a part, evaluated again and again."""
+"""Metrics of a split, evaluated again and again."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ import torch
 from torchplug.batch import Batch
 from torchplug.components.builtin.losses import BCE, MSE
 from torchplug.components.metrics import MetricChoice
-from torchplug.evaluation.parts import PartEvaluations
+from torchplug.evaluation.split_evaluations import SplitEvaluations
 
 
 def evaluations_by(loss):
-    return PartEvaluations(loss, MetricChoice(loss.task, []))
+    return SplitEvaluations(loss, MetricChoice(loss.task, []))
 
 
 def batch(target):
@@ -18,9 +18,9 @@ def batch(target):
     return Batch(torch.zeros(len(target), 1), target, torch.ones(len(target)), len(target))
 
 
-def evaluated(evaluations, part, scores, target):
-    evaluations.update(part, torch.tensor(scores, dtype=torch.float64).unsqueeze(1), batch(target), None)
-    return {name: value.item() for name, value in evaluations.finish(part).items()}
+def evaluated(evaluations, split, scores, target):
+    evaluations.update(split, torch.tensor(scores, dtype=torch.float64).unsqueeze(1), batch(target), None)
+    return {name: value.item() for name, value in evaluations.finish(split).items()}
 
 
 def test_an_evaluation_knows_nothing_of_the_one_before():
@@ -37,7 +37,7 @@ def test_metrics_that_keep_every_prediction_forget_them():
     assert evaluated(evaluations, "val", [1.0, -1.0], [0.0, 1.0])["val/auroc"] == 0.0
 
 
-def test_parts_do_not_mix():
+def test_splits_do_not_mix():
     evaluations = evaluations_by(MSE())
     evaluations.update("val", torch.zeros(2, 1), batch([1.0, 3.0]), None)
     evaluations.update("test", torch.zeros(2, 1), batch([2.0, 2.0]), None)

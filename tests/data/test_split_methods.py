@@ -6,16 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from torchplug.data.splits import drawn_parts, grouped_split, ordered_split, random_split, sizes, stratified_split
+from torchplug.data.split_methods import (
+    drawn_splits,
+    grouped_split,
+    ordered_split,
+    random_split,
+    sizes,
+    stratified_split,
+)
 
 ratios = st.sampled_from(
     [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.8, 0.2, 0.0), (1 / 3, 1 / 3, 1 / 3), (0.5, 0.0, 0.5)]
 )
 
 
-def assert_partition(parts, n):
-    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(n))
-    assert all(np.array_equal(part, np.sort(part)) for part in parts)
+def assert_partition(splits, n):
+    assert np.array_equal(np.sort(np.concatenate(splits)), np.arange(n))
+    assert all(np.array_equal(split, np.sort(split)) for split in splits)
 
 
 @given(st.integers(0, 500), ratios)
@@ -42,10 +49,10 @@ def test_sizes_by_hand(n, shares, expected):
 
 @given(st.integers(1, 200), ratios, st.integers(0, 10))
 def test_random_split_is_a_seeded_partition(n, shares, seed):
-    parts = random_split(n, shares, seed)
-    assert_partition(parts, n)
-    assert [len(part) for part in parts] == sizes(n, shares)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, random_split(n, shares, seed), strict=True))
+    splits = random_split(n, shares, seed)
+    assert_partition(splits, n)
+    assert [len(split) for split in splits] == sizes(n, shares)
+    assert all(np.array_equal(a, b) for a, b in zip(splits, random_split(n, shares, seed), strict=True))
 
 
 def test_seeds_differ():
@@ -55,11 +62,11 @@ def test_seeds_differ():
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), ratios, st.integers(0, 5))
 def test_stratified_split_keeps_shares(labels, shares, seed):
     labels = np.array(labels)
-    parts = stratified_split(labels, shares, seed)
-    assert_partition(parts, len(labels))
+    splits = stratified_split(labels, shares, seed)
+    assert_partition(splits, len(labels))
     for label in np.unique(labels):
         size = (labels == label).sum()
-        counts = [int((labels[part] == label).sum()) for part in parts]
+        counts = [int((labels[split] == label).sum()) for split in splits]
         assert counts[0] >= 1
         assert all(abs(count - size * share) < 1.5 for count, share in zip(counts, shares, strict=True))
         if size >= 3:
@@ -74,9 +81,9 @@ def test_stratified_split_has_the_counts_of_scikit_learns():
     assert np.array_equal(np.bincount(labels[rest]), np.bincount(labels[theirs[1]]))
 
 
-def test_tied_remainders_are_shared_between_parts():
-    # each class of 7 leaves one row to validation or test; always the same one would skew the parts
-    counts = [len(part) for part in stratified_split(np.repeat(np.arange(6), 7), (0.6, 0.2, 0.2), 0)]
+def test_tied_remainders_are_shared_between_splits():
+    # each class of 7 leaves one row to validation or test; always the same one would skew the splits
+    counts = [len(split) for split in stratified_split(np.repeat(np.arange(6), 7), (0.6, 0.2, 0.2), 0)]
     assert counts == [24, 9, 9]
 
 
@@ -84,33 +91,33 @@ def test_tied_remainders_are_shared_between_parts():
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=200), ratios, st.integers(0, 5))
 def test_groups_stay_together(groups, shares, seed):
     groups = np.array(groups)
-    parts = grouped_split(groups, shares, seed)
-    assert_partition(parts, len(groups))
+    splits = grouped_split(groups, shares, seed)
+    assert_partition(splits, len(groups))
     for group in np.unique(groups):
-        assert sum(bool((groups[part] == group).any()) for part in parts) == 1
+        assert sum(bool((groups[split] == group).any()) for split in splits) == 1
     largest = np.bincount(groups).max()
-    for part, share in zip(parts, shares, strict=True):
-        assert (len(part) == 0) if share == 0 else (abs(len(part) - share * len(groups)) <= 2 * largest)
+    for split, share in zip(splits, shares, strict=True):
+        assert (len(split) == 0) if share == 0 else (abs(len(split) - share * len(groups)) <= 2 * largest)
 
 
 def test_many_small_groups_meet_the_ratios():
-    parts = grouped_split(np.repeat(np.arange(50), 2), (0.6, 0.2, 0.2), 3)
-    assert [len(part) for part in parts] == [60, 20, 20]
+    splits = grouped_split(np.repeat(np.arange(50), 2), (0.6, 0.2, 0.2), 3)
+    assert [len(split) for split in splits] == [60, 20, 20]
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=100), ratios)
 def test_time_never_runs_backwards(times, shares):
     times = np.array(times)
-    parts = ordered_split(times, shares)
-    assert_partition(parts, len(times))
-    filled = [times[part] for part in parts if len(part)]
+    splits = ordered_split(times, shares)
+    assert_partition(splits, len(times))
+    filled = [times[split] for split in splits if len(split)]
     assert all(earlier.max() < later.min() for earlier, later in itertools.pairwise(filled))
 
 
 def test_ordered_split_without_ties_has_the_exact_sizes():
     times = np.random.default_rng(0).permutation(100)
-    parts = ordered_split(times, (0.6, 0.2, 0.2))
-    assert [sorted(times[part]) for part in parts] == [
+    splits = ordered_split(times, (0.6, 0.2, 0.2))
+    assert [sorted(times[split]) for split in splits] == [
         list(range(60)),
         list(range(60, 80)),
         list(range(80, 100)),
@@ -119,15 +126,15 @@ def test_ordered_split_without_ties_has_the_exact_sizes():
 
 @given(ratios, st.integers(0, 10**12), st.integers(0, 300), st.integers(0, 300), st.integers(0, 5))
 def test_rows_are_drawn_alike_in_any_pieces(shares, first, count, more, seed):
-    whole = drawn_parts(first, count + more, shares, seed)
-    pieces = [drawn_parts(first, count, shares, seed), drawn_parts(first + count, more, shares, seed)]
+    whole = drawn_splits(first, count + more, shares, seed)
+    pieces = [drawn_splits(first, count, shares, seed), drawn_splits(first + count, more, shares, seed)]
     assert np.concatenate(pieces).tolist() == whole.tolist()
-    assert all(shares[part] > 0 for part in whole)
+    assert all(shares[split] > 0 for split in whole)
 
 
-def test_drawn_parts_have_their_shares():
+def test_drawn_splits_have_their_shares():
     n = 200_000
-    drawn = drawn_parts(0, n, (0.6, 0.2, 0.2), seed=1)
+    drawn = drawn_splits(0, n, (0.6, 0.2, 0.2), seed=1)
     shares = np.bincount(drawn) / n
     np.testing.assert_allclose(shares, [0.6, 0.2, 0.2], atol=4 * np.sqrt(0.25 / n))
     # neighbours are drawn independently

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -13,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchplug.data import splits
+from torchplug.batch import SplitName
+from torchplug.data.split_methods import drawn_splits, grouped_split, ordered_split, random_split, stratified_split
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.rows import row_number
 from torchplug.tables import enumerate_names
 
-PARTS = ("train", "validation", "test")
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Rows = NDArray[np.int64]
 
 
@@ -123,22 +124,22 @@ class Splitting:
             DataError: if a requested split is empty.
         """
         if self.rows is not None:
-            parts = self.rows.divide(frame.height, places)
-            if not len(parts[0]):
+            splits = self.rows.divide(frame.height, places)
+            if not len(splits[0]):
                 raise DataError(f"{where}: a fold has no row to train on")
-            return parts
+            return splits
         if self.column is not None:
             codes = _column_codes(frame[self.column], where, None)
-            parts = [np.flatnonzero(codes == code) for code in range(len(PARTS))]
+            splits = [np.flatnonzero(codes == code) for code in range(len(SPLITS))]
         else:
-            parts = self._by_ratio(frame, labels, self._shares(own), where)
-        self.refuse_empty([len(part) for part in parts], own, where)
-        return parts
+            splits = self._by_ratio(frame, labels, self._shares(own), where)
+        self.refuse_empty([len(split) for split in splits], own, where)
+        return splits
 
-    def part_of(
+    def split_of(
         self, frame: pl.DataFrame, rows: Rows, own: Collection[str], where: str
     ) -> NDArray[np.int8] | NDArray[np.int64]:
-        """Return the split of each row, independently of other rows: (n,) indices into `PARTS`.
+        """Return the split of each row, independently of other rows: (n,) indices into `SPLITS`.
 
         Args:
             frame: the rows.
@@ -154,7 +155,7 @@ class Splitting:
         if not len(rows):
             return rows
         first = int(rows[0])
-        return splits.drawn_parts(first, int(rows[-1]) + 1 - first, self._shares(own), self.seed)[rows - first]
+        return drawn_splits(first, int(rows[-1]) + 1 - first, self._shares(own), self.seed)[rows - first]
 
     def refuse_empty(self, counts: Sequence[int], own: Collection[str], where: str) -> None:
         """Refuse a division in which a requested split is empty.
@@ -168,7 +169,7 @@ class Splitting:
             DataError: naming the split.
         """
         wanted = [True, False, False] if self.column is not None else [share > 0 for share in self._shares(own)]
-        for name, count, needed in zip(PARTS, counts, wanted, strict=True):
+        for name, count, needed in zip(SPLITS, counts, wanted, strict=True):
             if needed and not count:
                 cause = f"column '{self.column}'" if self.column else f"split {_format(self.ratios)}"
                 raise DataError(
@@ -197,19 +198,19 @@ class Splitting:
         return None if labels is None or not self.stratify else _codes(labels, where)
 
     def _shares(self, own: Collection[str]) -> list[float]:
-        shares = [0.0 if part in own else ratio for part, ratio in zip(PARTS, self.ratios, strict=True)]
+        shares = [0.0 if split in own else ratio for split, ratio in zip(SPLITS, self.ratios, strict=True)]
         return [share / sum(shares) for share in shares]
 
     def _by_ratio(
         self, frame: pl.DataFrame, labels: pl.Series | None, shares: Sequence[float], where: str
     ) -> list[Rows]:
         if (groups := self.groups(frame, where)) is not None:
-            return splits.grouped_split(groups, shares, self.seed)
+            return grouped_split(groups, shares, self.seed)
         if (ranks := self.ranks(frame, where)) is not None:
-            return splits.ordered_split(ranks, shares)
+            return ordered_split(ranks, shares)
         if (classes := self.classes(labels, where)) is not None:
-            return splits.stratified_split(classes, shares, self.seed)
-        return splits.random_split(frame.height, shares, self.seed)
+            return stratified_split(classes, shares, self.seed)
+        return random_split(frame.height, shares, self.seed)
 
 
 def check_ratios(split: Sequence[float]) -> tuple[float, float, float]:
@@ -299,13 +300,13 @@ def _refuse_unordered(series: pl.Series, where: str) -> pl.Series:
 
 
 def _column_codes(series: pl.Series, where: str, rows: Rows | None) -> Rows:
-    """Indices into `PARTS` from a column of their names."""
+    """Indices into `SPLITS` from a column of their names."""
     texts = series.cast(pl.String).fill_null("")
-    bad = ~texts.is_in(PARTS)
+    bad = ~texts.is_in(SPLITS)
     if bad.any():
         raise DataError(
             f"{where}: split column '{series.name}' has '{texts.filter(bad)[0]}' in row {row_number(bad, rows)}: "
-            f"its values must be {enumerate_names(PARTS)}"
+            f"its values must be {enumerate_names(SPLITS)}"
         )
-    codes: Rows = texts.replace_strict(list(PARTS), list(range(len(PARTS))), return_dtype=pl.Int64).to_numpy()
+    codes: Rows = texts.replace_strict(list(SPLITS), list(range(len(SPLITS))), return_dtype=pl.Int64).to_numpy()
     return codes

@@ -1,4 +1,4 @@
-"""Metrics of an evaluated part, batch by batch, in the target's own units."""
+"""Metrics of a split, batch by batch, in the target's own units."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _PREDICTION_NUMBERS = 2**24
 """How many rows, and how many numbers of them, are predicted from at once."""
 
 
-class PartEvaluations:
-    """The evaluations under way, one per part of the data.
+class SplitEvaluations:
+    """The evaluations under way, one per split.
 
     Args:
         loss: what is evaluated by.
@@ -43,26 +43,26 @@ class PartEvaluations:
         self._scale = scale
         self._kept.clear()
 
-    def update(self, part: str, scores: Tensor, batch: Batch, preprocessing: Preprocessing | None) -> None:
+    def update(self, split: str, scores: Tensor, batch: Batch, preprocessing: Preprocessing | None) -> None:
         """Add a batch's scores (n, k); `preprocessing` is None where the data came without."""
         predictions = self._loss.point(self._loss.link(scores.double()))
-        if part not in self._running:
+        if split not in self._running:
             check_shapes(self._loss, scores, batch.target)
-            self._running[part] = self._begin(part, predictions, batch.target, preprocessing)
+            self._running[split] = self._begin(split, predictions, batch.target, preprocessing)
         losses = self._loss(scores, batch.target) * batch.weight
         predicted, true = (original_units(v, self._loss, preprocessing) for v in (predictions, batch.target))
-        self._running[part].update(losses, predicted, true)
+        self._running[split].update(losses, predicted, true)
 
-    def finish(self, part: str) -> dict[str, Tensor]:
-        """The part's metrics by their full names, float64; nothing where it had no batch."""
-        evaluation = self._running.pop(part, None)
+    def finish(self, split: str) -> dict[str, Tensor]:
+        """The split's metrics by their full names, float64; nothing where it had no batch."""
+        evaluation = self._running.pop(split, None)
         if evaluation is None:
             return {}
         try:
             values = evaluation.compute()
         finally:
             evaluation.reset()  # some keep every prediction
-        return {f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        return {f"{split}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def newly_undefined(self, values: dict[str, Tensor]) -> list[str]:
         """The metrics without a value that were not complained about before."""
@@ -70,12 +70,14 @@ class PartEvaluations:
         self._warned.update(undefined)
         return undefined
 
-    def _begin(self, part: str, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None) -> Evaluation:
+    def _begin(
+        self, split: str, predictions: Tensor, target: Tensor, preprocessing: Preprocessing | None
+    ) -> Evaluation:
         if preprocessing is None:
             labelled = target.ndim == 1 or not self._loss.task.has_indices
         else:
             labelled = preprocessing.target_coding.labels
-        settings = (part, predictions.shape[1], labelled, predictions.device)
+        settings = (split, predictions.shape[1], labelled, predictions.device)
         if settings not in self._kept:
             self._kept[settings] = Evaluation(self._metrics, predictions.shape[1], labelled, *(self._scale or ()))
             self._kept[settings].to_device(predictions.device)
