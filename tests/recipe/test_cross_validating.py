@@ -32,9 +32,9 @@ def test_a_table_of_folds_and_what_was_written(run, tmp_path):
     for line in ("mlp: 6 folds", "training 6 models in 1 program", "accuracy", "± (95 %)"):
         assert line in printed
     assert re.search(rf"mean .* {accuracy['mean']:.6g} ", printed)
-    for name in ("folds.csv", "predictions.csv", "predictions.png"):
+    for name in ("folds.csv", "out_of_fold.csv", "out_of_fold.png"):
         assert str(directory.relative_to(tmp_path) / name) in printed
-    assert pl.read_csv(directory / "predictions.csv").height == 2 * 120
+    assert pl.read_csv(directory / "out_of_fold.csv").height == 2 * 120
 
 
 def test_the_ensemble_predicts(run, tmp_path):

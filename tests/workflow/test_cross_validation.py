@@ -156,8 +156,8 @@ def test_the_run_directory(validated):
     (accuracy,) = table.filter(metric="accuracy").to_dicts()
     assert [accuracy[f"fold_{fold}"] for fold in range(3)] == found.folds["accuracy"]
     assert (accuracy["low"], accuracy["high"]) == found.interval["accuracy"]
-    assert pl.read_csv(run.path / "predictions.csv").equals(found.predictions)
-    assert (run.path / "predictions.png").read_bytes().startswith(b"\x89PNG")
+    assert pl.read_csv(run.path / "out_of_fold.csv").equals(found.predictions)
+    assert (run.path / "out_of_fold.png").read_bytes().startswith(b"\x89PNG")
     assert set(run.metrics["fold"]) == {0, 1, 2}
     labels = found.predictions.filter(fold=1)
     task = torchmetrics.functional.accuracy
@@ -181,8 +181,8 @@ def test_without_matplotlib_a_note_says_how_to_have_the_picture(validated, monke
     monkeypatch.setattr(pictures, "available", lambda: False)
     run = validated(ADAM, regression(), folds=2).run
     assert pictures.INSTALL in run.notes
-    assert (run.path / "predictions.csv").is_file()
-    assert not (run.path / "predictions.png").exists()
+    assert (run.path / "out_of_fold.csv").is_file()
+    assert not (run.path / "out_of_fold.png").exists()
 
 
 def test_a_note_says_that_early_stopping_watches_the_fold(validated):

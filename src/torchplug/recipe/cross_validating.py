@@ -51,7 +51,7 @@ def cross_validate(command: Command, module: ComponentModule, data: TabularData)
         return INTERRUPTED
     say_notes([*command.notes, *found.run.notes])
     print_table(per_fold(found), f"{command.recipe}: {len(found.results)} folds")
-    for label, name in (("folds", "folds.csv"), ("predictions", "predictions.csv"), ("picture", "predictions.png")):
+    for label, name in (("folds", "folds.csv"), ("out of fold", "out_of_fold.csv"), ("picture", "out_of_fold.png")):
         if (file := found.run.path / name).is_file():
             print(f"{label}: {printable(os.path.relpath(file))}")
     print(f"run: {printable(os.path.relpath(found.run.path))}")

@@ -62,7 +62,7 @@ def cross_validate(
 
     Preprocessing is fitted on each fold's training rows. Metrics are those of the end of training: no epoch is chosen
     by the fold that is held out. The test split belongs to no fold. Models of one structure are trained as one program
-    (`fit_many`). The run directory has folds.csv (the metrics), predictions.csv and predictions.png (out of fold), and
+    (`fit_many`). The run directory has folds.csv (the metrics), out_of_fold.csv and out_of_fold.png, and
     checkpoints/ensemble.ckpt, with which `torchplug.load(run).predict` averages the predictions of all folds' models.
 
     Args:
@@ -200,13 +200,13 @@ class CrossValidating:
         """Write tables, ensemble, picture and notes into the run directory."""
         run = found.run
         run.write_table("folds.csv", found.table)
-        run.write_table("predictions.csv", found.predictions)
+        run.write_table("out_of_fold.csv", found.predictions)
         found.ensemble.save_checkpoint(run.ensemble, self.data)
         drawn = []
         if pictures.available():
             preprocessing = found.ensemble.members[0].preprocessing
             assert preprocessing is not None, "it is trained"
-            draw(found.predictions, run.path / "predictions.png", preprocessing.target_coding.labels)
+            draw(found.predictions, run.path / "out_of_fold.png", preprocessing.target_coding.labels)
         else:
             drawn = [pictures.INSTALL]
         run.write_notes(list(dict.fromkeys([*run.notes, *notes, *self._remarks(found), *drawn])))
