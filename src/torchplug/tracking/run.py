@@ -196,6 +196,15 @@ class Run:
         """Write the resolved configuration, in YAML."""
         self._write("config.yaml", text)
 
+    def write_yaml(self, name: str, text: str) -> None:
+        """Write a configuration beside the run's own, such as best.yaml.
+
+        Args:
+            name: of the file.
+            text: its content.
+        """
+        self._write(name, text)
+
     def write_provenance(self, record: Mapping[str, Any]) -> None:
         """Write the record of `provenance`; a resumed run appends it to the `resumed` of the first one."""
         if first := self.provenance:
@@ -250,8 +259,17 @@ class Run:
                 table.write_parquet(file)
 
     def write_coefficients(self, table: polars.DataFrame) -> None:
-        """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
-        self._write("coefficients.csv", table.write_csv())
+        """Write a linear model's coefficients, in original units."""
+        self.write_table("coefficients.csv", table)
+
+    def write_table(self, name: str, table: polars.DataFrame) -> None:
+        """Write a table as CSV, so that reading gives the same float64.
+
+        Args:
+            name: of the file, such as folds.csv.
+            table: its rows.
+        """
+        self._write(name, table.write_csv())
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         """A file's content; None if it is missing or damaged, because damaged files are rewritten."""
