@@ -17,6 +17,9 @@ from torch import Tensor
 from torchplug.workflow.regularization_path.penalty import SlopeStrengths
 from torchplug.workflow.regularization_path.problem import Problem
 
+_NUMBERS = 2**22
+"""How many errors are held at once."""
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -60,8 +63,9 @@ def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | No
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     known = values > torch.finfo(values.dtype).eps * max(centred.shape) * values.max()
     system = _System(left[:, known], values[known].square(), target, share, rows.weight, design.scale)
-    found = [system.at(strength) for strength in strengths.l2]
-    return LeftOut([own[0] for own in found], [own[1] for own in found], [own[2] for own in found])
+    ridge = rows.weight.new_tensor(strengths.l2) / design.scale
+    found = torch.cat([system.at(some) for some in ridge.split(max(1, _NUMBERS // len(rows.weight)))])
+    return LeftOut(*found.T.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +79,32 @@ class _System:
     weight: Tensor
     scale: float
 
-    def at(self, strength: float) -> tuple[float, float, float]:
-        """Mean, standard error and generalized cross-validation at λ."""
-        n, whole = len(self.weight), strength / self.scale
-        uniform = bool((self.weight == 1.0).all())
-        rest = (1.0 - self.weight[:1] / n) if uniform else (1.0 - self.weight / n)
-        residual, leverage = self._fit(whole * rest[:, None])
-        errors = residual / (1.0 - leverage)
-        losses = self.scale * n * errors.square().sum(dim=1)  # weighted
-        residual, leverage = self._fit(self.weight.new_full((1, 1), whole))
-        effective = float(leverage.sum())
-        gcv = self.scale * float(residual.square().sum()) / (1.0 - effective / n) ** 2 if effective < n else math.nan
-        return float(losses.mean()), float(losses.std()) / math.sqrt(n), gcv
+    def at(self, ridge: Tensor) -> Tensor:
+        """Mean, standard error and generalized cross-validation (L, 3) for each μ = λ/c (L,)."""
+        n = len(self.weight)
+        losses = self.scale * n * self._left_out(ridge)  # (L, n), weighted
+        kept = self.squares / (self.squares + ridge[:, None])
+        effective = kept.sum(dim=1) + self.share.sum()
+        pull = self.left.mT @ self.target
+        outside = (self.target - self.left @ pull).square().sum()
+        squares = outside + ((1.0 - kept).square() @ pull.square()).sum(dim=1)
+        generalized = torch.where(effective < n, self.scale * squares / (1.0 - effective / n).square(), torch.nan)
+        return torch.stack([losses.mean(dim=1), losses.std(dim=1) / math.sqrt(n), generalized], dim=1)
 
-    def _fit(self, ridge: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted residuals (n, k) and leverages (n, 1), for one μ (1, 1) or one for each row (n, 1)."""
+    def _left_out(self, ridge: Tensor) -> Tensor:
+        """Weighted squared errors (L, n), each row's by the model of all others."""
+        n, pull = len(self.weight), self.left.mT @ self.target
+        if bool((self.weight == 1.0).all()):
+            kept = self.squares / (self.squares + ridge[:, None] * (1.0 - 1.0 / n))
+            leverage = kept @ self.left.square().mT + self.share.mT
+            residual = self.target.mT - torch.matmul((kept[:, None, :] * pull.mT), self.left.mT)  # (L, k, n)
+            return (residual / (1.0 - leverage)[:, None, :]).square().sum(dim=1)
+        rest = 1.0 - self.weight / n
+        return torch.stack([self._of_weighted(own * rest[:, None], pull) for own in ridge])
+
+    def _of_weighted(self, ridge: Tensor, pull: Tensor) -> Tensor:
+        """The same (n,) with a μ for each row (n, 1): what is left weighs differently."""
         kept = self.squares / (self.squares + ridge)
-        fitted = (self.left * kept) @ (self.left.mT @ self.target)
-        return self.target - fitted, (self.left.square() * kept).sum(dim=1, keepdim=True) + self.share
+        leverage = (self.left.square() * kept).sum(dim=1, keepdim=True) + self.share
+        residual = self.target - (self.left * kept) @ pull
+        return (residual / (1.0 - leverage)).square().sum(dim=1)

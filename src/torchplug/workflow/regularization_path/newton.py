@@ -18,6 +18,9 @@ from torch import Tensor
 from torchplug.batch import TrainingSet
 from torchplug.components.contracts import Loss
 
+Pair = tuple[Tensor, Tensor]
+"""Displacements (m, p) and the changes of ∇F (m, p) over them, of m values of λ."""
+
 _BLOCK = 2**19
 """How many scores are worked on at once: 4 MiB, which caches hold."""
 _PRECISION = 1e-7
@@ -130,20 +133,39 @@ class Anchor:
         solved = torch.zeros(len(ridge), dtype=torch.bool)
         going = torch.arange(len(ridge))
         slopes, before = gradient.expand(len(ridge), -1), torch.full((len(ridge),), torch.inf, dtype=points.dtype)
+        pairs: list[Pair] = []
         for rounds in range(_ROUNDS):
             whole = slopes + self._penalty(points[going], ridge[going])
-            step = self.solve(whole, ridge[going])
+            if rounds:
+                pairs.append((moved, whole - last))
+            step = self._direction(whole, ridge[going], pairs)
             decrement = 0.5 * (whole * step).sum(dim=1)
             improves = decrement <= _CONTRACTION * before
             points[going[improves]] -= step[improves]
             done = improves & (decrement <= floor)
             solved[going[done]] = True
             stays = improves & ~done
-            going, before = going[stays], decrement[stays]
-            if not len(going):
+            if not bool(stays.any()):
                 break
+            going, before, last, moved = going[stays], decrement[stays], whole[stays], -step[stays]
+            pairs = [(displacement[stays], change[stays]) for displacement, change in pairs]
             slopes = self.problem.gradient(points[going])
         return points, solved, rounds + 1
+
+    def _direction(self, gradient: Tensor, ridge: Tensor, pairs: Sequence[Pair]) -> Tensor:
+        """B⁻¹ g (m, p), B the Hessian as BFGS's updates have corrected it for each λ."""
+        found, shares = gradient, []
+        for displacement, change in reversed(pairs):
+            curved = (displacement * change).sum(dim=1, keepdim=True)
+            inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
+            shares.append(inverse * (displacement * found).sum(dim=1, keepdim=True))
+            found = found - shares[-1] * change
+        found = self.solve(found, ridge)
+        for (displacement, change), share in zip(pairs, reversed(shares), strict=True):
+            curved = (displacement * change).sum(dim=1, keepdim=True)
+            inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
+            found = found + (share - inverse * (change * found).sum(dim=1, keepdim=True)) * displacement
+        return found
 
     def _penalty(self, points: Tensor, ridge: Tensor) -> Tensor:
         found = 2.0 * ridge[:, None] * points
