@@ -40,6 +40,7 @@ class CommandLine:
         asks_help: whether to print the help of the subcommand, or of all where `subcommand` is empty.
         print_config: whether to print the settings: None, or the options of the flag.
         help_of: the class or component that `--model.optimizer.help adam` asks about, with the path of its setting.
+        arguments: the command line as it was given.
     """
 
     subcommand: str
@@ -48,6 +49,7 @@ class CommandLine:
     asks_help: bool = False
     print_config: str | None = None
     help_of: tuple[tuple[str, ...], str | None] | None = None
+    arguments: tuple[str, ...] = ()
 
     def of(self, *path: str) -> list[Given]:
         """The settings whose name begins so."""
@@ -93,6 +95,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
         asks_help,
         special.get("--print_config"),
         helps[0] if helps else None,
+        tuple(arguments),
     )
 
 

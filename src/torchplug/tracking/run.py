@@ -70,6 +70,16 @@ class Run:
             raise ConfigurationError(f"{path} is no run directory: it has no config.yaml")
         return run
 
+    @property
+    def outermost(self) -> Run:
+        """The run of many models of which this is one; else this run."""
+        return Run(self.path.parents[1]) if _is_part(self) else self
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return self.outermost.path.parents[1]
+
     def __repr__(self) -> str:
         return f"Run({os.path.relpath(self.path)!r})"
 
@@ -167,6 +177,11 @@ class Run:
     def last(self) -> Path:
         """The checkpoint of the last epoch that ended."""
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def ensemble(self) -> Path:
+        """The checkpoint of the models of all folds, which predict as one (`Ensemble`)."""
+        return self.checkpoints / "ensemble.ckpt"
 
     def unstack(self, configuration: int, fold: int, path: str | Path) -> None:
         """Write an ordinary checkpoint of one of many models, with the parameters of its last step.
