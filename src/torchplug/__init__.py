@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torchplug.workflow.comparison import Comparison, compare
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
+    from torchplug.workflow.regularization_path import RegularizationPath, path
 
 __version__ = version("torchplug")
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Outcome",
     "Pieces",
     "ProximalOptimizer",
+    "RegularizationPath",
     "Regularizer",
     "Rows",
     "Run",
@@ -79,6 +81,7 @@ __all__ = [
     "fit_many",
     "hookimpl",
     "load",
+    "path",
     "runs",
     "use",
     "validate",
@@ -91,7 +94,9 @@ _LAZY = {
     "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "RegularizationPath": "torchplug.workflow.regularization_path",
     "compare": "torchplug.workflow.comparison",
+    "path": "torchplug.workflow.regularization_path",
     "cross_validate": "torchplug.workflow.cross_validation",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",

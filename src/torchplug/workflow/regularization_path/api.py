@@ -25,7 +25,7 @@ from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.workflow import pictures
 from torchplug.workflow.folds import Fold, divided
-from torchplug.workflow.regularization_path import picture
+from torchplug.workflow.regularization_path import picture, tracked
 from torchplug.workflow.regularization_path.coefficients import along
 from torchplug.workflow.regularization_path.grid import values_of
 from torchplug.workflow.regularization_path.leave_one_out import LeftOut, left_out
@@ -153,6 +153,7 @@ class PathJob:
             run=run,
         )
         self._write(found)
+        tracked.send(found, self.tracking)
         return found
 
     # ------------------------------------------------------------------ what is asked for
@@ -197,8 +198,8 @@ class PathJob:
         estimates = self._left_out
         if estimates is None or self.metric != "loss":
             raise ConfigurationError(
-                "folds loo is exact for ridge regression by metric loss: a linear model, the loss mse, l2 on its slopes "
-                "and a full-batch optimizer such as closed_form; give a number of folds"
+                "folds loo is exact for ridge regression by metric loss: a linear model, the loss mse, l2 on its "
+                "slopes and a full-batch optimizer such as closed_form; give a number of folds"
             )
         return self._table(estimates.mean, estimates.error, {})
 
@@ -215,7 +216,8 @@ class PathJob:
 
     def _full_batch(self) -> list[list[float]]:
         """The metric along λ, for each fold."""
-        found, console = [], Console(stderr=True)
+        found: list[list[float]] = []
+        console = Console(stderr=True)
         for fold in track(
             self._divided,
             description=f"{len(self._grid)} λ × {len(self._divided)} folds",
@@ -315,5 +317,3 @@ class PathJob:
     def _origins(self) -> dict[str, Any]:
         components = [component.entry for component in self._module.components]
         return provenance(registry().plugins, components, self.data.fingerprint, self.seed)
-
-

@@ -16,6 +16,7 @@ from torchplug.objective.least_squares import LeastSquares
 from torchplug.workflow.regularization_path.penalty import SlopeStrengths
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 _ROUNDING = 1e-11
 """By how much of the largest correlation one may be above λ₁ by rounding alone."""
@@ -56,7 +57,8 @@ def _ridge(among: Tensor, across: Tensor, scale: float, l2: list[float]) -> Tens
     shrunk = values / (values.square() + among.new_tensor(l2)[:, None] / scale)
     negligible = values <= torch.finfo(values.dtype).eps * len(values) * values.max()
     shrunk = torch.where(negligible, 0.0, shrunk)
-    return right.mT @ (shrunk[:, :, None] * (left.mT @ across))
+    slopes: Tensor = right.mT @ (shrunk[:, :, None] * (left.mT @ across))
+    return slopes
 
 
 def _sparse(among: Tensor, across: Tensor, scale: float, strengths: SlopeStrengths) -> tuple[Tensor, int]:
@@ -112,15 +114,15 @@ def active_set(gram: Array, pull: Array, l1: float, l2: float, start: Array) -> 
 
 
 def _step(
-    gram: Array, slope: Array, signs: Array, l1: float, l2: float, entering: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], Array] | None:
+    gram: Array, slope: Array, signs: Array, l1: float, l2: float, entering: Indices
+) -> tuple[Indices, Array] | None:
     """The active features and Newton's step for them; those that would enter with the wrong sign stay out."""
     while True:
-        active = np.flatnonzero(signs)
+        active: Indices = np.flatnonzero(signs)
         matrix = gram[np.ix_(active, active)]
         matrix.flat[:: len(active) + 1] += 2.0 * l2
         try:
-            way = np.linalg.solve(matrix, -(slope[active] + l1 * signs[active]))
+            way = np.linalg.solve(matrix, -(slope[active] + l1 * signs[active])).astype(np.float64, copy=False)
         except np.linalg.LinAlgError:
             return None
         if not np.isfinite(way).all():
@@ -134,7 +136,7 @@ def _step(
         signs[wrong] = 0.0
 
 
-def _move(x: Array, active: NDArray[np.intp], way: Array) -> None:
+def _move(x: Array, active: Indices, way: Array) -> None:
     """Go along the way, to its end or to the first feature that reaches zero on it."""
     here = x[active]
     crossing = here * (here + way) < 0.0

@@ -64,7 +64,7 @@ def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | No
     known = values > torch.finfo(values.dtype).eps * max(centred.shape) * values.max()
     system = _System(left[:, known], values[known].square(), target, share, rows.weight, design.scale)
     ridge = rows.weight.new_tensor(strengths.l2) / design.scale
-    found = torch.cat([system.at(some) for some in ridge.split(max(1, _NUMBERS // len(rows.weight)))])
+    found = torch.cat([system.at(some) for some in torch.split(ridge, max(1, _NUMBERS // len(rows.weight)))])
     return LeftOut(*found.T.tolist())
 
 

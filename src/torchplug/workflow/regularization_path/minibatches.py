@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,5 +28,6 @@ def fold_metrics(
         metric: such as loss or rmse.
     """
     results = fit_many(configs, data, folds, trainer)
-    values = [result.metrics[f"val/{metric}"] for result in results]
+    found = [result.metrics[f"val/{metric}"] for result in results]
+    values = [math.nan if value is None else value for value in found]
     return [values[number :: len(folds)] for number in range(len(folds))]

@@ -134,10 +134,11 @@ class Anchor:
         going = torch.arange(len(ridge))
         slopes, before = gradient.expand(len(ridge), -1), torch.full((len(ridge),), torch.inf, dtype=points.dtype)
         pairs: list[Pair] = []
+        last, step, stays = slopes, slopes, solved  # of the round before
         for rounds in range(_ROUNDS):
             whole = slopes + self._penalty(points[going], ridge[going])
             if rounds:
-                pairs.append((moved, whole - last))
+                pairs.append((-step[stays], whole - last))
             step = self._direction(whole, ridge[going], pairs)
             decrement = 0.5 * (whole * step).sum(dim=1)
             improves = decrement <= _CONTRACTION * before
@@ -147,7 +148,7 @@ class Anchor:
             stays = improves & ~done
             if not bool(stays.any()):
                 break
-            going, before, last, moved = going[stays], decrement[stays], whole[stays], -step[stays]
+            going, before, last = going[stays], decrement[stays], whole[stays]
             pairs = [(displacement[stays], change[stays]) for displacement, change in pairs]
             slopes = self.problem.gradient(points[going])
         return points, solved, rounds + 1
@@ -208,5 +209,6 @@ def ridge_path(problem: LinearScores, ridge: Sequence[float], start: Tensor) -> 
 
 def _is_closer(problem: LinearScores, anchor: Anchor, point: Tensor, ridge: Tensor) -> bool:
     """Whether F is lower at a point than at the anchor's."""
-    penalized = [float(ridge[0]) * float(at[: len(at) - int(problem.intercept)].square().sum()) for at in (point, anchor.point)]
-    return problem.value(point) + penalized[0] < problem.value(anchor.point) + penalized[1]
+    slopes = slice(0, len(point) - int(problem.intercept))
+    there, here = (problem.value(at) + float(ridge[0] * at[slopes].square().sum()) for at in (point, anchor.point))
+    return there < here

@@ -97,9 +97,9 @@ class SlopeStrengths:
     l2: list[float]
 
 
-def slope_strengths(module: ComponentModule, weight: Tensor, penalty: PathPenalty, grid: Sequence[float]) -> (
-    SlopeStrengths | None
-):
+def slope_strengths(
+    module: ComponentModule, weight: Tensor, penalty: PathPenalty, grid: Sequence[float]
+) -> SlopeStrengths | None:
     """Return how all penalties together act along the path; None where any acts otherwise.
 
     Args:

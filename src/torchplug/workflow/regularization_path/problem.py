@@ -88,7 +88,7 @@ class Problem:
         assert shape is not None, "it is linear"
         size = max(1, _SCORES // (len(rows.weight) * shape.outputs))
         found: list[float] = []
-        for some in points.split(size):
+        for some in torch.split(points, size):
             maps = torch.stack([shape.matrix(point) for point in some])
             slopes = maps[:, int(shape.intercept) :]
             scores = torch.matmul(rows.features, slopes)
