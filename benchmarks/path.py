@@ -2,8 +2,9 @@
 
 python benchmarks/path.py [--repeats 3] [--quick]
 
-Both sides standardize within folds, use the same folds and λ, and judge by the loss of unseen rows. Ours includes reading
-the table, all coefficients along the path and the run directory with its picture; theirs starts from an array.
+Both sides use the same folds and λ, and judge by the loss of unseen rows. Ours includes reading and standardizing
+the table, all coefficients along the path and the run directory with its picture; theirs starts from an
+array.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def main() -> None:
                 for sides in zip(*rounds, strict=True)
             )
             print(
-                f"{name:48s} ours {wall:6.2f} s wall {used:6.2f} s CPU; theirs {their_wall:6.2f} and {their_used:6.2f}; "
-                f"{their_wall / wall:.1f}× and {their_used / used:.1f}×",
+                f"{name:47s} ours {wall:6.2f} s wall {used:6.2f} s CPU; theirs {their_wall:6.2f}, {their_used:6.2f}; "
+                f"ratios {their_wall / wall:.1f} and {their_used / used:.1f}",
                 flush=True,
             )
 

@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.regularization_path import RegularizationPath, path
+    from torchplug.workflow.tuning import BatchSizes, LearningRates, tune_batch_size, tune_lr
 
 __version__ = version("torchplug")
 __all__ = [
     "Batch",
+    "BatchSizes",
     "Capability",
     "Comparison",
     "Component",
@@ -59,6 +61,7 @@ __all__ = [
     "FitResult",
     "FusedOptimizer",
     "Iteration",
+    "LearningRates",
     "LeastSquares",
     "Loss",
     "Metric",
@@ -83,6 +86,8 @@ __all__ = [
     "load",
     "path",
     "runs",
+    "tune_batch_size",
+    "tune_lr",
     "use",
     "validate",
 ]
@@ -94,6 +99,10 @@ _LAZY = {
     "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "BatchSizes": "torchplug.workflow.tuning",
+    "LearningRates": "torchplug.workflow.tuning",
+    "tune_batch_size": "torchplug.workflow.tuning",
+    "tune_lr": "torchplug.workflow.tuning",
     "RegularizationPath": "torchplug.workflow.regularization_path",
     "compare": "torchplug.workflow.comparison",
     "path": "torchplug.workflow.regularization_path",

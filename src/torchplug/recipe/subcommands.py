@@ -116,6 +116,23 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
         },
     ),
+    "tune_lr": Subcommand(
+        "Raise the learning rate on a copy of the model, and suggest one.",
+        "torchplug.recipe.tuning:tune_lr",
+        {
+            "lowest": Option(float, "The first learning rate.", 1e-6),
+            "highest": Option(float, "The last learning rate.", 10.0),
+            "steps": Option(int, "Optimizer steps from the first to the last.", 100),
+        },
+    ),
+    "tune_batch_size": Subcommand(
+        "Train briefly with growing batches: samples per second, memory and gradient noise.",
+        "torchplug.recipe.tuning:tune_batch_size",
+        {
+            "sizes": Option(list[int] | None, "Batch sizes to try; by default 16, 32, … and the training split."),
+            "seconds": Option(float, "How long each is timed.", 1.0),
+        },
+    ),
     "compare": Subcommand(
         "Show how the settings and metrics of runs differ.",
         "torchplug.recipe.comparing:compare",
