@@ -121,7 +121,7 @@ def test_batch_sizes(options):
 
 
 def test_growth_ends_where_memory_does(options, monkeypatch):
-    """Half the sizes: what an allocator says is the end, and what fitted before counts."""
+    """An allocator's error is the end, and what fitted before counts."""
     from torchplug.workflow.tuning.trial import Trials
 
     train = Trials.train

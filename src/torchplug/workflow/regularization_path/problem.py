@@ -91,9 +91,10 @@ class Problem:
         for some in torch.split(points, size):
             maps = torch.stack([shape.matrix(point) for point in some])
             slopes = maps[:, int(shape.intercept) :]
-            scores = torch.matmul(rows.features, slopes)
+            flat = rows.features @ slopes.transpose(0, 1).reshape(slopes.shape[1], -1)  # one product for all points
+            scores = flat.view(len(flat), len(some), -1).transpose(0, 1)
             if shape.intercept:
-                scores += maps[:, :1]
+                scores = scores + maps[:, :1]
             losses: Tensor = self.module.loss(scores, rows.target)
             found += (losses @ rows.weight / len(rows.weight)).tolist()
         return found

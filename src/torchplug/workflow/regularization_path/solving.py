@@ -60,7 +60,8 @@ def _at_once(problem: Problem, penalty: PathPenalty, grid: Sequence[float]) -> t
     strengths = slope_strengths(problem.module, linear.weight, penalty, grid)
     if strengths is None:
         return nothing
-    design = problem.objective.least_squares("qr")
+    # an active set works on products anyway; the ridge keeps all digits of the rows
+    design = problem.objective.least_squares("gram" if any(strengths.l1) else "qr")
     if design is not None:
         how = "by an active set" if any(strengths.l1) else "by one singular value decomposition"
         return *least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows"

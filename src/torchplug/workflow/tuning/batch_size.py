@@ -34,8 +34,8 @@ class BatchSizes:
 
     Args:
         table: a row per batch size: `batch_size`, `samples_per_second`, and, relative to their smallest possible
-            values, `steps` = 1 + B/b and `samples` = 1 + b/B to reach a loss, with batches of b rows and the noise scale
-            B; `time` = samples / samples_per_second, relative to the smallest.
+            values, `steps` = 1 + B/b and `samples` = 1 + b/B to reach a loss, with batches of b rows and the noise
+            scale B; `time` = samples / samples_per_second, relative to the smallest.
         largest: the largest size that fitted into memory.
         fastest: the size with most samples per second.
         suggestion: the size with the least estimated time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ def tune_lr(
 
         lrₖ = lowest · (highest/lowest)^(k/(steps − 1))
 
-    The loss of each batch is smoothed, sₖ = 0.9 sₖ₋₁ + 0.1 ℓₖ, divided by 1 − 0.9ᵏ. The test ends early where that is four
-    times its lowest value, or a gradient is not finite. The suggestion is the rate at which it falls most steeply
+    The loss of each batch is smoothed, sₖ = 0.9 sₖ₋₁ + 0.1 ℓₖ, divided by 1 − 0.9ᵏ. The test ends early where that is
+    four times its lowest value, or a gradient is not finite. The suggestion is the rate at which it falls most steeply
     against log lr, ahead of its lowest value. Model, data and random generators stay as they are.
 
     Args:
@@ -95,10 +96,8 @@ def tune_lr(
     if not resolved.takes_learning_rate:
         raise ConfigurationError(f"{resolved.optimizer.name} has no learning rate to tune")
     rising = _Rising([float(rate) for rate in np.geomspace(lowest, highest, steps)])
-    try:
+    with contextlib.suppress(NonFiniteGradientError):  # the end of the range that can be used
         trials.train(rising, max_steps=steps, max_epochs=-1)
-    except NonFiniteGradientError:
-        pass  # the end of the range that can be used
     table = polars.DataFrame(
         {"lr": rising.rates[: len(rising.losses)], "loss": rising.losses, "smoothed": rising.smoothed}
     )
