@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,9 @@ def tune_lr(
 def steepest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
     """Return the rate at which a smoothed loss falls most steeply against log lr, ahead of its lowest value.
 
+    Steepness at a step is the difference between the means of a tenth of the test after it and before it: single steps
+    are noise.
+
     Args:
         rates: equally spaced in the logarithm.
         smoothed: the loss at each; may end earlier.
@@ -119,12 +123,17 @@ def steepest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
     >>> steepest([0.01, 0.1, 1.0, 10.0], [5.0, 4.5, 2.0, 9.0])
     0.1
     """
-    finite = [value if math.isfinite(value) else math.inf for value in smoothed]
-    if not finite:
+    known = [value for value in smoothed if math.isfinite(value)]
+    if not known:
         return None
-    lowest = int(np.argmin(finite))
-    falls = [finite[place + 1] - finite[place] for place in range(lowest)]
-    return rates[int(np.argmin(falls))] if falls and min(falls) < 0.0 else None
+    width, lowest = max(1, len(rates) // 10), int(np.argmin(known))
+    falls = {
+        place: statistics.fmean(known[place : place + width]) - statistics.fmean(known[place - width : place])
+        for place in range(width, lowest + 1)
+    }
+    if not falls or min(falls.values()) >= 0.0:
+        return None
+    return rates[min(falls, key=falls.__getitem__) - 1]
 
 
 class _Rising(Callback):
