@@ -60,8 +60,7 @@ def _at_once(problem: Problem, penalty: PathPenalty, grid: Sequence[float]) -> t
     strengths = slope_strengths(problem.module, linear.weight, penalty, grid)
     if strengths is None:
         return nothing
-    # an active set works on products anyway; the ridge keeps all digits of the rows
-    design = problem.objective.least_squares("gram" if any(strengths.l1) else "qr")
+    design = problem.objective.least_squares("qr")
     if design is not None:
         how = "by an active set" if any(strengths.l1) else "by one singular value decomposition"
         return *least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows"

@@ -183,7 +183,8 @@ def _draw(found: LearningRates, path: Path) -> None:
     if found.suggestion is not None:
         axis.axvline(found.suggestion, color="black", linestyle=":", label=f"suggestion: {found.suggestion:.2g}")
     axis.set_xscale("log")
-    low, high = float(found.table["smoothed"].min()), float(found.table["smoothed"][0])  # type: ignore[arg-type]
+    first = found.table["smoothed"][: max(1, found.table.height // 2)].to_list()
+    low, high = min(found.table["smoothed"].to_list()), max(first)
     axis.set_ylim(low - 0.2 * (high - low or 1.0), high + 0.5 * (high - low or 1.0))
     axis.set_xlabel("learning rate")
     axis.set_ylabel("training loss")
