@@ -43,10 +43,13 @@ if TYPE_CHECKING:
     from torchplug.workflow.comparison import Comparison, compare
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
+    from torchplug.workflow.regularization_path import RegularizationPath, path
+    from torchplug.workflow.tuning import BatchSizes, LearningRates, tune_batch_size, tune_lr
 
 __version__ = version("torchplug")
 __all__ = [
     "Batch",
+    "BatchSizes",
     "Capability",
     "Comparison",
     "Component",
@@ -58,6 +61,7 @@ __all__ = [
     "FitResult",
     "FusedOptimizer",
     "Iteration",
+    "LearningRates",
     "LeastSquares",
     "Loss",
     "Metric",
@@ -65,6 +69,7 @@ __all__ = [
     "Outcome",
     "Pieces",
     "ProximalOptimizer",
+    "RegularizationPath",
     "Regularizer",
     "Rows",
     "Run",
@@ -79,7 +84,10 @@ __all__ = [
     "fit_many",
     "hookimpl",
     "load",
+    "path",
     "runs",
+    "tune_batch_size",
+    "tune_lr",
     "use",
     "validate",
 ]
@@ -91,7 +99,13 @@ _LAZY = {
     "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
+    "BatchSizes": "torchplug.workflow.tuning",
+    "LearningRates": "torchplug.workflow.tuning",
+    "tune_batch_size": "torchplug.workflow.tuning",
+    "tune_lr": "torchplug.workflow.tuning",
+    "RegularizationPath": "torchplug.workflow.regularization_path",
     "compare": "torchplug.workflow.comparison",
+    "path": "torchplug.workflow.regularization_path",
     "cross_validate": "torchplug.workflow.cross_validation",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",

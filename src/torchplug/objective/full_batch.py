@@ -136,6 +136,10 @@ class Objective:
         parts = torch.split(vector, [p.numel() for p in self.parameters])
         return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
 
+    def penalties_changed(self) -> None:
+        """Forget what was computed at the current parameters, after a penalty's λ was changed."""
+        self._known.clear()
+
     # ------------------------------------------------------------------ value and first derivatives
 
     def value(self) -> float:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lightning
 import polars
 
 from torchplug.data.tabular import TabularData
@@ -35,7 +33,7 @@ def cross_validate(command: Command, module: ComponentModule, data: TabularData)
     job = CrossValidating(
         config=values.model,
         data=data,
-        trainer=_chosen(command.trainer()),
+        trainer=command.changed_trainer(),
         tracking=Tracking(**values.tracking),
         name=f"{command.recipe}-cross_validate",
         root="runs",
@@ -67,9 +65,3 @@ def per_fold(found: CrossValidation) -> polars.DataFrame:
     }
     table = polars.DataFrame(place | columns)
     return table.with_columns(polars.col(polars.Float64).fill_nan(None))
-
-
-def _chosen(trainer: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the Trainer that differ from its own: others may keep models from sharing a program."""
-    own = inspect.signature(lightning.Trainer).parameters
-    return {name: value for name, value in trainer.items() if value != own[name].default}

@@ -103,6 +103,36 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
         },
     ),
+    "path": Subcommand(
+        "Fit along a penalty's λ, from large to small, and choose λ by cross-validation.",
+        "torchplug.recipe.path_of_penalty:path",
+        {
+            "coefficient": Option(str | list[float], "Values of λ: log(1e-6,1), linear(0,1) or a list.", "log(1e-6,1)"),
+            "points": Option(int, "Number of values of a range.", 100),
+            "folds": Option(
+                int | Literal["loo"], "Number of folds; loo leaves out each row once (ridge regression).", 5
+            ),
+            "regularizer": Option(int | None, "Which penalty varies, counted from 0; needed if there are several."),
+            "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
+        },
+    ),
+    "tune_lr": Subcommand(
+        "Raise the learning rate on a copy of the model, and suggest one.",
+        "torchplug.recipe.tuning:tune_lr",
+        {
+            "lowest": Option(float, "The first learning rate.", 1e-6),
+            "highest": Option(float, "The last learning rate.", 10.0),
+            "steps": Option(int, "Optimizer steps from the first to the last.", 100),
+        },
+    ),
+    "tune_batch_size": Subcommand(
+        "Train briefly with growing batches: samples per second, memory and gradient noise.",
+        "torchplug.recipe.tuning:tune_batch_size",
+        {
+            "sizes": Option(list[int] | None, "Batch sizes to try; by default 16, 32, … and the training split."),
+            "seconds": Option(float, "How long each is timed.", 1.0),
+        },
+    ),
     "compare": Subcommand(
         "Show how the settings and metrics of runs differ.",
         "torchplug.recipe.comparing:compare",

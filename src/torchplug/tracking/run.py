@@ -211,6 +211,15 @@ class Run:
         """Write the resolved configuration, in YAML."""
         self._write("config.yaml", text)
 
+    def write_yaml(self, name: str, text: str) -> None:
+        """Write a configuration beside the run's own, such as best.yaml.
+
+        Args:
+            name: of the file.
+            text: its content.
+        """
+        self._write(name, text)
+
     def write_provenance(self, record: Mapping[str, Any]) -> None:
         """Write the record of `provenance`; a resumed run appends it to the `resumed` of the first one."""
         if first := self.provenance:

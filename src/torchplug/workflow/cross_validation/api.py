@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from torchplug.data.folds import Fold
-from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult
@@ -29,6 +27,7 @@ from torchplug.workflow.cross_validation import tracked
 from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
+from torchplug.workflow.folds import divided
 
 Folds = int | Sequence[tuple[Any, Any]]
 
@@ -171,22 +170,9 @@ class CrossValidating:
     def _divided(self) -> list[Fold]:
         """The rows of each fold, none of them of the test split."""
         kind = self._configuration.module().loss.kind
-        if isinstance(self.folds, int):
-            return self.data.folds(self.folds, repeats=self.repeats, seed=self.seed, kind=kind)
-        if self.repeats != 1:
+        if not isinstance(self.folds, int) and self.repeats != 1:
             raise DataError("the rows of the folds are given, so repeats has no effect: leave it out")
-        given = [DrawnRows.of(*fold) for fold in self.folds]
-        sealed = self.data.test_rows(kind)
-        for number, fold in enumerate(given):
-            if not len(fold.validation):
-                raise DataError(f"fold {number} has no row to validate")
-            tested = np.intersect1d(sealed, np.concatenate([fold.training, fold.validation]))
-            if len(tested):
-                raise DataError(
-                    f"fold {number} has row {tested[0]}, which belongs to the test split: leave that out of all folds "
-                    "(TabularData.test_rows), or have none by split=[0.8, 0.2]"
-                )
-        return [(fold.training, fold.validation) for fold in given]
+        return divided(self.data, self.folds, kind=kind, seed=self.seed, repeats=self.repeats)
 
     def _written(self, run: Run) -> str:
         """The settings of the run as YAML: those of `fit_many`, and those of the folds."""

@@ -1,0 +1,56 @@
+"""The command `path`: a metric of unseen rows along the λ of a penalty, and the λ to choose."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import polars
+
+from torchplug.data.tabular import TabularData
+from torchplug.module import ComponentModule
+from torchplug.recipe.output import print_table, say_notes
+from torchplug.terminal import printable
+from torchplug.tracking.settings import Tracking
+from torchplug.workflow.regularization_path.api import PathJob
+from torchplug.workflow.regularization_path.result import RegularizationPath
+
+if TYPE_CHECKING:
+    from torchplug.recipe.command import Command
+
+_FILES = ("path.csv", "coefficients.csv", "path.png", "best.yaml", "best_1se.yaml")
+
+
+def path(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Fit along λ, print both choices and what was written; returns the exit status.
+
+    Raises:
+        TorchplugError: for input that is refused, and files that cannot be written.
+    """
+    values = command.settings
+    found = PathJob(
+        config=values.model,
+        data=data,
+        trainer=command.changed_trainer(),
+        tracking=Tracking(**values.tracking),
+        name=f"{command.recipe}-path",
+        root="runs",
+        seed=values.seed_everything,
+        settings={name: value for name, value in values.plain().items() if name not in values.others},
+        **values.others,
+    ).run()
+    say_notes([*command.notes, *found.run.notes])
+    print_table(chosen_rows(found), f"{command.recipe}: {found.metric} along λ of {found.parameter}")
+    for name in _FILES:
+        if (file := found.run.path / name).is_file():
+            print(f"{file.stem}: {printable(os.path.relpath(file))}")
+    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    return 0
+
+
+def chosen_rows(found: RegularizationPath) -> polars.DataFrame:
+    """The rows of both choices, without the values of each fold."""
+    chosen = [found.table.filter(coefficient=value) for value in (found.best, found.best_1se)]
+    names = polars.Series("choice", ["best", "one standard error"])
+    rows = polars.concat(chosen).select(polars.exclude("^fold_.*$"))
+    return polars.DataFrame([names, *rows.get_columns()])

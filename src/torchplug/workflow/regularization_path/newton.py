@@ -1,0 +1,214 @@
+r"""Smooth losses of one linear score with an l2 penalty, along λ: Newton's method for many λ at once.
+
+    F_λ(θ) = c Σᵢ wᵢ ℓ(xᵢᵀw + b, yᵢ) + λ ‖w‖²,    θ = (w, b)
+
+At a minimum already found, ∇²F without its penalty is factorized once, by eigenvectors. That gives Newton's step for
+every further λ in the time of a product; gradients of a batch of λ are products of matrices. The batch is as long as
+this Hessian serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchplug.batch import TrainingSet
+from torchplug.components.contracts import Loss
+
+Pair = tuple[Tensor, Tensor]
+"""Displacements (m, p) and the changes of ∇F (m, p) over them, of m values of λ."""
+
+_BLOCK = 2**19
+"""How many scores are worked on at once: 4 MiB, which caches hold."""
+_PRECISION = 1e-7
+"""½ gᵀB⁻¹g relative to F is below its square at a minimum, before the last step."""
+_ROUNDS = 12
+_FEW_ROUNDS = 6
+_FIRST_BATCH = 8
+_CONTRACTION = 0.25
+"""What ½ gᵀB⁻¹g must fall to in a round, or the Hessian serves no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScores:
+    """The rows, and a loss of one linear score of each.
+
+    Args:
+        rows: the training set.
+        loss: with `derivative` and `curvature`, and with leading axes.
+        scale: c.
+        intercept: whether b is trained.
+    """
+
+    rows: TrainingSet
+    loss: Loss
+    scale: float
+    intercept: bool
+
+    def gradient(self, points: Tensor) -> Tensor:
+        """The data's part of ∇F (m, p) at each of m points (m, p)."""
+        total = torch.zeros_like(points)
+        size = max(256, _BLOCK // len(points))
+        for start in range(0, self.rows.samples, size):
+            features, target, weight = self.rows.read(start, min(start + size, self.rows.samples))
+            own: Tensor = self.loss.derivative(self._scores(features, points), target)  # type: ignore[operator]
+            each = own.squeeze(-1) * (weight * self.scale)
+            total += self._collected(each @ features, each.sum(dim=1, keepdim=True))
+        return total
+
+    def value(self, point: Tensor) -> float:
+        """The data's part of F at a point (p,)."""
+        features, target, weight = self.rows.read(0, self.rows.samples)
+        losses: Tensor = self.loss(self._scores(features, point.unsqueeze(0)), target)
+        return float((losses * weight).sum()) * self.scale
+
+    def hessian(self, point: Tensor) -> Tensor:
+        """The data's part of ∇²F (p, p) at a point (p,), in single precision: it is a preconditioner."""
+        p = len(point)
+        total = torch.zeros(p, p, dtype=torch.float64)
+        size = max(256, _BLOCK // p)
+        for start in range(0, self.rows.samples, size):
+            features, target, weight = self.rows.read(start, min(start + size, self.rows.samples))
+            scores = self._scores(features, point.unsqueeze(0))[0]
+            curvature: Tensor = self.loss.curvature(scores, target)  # type: ignore[operator]
+            root = (curvature.reshape(-1) * weight * self.scale).clamp(min=0.0).sqrt().unsqueeze(1)
+            scaled = self._collected(features * root, root).float()
+            total += (scaled.mT @ scaled).double()
+        return total
+
+    def _scores(self, features: Tensor, points: Tensor) -> Tensor:
+        """Scores (m, rows, 1)."""
+        d = features.shape[1]
+        scores = points[:, :d] @ features.mT
+        return (scores + points[:, d:] if self.intercept else scores).unsqueeze(-1)
+
+    def _collected(self, slopes: Tensor, intercept: Tensor) -> Tensor:
+        return torch.cat([slopes, intercept], dim=1) if self.intercept else slopes
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """The Hessian at a point, by which all steps of a batch are made.
+
+    Args:
+        problem: the rows and their loss.
+        point: θ (p,).
+    """
+
+    problem: LinearScores
+    point: Tensor
+
+    def __post_init__(self) -> None:
+        hessian, d = self.problem.hessian(self.point), len(self.point) - int(self.problem.intercept)
+        slopes, mixed, own = hessian[:d, :d], hessian[:d, d:], hessian[d:, d:]
+        if self.problem.intercept:
+            slopes = slopes - mixed @ mixed.mT / own
+        values, vectors = torch.linalg.eigh(slopes)
+        object.__setattr__(self, "_parts", (values.clamp(min=0.0), vectors, mixed, own))
+
+    def solve(self, right: Tensor, ridge: Tensor) -> Tensor:
+        """B⁻¹ g (m, p) for each g (m, p) of another λ (m,)."""
+        values, vectors, mixed, own = self._parts  # type: ignore[attr-defined]
+        d = len(values)
+        slopes, last = right[:, :d], right[:, d:]
+        if self.problem.intercept:
+            slopes = slopes - (last / own) @ mixed.mT
+        shifted = values + 2.0 * ridge[:, None]
+        shifted = shifted.clamp(min=torch.finfo(values.dtype).eps * float(values.max()))
+        found = ((slopes @ vectors) / shifted) @ vectors.mT
+        return torch.cat([found, (last - found @ mixed) / own], dim=1) if self.problem.intercept else found
+
+    def batch(self, ridge: Tensor, gradient: Tensor, floor: float) -> tuple[Tensor, Tensor, int]:
+        """Return the points (m, p) for a batch of λ (m,), which of them are minima (m,), and the rounds made.
+
+        Args:
+            ridge: λ.
+            gradient: the data's part of ∇F at the anchor's point (p,).
+            floor: the ½ gᵀB⁻¹g below which a point is a minimum.
+        """
+        points = self.point.expand(len(ridge), -1).clone()
+        solved = torch.zeros(len(ridge), dtype=torch.bool)
+        going = torch.arange(len(ridge))
+        slopes, before = gradient.expand(len(ridge), -1), torch.full((len(ridge),), torch.inf, dtype=points.dtype)
+        pairs: list[Pair] = []
+        last, step, stays = slopes, slopes, solved  # of the round before
+        for rounds in range(_ROUNDS):
+            whole = slopes + self._penalty(points[going], ridge[going])
+            if rounds:
+                pairs.append((-step[stays], whole - last))
+            step = self._direction(whole, ridge[going], pairs)
+            decrement = 0.5 * (whole * step).sum(dim=1)
+            improves = decrement <= _CONTRACTION * before
+            points[going[improves]] -= step[improves]
+            done = improves & (decrement <= floor)
+            solved[going[done]] = True
+            stays = improves & ~done
+            if not bool(stays.any()):
+                break
+            going, before, last = going[stays], decrement[stays], whole[stays]
+            pairs = [(displacement[stays], change[stays]) for displacement, change in pairs]
+            slopes = self.problem.gradient(points[going])
+        return points, solved, rounds + 1
+
+    def _direction(self, gradient: Tensor, ridge: Tensor, pairs: Sequence[Pair]) -> Tensor:
+        """B⁻¹ g (m, p), B the Hessian as BFGS's updates have corrected it for each λ."""
+        found, shares = gradient, []
+        for displacement, change in reversed(pairs):
+            curved = (displacement * change).sum(dim=1, keepdim=True)
+            inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
+            shares.append(inverse * (displacement * found).sum(dim=1, keepdim=True))
+            found = found - shares[-1] * change
+        found = self.solve(found, ridge)
+        for (displacement, change), share in zip(pairs, reversed(shares), strict=True):
+            curved = (displacement * change).sum(dim=1, keepdim=True)
+            inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
+            found = found + (share - inverse * (change * found).sum(dim=1, keepdim=True)) * displacement
+        return found
+
+    def _penalty(self, points: Tensor, ridge: Tensor) -> Tensor:
+        found = 2.0 * ridge[:, None] * points
+        if self.problem.intercept:
+            found[:, -1] = 0.0
+        return found
+
+
+def ridge_path(problem: LinearScores, ridge: Sequence[float], start: Tensor) -> tuple[Tensor, int]:
+    """Return points (L, p) along λ and how many of them, from the first on, are minima.
+
+    Args:
+        problem: the rows and their loss.
+        ridge: L values of λ, from large to small.
+        start: θ (p,).
+    """
+    strengths = torch.tensor(ridge, dtype=torch.float64)
+    found = start.double().expand(len(ridge), -1).clone()
+    here, done, size = start.double(), 0, _FIRST_BATCH
+    while done < len(ridge):
+        anchor, gradient = Anchor(problem, here), problem.gradient(here.unsqueeze(0))[0]
+        floor = _PRECISION**2 * abs(problem.value(here))
+        batch = strengths[done : done + size]
+        points, solved, rounds = anchor.batch(batch, gradient, floor)
+        good = int(solved.long().cumprod(0).sum())
+        if good == 0:
+            if size == 1 and not _is_closer(problem, anchor, points[0], batch):
+                break
+            here, size = (points[0], 1) if size == 1 else (here, max(1, size // 4))
+            continue
+        found[done : done + good] = points[:good]
+        here, done = points[good - 1], done + good
+        if good == len(batch) and rounds <= _FEW_ROUNDS:
+            size *= 2
+        elif good < len(batch):
+            size = max(1, good)
+    found[done:] = here
+    return found, done
+
+
+def _is_closer(problem: LinearScores, anchor: Anchor, point: Tensor, ridge: Tensor) -> bool:
+    """Whether F is lower at a point than at the anchor's."""
+    slopes = slice(0, len(point) - int(problem.intercept))
+    there, here = (problem.value(at) + float(ridge[0] * at[slopes].square().sum()) for at in (point, anchor.point))
+    return there < here
