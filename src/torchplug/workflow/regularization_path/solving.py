@@ -12,6 +12,7 @@ from torch import Tensor
 from torchplug.components.contracts import implements
 from torchplug.many.losses import takes_axes
 from torchplug.registry.component import Outcome
+from torchplug.training.threads import threads_of_steps
 from torchplug.workflow.regularization_path.lasso import least_squares_path
 from torchplug.workflow.regularization_path.newton import LinearScores, ridge_path
 from torchplug.workflow.regularization_path.penalty import PathPenalty, SlopeStrengths, slope_strengths
@@ -42,12 +43,15 @@ def solve(problem: Problem, penalty: PathPenalty, grid: Sequence[float], steps: 
         grid: L values of λ, from large to small.
         steps: the most steps of the optimizer at each λ.
     """
-    points, solved, method = _at_once(problem, penalty, grid)
-    if solved == len(grid):
-        return Solutions(points, [], method)
-    if solved:
-        problem.put(points[solved - 1])
-    rest, stalled = _one_by_one(problem, penalty, grid[solved:], steps)
+    network, objective = problem.module.network, problem.objective
+    assert network is not None, "it is configured"
+    with threads_of_steps(network, objective.samples, objective.point.device):
+        points, solved, method = _at_once(problem, penalty, grid)
+        if solved == len(grid):
+            return Solutions(points, [], method)
+        if solved:
+            problem.put(points[solved - 1])
+        rest, stalled = _one_by_one(problem, penalty, grid[solved:], steps)
     name = problem.module.resolved.optimizer.name
     return Solutions(torch.cat([points[:solved], rest]), stalled, method if solved else f"by {name}, from λ to λ")
 
