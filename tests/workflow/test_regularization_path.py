@@ -102,7 +102,7 @@ def test_logistic_regression(path, metric):
     found = path(LOGISTIC, TabularData((X, y), split=[1.0]), **options)
 
     def estimate(inside, target, outside):
-        models = [LogisticRegression(C=1 / (2 * len(target) * v), tol=1e-12, max_iter=100_000) for v in grid]
+        models = [LogisticRegression(C=1 / (2 * len(target) * v), tol=1e-10, solver="newton-cholesky") for v in grid]
         fitted = [model.fit(inside, target) for model in models]
         return [m.predict(outside) if metric == "accuracy" else m.predict_proba(outside)[:, 1] for m in fitted]
 

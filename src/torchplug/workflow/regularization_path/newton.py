@@ -23,10 +23,10 @@ Pair = tuple[Tensor, Tensor]
 
 _BLOCK = 2**19
 """How many scores are worked on at once: 4 MiB, which caches hold."""
-_PRECISION = 1e-7
+_PRECISION = 1e-9
 """½ gᵀB⁻¹g relative to F is below its square at a minimum, before the last step."""
-_ROUNDS = 12
-_FEW_ROUNDS = 6
+_ROUNDS = 16
+_FEW_ROUNDS = 7
 _FIRST_BATCH = 8
 _CONTRACTION = 0.25
 """What ½ gᵀB⁻¹g must fall to in a round, or the Hessian serves no more."""
