@@ -19,7 +19,6 @@ from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.help_text import help_of, overview, print_help_of
 from torchplug.recipe.lightning_classes import MODULES, build_classes
-from torchplug.recipe.model_settings import SLOTS, read_model
 from torchplug.recipe.output import say_notes
 from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.settings import Settings
@@ -29,6 +28,7 @@ from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.registry.component import Spec
+from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import module_of
 

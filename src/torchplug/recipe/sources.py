@@ -13,12 +13,13 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from torchplug.bounded_yaml import UnboundedError, load, read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
-from torchplug.recipe.given import Given
 from torchplug.recipe.lightning_classes import MODULES
-from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
-from torchplug.recipe.settings import GROUPS, near, signature_of, top_level
+from torchplug.recipe.settings import top_level
 from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.registry import registry
+from torchplug.settings.given import Given
+from torchplug.settings.groups import GROUPS, near, signature_of
+from torchplug.settings.model import COMPONENTS, MODEL, SLOTS
 
 _BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
 """A setting without dashes, as `${args_no_hyphens}` gives it."""

@@ -10,15 +10,15 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchplug.errors import ConfigurationError, TorchplugError
-from torchplug.recipe.given import structure
-from torchplug.recipe.settings import read_value
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
 from torchplug.registry.signatures import allows_none, is_factory
+from torchplug.settings.given import structure
+from torchplug.settings.groups import read_value
 from torchplug.training import Engine, StepsPerExecution
 
 if TYPE_CHECKING:
-    from torchplug.recipe.given import Given
+    from torchplug.settings.given import Given
 
 MODEL = "model"
 
