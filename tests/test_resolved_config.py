@@ -124,5 +124,5 @@ def test_a_network_is_tried_before_training():
     assert network.training
     with pytest.raises(ConfigurationError, match="does not take 4 features"):
         check_network(network, 4, 2, wanted_by="mse")
-    with pytest.raises(ConfigurationError, match=r"mse wants scores of shape \(n, 1\), and the network gives \(n, 2\)"):
+    with pytest.raises(ConfigurationError, match=r"mse needs scores of shape \(n, 1\), and the network gives \(n, 2\)"):
         check_network(network, 3, 1, wanted_by="mse")

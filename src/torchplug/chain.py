@@ -36,7 +36,7 @@ class _Activation(NamedTuple):
     pull: Callable[[Tensor, Tensor], Tensor]
     """(D, kept) → D ∘ a′(u); of equal shapes, as torch's kernels do not all broadcast."""
     pull_into: Callable[..., Tensor]
-    """The same, (D, kept, grad_input=out), into a tensor that may be D itself."""
+    """(D, kept, grad_input=out) → D ∘ a′(u), written into a tensor that may be D itself."""
     keeps_output: bool
     """Whether `kept` is a(u), or else u."""
 

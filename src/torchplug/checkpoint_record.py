@@ -41,7 +41,7 @@ def carried_preprocessing(checkpoint: Mapping[str, Any], current: Preprocessing 
     if current is not None and carried != current:
         raise CheckpointError(
             "the data are not those this checkpoint was trained on (features, encoding or standardization differ): "
-            "go on with the same data settings, or load the checkpoint alone and predict"
+            "continue with the same data settings, or load the checkpoint alone and predict"
         )
     return carried
 

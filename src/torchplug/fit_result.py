@@ -1,4 +1,4 @@
-"""What a fit came to."""
+"""The result of a fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchplug.registry.component import Outcome
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit came to.
+    """The result of a fit.
 
     Args:
         metrics: the last value of each metric by name, such as `val/loss`; None stands for NaN and infinity.

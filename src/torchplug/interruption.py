@@ -132,12 +132,12 @@ def is_handled() -> bool:
 
 
 def explain(remedy: Callable[[], str]) -> None:
-    """Set what gives the rest of a message that begins with why training ended, such as how to go on."""
+    """Set the function that returns the rest of a message about why training ended, such as how to resume."""
     _state.remedy = remedy
 
 
 def message(text: str, error: bool = False) -> str:
-    """One line that says why this program ends, and how to go on.
+    """One line that says why this program ends, and how to resume.
 
     Args:
         text: why.

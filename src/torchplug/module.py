@@ -129,7 +129,7 @@ class ComponentModule(TrainedModule):
 
         Raises:
             DataError: if the loss cannot be computed on this target.
-            ConfigurationError: if your own network does not give the scores that the loss wants.
+            ConfigurationError: if your own network does not give the scores that the loss needs.
         """
         preprocessing: Preprocessing = data.preprocessing
         name = self.resolved.loss.name
@@ -163,7 +163,7 @@ class ComponentModule(TrainedModule):
     # ------------------------------------------------------------------ setting up
 
     def setup(self, stage: str) -> None:
-        """Refuse to go on without a network, or with settings that would train wrongly; on every rank."""
+        """Refuse to train without a network, or with settings that would train wrongly; on every rank."""
         if stage == "fit":
             checks.refuse_settings(self.resolved, self.options, self.trainer)
             self.resolved.set_precision(self._built(), self.loss)
@@ -171,7 +171,7 @@ class ComponentModule(TrainedModule):
         self.trainer.precision_plugin.convert_module(self._built())
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, if one is asked for, its scheduler, as Lightning wants them."""
+        """The optimizer and, if one is asked for, its scheduler, as Lightning expects them."""
         objective = self.step_objective()
         optimizer = self.execution.configure(
             self.trainer,

@@ -384,4 +384,4 @@ def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str)
         raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
     if shape != (2, outputs):
         given = ", ".join(["n", *map(str, shape[1:])])
-        raise ConfigurationError(f"{wanted_by} wants scores of shape (n, {outputs}), and the network gives ({given})")
+        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives ({given})")

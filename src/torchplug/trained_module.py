@@ -93,7 +93,7 @@ class TrainedModule(EvaluatedModule):
         self.execution.after_batch()
 
     def on_validation_start(self) -> None:
-        """During a fit, look at the device before anything is judged or saved."""
+        """During a fit, check for non-finite gradients before anything is evaluated or saved."""
         if self._validates_a_fit():
             self.execution.settle()
 

@@ -31,9 +31,9 @@ def table():
         ("x.json", {}, "does not end in .parquet"),
         (pl.DataFrame({"a": [1]}), {}, "leave stream out for a table in memory"),
         ("x.parquet", {"validation": "v.csv"}, "v.csv is CSV"),
-        ("x.parquet", {"group": "g"}, "group wants to see every row at once.*split_column"),
-        ("x.parquet", {"time": "t"}, "time wants to see every row at once"),
-        ("x.parquet", {"impute": "median"}, "median wants every value at once.*auto, mean or most_frequent"),
+        ("x.parquet", {"group": "g"}, "group needs every row at once.*split_column"),
+        ("x.parquet", {"time": "t"}, "time needs every row at once"),
+        ("x.parquet", {"impute": "median"}, "median needs every value at once.*auto, mean or most_frequent"),
     ],
 )
 def test_settings_that_cannot_be_streamed(source, options, message):

@@ -434,7 +434,7 @@ def test_a_first_column_without_a_name_that_tells_rows_apart_is_left_out(text, h
     rows = [separator.join([f'"{index[0]}"', "3", "4"]), separator.join([f'"{index[1]}"', "3", "6"])]
     found = text("\n".join([header, *rows]), "t.tsv" if separator == "\t" else "t.csv")
     assert stripped(found.frame) == {"x": ["3", "3"], "y": ["4", "6"]}
-    assert found.notes == ("the first column has no name and tells the rows apart: left out as an index",)
+    assert found.notes == ("the first column has no name and numbers the rows: left out as an index",)
 
 
 def test_another_first_column_without_a_name_is_called_rownames(text):

@@ -231,7 +231,7 @@ def test_auto_obeys_the_environment(start, monkeypatch):
 
 
 def test_online_without_a_login_warns_and_goes_offline(start):
-    with pytest.warns(UserWarning, match="nobody is logged in: call `wandb login`"):
+    with pytest.warns(UserWarning, match="wandb is not logged in: call `wandb login`"):
         assert start(mode="online").experiment.offline
 
 

@@ -36,7 +36,7 @@ class Columns:
     """The user's choice of columns.
 
     Args:
-        target: what to predict; empty: what the source knows to be its target.
+        target: what to predict; empty: the target of a bundled source.
         features: what to predict from; None: all columns without another role.
         exclude: what is no feature.
         weights: the column of sample weights.
@@ -62,7 +62,7 @@ class Columns:
         """The target columns of a source.
 
         Raises:
-            DataError: if nobody has said which they are.
+            DataError: if they are not named.
         """
         columns = list(self.target) or default_target(source, frame)
         if not columns:

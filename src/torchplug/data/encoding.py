@@ -156,7 +156,7 @@ class Survey:
         mean = math.fsum(self._weights) / rows
         if not balanced or not self._labelled:
             return torch.tensor([1.0 / mean], dtype=torch.float64)
-        # scaled before too, so that the product's size does not hang on the unit of the weights
+        # scaled before too, so that the product's size does not depend on the unit of the weights
         factors = balanced_factors(self._class_rows) / mean
         return factors / ((factors * self._class_weights).sum() / rows)
 

@@ -37,8 +37,8 @@ class Batches(ABC):
         world: W.
         window: how many batches an optimizer step accumulates, asked at each window's start.
         limit: how many batches of an epoch will be asked for, asked at the epoch's start.
-        consumed: how many batches of this epoch are done, where a trainer knows it better than the loader, which only
-            counts what it gave away; asked when the position is saved.
+        consumed: how many batches of this epoch are done, where a trainer counts them; the loader itself only counts
+            what it yielded. Asked when the position is saved.
 
     Attributes:
         through: a filter that the next iterator to begin takes: given `groups`, it yields the epoch's batches. It is
@@ -49,8 +49,8 @@ class Batches(ABC):
     Shape:
         yields `Batch`; its `samples` are those of all ranks and of the whole window.
 
-    Note: Lightning calls `sampler.set_epoch`, and saves and restores `state_dict`: an epoch that was broken off goes on
-        with exactly the batches that are left.
+    Note: Lightning calls `sampler.set_epoch`, and saves and restores `state_dict`: an epoch that was broken off
+        continues with exactly the batches that are left.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Batches(ABC):
         self.seed = seed
         self.rank = rank
         self.world = world
-        # Lightning looks at both, for set_epoch; an order that never changes says so by its sampler's type
+        # Lightning reads both, for set_epoch; the type of the sampler says that an order never changes
         self.sampler: Any = self if self.shuffle else SequentialSampler(range(self.size))
         self.batch_sampler = None
         self.epoch = 0
@@ -178,7 +178,7 @@ class Batches(ABC):
         return low, low + each + (self.rank < more)
 
     def _bounds(self, positions: range) -> list[tuple[int, int]]:
-        """The same for several positions: all but the last have a full batch."""
+        """Rows of this rank at several positions: all but the last have a full batch."""
         rows, whole = self.batch_size, self.batch_size * self.world
         start = positions[0] * whole + self.rank * rows
         full = [(low, low + rows) for low in range(start, start + whole * (len(positions) - 1), whole)]
@@ -326,7 +326,7 @@ def _shared(ones: Tensor, counts: Sequence[int]) -> list[Tensor]:
 
 
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same spans, those that follow upon each other made one."""
+    """The spans, with adjacent ones joined."""
     result = [spans[0]]
     for low, high in spans[1:]:
         if low == result[-1][1]:
@@ -345,7 +345,7 @@ class FullBatchLoader:
 
     def __init__(self, training_set: TrainingSet) -> None:
         self.training_set = training_set
-        # its type tells Lightning that nothing is drawn
+        # by its type, Lightning draws nothing
         self.sampler = SequentialSampler(range(1))
         self.batch_sampler = None
 

@@ -63,7 +63,7 @@ class ParquetTable:
     """Nothing: the file itself says what its columns are."""
 
     def typed(self, types: Types) -> ParquetTable:
-        """The same file, by the types of columns that are decided already."""
+        """A copy of this file's record, with the types of columns that are decided already."""
         table = ParquetTable(self.path)
         table._types = types
         return table

@@ -35,7 +35,7 @@ class Split(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop`: features (n, d) and weights (n,) in float64, the target as the loss wants it,
+        """Rows `start` to `stop`: features (n, d) and weights (n,) in float64, the target as the loss expects it,
         (n, k) float64 or (n,) int64.
         """
 

@@ -123,12 +123,12 @@ class StreamedTables:
         for way, column in (("group", splitting.group), ("time", splitting.time)):
             if column is not None:
                 raise DataError(
-                    f"{way} wants to see every row at once, which stream does not: write the splits into a column, "
+                    f"{way} needs every row at once, which stream does not hold: write the splits into a column, "
                     "and name it as split_column"
                 )
         if settings.impute == "median":
             raise DataError(
-                "impute: median wants every value at once, which stream does not hold: use auto, mean or most_frequent"
+                "impute: median needs every value at once, which stream does not hold: use auto, mean or most_frequent"
             )
 
     def fingerprints(self) -> dict[str, str]:

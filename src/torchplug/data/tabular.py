@@ -213,7 +213,7 @@ class TabularData(LightningDataModule):
         return split.target_scale(self.preprocessing.target_coding)
 
     def check_target(self, loss: Loss) -> None:
-        """Let a loss look at the training target, as it will get it.
+        """Check the training target, as a loss will get it, by the loss's own rule.
 
         Raises:
             ValueError: as the loss words it, if a value is outside its domain.
@@ -249,7 +249,7 @@ class TabularData(LightningDataModule):
         return self._prepared.splits[split]
 
     def fold(self, training: Any, validation: Any) -> TabularData:
-        """The same tables with other rows for training and validation, and none for test.
+        """A copy of these tables with other rows for training and validation, and none for test.
 
         All that is learned from data is learned from these training rows. A table is read once for all folds.
 

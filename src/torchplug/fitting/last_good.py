@@ -1,4 +1,4 @@
-"""What a run that stopped has left behind: where it lies, and which checkpoint to go on from."""
+"""What a stopped run has left behind: its directory, and the checkpoint to resume from."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def restore_errors(trainer: lightning.Trainer, file: str | None) -> Iterator[Non
 
     Args:
         trainer: which fits in the block.
-        file: the checkpoint that it goes on from, or None.
+        file: the checkpoint that it resumes from, or None.
 
     Raises:
         CheckpointError: if the checkpoint's state does not fit the trainer, its callbacks or the optimizer.

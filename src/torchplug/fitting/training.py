@@ -189,7 +189,7 @@ class Training:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
     def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
-        """Write what training came to; the outcome last: a run that has one is finished."""
+        """Write the results of training; the outcome last: a run that has one is finished."""
         if self.module.has_coefficients:
             run.write_coefficients(self.module.coefficient_table())
         reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
@@ -198,7 +198,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to.
+    """The result of training.
 
     Args:
         module: with the parameters of the last step.

@@ -168,7 +168,7 @@ class OrthogonalAccumulation(Accumulation):
     def summarize(self, blocks: Iterable[Block]) -> Tensor:
         """R of the run."""
         if self._buffer is None:
-            # column by column, as LAPACK wants it: any other order would be copied once more
+            # column by column, as LAPACK expects it: any other order would be copied once more
             self._buffer = self._empty(self.size, self.size + self.block_rows).mT
         # R lies directly above the rows that it is to take in; of fewer rows than columns it has as many rows
         known = 0

@@ -41,7 +41,7 @@ class Ranks:
         return cls()
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """Rank 0's tensor, on every rank: what was computed alike may differ by a bit between processors."""
+        """Rank 0's tensor, on every rank: equal computations may differ by a bit between processors."""
         if self.world > 1:
             tensor = tensor.contiguous().clone()
             dist.broadcast(tensor, src=0)

@@ -24,7 +24,7 @@ def settings_of(origin: Origin, recipe: Settings, resume: bool) -> Settings:
     Args:
         origin: the checkpoint.
         recipe: what stands where the checkpoint says nothing.
-        resume: whether training goes on, with the run's settings of trainer and tracking, and its seed.
+        resume: whether training is resumed, with the run's settings of trainer and tracking, and its seed.
 
     Raises:
         CheckpointError: if the network was one of the user's own.

@@ -39,7 +39,7 @@ class Command:
 
     Args:
         recipe: the recipe's name, under which its runs lie.
-        script: how the recipe was called, for telling how to go on.
+        script: how the recipe was called, for the message that says how to resume.
         line: the command line.
         settings: the resolved settings.
         origin: the checkpoint to start from, if any.
@@ -96,7 +96,7 @@ class Command:
         """Do what was asked for.
 
         Returns:
-            The exit status: 0, or 130 where training was interrupted and can go on.
+            The exit status: 0, or 130 where training was interrupted and can be resumed.
         """
         if self.origin is not None:
             say_notes(version_notes(self.origin.content))

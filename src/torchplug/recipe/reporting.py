@@ -45,7 +45,7 @@ def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def _status(run: Callable[[], int], name: str) -> int:
-    """What a run ends with; other exceptions than those of the library and of lost ranks go on."""
+    """The end of a run by an exception; those of neither the library nor lost ranks are raised again."""
     try:
         with naming_lack_of_memory():
             return run()

@@ -25,7 +25,7 @@ class Values:
 
     Args:
         seed_everything: what all random generators are seeded with.
-        model: parameters of ComponentModule: specs, and how the components are put to work.
+        model: parameters of ComponentModule: specs, and how they are trained.
         data: parameters of TabularData.
         trainer: parameters of Lightning's Trainer; classes as mappings with class_path and init_args.
         tracking: parameters of Tracking.

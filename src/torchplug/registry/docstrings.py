@@ -47,7 +47,7 @@ def read_docstring(docstring: str | None) -> Documentation:
             heading = heading if heading in ("Args", "Raises", "Returns") else heading.removesuffix("s")
             parts.setdefault(heading, []).append(section[2])
         else:
-            # Prose at the margin after a blank line belongs to no section; without one it goes on.
+            # Prose at the margin after a blank line belongs to no section; without one it continues the section.
             heading = "" if after_blank and line[:1].strip() else heading
             parts[heading].append(line)
         after_blank = not line.strip()

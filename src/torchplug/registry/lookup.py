@@ -253,7 +253,7 @@ class Registry:
         return [entry for entry in named if entry.builtin] or named
 
     def _unknown(self, family: Family | None, name: str) -> UnknownComponentError:
-        """The error for a name that nobody offers: what was meant, and why it may be absent."""
+        """The error for an unknown name: what was meant, and why it may be absent."""
         kind = family.value if family else "component"
         elsewhere = [other for other in Family if other is not family and self._owners(other, name)]
         hints = []

@@ -72,7 +72,7 @@ COMPONENTS = (*SLOTS, *OPTIONS)
 
 
 def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str, Any]:
-    """The parameters of ComponentModule: specs with every parameter, and how the components are put to work.
+    """The parameters of ComponentModule: specs with every parameter, and how they are trained.
 
     Naming another component starts from that component's own defaults; naming the same keeps the parameters that were
     set before.

@@ -195,5 +195,5 @@ def _with_names(frame: pl.DataFrame, dialect: Dialect, where: str) -> tuple[pl.D
             )
     if dialect.has_row_names and frame.to_series(0).is_unique().all() and not frame.to_series(0).null_count():
         del named[dialect.names[0]]
-        return pl.DataFrame(named), ("the first column has no name and tells the rows apart: left out as an index",)
+        return pl.DataFrame(named), ("the first column has no name and numbers the rows: left out as an index",)
     return pl.DataFrame(named), ()

@@ -46,7 +46,7 @@ def _content(series: pl.Series, kind: pl.DataType) -> Iterator[bytes | memoryvie
     if kind.is_numeric() and not kind.is_decimal():
         for rows in _slices(series):
             present = rows.fill_null(0) if rows.null_count() else rows
-            # 2 is 2.0: which of them a file's reader makes depends on what else it knows of the column
+            # 2 is 2.0: which of them a file's reader returns depends on the column's other values
             yield (present if kind == pl.Float64 else present.cast(pl.Float64)).to_numpy().data
         return
     # lengths first: ("ab", "c") and ("a", "bc") must differ

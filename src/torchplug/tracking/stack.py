@@ -21,7 +21,7 @@ from typing import Any
 
 from torchplug.checkpoint_record import KEY
 from torchplug.errors import CheckpointError
-from torchplug.tracking.checkpoint_entries import Parts
+from torchplug.tracking.checkpoint_entries import Entries
 from torchplug.tracking.checkpoint_file import read_checkpoint
 
 _PROGRAM = {"configurations": list, "folds": list, "preprocessing": list, "steps": list, "state": Mapping | None}
@@ -47,12 +47,12 @@ def read_stack(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{run} holds no run of many models: checkpoints/{path.name} is missing")
     content = read_checkpoint(path)
-    parts = Parts(content, path)
-    parts.inside(KEY)
-    parts.inside("data")
-    parts.inside("configurations")
-    for program in parts.of("programs", list, "a list"):
-        own = Parts(program, path, "programs.")
+    entries = Entries(content, path)
+    entries.inside(KEY)
+    entries.inside("data")
+    entries.inside("configurations")
+    for program in entries.of("programs", list, "a list"):
+        own = Entries(program, path, "programs.")
         for name, kind in _PROGRAM.items():
             own.of(name, kind, "of the type that was written")
     return content

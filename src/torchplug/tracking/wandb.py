@@ -245,13 +245,13 @@ class WandbLogger(lightning_loggers.WandbLogger):
         try:
             # Without this, wandb.login obeys a WANDB_MODE that our own setting overrules.
             wandb.setup(wandb.Settings(silent=True, mode="online"))
-            # While a run of somebody else's is active, wandb.login does not say.
+            # While another run is active, wandb.login returns nothing.
             logged_in = not wandb.run.offline if wandb.run else wandb.login(prompt=False, verify=True)
         except Exception as error:
             warn("the run is tracked offline, because logging in failed", error)
             return False
         if not logged_in and mode != "auto":
-            warn("the run is tracked offline, because nobody is logged in: call `wandb login`")
+            warn("the run is tracked offline, because wandb is not logged in: call `wandb login`")
         return logged_in
 
     def _init(self, mode: Literal["online", "offline"]) -> WandbRun:

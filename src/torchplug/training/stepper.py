@@ -99,7 +99,7 @@ class Stepper:
         return self._fused is not None and sound and not self._update.is_hooked()
 
     def try_fused(self, rows: Rows, count: int) -> Callable[[], bool] | None:
-        """Compute several steps on these rows; return a function that applies them and tells whether a row is due.
+        """Compute several steps on these rows; return a function that applies them and returns whether a row is due.
 
         None where the steps must be made one by one.
         """

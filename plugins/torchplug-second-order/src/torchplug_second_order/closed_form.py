@@ -123,7 +123,7 @@ class ClosedForm(Optimizer):
             least = "change" if design is None else "slopes"
             remedy = "leave columns out or add an l2 penalty to make it unique"
             if design is not None and self.method == "gram":
-                remedy += "; method: qr tells nearly dependent columns apart"
+                remedy += "; method: qr distinguishes nearly dependent columns"
             return (
                 f"closed_form: {few} can be had linearly from the other columns, so many solutions are equally good, "
                 f"and this one has the least {least}; {remedy}"

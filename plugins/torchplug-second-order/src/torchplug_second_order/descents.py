@@ -1,4 +1,4 @@
-"""Which way to go: directions from what the objective tells at a point.
+"""Descent directions, from the derivatives of the objective at a point.
 
 Symbols: g = ∇F, H = ∇²F, J and r the residuals' Jacobian and values with F = Σr², so that g = 2Jᵀr.
 """
@@ -55,7 +55,7 @@ class Line(Path):
 def descending(direction: Tensor, here: Point, objective: Objective, remedy: str, first: float = 1.0) -> Line | Failure:
     """The line along rank 0's direction, if F decreases along it."""
     slope = (direction @ here.gradient).reshape(1)
-    # together, so that all ranks judge the same direction alike
+    # together, so that all ranks decide equally about a direction
     packed = objective.broadcast(torch.cat([direction, slope]))
     slope_there = float(packed[-1])
     if not math.isfinite(slope_there):
@@ -99,7 +99,7 @@ class Steepest(Descent[Line]):
 
 @final
 class Given(Descent[Line]):
-    """A direction that somebody else finds.
+    """A direction that a given function finds.
 
     Args:
         direction: the objective, at the current parameters, ↦ d (p,).

@@ -47,7 +47,7 @@ class InteriorPoint(Optimizer):
         memory_limit: > 0, in GiB, for the features and some vectors of the length of the table.
 
     Attributes:
-        outcome: how it ended; None while it goes on. A finished optimizer takes no further step.
+        outcome: how it ended; None while it has not. A finished optimizer takes no further step.
         iteration: the last step that was made; None before the first.
 
     Raises:
@@ -76,7 +76,7 @@ class InteriorPoint(Optimizer):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None while it has not."""
         saved = self.state.get("outcome")  # type: ignore[call-overload]
         return Outcome(**saved) if saved else None
 

@@ -116,7 +116,7 @@ class Descent(ABC, Generic[P]):
     def confirm(
         self, claim: Outcome, here: Point, objective: Objective, memory: Memory, negligible: float
     ) -> Outcome | None:
-        """Test a minimum that the stopping rules claim: the claim, another outcome, or None to go on.
+        """Test a minimum that the stopping rules claim: the claim, another outcome, or None to continue.
 
         Args:
             claim: the outcome by the stopping rules.
@@ -178,7 +178,7 @@ class Search(ABC, Generic[P]):
     """How far to go.
 
     Attributes:
-        defaults: what of its numbers a scheduler may change while training goes on.
+        defaults: what of its numbers a scheduler may change during training.
     """
 
     defaults: Mapping[str, float] = {}

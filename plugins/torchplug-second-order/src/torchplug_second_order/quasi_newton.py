@@ -82,7 +82,7 @@ class BFGS(Descent[Line]):
 
 @final
 class LimitedBFGS(Descent[Line]):
-    r"""The same direction from the last m pairs alone, in 4mp operations.
+    r"""The BFGS direction from the last m pairs alone, in 4mp operations.
 
     Args:
         history_size: m ≥ 1, how many pairs are kept: 16mp bytes.

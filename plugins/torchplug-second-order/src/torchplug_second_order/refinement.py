@@ -1,4 +1,4 @@
-r"""A second look at a minimum that a quasi-Newton method claims: Newton's step by conjugate gradients.
+r"""A test of a minimum that a quasi-Newton method claims: Newton's step by conjugate gradients.
 
 Symbols: g = ∇F, H = ∇²F, d the solution of Hd = −g, θ parameters (p,).
 """
@@ -83,9 +83,10 @@ class Refined(Descent[Line]):
         self, claim: Outcome, here: Point, objective: Objective, memory: Memory, negligible: float
     ) -> Outcome | None:
         """The claim, an outcome in its place, or None where another step is worth a try."""
-        if float(here.gradient.norm()) <= _ROUNDING * memory.get("first_norm", 0.0):
+        rounding = _ROUNDING * float(memory.get("first_norm", 0.0))
+        if float(here.gradient.norm()) <= rounding:
             return claim
-        step = _newton_step(objective, here.gradient)
+        step = _newton_step(objective, here.gradient, rounding)
         if step is None:
             return claim
         decrease = -0.5 * float(step @ here.gradient)
@@ -106,14 +107,24 @@ class Refined(Descent[Line]):
         )
 
 
-def _newton_step(objective: Objective, gradient: Tensor) -> Tensor | None:
-    """The solution d (p,), the same on all ranks; None where F has no second derivatives."""
+def _newton_step(objective: Objective, gradient: Tensor, rounding: float) -> Tensor | None:
+    """The solution d (p,), the same on all ranks; None where F has no second derivatives, or g is rounding error alone.
+
+    Args:
+        objective: F at the claimed minimum.
+        gradient: g (p,).
+        rounding: the rounding error of ‖g‖, below which no residual says anything.
+    """
     limit = min(2 * objective.size, _PRODUCTS)
-    forcing = _EXACT if objective.size <= _FEW else _FORCING
+    norm = float(gradient.norm())
+    attainable = 16.0 * rounding / norm
+    forcing = min(_FORCING, max(_EXACT, attainable)) if objective.size <= _FEW else _FORCING
     try:
         step, _ = truncated_cg(objective.hvp, gradient, forcing, limit, objective.broadcast)
+        residual = float(objective.broadcast((objective.hvp(step) + gradient).norm()))
     except (NotImplementedError, RuntimeError) as error:
         if "not implemented" in str(error):
             return None
         raise
-    return objective.broadcast(step)
+    # in directions without curvature, rounding errors of g grow without bound
+    return objective.broadcast(step) if residual <= 0.5 * norm else None

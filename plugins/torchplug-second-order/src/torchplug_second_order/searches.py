@@ -24,7 +24,7 @@ _REMEDY = "scale features and target, add a penalty l2, or use another optimizer
 
 @final
 class Fixed(Search[Line]):
-    """The same α at every step, whatever it does to F; a scheduler may change it.
+    """A constant α, whatever it does to F; a scheduler may change it.
 
     Args:
         lr: α > 0, the multiple of the descent's direction.

@@ -93,7 +93,7 @@ def quasi_separation(objective: Objective) -> Outcome | None:
     return Outcome(
         "stalled",
         f"{int(moved.sum())} rows are perfectly separated{_by(objective, shape.matrix(direction))}: the loss has no "
-        "minimum, as it goes on falling while coefficients grow",
+        "minimum, as it keeps falling while coefficients grow",
         "add a penalty l2, or leave the feature out",
     )
 

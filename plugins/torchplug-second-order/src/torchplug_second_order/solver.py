@@ -37,7 +37,7 @@ class Solver(Optimizer):
         stopping: when to stop.
 
     Attributes:
-        outcome: how it ended; None while it goes on. A finished solver takes no further step.
+        outcome: how it ended; None while it has not. A finished solver takes no further step.
         iteration: the last step that was made; None before the first.
         statistics: standard errors of the parameters as they were trained; None before the solver has converged, and
             where they have no meaning: see `parameter_table`.
@@ -46,7 +46,7 @@ class Solver(Optimizer):
         ValueError: if there are more parameters than the descent can handle.
 
     Reference: Nocedal and Wright (2006), Numerical Optimization, chapters 3, 6, 7 and 10.
-    Note: every decision is made on numbers that the objective gives alike on all ranks.
+    Note: every decision is made on numbers that are equal on all ranks.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Solver(Optimizer):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None while it has not."""
         # Under a key of its own: what is kept per parameter comes back from a checkpoint with its texts spoilt.
         saved = self.state.get("outcome")  # type: ignore[call-overload]
         return Outcome(**saved) if saved else None

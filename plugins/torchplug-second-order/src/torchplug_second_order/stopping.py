@@ -39,7 +39,7 @@ class Stopping:
     decrease that the model still expects; for least squares, B = 2JᵀJ, it is ‖Pr‖² with P the projection onto the
     columns of J, so that the rule is ‖Pr‖ ≤ gradient_tolerance · ‖r‖ and implies MINPACK's
     maxⱼ |Jⱼᵀr| / (‖Jⱼ‖‖r‖) ≤ gradient_tolerance. The term with F₀ ends problems whose residuals can be zero. Where
-    the model expects less than the rounding of F, steps go on as long as each reduces the gradient by a tenth.
+    the model expects less than the rounding of F, steps continue as long as each reduces the gradient by a tenth.
 
     Args:
         gradient_tolerance: ≥ 0, dimensionless.
