@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.run import Run, runs
     from torchplug.workflow.comparison import Comparison, compare
+    from torchplug.workflow.search import SearchResult, search
 
 __version__ = version("torchplug")
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Regularizer",
     "Rows",
     "Run",
+    "SearchResult",
     "Spec",
     "TabularData",
     "TargetInfo",
@@ -74,6 +76,7 @@ __all__ = [
     "hookimpl",
     "load",
     "runs",
+    "search",
     "use",
     "validate",
 ]
@@ -87,6 +90,8 @@ _LAZY = {
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
+    "SearchResult": "torchplug.workflow.search",
+    "search": "torchplug.workflow.search",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

@@ -81,6 +81,9 @@ class Shared:
         self.alone += len(grouping.alone)
         self.reasons |= grouping.reasons
 
+    def __bool__(self) -> bool:
+        return bool(self.models or self.alone)
+
     def __str__(self) -> str:
         parts = []
         if self.models:
@@ -131,7 +134,7 @@ class Grouper:
     def _divide(self, grouping: Grouping, numbers: list[int], members: Sequence[Configuration]) -> None:
         """Folds in which features have the same names share a program, if their network can."""
         module = members[0].module()
-        folds = self._prepared_for(module.data_request())
+        folds = self.prepared(module.data_request())
         shares: dict[Hashable, list[int]] = {}
         for number, data in enumerate(folds):
             module = members[0].module()
@@ -158,7 +161,7 @@ class Grouper:
         monitors = [*self._settings.monitors, *(watched_by(components_of(member)) for member in members)]
         return any(monitor is not None and monitor.startswith("val/") for monitor in monitors)
 
-    def _prepared_for(self, request: DataRequirements) -> list[TabularData]:
+    def prepared(self, request: DataRequirements) -> list[TabularData]:
         """The folds as a request wants them, each with parts of its own."""
         for known, folds in self._prepared:
             if known == request:

@@ -114,17 +114,17 @@ class Batches:
             values: of its settings.
 
         Returns:
-            its configuration, and the table of its first fold as it was given.
+            its configuration, and the table of its first fold, prepared.
 
         Raises:
             DataError: for tables that cannot be used.
             ConfigurationError: for components that do not go with them.
         """
         trial = self._base.trial(values)
-        _, tables, groupers = self._tables(trial)
+        _, _, groupers = self._tables(trial)
         configuration = self._reader.read(trial.config)
         groupers[None].group([configuration])
-        return configuration, tables[0]
+        return configuration, groupers[None].prepared(configuration.module().data_request())[0]
 
     def train(self, asked: Sequence[Asked], study: Study, advance: Callable[[float], None]) -> Iterator[Ended]:
         """Train trials, and yield each when it has ended.
@@ -147,12 +147,12 @@ class Batches:
             for attempt in attempts:
                 yield Ended(attempt.asked, self._result(attempt), attempt.rows)
 
-    def repeat(self, values: Values, seeds: Sequence[int], advance: Callable[[float], None]) -> list[float | None]:
+    def repeat(self, values: Values, seeds: Sequence[int]) -> list[float | None]:
         """Train one trial from several seeds; the value of each, None where it diverged or was interrupted."""
         trial = self._base.trial(values)
         settings, tables, groupers = self._tables(trial)
         configurations = [self._reader.read({**trial.config, "seed": seed}) for seed in seeds]
-        fitted = self._run(configurations, tables, groupers[None], settings, Record(), advance, keep_all)
+        fitted = self._run(configurations, tables, groupers[None], settings, Record(), lambda trials: None, keep_all)
         found = []
         for number in range(len(seeds)):
             own = [fitted[number, fold] for fold in range(len(tables))]

@@ -36,7 +36,7 @@ class Helpers:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OMP_NUM_THREADS": str(threads),
         }
-        self._errors = [tempfile.TemporaryFile() for _ in range(count)]
+        self._errors = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115 closed by close()
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "torchplug.workflow.search.helper"],

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from filelock import FileLock
 
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, DataError
+from torchplug.errors import ConfigurationError
 from torchplug.fitting.config import written_config
 from torchplug.interruption import Interrupted
 from torchplug.many.configurations import Configuration, Configurations
 from torchplug.many.settings import TrainerSettings
+from torchplug.registry import registry
 from torchplug.registry.component import Direction
 from torchplug.settings.groups import near
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.flat_config import flat_config
+from torchplug.tracking.provenance import provenance
 from torchplug.tracking.row_file import RowFile
 from torchplug.tracking.run import Run, runs
 from torchplug.tracking.settings import Tracking
@@ -40,6 +43,8 @@ from torchplug.workflow.search.study import Study, join
 from torchplug.workflow.search.workers import Workers
 
 _TABLES = ("source", "validation", "test")
+_UNITS = ("data.standardize_target",)
+"""Settings beside those of the loss on which the unit of losses depends."""
 
 
 class Unfinished(Interrupted):
@@ -96,11 +101,17 @@ class Searching:
         study, run = self._begin()
         workers = Workers(run.path / "workers")
         own = Study(study, self.space, workers)
+        interruption.explain(lambda: f": {self.remedy(run)}")
         with workers.present():
+            self._describe(run)
             own.plan(self._planned)
-            with helping(self._given_to_helpers(run), self.jobs - 1) as helpers:
-                notes = self._work(own, run, helpers)
-            return self._conclude(own, run, notes)
+            try:
+                with helping(self._given_to_helpers(run), self.jobs - 1) as helpers:
+                    notes = self._work(own, run, helpers)
+                    return self._conclude(own, run, notes)
+            except Unfinished:
+                self._keep(own, run)
+                raise
 
     def help(self) -> None:
         """Train trials of a search that another process concludes.
@@ -298,6 +309,57 @@ class Searching:
                 raise Unfinished(run)
             if bar is not None:
                 bar.show(*self._so_far(study))
+
+    # ------------------------------------------------------------------ the end
+
+    def _describe(self, run: Run) -> None:
+        """Write what is searched, and where it comes from."""
+        if self.resume is not None:
+            return
+        own = {
+            **self.space.described_by_option(),
+            **{name: getattr(self, name) for name in ("trials", "pruner", "folds", "storage", "study", "metric")},
+            "sampler": self._sampler,
+            "repeats": self.repeats,
+        }
+        text = yaml.safe_dump({"search": own, **self.configuration}, sort_keys=False, allow_unicode=True)
+        run.write_config(text)
+        entries = {part.entry: None for own, _ in self._checked for part in own.components.components}
+        run.write_provenance(provenance(registry().plugins, entries, self._checked[0][1].fingerprint, self.seed))
+
+    def _conclude(self, study: Study, run: Run, notes: Sequence[str]) -> SearchResult:
+        """Write what came of it; one process at a time."""
+        configuration, table = self._checked[0]
+        conclusion = Conclusion(
+            study=study,
+            run=run,
+            space=self.space,
+            batches=self.batches,
+            base=self.base,
+            configuration=self.configuration,
+            metric=self.metric,
+            direction=self.direction,
+            directions=configuration.components.metric_choice.directions,
+            planned=len(self._planned),
+            repeats=self.repeats,
+            seed=self.seed,
+            tracking=self.tracking,
+            notes=list(dict.fromkeys([*self.notes, *table.notes, *notes])),
+            resumed=self.resume is not None,
+        )
+        with FileLock(run.path / ".end.lock"):
+            return conclusion.conclude()
+
+    def _keep(self, study: Study, run: Run) -> None:
+        """Write what is done of a search that was interrupted."""
+        if interruption.is_handled():
+            interruption.defer(alone=True)
+            interruption.reach_boundary()
+        self._conclude(study, run, [])
+
+    def remedy(self, run: Run) -> str:
+        """How to go on with a search that was interrupted."""
+        return f"go on with resume={os.path.relpath(run.path)!r}"
 
     def _so_far(self, study: Study) -> tuple[int, str]:
         finished = study.finished()

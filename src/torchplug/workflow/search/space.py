@@ -141,6 +141,13 @@ class Space:
         """What is searched, as a command line gives it, by name."""
         return {dimension.name: dimension.values.described() for dimension in self.dimensions}
 
+    def described_by_option(self) -> dict[str, list[str]]:
+        """What is searched, as the options of a command line give it."""
+        return {
+            option: [f"{one.name}={one.values.described()}" for one in self.dimensions if one.option == option]
+            for option in ("grid", "random")
+        }
+
     @cached_property
     def structures(self) -> list[dict[str, Any]]:
         """A trial's values for every choice of components, those of other settings the first ones."""

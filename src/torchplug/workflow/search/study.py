@@ -90,50 +90,6 @@ class Study:
         self._space = space
         self._workers = workers
 
-    @classmethod
-    def open(
-        cls,
-        storage: Any,
-        name: str,
-        identity: Mapping[str, Any],
-        space: Space,
-        workers: Workers,
-        *,
-        direction: Direction,
-        sampler: Any,
-        pruner: Any,
-    ) -> Study:
-        """Create the study, or go on with the one of this name.
-
-        Args:
-            storage: Optuna's.
-            name: of the study within it.
-            identity: settings that all processes must agree in.
-            space: what is searched.
-            workers: the processes of this run directory.
-            direction: of the metric.
-            sampler: Optuna's.
-            pruner: Optuna's.
-
-        Raises:
-            CheckpointError: if the study of this name is one of other settings.
-        """
-        import optuna
-
-        with quiet():
-            study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                sampler=sampler,
-                pruner=pruner,
-                direction="minimize" if direction == "min" else "maximize",
-                load_if_exists=True,
-            )
-            if not study.user_attrs.get(_IDENTITY):
-                study.set_user_attr(_IDENTITY, dict(identity))
-        _refuse_other(study.user_attrs[_IDENTITY], identity, name)
-        return cls(study, space, workers)
-
     def plan(self, fixed: Sequence[Values]) -> None:
         """Plan trials with these values, as far as they are not planned yet.
 
@@ -262,6 +218,42 @@ class Study:
             self._study.tell(trial, state=_states().FAIL)
             if number is not None:
                 self._study.enqueue_trial(dict(params), user_attrs={_NUMBER: number})
+
+
+def join(
+    storage: Any, name: str, identity: Mapping[str, Any], *, direction: Direction, sampler: Any, pruner: Any
+) -> optuna.Study:
+    """Create the study, or go on with the one of this name.
+
+    Args:
+        storage: Optuna's.
+        name: of the study within it.
+        identity: settings that all processes must agree in.
+        direction: of the metric.
+        sampler: Optuna's.
+        pruner: Optuna's.
+
+    Raises:
+        CheckpointError: if the study of this name is one of other settings.
+    """
+    import optuna
+
+    with quiet():
+        try:
+            study = optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+        except KeyError:
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                sampler=sampler,
+                pruner=pruner,
+                direction="minimize" if direction == "min" else "maximize",
+                load_if_exists=True,
+            )
+        if not study.user_attrs.get(_IDENTITY):
+            study.set_user_attr(_IDENTITY, dict(identity))
+        _refuse_other(study.user_attrs[_IDENTITY], identity, name)
+    return study
 
 
 def _states() -> Any:
