@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import polars as pl
 from rich.console import Console
@@ -42,6 +45,11 @@ def say_notes(notes: Sequence[str]) -> None:
     if first_rank():
         for note in notes:
             print(f"note: {one_line(note)}", flush=True)
+
+
+def short_path(path: Path) -> str:
+    """The path from here, or the whole one if that is shorter, as a shell reads it."""
+    return shlex.quote(min(os.path.relpath(path), os.path.abspath(path), key=len))
 
 
 def print_table(rows: pl.DataFrame, title: str) -> None:

@@ -15,7 +15,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.settings import top_level
-from torchplug.recipe.subcommands import SUBCOMMANDS
+from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand
 from torchplug.registry import registry
 from torchplug.settings.given import Given
 from torchplug.settings.groups import GROUPS, near, signature_of
@@ -41,6 +41,7 @@ class CommandLine:
         asks_help: whether to print the help of the subcommand, or of all where `subcommand` is empty.
         print_config: whether to print the settings: None, or the options of the flag.
         help_of: the class or component that `--model.optimizer.help adam` asks about, with the path of its setting.
+        arguments: the command line as it was given.
     """
 
     subcommand: str
@@ -49,6 +50,7 @@ class CommandLine:
     asks_help: bool = False
     print_config: str | None = None
     help_of: tuple[tuple[str, ...], str | None] | None = None
+    arguments: tuple[str, ...] = ()
 
     def of(self, *path: str) -> list[Given]:
         """The settings whose name begins so."""
@@ -79,7 +81,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     known = names_of(subcommand)
     plugins = [plugin.distribution for plugin in registry().plugins]
     refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
-    flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand].words)
+    flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand])
     asks_help = bool(special.keys() & set(_HELP))
     helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
     given = [
@@ -94,6 +96,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
         asks_help,
         special.get("--print_config"),
         helps[0] if helps else None,
+        tuple(arguments),
     )
 
 
@@ -125,25 +128,27 @@ def _is_flag(argument: str) -> bool:
 
 
 def _sorted_out(
-    units: Iterable[_Unit], known: Sequence[str], words: str | None
+    units: Iterable[_Unit], known: Sequence[str], subcommand: Subcommand
 ) -> tuple[list[Given], list[str], dict[str, str | None]]:
     """The settings, the configuration files, and the flags that ask for something to be printed.
 
     Args:
         units: flags with values, and words.
         known: the settings that the subcommand takes.
-        words: the setting that collects words; None: words are refused.
+        subcommand: may collect words, and take some flags several times.
     """
     flags: list[Given] = []
     files: list[str] = []
     special: dict[str, str | None] = {}
     for flag, value in units:
         if not flag:
-            flags += _word(str(value), known, words)
+            flags += _word(str(value), known, subcommand.words)
         elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
             special[flag] = value if value is not None or flag.endswith(".help") else ""
         elif flag in _CONFIG:
             files.append(_required(flag, value))
+        elif (name := _option(flag)) in subcommand.options and subcommand.options[name].repeats:
+            flags.append(Given((name,), [_required(flag, value)], flag, appends=True))
         else:
             flags += _known_flag(flag, value, known)
     return flags, files, special
@@ -163,8 +168,14 @@ def _word(word: str, known: Sequence[str], words: str | None) -> Iterator[Given]
         raise ConfigurationError(f"unknown argument {word!r}; settings are given as --name value")
 
 
-def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:
+def _option(flag: str) -> str:
+    """A flag's setting; outside of groups it may be written with hyphens."""
     name = flag.rstrip("+").removeprefix("--")
+    return name if "." in name else name.replace("-", "_")
+
+
+def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:
+    name = _option(flag)
     path = tuple(name.split("."))
     if not flag.startswith("--") or not _is_known(path, known):
         raise ConfigurationError(f"unknown flag {flag}; {near(f'--{name}', [f'--{one}' for one in known], 3)}")

@@ -152,7 +152,8 @@ class Batches:
         trial = self._base.trial(values)
         settings, tables, groupers = self._tables(trial)
         configurations = [self._reader.read({**trial.config, "seed": seed}) for seed in seeds]
-        fitted = self._run(configurations, tables, groupers[None], settings, Record(), lambda trials: None, keep_all)
+        grouping = groupers[None].group(configurations)
+        fitted = self._run(configurations, tables, grouping, settings, Record(), lambda trials: None, keep_all)
         found = []
         for number in range(len(seeds)):
             own = [fitted[number, fold] for fold in range(len(tables))]
@@ -169,7 +170,9 @@ class Batches:
         configurations = [self._reader.read({**own.trial.config, "seed": self._seed}) for own in attempts]
         record = Epochs([own.asked.number for own in attempts], fold or 0)
         chosen = tables if fold is None else [tables[fold]]
-        fitted = self._run(configurations, chosen, groupers[fold], settings, record, advance, watch)
+        grouping = groupers[fold].group(configurations)
+        self.shared.add(grouping)
+        fitted = self._run(configurations, chosen, grouping, settings, record, advance, watch)
         for number, attempt in enumerate(attempts):
             attempt.fitted += [fitted[number, place] for place in range(len(chosen))]
             attempt.rows += record.rows[attempt.asked.number]
@@ -197,15 +200,12 @@ class Batches:
         self,
         configurations: Sequence[Configuration],
         tables: Sequence[TabularData],
-        grouper: Grouper,
+        grouping: Grouping,
         settings: TrainerSettings,
         record: Record,
         advance: Callable[[float], None],
         watch: Watch,
     ) -> dict[Model, Fitted]:
-        grouping: Grouping = grouper.group(configurations)
-        self.shared.add(grouping)
-
         def advanced(models: float) -> None:
             advance(models / self.folds)
 

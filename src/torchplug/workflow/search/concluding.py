@@ -102,6 +102,7 @@ class Conclusion:
         return SearchResult(
             trials=table_of(finished, names, self.metric),
             metric=self.metric,
+            direction=self.direction,
             best=None if best is None else best.values,
             best_trial=None if best is None else best.number,
             best_value=None if best is None else best.result.value,

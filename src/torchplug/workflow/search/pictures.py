@@ -78,7 +78,7 @@ def draw_importances(importances: Mapping[str, float], path: Path) -> None:
     ordered = sorted(importances.items(), key=lambda item: item[1])
     figure, (axis,) = pictures.panels(1, width=6.5, height=1.2 + 0.35 * len(ordered))
     axis.barh([name for name, _ in ordered], [share for _, share in ordered], height=0.6)
-    axis.set_xlabel("importance (PED-ANOVA): share of the variation among the better trials")
+    axis.set_xlabel("importance (PED-ANOVA)")
     axis.grid(visible=False, axis="y")
     axis.set_xlim(0, max(0.01, *(share for _, share in ordered)) * 1.05)
     pictures.save(figure, path)
@@ -143,20 +143,27 @@ def draw_coordinates(
     from matplotlib import colormaps
 
     for trial in np.argsort(-ranks):
-        colour = colormaps["viridis_r"](ranks[trial])
+        colour = colormaps["viridis"](ranks[trial])
         axis.plot(lines[:, trial], color=colour, linewidth=0.8 + 1.6 * (1 - ranks[trial]), alpha=0.75)
     for place, own in enumerate(axes):
         axis.axvline(place, color="black", linewidth=0.8)
         for height, label in own.end_labels():
-            axis.annotate(label, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center")
-    if (lines < 0).any():
-        axis.annotate("not set", (0, -0.15), xytext=(-4, 0), textcoords="offset points", fontsize=7, ha="right")
+            _label(axis, place, height, label)
+        if (lines[place] < 0).any():
+            _label(axis, place, -0.15, "not set")
     axis.set_xticks(range(len(names)), names, rotation=15, ha="right")
     axis.set_yticks([])
     axis.grid(visible=False)
     axis.spines[["left", "bottom"]].set_visible(False)
     axis.set_title("dark: better trials", fontsize="small")
     pictures.save(figure, path)
+
+
+def _label(axis: Any, place: float, height: float, text: str) -> None:
+    """Write beside an axis, over the lines."""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    at: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center"}
+    axis.annotate(text, (place, height), bbox=box, zorder=4, **at)
 
 
 def _scale_values(axis: Any, values: np.ndarray[Any, Any]) -> None:

@@ -53,6 +53,7 @@ class SearchResult:
             metric (with folds its mean), the settings by name (null where a trial does not have one), `epochs`, and
             `reason`.
         metric: what trials are compared by.
+        direction: which value of it is the best: min or max.
         best: the settings of the best trial, by name; None where no trial is complete.
         best_trial: its number.
         best_value: the metric of the best trial.
@@ -69,6 +70,7 @@ class SearchResult:
 
     trials: polars.DataFrame
     metric: str
+    direction: Direction
     best: Mapping[str, Any] | None
     best_trial: int | None
     best_value: float | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,7 @@ from torchplug.workflow.search.settings import Base, Values
 from torchplug.workflow.search.space import Space
 from torchplug.workflow.search.storage import JOURNAL, open_database, open_journal, refuse_missing
 from torchplug.workflow.search.study import Study, join
+from torchplug.workflow.search.sweep import sweep
 from torchplug.workflow.search.workers import Workers
 
 _TABLES = ("source", "validation", "test")
@@ -66,6 +67,7 @@ class Searching:
     Args:
         written: the settings that are not searched, as a configuration file has them; None: those of the arguments.
         notes: what the user should know besides.
+        remedy: how to go on after an interruption; None: by `resume`.
     """
 
     config: Mapping[str, Any]
@@ -89,6 +91,7 @@ class Searching:
     seed: int
     written: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
+    remedy: Callable[[Run], str] | None = None
 
     def run(self) -> SearchResult:
         """Train all trials, and write the run directory.
@@ -101,7 +104,7 @@ class Searching:
         study, run = self._begin()
         workers = Workers(run.path / "workers")
         own = Study(study, self.space, workers)
-        interruption.explain(lambda: f": {self.remedy(run)}")
+        interruption.explain(lambda: f"; {self.how_to_go_on(run)}")
         with workers.present():
             self._describe(run)
             own.plan(self._planned)
@@ -124,6 +127,27 @@ class Searching:
         workers = Workers(run.path / "workers")
         with workers.present():
             self._train(Study(study, self.space, workers), run, None)
+
+    def sweep(self, program: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the search as a sweep of Weights & Biases.
+
+        Args:
+            program: the recipe's file.
+            fixed: settings that are given, by name.
+
+        Raises:
+            TorchplugError: for input that is refused.
+        """
+        self._refuse()
+        return sweep(
+            self.space,
+            program=program,
+            sampler=self._sampler,
+            metric=self.metric,
+            direction=self.direction,
+            trials=self.trials,
+            fixed=fixed,
+        )
 
     # ------------------------------------------------------------------ what is checked before anything is written
 
@@ -275,7 +299,7 @@ class Searching:
     def _given_to_helpers(self, run: Run) -> dict[str, Any]:
         tables = {name: table for name, table in self.data.sources.items() if not isinstance(table, str)}
         own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**own, "data": {**self.data.hparams, **tables}, "resume": str(run.path), "jobs": 1}
+        return {**own, "data": {**self.data.hparams, **tables}, "resume": str(run.path), "jobs": 1, "remedy": None}
 
     # ------------------------------------------------------------------ the work
 
@@ -357,9 +381,9 @@ class Searching:
             interruption.reach_boundary()
         self._conclude(study, run, [])
 
-    def remedy(self, run: Run) -> str:
-        """How to go on with a search that was interrupted."""
-        return f"go on with resume={os.path.relpath(run.path)!r}"
+    def how_to_go_on(self, run: Run) -> str:
+        """What is told after an interruption."""
+        return f"go on with resume={os.path.relpath(run.path)!r}" if self.remedy is None else self.remedy(run)
 
     def _so_far(self, study: Study) -> tuple[int, str]:
         finished = study.finished()
