@@ -95,7 +95,8 @@ class Conclusion:
         left = self.planned - len(finished)
         notes = [*self.notes]
         if self.batches.shared:
-            notes.append(f"trained {self.batches.shared}")
+            others = any(own.worker != self.study.worker for own in finished)
+            notes.append(f"trained {self.batches.shared}{', and others in other processes' if others else ''}")
         notes += remarks(finished, best, self.space, repeats, self.metric, self.direction)
         if left and (running := self.study.running()):
             notes.append(f"{running} trials are under way in other processes, and {left - running} wait")

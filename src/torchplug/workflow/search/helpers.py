@@ -126,7 +126,7 @@ def end_with_parent() -> None:
     """Interrupt this process when the one that started it has ended."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin, whose lock would be held at exit
             pass
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -216,6 +216,10 @@ class Searching:
     def _refuse_metric(self) -> None:
         """Refuse a metric that is not known of all trials, or not comparable between them."""
         for configuration, table in self._checked:
+            if self.metric.startswith("val/") and not table.sizes["validation"]:
+                raise ConfigurationError(
+                    "there are no validation rows to compare by: give --data.split, or --folds"
+                )
             names = configuration.components.metric_choice.watchable(bool(table.sizes["validation"]))
             if self.metric not in names:
                 raise ConfigurationError(

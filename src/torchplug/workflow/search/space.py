@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torchplug.errors import ConfigurationError
+from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.many.configurations import Configurations
 from torchplug.settings.model import SLOTS
 from torchplug.workflow.search.ranges import Choices, Range, Searched, read_grid, read_random
@@ -189,6 +189,6 @@ class Space:
         try:
             self._reader.read(trial.config)
             self.base.refuse(trial)
-        except ConfigurationError as error:
+        except TorchplugError as error:
             value = values[dimension.name]
             raise type(error)(f"--{dimension.option} {dimension.name}={value}: {error}") from error

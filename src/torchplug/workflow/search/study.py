@@ -63,12 +63,14 @@ class Finished:
         number: its place in the search, from 0.
         values: of its settings.
         result: what it came to.
-        own: whether a process of this run directory trained it.
+        worker: the process that trained it.
+        own: whether that was one of this run directory.
     """
 
     number: int
     values: Values
     result: Result
+    worker: str
     own: bool
 
 
@@ -89,6 +91,11 @@ class Study:
         self._study = study
         self._space = space
         self._workers = workers
+
+    @property
+    def worker(self) -> str:
+        """The name of this process."""
+        return self._workers.own
 
     def plan(self, fixed: Sequence[Values]) -> None:
         """Plan trials with these values, as far as they are not planned yet.
@@ -155,9 +162,10 @@ class Study:
         found: dict[int, Finished] = {}
         for trial in self._trials():
             if _RESULT in trial.user_attrs and trial.state.is_finished():
-                number, own = trial.user_attrs[_NUMBER], self._workers.knows(trial.user_attrs[_WORKER])
+                number, worker = trial.user_attrs[_NUMBER], trial.user_attrs[_WORKER]
                 values = {name: self._value(name, value) for name, value in trial.params.items()}
-                found.setdefault(number, Finished(number, values, Result(**trial.user_attrs[_RESULT]), own))
+                result, own = Result(**trial.user_attrs[_RESULT]), self._workers.knows(worker)
+                found.setdefault(number, Finished(number, values, result, worker, own))
         return [found[number] for number in sorted(found)]
 
     def importances(self) -> dict[str, float]:
