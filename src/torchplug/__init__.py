@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from torchplug.objective import Objective
     from torchplug.objective.least_squares import LeastSquares
     from torchplug.tracking.checkpoints import load
+    from torchplug.tracking.ensemble import Ensemble
     from torchplug.tracking.run import Run, runs
     from torchplug.workflow.comparison import Comparison, compare
+    from torchplug.workflow.cross_validation import cross_validate
+    from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.search import SearchResult, search
 
 __version__ = version("torchplug")
@@ -49,6 +52,8 @@ __all__ = [
     "Comparison",
     "Component",
     "ComponentModule",
+    "CrossValidation",
+    "Ensemble",
     "Factory",
     "Family",
     "FitResult",
@@ -71,6 +76,7 @@ __all__ = [
     "TorchplugError",
     "TrainingSet",
     "compare",
+    "cross_validate",
     "fit",
     "fit_many",
     "hookimpl",
@@ -84,9 +90,12 @@ __all__ = [
 _LAZY = {
     "Comparison": "torchplug.workflow.comparison",
     "ComponentModule": "torchplug.module",
+    "CrossValidation": "torchplug.workflow.cross_validation.result",
+    "Ensemble": "torchplug.tracking.ensemble",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
     "compare": "torchplug.workflow.comparison",
+    "cross_validate": "torchplug.workflow.cross_validation",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",

@@ -120,10 +120,26 @@ class EvaluatedModule(lightning.LightningModule):
             DataError: if columns are missing or hold what training never saw.
             ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
         """
+        return self.decode(self.predictions(as_frame(source), name))
+
+    def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
+        """Predictions of rows before `decode`: the link applied, numbers in the target's units.
+
+        Args:
+            frame: n rows. The target is not needed.
+            name: what messages call it.
+
+        Returns:
+            (n, k), float64, on the CPU.
+
+        Raises:
+            DataError: if columns are missing or hold what training never saw.
+            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
+        """
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
-        predictions = predicted(self._built(), self.loss, self.preprocessing, as_frame(source), name)
-        return self.decode(original_units(predictions, self.loss, self.preprocessing))
+        predictions = predicted(self._built(), self.loss, self.preprocessing, frame, name)
+        return original_units(predictions, self.loss, self.preprocessing)
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
         """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""

@@ -23,6 +23,8 @@ from torchplug.trained_module import TrainedModule
 from torchplug.training import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps
 from torchplug.training.watching import NEVER
 
+_TRIED_ROWS = 3
+
 HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
 """Parameters that say how a module is trained, and may change when training is resumed."""
 
@@ -146,10 +148,19 @@ class ComponentModule(TrainedModule):
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name)
+        self._try_loss(data, outputs)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(
             self.resolved, self.options, self.step_objective(), self.build_optimizer, lambda: data.training_set
         )
+
+    def _try_loss(self, data: Any, outputs: int) -> None:
+        """Try the loss on a few rows of the training target, where there are any."""
+        target = next(iter(data.rows_of("train").targets()))[:_TRIED_ROWS]
+        if len(target):
+            dtype = next((p.dtype for p in self._built().parameters()), torch.get_default_dtype())
+            device = next(self.loss.parameters(), target).device
+            checks.try_loss(self.loss, self.resolved.loss.qualified_name, target.to(device), outputs, dtype)
 
     def step_objective(self) -> StepObjective:
         """Return F on a minibatch, at the parameters that require gradients now."""

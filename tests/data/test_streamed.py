@@ -122,11 +122,14 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
     expected = scaler.transform(imputer.transform(test))[:, [0, 2, 1, 3]]
     np.testing.assert_allclose(whole(data.rows_of("test"), 19).features, expected, rtol=1e-9, atol=1e-9)
     assert data.preprocessing.feature_names == ["a", "a=missing", "b", "b=missing"]
-    assert data.notes[:2] == [
-        f"left out: {len(gaps) - len(used)} of {N} rows, which have no target (y)",
-        "missing values filled in by the mean, marked by a=missing, b=missing: "
-        f"a {used['a'].is_nan().sum()}, b {used['b'].null_count()} (--data.impute)",
-    ]
+    seen, tested = (
+        f"a {rows['a'].is_nan().sum()}, b {rows['b'].null_count()} (--data.impute)"
+        for rows in (used.filter(pl.col("part") != "test"), used.filter(part="test"))
+    )
+    filled = "missing values filled in by the mean, marked by a=missing, b=missing"
+    left_out = f"left out: {len(gaps) - len(used)} of {N} rows, which have no target (y)"
+    assert data.notes[:2] == [left_out, f"{filled}: {seen}"]
+    assert data.test_notes == [f"test split: {filled}: {tested}"]
 
 
 @pytest.mark.parametrize("impute", ["auto", "mean", "most_frequent"])

@@ -19,7 +19,7 @@ def _contents(directory):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.stat().st_size}
 
 
-def _uses(run, directory, reason):
+def _uses(run, directory, reason, ledger_is_writable=False):
     """Validate, test and predict from the run; nothing in it may change."""
     before = _contents(directory)
     for subcommand in ("validate", "test"):
@@ -29,7 +29,9 @@ def _uses(run, directory, reason):
         notes = [line for line in printed.splitlines() if line.startswith("note: ")]
         assert f"metrics.jsonl cannot be written ({reason})" in notes[-1]
         assert "not recorded" in notes[-1]
-        assert any("test_openings.jsonl cannot be written" in note for note in notes) == (subcommand == "test")
+        assert any("test_ledger.jsonl cannot be written" in note for note in notes) == (
+            subcommand == "test" and not ledger_is_writable
+        )
     status, printed, errors = run(["predict", "--ckpt_path", str(directory)])
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     assert f"predictions.csv cannot be written ({reason})" in errors
@@ -42,7 +44,7 @@ def _uses(run, directory, reason):
 @pytest.mark.fault("a run directory is read-only")
 def test_a_read_only_run_is_evaluated(run, tmp_path, finished):
     with read_only(finished):
-        _uses(run, finished, "Read-only file system")
+        _uses(run, finished, "Read-only file system", ledger_is_writable=True)
         status, _, errors = run(["fit", "--ckpt_path", str(finished), "--trainer.max_epochs", "4"])
         assert (status, errors.count("\n")) == (3, 1)
         assert "cannot be written (Read-only file system); make its folder writable" in errors
@@ -66,6 +68,7 @@ def test_a_run_on_a_full_disk_is_evaluated(run, tmp_path, monkeypatch):
 @pytest.mark.fault("a run's files are in the way of its records")
 def test_records_that_are_folders(run, finished):
     (finished / "metrics.jsonl").unlink()
-    for name in ("metrics.jsonl", "test_openings.jsonl", "predictions.csv"):
+    for name in ("metrics.jsonl", "predictions.csv"):
         (finished / name).mkdir()
+    (finished.parents[1] / "test_ledger.jsonl").mkdir()
     _uses(run, finished, "Is a directory")

@@ -206,12 +206,12 @@ def test_categories_called_other_and_missing_have_features_of_their_own():
 
 def test_what_is_replaced_is_counted(gaps, later):
     fitted, found = fit(gaps), Substitutions()
-    fitted.encode(later, np.empty((4, len(fitted.center))), "t", np.arange(4), found)
+    fitted.encode(later, np.empty((4, len(fitted.center))), "t", np.arange(4), [found])
     assert found.missing == {"a": 1, "b": 1, "c": 2, "n": 1, "town": 1}
     # the town t58 is not among those of the training split either
     assert "t58" not in set(gaps["town"])
     assert found.unknown == {"town": 2}
-    fitted.refuse(later, "t", np.arange(4), found)
+    fitted.refuse(later, "t", np.arange(4), [found])
     assert found.missing == {"a": 2, "b": 2, "c": 4, "n": 2, "town": 2}
 
 

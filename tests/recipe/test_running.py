@@ -84,11 +84,52 @@ def test_opening_the_test_split_is_recorded(run, tmp_path):
     run(SHORT)
     assert run(["test"])[2] == ""
     _, printed, errors = run(["test", "--ckpt_path", "last"])
-    assert "opened before" in errors
+    assert "this test split was opened before, 1 × (20" in errors
     assert "rmse" in printed
-    openings = [json.loads(line) for line in (the_run(tmp_path) / "test_openings.jsonl").read_text().splitlines()]
+    openings = [json.loads(line) for line in (tmp_path / "runs" / "test_ledger.jsonl").read_text().splitlines()]
     assert [opening["rows"] for opening in openings] == [88, 88]
     assert any("test/rmse" in row for row in rows(the_run(tmp_path)))
+
+
+def test_the_ledger_knows_a_test_split_whatever_run_opens_it(run, tmp_path):
+    frame = load_diabetes(as_frame=True).frame
+    frame.head(300).to_csv("source.csv", index=False)
+    frame.tail(142).to_csv("kept.csv", index=False)
+    own = [
+        "--data.source",
+        "source.csv",
+        "--data.target",
+        "target",
+        "--data.test",
+        "kept.csv",
+        "--data.split",
+        "[.8,.2]",
+    ]
+    fits = {
+        "the split": [],
+        "another network's start and loss": ["--seed_everything", "3", "--model.loss", "l1"],
+        "another split": ["--data.seed", "1"],
+        "a test file": own,
+        "the test file after another split of the source": [*own, "--data.seed", "2"],
+    }
+    warned = {}
+    for name, flags in fits.items():
+        assert run([*SHORT, *flags])[0] == 0
+        warned[name] = "opened before, 1 ×" in run(["test", "--ckpt_path", "last"])[2]
+    assert [name for name, again in warned.items() if again] == [list(fits)[1], list(fits)[4]]
+    openings = [json.loads(line) for line in (tmp_path / "runs" / "test_ledger.jsonl").read_text().splitlines()]
+    assert len({opening["run"] for opening in openings}) == 5
+    assert {opening["recipe"] for opening in openings} == {"linear_regression"}
+
+
+def test_a_damaged_line_of_the_ledger_is_passed_over(run, tmp_path):
+    run(SHORT)
+    run(["test"])
+    ledger = tmp_path / "runs" / "test_ledger.jsonl"
+    ledger.write_text(ledger.read_text() + '{"time": "20\n')
+    status, _, errors = run(["test"])
+    assert status == 0
+    assert "opened before, 1 ×" in errors
 
 
 def test_predict_new_rows_without_a_target(run, tmp_path):
@@ -131,7 +172,8 @@ def test_a_checkpoint_outside_a_run_directory_suffices(run, tmp_path):
     run(SHORT)
     (the_run(tmp_path) / "checkpoints" / "last.ckpt").rename(tmp_path / "moved.ckpt")
     assert run(["test", "--ckpt_path", "moved.ckpt"])[0] == 0
-    assert (tmp_path / "test_openings.jsonl").is_file()
+    (opening,) = (tmp_path / "runs" / "test_ledger.jsonl").read_text().splitlines()
+    assert json.loads(opening)["run"] is None
 
 
 def test_what_the_data_module_noticed_is_said_once(run, tmp_path):

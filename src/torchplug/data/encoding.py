@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -108,7 +108,7 @@ class RowEncoder:
         """The target alone."""
         return self.preprocessing.target(block.frame, block.where, block.rows)
 
-    def goal(self, block: FileBlock, substitutions: Substitutions) -> tuple[Tensor, Tensor]:
+    def goal(self, block: FileBlock, substitutions: Sequence[Substitutions]) -> tuple[Tensor, Tensor]:
         """Target and weight; features are checked, and what is filled in or unknown is counted."""
         weight, target = self._settings.weights(block.frame, block.where, block.rows), self.target(block)
         self.preprocessing.refuse(block.frame, block.where, block.rows, substitutions)
@@ -168,12 +168,12 @@ class FileSurvey:
     Args:
         splits: one survey for each split to which its rows may belong.
         without_target: number of rows without target, which are left out.
-        substitutions: imputed values and unknown categories.
+        substitutions: imputed values and unknown categories of each of these splits.
     """
 
     splits: list[Survey]
+    substitutions: list[Substitutions]
     without_target: int = 0
-    substitutions: Substitutions = field(default_factory=Substitutions)
 
 
 def survey(selection: Selection, encoder: RowEncoder, splits: Sequence[int]) -> FileSurvey:
@@ -187,13 +187,14 @@ def survey(selection: Selection, encoder: RowEncoder, splits: Sequence[int]) -> 
     Raises:
         DataError: for a row that cannot be encoded, or if no row is left.
     """
-    found = FileSurvey([Survey(encoder.preprocessing) for _ in splits])
+    found = FileSurvey([Survey(encoder.preprocessing) for _ in splits], [Substitutions() for _ in splits])
     # several blocks at once: many features make blocks small, and here no features are made
     at_once = encoder.size * max(1, file_block_rows(len(encoder.columns)) // encoder.size)
     starts = intervals(selection.table.height, at_once)
     for (start, stop), block in zip(starts, selection.blocks(at_once, encoder.columns), strict=True):
         found.without_target += block.without_target
-        goal = encoder.goal(block, found.substitutions)
+        counts = [own.among(block.splits == split) for own, split in zip(found.substitutions, splits, strict=True)]
+        goal = encoder.goal(block, counts)
         position, count = (block.rows - start) // encoder.size, -(-(stop - start) // encoder.size)
         for split, surveyed in zip(splits, found.splits, strict=True):
             mask = block.splits == split

@@ -9,35 +9,30 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.components.metrics import location_and_spread
+from torchplug.data.block_encoding import encoded
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
+from torchplug.data.folds import Fold, Folding
 from torchplug.data.loaders import Loader
-from torchplug.data.notes import (
-    Notes,
-    Topic,
-    counted_times,
-    filled_in,
-    left_out_rows,
-    shared_features,
-    unknown_categories,
-)
+from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
 from torchplug.data.precision import refuse_infinite
 from torchplug.data.prepared import Prepared, Split
 from torchplug.data.settings import TableSettings
 from torchplug.data.splitting import SPLITS, DrawnRows, balance, compact
-from torchplug.data.table import MemoryTable, Table, UsedRows, open_table, span
+from torchplug.data.table import MemoryTable, Table, UsedRows, open_table
 from torchplug.errors import DataError
 from torchplug.memory import require_memory
 from torchplug.preprocessing import DataRequirements, Preprocessing, Substitutions, TargetFit
-from torchplug.preprocessing.blocks import block_rows, worded_for_all_rows
 from torchplug.preprocessing.columns import Column
 from torchplug.preprocessing.rows import Rows as RowNumbers
 from torchplug.preprocessing.target import TargetCoding
+from torchplug.registry.component import Kind
 from torchplug.tables import Types, describe, fingerprint_of_columns, require_columns, shown, types_of
 
 
@@ -78,6 +73,10 @@ class InMemorySplit(Split):
         """The rows as they were read."""
         return self._used.select(self._used.table.head.columns, self._drawn)
 
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in their table, at once."""
+        yield self._used.numbers(self._drawn)
+
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`, features and target without a copy."""
         features, target = self._in_precision(torch.float64)[start:stop], self._target[start:stop]
@@ -115,48 +114,6 @@ class InMemorySplit(Split):
         return features
 
 
-def encoded(
-    preprocessing: Preprocessing,
-    used: UsedRows,
-    drawn: Sequence[RowNumbers | None],
-    dtype: torch.dtype,
-    substitutions: Substitutions | None = None,
-) -> list[Tensor]:
-    """Return the features of splits of a table, in one pass over its blocks.
-
-    Args:
-        preprocessing: fitted.
-        used: the table's rows.
-        drawn: indices of the rows of each split, ascending from 0; None: all.
-        dtype: of the features; they are computed in float64.
-        substitutions: counts imputed values and unknown categories.
-
-    Returns:
-        (n, d) for each split of n rows.
-
-    Raises:
-        DataError: for rows that cannot be encoded.
-    """
-    d = len(preprocessing.center)
-    tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
-    columns = preprocessing.reads(used.table.head.columns)
-    size = block_rows(max(d, len(columns)))
-    memory = np.empty((min(size, len(used)), d))
-    with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
-        for frame, first, places in used.blocks(columns, size):
-            block = memory[: frame.height]
-            preprocessing.encode(frame, block, used.where, places, substitutions)
-            converted = torch.from_numpy(block).to(dtype)
-            for rows, features in zip(drawn, tensors, strict=True):
-                if rows is None:
-                    features[first : first + len(block)] = converted
-                else:
-                    low, high = span(rows, first, first + len(block))
-                    index = torch.from_numpy(rows[low:high] - first)
-                    torch.index_select(converted, 0, index, out=features[low:high])
-    return tensors
-
-
 class InMemoryTables:
     """Tables whose features, targets and weights are held in memory.
 
@@ -171,16 +128,40 @@ class InMemoryTables:
         self._is_fold = False
 
     def divided(self, rows: DrawnRows) -> InMemoryTables:
-        """These tables, with the source's rows dealt out so; what is open is shared.
+        """The source alone, with its rows dealt out so; what is open is shared.
 
         Raises:
-            DataError: if a split has a table of its own.
+            DataError: if validation has a table of its own.
         """
-        if self._settings.own:
-            raise DataError(f"folds take their rows from the source: leave out the table for {self._settings.own[0]}")
-        found = InMemoryTables(replace(self._settings, splitting=replace(self._settings.splitting, rows=rows)))
+        settings = self._settings
+        self._refuse_own_validation()
+        splitting = replace(settings.splitting, rows=rows)
+        source = {"source": settings.sources["source"]}
+        found = InMemoryTables(replace(settings, sources=source, splitting=splitting))
         found._tables, found._is_fold = self._tables, True
         return found
+
+    def test_rows(self, kind: Kind) -> NDArray[np.int64]:
+        """The rows of the source in its test split, counted from 0 in the table, for a kind of loss."""
+        used, frame, labels = self._target(kind)
+        return used.numbers(self._divide(frame, labels, used).get("test", np.zeros(0, dtype=np.int64)))
+
+    def folds(self, kind: Kind, folding: Folding) -> list[Fold]:
+        """Folds of all rows of the source but those of its test split, counted from 0 in the table.
+
+        Raises:
+            DataError: if the rows cannot be divided so, or validation has a table of its own.
+        """
+        self._refuse_own_validation()
+        used, frame, labels = self._target(kind)
+        divided = self._divide(frame, labels, used)
+        rows = np.sort(np.concatenate([divided["train"], divided["validation"]])).astype(np.int64)
+        found = folding.divide(self._settings.splitting, frame, labels, rows, used.where)
+        return [(used.numbers(training), used.numbers(validation)) for training, validation in found]
+
+    def _refuse_own_validation(self) -> None:
+        if "validation" in self._settings.own:
+            raise DataError("folds take the rows that validate from the source: leave out the table for validation")
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""
@@ -204,7 +185,7 @@ class InMemoryTables:
 
     def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Read, divide, fit and encode."""
-        settings, carried, notes = self._settings, request.preprocessing, Notes()
+        settings, carried, notes, of_test = self._settings, request.preprocessing, Notes(), Notes()
         source, table = self._sources["source"], self._table("source", carried.types if carried else {})
         target = settings.columns.target_of(source, table.head)
         features = carried.columns if carried else settings.columns.features_of(table, target, describe(source), notes)
@@ -230,15 +211,14 @@ class InMemoryTables:
             if "train" in found:
                 # will be asked for, and now there is still the memory that features need
                 found["train"].target_scale(preprocessing.target_coding)
-            substitutions = Substitutions()
-            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, substitutions)
-            where = settings.own_name(key)
-            notes.add(Topic.MISSING, filled_in(substitutions, preprocessing, where, rules))
-            notes.add(Topic.CATEGORIES, unknown_categories(substitutions, preprocessing, where))
+            counts = {name: Substitutions() for name in drawn}
+            tensors = encoded(preprocessing, rows, list(drawn.values()), dtype, list(counts.values()))
+            substituted = SubstitutionNotes(preprocessing, rules, settings.own_name(key))
+            substituted.add(counts, notes, of_test)
             for split, split_features in zip(found.values(), tensors, strict=True):
                 split.keep(split_features)
             made |= found
-        return Prepared(preprocessing, {name: made[name] for name in SPLITS}, notes.lines)
+        return Prepared(preprocessing, {name: made[name] for name in SPLITS}, notes.lines, of_test.lines)
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemorySplit:
         """All rows of the source, with their features alone."""
@@ -268,6 +248,17 @@ class InMemoryTables:
         missing, incomplete = table.height - len(rows), len(rows) - len(used)
         notes.add(Topic.ROWS, left_out_rows(missing, incomplete, table.height, target, self._settings.own_name(key)))
         return used
+
+    def _target(self, kind: Kind) -> tuple[UsedRows, pl.DataFrame, pl.Series | None]:
+        """The rows of the source that are used, their columns that are no features, and their classes if any."""
+        source, table = self._sources["source"], self._table("source", {})
+        target = self._settings.columns.target_of(source, table.head)
+        features = self._settings.columns.features_of(table, target, describe(source), Notes())
+        used = self._used("source", table, features, target, Notes())
+        frame = used.select(self._settings.needed_columns("source", [], target))
+        goal = TargetFit(frame, target, kind, "")
+        goal.check(frame, used.where, used.places)
+        return used, frame, frame[target[0]] if goal.reading(used.where).labels else None
 
     def _divide_and_fit(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 from torchplug.preprocessing import EncodingRules, Preprocessing, Substitutions
@@ -152,6 +153,37 @@ def unknown_categories(substitutions: Substitutions, preprocessing: Preprocessin
         return []
     counts = _counted(substitutions.unknown, preprocessing.columns)
     return [f"{_of(where)}rows whose category the training split lacks: {counts} (--data.handle_unknown)"]
+
+
+@dataclass(frozen=True)
+class SubstitutionNotes:
+    """Notes on the imputed values and unknown categories of a table.
+
+    Args:
+        preprocessing: which encodes it.
+        rules: by which it was fitted; None for one that a checkpoint carries.
+        where: the table's name; empty for the source.
+    """
+
+    preprocessing: Preprocessing
+    rules: EncodingRules | None
+    where: str
+
+    def add(self, counts: Mapping[str, Substitutions], notes: Notes, of_test: Notes) -> None:
+        """Add notes on the splits that a table holds, those of the test split, which only `test` prints, by themselves.
+
+        Args:
+            counts: of each split.
+            notes: of training and validation.
+            of_test: of the test split.
+        """
+        seen = Substitutions.total(own for name, own in counts.items() if name != "test")
+        self._add(seen, notes, self.where)
+        self._add(counts.get("test", Substitutions()), of_test, self.where or "test split")
+
+    def _add(self, substitutions: Substitutions, notes: Notes, where: str) -> None:
+        notes.add(Topic.MISSING, filled_in(substitutions, self.preprocessing, where, self.rules))
+        notes.add(Topic.CATEGORIES, unknown_categories(substitutions, self.preprocessing, where))
 
 
 def _of(where: str) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -32,6 +34,10 @@ class Split(ABC):
     @abstractmethod
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
+
+    @abstractmethod
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in their table, counted from 0, in order, perhaps a block at a time."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Rows:
@@ -64,12 +70,14 @@ class Prepared:
     Args:
         preprocessing: fitted on the training split, or carried from a checkpoint.
         splits: train, validation and test.
-        notes: what the user should know and did not ask.
+        notes: what the user should know and did not ask; nothing in them depends on values of the test split.
+        test_notes: the same of the test split.
     """
 
     preprocessing: Preprocessing
     splits: Mapping[str, Split]
     notes: list[str]
+    test_notes: list[str]
 
 
 class Tables(Protocol):

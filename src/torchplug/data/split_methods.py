@@ -130,6 +130,27 @@ def ordered_split(ranks: NDArray[np.int64], ratios: Sequence[float]) -> list[Row
     return [np.sort(split) for split in np.split(order, edges[:-1])]
 
 
+def forward_chaining(ranks: NDArray[np.int64], folds: int) -> list[tuple[Rows, Rows]]:
+    """Folds along time, each of which trains on all rows before those that it validates.
+
+    The n rows in order are cut as scikit-learn's TimeSeriesSplit cuts them: ⌊n/(k + 1)⌋ rows validate in each of k
+    folds, and the earliest rows only train. Rows of the same time stay together, in the later part.
+
+    Args:
+        ranks: (n,) whole numbers that rise with time, of at least k + 1 different ones.
+        folds: k.
+
+    Returns:
+        training and validation rows of each fold, sorted. Ties can leave a part empty.
+    """
+    order = np.argsort(ranks, kind="stable")
+    times, n = ranks[order], len(ranks)
+    size = n // (folds + 1)
+    edges = [int(np.searchsorted(times, times[n - size * left])) for left in range(folds, 0, -1)]
+    ends = [*edges[1:], n]
+    return [(np.sort(order[:edge]), np.sort(order[edge:end])) for edge, end in zip(edges, ends, strict=True)]
+
+
 def _apportion(n: int, shares: NDArray[np.float64], behind: NDArray[np.float64]) -> NDArray[np.int64]:
     """Largest remainder; equal remainders go first to the split that is furthest behind, then to the earlier one."""
     exact = n * shares

@@ -177,6 +177,26 @@ class Splitting:
                     "change it, or give more rows"
                 )
 
+    def groups(self, frame: pl.DataFrame, where: str) -> Rows | None:
+        """Whole numbers (n,) that are equal for rows of one group; None without groups.
+
+        Raises:
+            DataError: if a row has no group.
+        """
+        return None if self.group is None else _codes(frame[self.group], where)
+
+    def ranks(self, frame: pl.DataFrame, where: str) -> Rows | None:
+        """Whole numbers (n,) that rise with time; None without a time.
+
+        Raises:
+            DataError: if a row has no time, or the order of times is unknown.
+        """
+        return None if self.time is None else _codes(_refuse_unordered(frame[self.time], where), where)
+
+    def classes(self, labels: pl.Series | None, where: str) -> Rows | None:
+        """Whole numbers (n,) that are equal for rows of one class; None where classes are not preserved."""
+        return None if labels is None or not self.stratify else _codes(labels, where)
+
     def _shares(self, own: Collection[str]) -> list[float]:
         shares = [0.0 if split in own else ratio for split, ratio in zip(SPLITS, self.ratios, strict=True)]
         return [share / sum(shares) for share in shares]
@@ -184,12 +204,12 @@ class Splitting:
     def _by_ratio(
         self, frame: pl.DataFrame, labels: pl.Series | None, shares: Sequence[float], where: str
     ) -> list[Rows]:
-        if self.group is not None:
-            return grouped_split(_codes(frame[self.group], where), shares, self.seed)
-        if self.time is not None:
-            return ordered_split(_codes(_refuse_unordered(frame[self.time], where), where), shares)
-        if labels is not None and self.stratify:
-            return stratified_split(_codes(labels, where), shares, self.seed)
+        if (groups := self.groups(frame, where)) is not None:
+            return grouped_split(groups, shares, self.seed)
+        if (ranks := self.ranks(frame, where)) is not None:
+            return ordered_split(ranks, shares)
+        if (classes := self.classes(labels, where)) is not None:
+            return stratified_split(classes, shares, self.seed)
         return random_split(frame.height, shares, self.seed)
 
 

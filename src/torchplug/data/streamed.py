@@ -8,21 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_streamed
-from torchplug.data.notes import (
-    Notes,
-    Topic,
-    counted_times,
-    filled_in,
-    left_out_rows,
-    shared_features,
-    unknown_categories,
-)
+from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
 from torchplug.data.parquet import ParquetTable
 from torchplug.data.prepared import Prepared, Split
 from torchplug.data.selection import Selection
@@ -68,6 +61,11 @@ class StreamedSplit(Split):
         """Nothing: the rows are not held in memory."""
         path = self._selection.table.path
         raise ConfigurationError(f"streamed rows are not held in memory: read {path} with polars.scan_parquet")
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in the file, a block at a time."""
+        for block in self._selection.blocks(self._encoder.size, []):
+            yield block.of(self._split).rows
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`; going on where the last read ended costs least."""
@@ -150,7 +148,7 @@ class StreamedTables:
 
     def prepare(self, request: DataRequirements, dtype: torch.dtype) -> Prepared:
         """Fit in one pass, and check every row as it will be read in another; features become `dtype` then."""
-        settings, carried, notes = self._settings, request.preprocessing, Notes()
+        settings, carried, notes, of_test = self._settings, request.preprocessing, Notes(), Notes()
         source = self._tables["source"].typed(settings.types(carried.types if carried else {}))
         target = settings.columns.target_of(source.path, source.head)
         features = carried.columns if carried else settings.columns.features_of(source, target, source.path, notes)
@@ -171,7 +169,7 @@ class StreamedTables:
         for key, table in tables.items():
             selection = Selection(table, source_rows if key == "source" else SPLITS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
-            splits |= self._survey(key, selection, preprocessing, rules, columns, notes)
+            splits |= self._survey(key, selection, preprocessing, rules, columns, notes, of_test)
         shares = [split for name, split in splits.items() if name not in settings.own and split.samples]
         drawn = settings.splitting.column is None and len(shares) > 1
         if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
@@ -179,7 +177,7 @@ class StreamedTables:
                 Topic.TRAINING,
                 ["stream draws rows one by one, so each class has nearly, not exactly, its share in every split"],
             )
-        return Prepared(preprocessing, {name: splits[name] for name in SPLITS}, notes.lines)
+        return Prepared(preprocessing, {name: splits[name] for name in SPLITS}, notes.lines, of_test.lines)
 
     def _survey(
         self,
@@ -189,6 +187,7 @@ class StreamedTables:
         rules: EncodingRules | None,
         columns: Sequence[str],
         notes: Notes,
+        of_test: Notes,
     ) -> dict[str, Split]:
         """The splits that a file holds."""
         settings, table = self._settings, selection.table
@@ -202,8 +201,8 @@ class StreamedTables:
         where, incomplete = settings.own_name(key), table.height - sum(counts.values()) - found.without_target
         rows = left_out_rows(found.without_target, incomplete, table.height, selection.target, where)
         notes.add(Topic.ROWS, rows)
-        notes.add(Topic.MISSING, filled_in(found.substitutions, preprocessing, where, rules))
-        notes.add(Topic.CATEGORIES, unknown_categories(found.substitutions, preprocessing, where))
+        counted = dict(zip(names, found.substitutions, strict=True))
+        SubstitutionNotes(preprocessing, rules, where).add(counted, notes, of_test)
         splits: dict[str, Split] = {}
         for name, split in surveys.items():
             balanced = name == "train" and settings.class_weight is not None

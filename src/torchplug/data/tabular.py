@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import operator
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import polars as pl
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -21,24 +19,23 @@ from torchplug.batch import SplitName, TrainingSet
 from torchplug.components.contracts import Loss
 from torchplug.data.batch_sizes import BatchSize, batch_count, check_batch_size, evaluation_size
 from torchplug.data.columns import Columns
+from torchplug.data.foldable import Foldable
 from torchplug.data.in_memory import InMemoryTables
 from torchplug.data.loaders import Batches, FullBatchLoader
 from torchplug.data.notes import training_notes
 from torchplug.data.precision import refuse_range
 from torchplug.data.prepared import Prepared, Split, Tables
 from torchplug.data.settings import TableSettings
-from torchplug.data.splitting import DrawnRows, Splitting, check_ratios
+from torchplug.data.splitting import Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
 from torchplug.data.trainer_options import is_double, rank_options, training_options
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
 from torchplug.preprocessing.dates import Dates
-from torchplug.preprocessing.target_fit import guess_kind
-from torchplug.registry.component import Kind
-from torchplug.tables import BUNDLED, CsvFormat
+from torchplug.tables import CsvFormat
 
 
-class TabularData(LightningDataModule):
+class TabularData(Foldable):
     """A table for training, validation, test and prediction.
 
     Everything that is fitted (levels, fill values, mean and standard deviation, classes) is fitted on the training
@@ -170,6 +167,7 @@ class TabularData(LightningDataModule):
         self.stream = stream
         self.preprocessing: Preprocessing | None = None
         self.notes: list[str] = []
+        self.test_notes: list[str] = []
         self._tables: Tables = StreamedTables(settings) if stream else InMemoryTables(settings)
         self._request = DataRequirements()
         self._prepared: Prepared | None = None
@@ -248,34 +246,6 @@ class TabularData(LightningDataModule):
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
         return self._prepared.splits[split]
 
-    def fold(self, training: Any, validation: Any) -> TabularData:
-        """A copy of these tables with other rows for training and validation, and none for test.
-
-        All that is learned from data is learned from these training rows. A table is read once for all folds.
-
-        Args:
-            training: which rows of the source, counted from 0, (n,) whole numbers; rows without target are left out.
-            validation: the same for validation; may be empty.
-
-        Raises:
-            DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation or
-                test has a table of its own.
-        """
-        if not isinstance(self._tables, InMemoryTables):
-            raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
-        found = self.copied()
-        found._tables = self._tables.divided(DrawnRows.of(training, validation))
-        return found
-
-    def copied(self) -> TabularData:
-        """A copy for which nothing is prepared yet; tables that are open are shared."""
-        found = copy.copy(self)
-        vars(found).pop("fingerprints", None)
-        found.trainer = None
-        found.preprocessing = found._prepared = found._prediction = None
-        found.notes, found._request = [], DataRequirements()
-        return found
-
     # ------------------------------------------------------------------ preparing
 
     def setup(self, stage: str) -> None:
@@ -301,19 +271,6 @@ class TabularData(LightningDataModule):
         """Leave the trainer as it was."""
         if stage == "fit" and self._val_limit is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._val_limit = self._val_limit, None
-
-    def guess_kind(self) -> tuple[Kind, str | None]:
-        """Return the kind of loss that suits the target, and a note if whole numbers are taken for classes, else None.
-
-        Classes are text, booleans and categories; two whole numbers; and whole numbers 0, 1, … or 1, 2, …, up to 20 of
-        them that occur 5 times each on average. Everything else is numbers.
-
-        Raises:
-            DataError: if the source cannot be read.
-        """
-        kind, note = guess_kind(self._tables.targets())
-        bundled = isinstance(self.sources["source"], str) and self.sources["source"] in BUNDLED
-        return kind, None if bundled else note
 
     def adopt_batch_size(self, settings: Mapping[str, Any]) -> bool:
         """Use the batch size of other settings, if these differ in nothing else; return whether it did.
@@ -345,6 +302,7 @@ class TabularData(LightningDataModule):
         self._prepared = self._tables.prepare(request, self._precision(request))
         self.preprocessing, self._request = self._prepared.preprocessing, request
         unused = self.batch_size if request.full_batch and self.batch_size != "full" else None
+        self.test_notes = self._prepared.test_notes
         self.notes = [*self._prepared.notes, *training_notes(self.preprocessing, self.sizes, unused)]
         for note in self.notes:
             rank_zero_info(note)

@@ -142,7 +142,7 @@ class Preprocessing:
         return torch.from_numpy(features)
 
     def encode(
-        self, frame: pl.DataFrame, out: Array, where: str, rows: Rows, substitutions: Substitutions | None = None
+        self, frame: pl.DataFrame, out: Array, where: str, rows: Rows, substitutions: Sequence[Substitutions] = ()
     ) -> None:
         """Write the features of these rows into an array (n, d), float64; otherwise as `features`.
 
@@ -151,7 +151,7 @@ class Preprocessing:
             out: the array.
             where: the table's name, for messages.
             rows: their positions in the user's table, from 0.
-            substitutions: counts imputed values and unknown categories.
+            substitutions: count imputed values and unknown categories, each of some of the rows.
 
         Raises:
             DataError: counting what is wrong in these rows alone.
@@ -165,7 +165,7 @@ class Preprocessing:
         if self.zero_variance.any():
             out[:, self.zero_variance.numpy()] = 0.0
 
-    def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None = None) -> None:
+    def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Sequence[Substitutions] = ()) -> None:
         """Refuse and count what `encode` does in these rows, at a cost that does not grow with the number of features.
 
         Raises:
@@ -186,15 +186,17 @@ class Preprocessing:
         refuse_missing(unfilled, where, _FILL_IN, rows)
 
     def _read(
-        self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Substitutions | None
+        self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Sequence[Substitutions]
     ) -> Iterator[pl.Series]:
         """The columns to encode, read lazily."""
         block = self._select(frame, where).get_columns()
         for encoder, values in zip(self.encoders, read_block(self.encoders, block, where, rows), strict=True):
             if encoder.fill is None:
                 refuse_missing([values], where, _FILL_IN, rows)
-            if substitutions is not None:
-                substitutions.count(encoder.name, values.null_count(), encoder.unknown(values))
+            if substitutions and (values.null_count() or encoder.unknown(values)):
+                for counts in substitutions:
+                    seen = counts.seen(values)
+                    counts.count(encoder.name, seen.null_count(), encoder.unknown(seen))
             yield values
 
     def reads(self, available: Sequence[str]) -> Sequence[str]:

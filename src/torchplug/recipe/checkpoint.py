@@ -15,6 +15,7 @@ from torchplug.recipe.sources import CommandLine
 from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.settings.groups import read_group
 from torchplug.tracking.checkpoints import newer_without_checkpoint, resolve_checkpoint
+from torchplug.tracking.ensemble import models_in
 from torchplug.tracking.run import Run
 
 
@@ -29,7 +30,7 @@ def settings_of(origin: Origin, recipe: Settings, resume: bool) -> Settings:
     Raises:
         CheckpointError: if the network was one of the user's own.
     """
-    model = origin.content["hyper_parameters"]
+    model = models_in(origin.content)[0]["hyper_parameters"]
     if model.get("model") is None:
         raise CheckpointError(f"{origin.file} holds a network of your own: load it in Python, giving the network")
     known = inspect.signature(TabularData).parameters

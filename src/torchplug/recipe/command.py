@@ -33,7 +33,8 @@ from torchplug.registry import registry
 from torchplug.registry.component import Spec
 from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
-from torchplug.tracking.checkpoints import module_of
+from torchplug.tracking.checkpoints import ensemble_of, module_of
+from torchplug.tracking.ensemble import Ensemble, is_ensemble
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ class Command:
             return self.adaptation.data
         return TabularData(**settings)
 
-    def module(self) -> ComponentModule:
-        """The module: a new one to fit, else the checkpoint's.
+    def module(self) -> ComponentModule | Ensemble:
+        """The module: a new one to fit, else the checkpoint's, which may be an ensemble to predict with.
 
         Raises:
-            ConfigurationError: for components that do not exist or do not go together.
+            ConfigurationError: for components that do not exist or do not go together, and ensembles to evaluate.
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if SUBCOMMANDS[self.subcommand].starts_from == "settings":
@@ -92,10 +93,16 @@ class Command:
             refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "it starts from a checkpoint"
+        if is_ensemble(self.origin.content):
+            if self.subcommand != "predict":
+                raise ConfigurationError(
+                    f"{self.origin.file} is an ensemble, which predicts only: {self.subcommand} the checkpoint of a fit"
+                )
+            return ensemble_of(self.origin.content, self.origin.file)
         evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}
         return module_of(self.origin.content, self.origin.file, **evaluation)
 
-    def run(self, module: ComponentModule, data: TabularData) -> int:
+    def run(self, module: ComponentModule | Ensemble, data: TabularData) -> int:
         """Do what was asked for.
 
         Returns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from torchplug.fitting.training import STALLED, Trained, Training
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome
-from torchplug.recipe.output import say_notes
+from torchplug.recipe.output import say_notes, short_path
 from torchplug.terminal import one_line, printable
 from torchplug.tracking.checkpoint_file import read_checkpoint
 from torchplug.tracking.run import Run
@@ -86,11 +84,6 @@ def _best_epoch(trainer: lightning.Trainer, run: Run) -> str:
 def _how_to_resume(command: Command, run: Run) -> str:
     """What follows upon the reason why training ended."""
     if run.last.is_file():
-        script, last = _short(Path(command.script)), _short(run.last)
+        script, last = short_path(Path(command.script)), short_path(run.last)
         return f"; resume with: python {printable(script)} fit --ckpt_path {printable(last)}"
     return " before the first step ended: there is no checkpoint to resume from"
-
-
-def _short(path: Path) -> str:
-    """The path from here, or the whole one if that is shorter."""
-    return shlex.quote(min(os.path.relpath(path), os.path.abspath(path), key=len))

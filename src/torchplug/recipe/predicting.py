@@ -18,13 +18,14 @@ from torchplug.preprocessing import Substitutions
 from torchplug.recipe.output import say_notes
 from torchplug.tables import describe, enumerate_names, read
 from torchplug.terminal import printable
+from torchplug.tracking.ensemble import Ensemble
 from torchplug.tracking.whole_files import whole_file
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
 
 
-def predict(command: Command, module: ComponentModule, data: TabularData) -> int:
+def predict(command: Command, module: ComponentModule | Ensemble, data: TabularData) -> int:
     """Write predictions; returns the exit status.
 
     Raises:
@@ -40,11 +41,11 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
         raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
-    assert module.preprocessing is not None, "a model that predicts has preprocessing"
-    frame = read(data.sources["source"], data.form, module.preprocessing.types)
+    ensemble = module if isinstance(module, Ensemble) else Ensemble([module])
+    frame = read(data.sources["source"], data.form, ensemble.types)
     where = describe(data.sources["source"])
-    table = module.predict(frame, where)
-    say_notes(_notes(module, frame, where))
+    table = ensemble.predict(frame, where)
+    say_notes(_notes(ensemble, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.others["id"]) is not None:
         if column not in frame.columns:
@@ -59,12 +60,16 @@ def predict(command: Command, module: ComponentModule, data: TabularData) -> int
     return 0
 
 
-def _notes(module: ComponentModule, frame: polars.DataFrame, where: str) -> list[str]:
-    """Which values of a table were encoded as others."""
-    assert module.preprocessing is not None, "a model that predicts has preprocessing"
-    found = Substitutions()
-    module.preprocessing.refuse(frame, where, np.arange(frame.height), found)
-    return [*filled_in(found, module.preprocessing), *unknown_categories(found, module.preprocessing)]
+def _notes(ensemble: Ensemble, frame: polars.DataFrame, where: str) -> list[str]:
+    """Which values of a table were encoded as others, by any member."""
+    notes: dict[str, None] = {}
+    for member in ensemble.members:
+        assert member.preprocessing is not None, "a model that predicts has preprocessing"
+        found = Substitutions()
+        member.preprocessing.refuse(frame, where, np.arange(frame.height), [found])
+        notes |= dict.fromkeys(filled_in(found, member.preprocessing))
+        notes |= dict.fromkeys(unknown_categories(found, member.preprocessing))
+    return list(notes)
 
 
 def _write_table(table: polars.DataFrame, output: Path) -> None:

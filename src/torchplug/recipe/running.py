@@ -14,12 +14,13 @@ from torchplug.module import ComponentModule
 from torchplug.recipe.output import say_notes
 from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.terminal import PrintableFormatter, print_warnings_in_one_line
+from torchplug.tracking.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
 
 
-def run(command: Command, module: ComponentModule, data: TabularData) -> int:
+def run(command: Command, module: ComponentModule | Ensemble, data: TabularData) -> int:
     """Do what the command asks for, and leave the process group in order.
 
     Raises:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torchplug.data.tabular import TabularData
     from torchplug.module import ComponentModule
     from torchplug.recipe.command import Command
+    from torchplug.tracking.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Subcommand:
     words: str | None = None
     reads_table: bool = True
 
-    def carry_out(self, command: Command, module: ComponentModule, data: TabularData) -> int:
+    def carry_out(self, command: Command, module: ComponentModule | Ensemble, data: TabularData) -> int:
         """Do what was asked for; returns the exit status.
 
         Raises:
@@ -94,6 +95,15 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             "id": Option(str | None, "Column of the input to repeat in the output."),
         },
         "checkpoint",
+    ),
+    "cross_validate": Subcommand(
+        "Train on all but one fold and evaluate on that one, for each fold in turn.",
+        "torchplug.recipe.cross_validating:cross_validate",
+        {
+            "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
+            "repeats": Option(int, "How often the rows are divided anew.", 1),
+            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
+        },
     ),
     "search": Subcommand(
         "Search for the settings with the best validation metric.",

@@ -18,6 +18,7 @@ from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_entries import Entries, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
+from torchplug.tracking.ensemble import MEMBERS, is_ensemble
 
 _RECORDED = ("family", "name", "distribution", "version")
 """Entries of each component in a checkpoint."""
@@ -35,6 +36,12 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
         CheckpointError: naming the entry that is missing or malformed.
         ConfigurationError: for components that are not installed or do not go together.
     """
+    if is_ensemble(content):
+        if resume:
+            raise CheckpointError(f"{path} holds an ensemble, whose training cannot be continued")
+        for member in Entries(content, path).of(MEMBERS, list, "a list"):
+            check_content(member if isinstance(member, Mapping) else {}, path, resume)
+        return
     if KEY not in content:
         raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")
     entries = Entries(content, path)

@@ -14,11 +14,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from typing_extensions import override
 
-from torchplug.errors import CheckpointError, TorchplugError
+from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_entries import is_finite
 from torchplug.tracking.checkpoint_file import read_checkpoint
+from torchplug.tracking.ensemble import Ensemble, is_ensemble, models_in
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import model_checkpoint, stack_file
 
@@ -94,7 +95,7 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
 
     Args:
         text: `best` or `last`, of the recipe's newest run that has any checkpoint; a run directory,
-            meaning its best, else its last; or a file. (A file called `best` is `./best`.)
+            meaning its best, else its last, else its ensemble; or a file. (A file called `best` is `./best`.)
         recipe: the recipe whose runs are searched.
         root: the folder of all runs.
 
@@ -124,11 +125,12 @@ def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
     return content
 
 
-def load(source: str | Path | Run, configuration: int | None = None, fold: int = 0) -> ComponentModule:
-    """Return the module of a checkpoint, ready to predict.
+def load(source: str | Path | Run, configuration: int | None = None, fold: int = 0) -> ComponentModule | Ensemble:
+    """Return the module of a checkpoint, or the ensemble, ready to predict.
 
     Args:
-        source: a checkpoint file; or a run or its directory, of which the best checkpoint is used, else the last.
+        source: a checkpoint file; or a run or its directory, of which the best checkpoint is used, else the last, else
+            the ensemble of its folds.
         configuration: which configuration of a run of many models, from 0; its parameters are those of the last step.
         fold: and in which fold, from 0.
 
@@ -139,10 +141,28 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
     directory = source.path if isinstance(source, Run) else Path(source)
     if configuration is not None:
         return module_of(model_checkpoint(directory, configuration, fold), stack_file(directory))
-    if stack_file(directory).is_file():
+    if stack_file(directory).is_file() and not Run(directory).ensemble.is_file():
         raise CheckpointError(f"{directory} holds many models: say which configuration, such as load(run, 0, fold=0)")
     file = resolve_checkpoint(str(directory.absolute()), "")
-    return module_of(load_checkpoint(file, resume=False), file)
+    content = load_checkpoint(file, resume=False)
+    return ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
+
+
+def ensemble_of(content: Mapping[str, Any], file: Path) -> Ensemble:
+    """Return the ensemble that a checkpoint's content describes.
+
+    Args:
+        content: as `load_checkpoint` read it.
+        file: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: if weights are not those of the components, or the members do not go together.
+    """
+    members = [module_of(member, file) for member in models_in(content)]
+    try:
+        return Ensemble(members)
+    except ConfigurationError as error:
+        raise CheckpointError(f"{file} is malformed: {error}") from error
 
 
 def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> ComponentModule:
@@ -196,7 +216,7 @@ def _intact(path: Path, resume: bool) -> bool:
         check_content(content, path, resume)
     except TorchplugError:
         return False
-    return all(is_finite(value) for value in content["state_dict"].values())
+    return all(is_finite(value) for model in models_in(content) for value in model["state_dict"].values())
 
 
 def _find(text: str, recipe: str, root: str | Path) -> Path:
@@ -211,7 +231,7 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
     path = Path(text)
     if path.is_dir():
         run = Run(path)
-        for checkpoint in (run.best, run.last):
+        for checkpoint in (run.best, run.last, run.ensemble):
             if checkpoint.is_file():
                 return checkpoint
         raise CheckpointError(

@@ -70,6 +70,16 @@ class Run:
             raise ConfigurationError(f"{path} is no run directory: it has no config.yaml")
         return run
 
+    @property
+    def outermost(self) -> Run:
+        """The run of many models of which this is one; else this run."""
+        return Run(self.path.parents[1]) if _is_part(self) else self
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return self.outermost.path.parents[1]
+
     def __repr__(self) -> str:
         return f"Run({os.path.relpath(self.path)!r})"
 
@@ -168,6 +178,11 @@ class Run:
         """The checkpoint of the last epoch that ended."""
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def ensemble(self) -> Path:
+        """The checkpoint of the models of all folds, which predict as one (`Ensemble`)."""
+        return self.checkpoints / "ensemble.ckpt"
+
     def unstack(self, configuration: int, fold: int, path: str | Path) -> None:
         """Write an ordinary checkpoint of one of many models, with the parameters of its last step.
 
@@ -250,8 +265,17 @@ class Run:
                 table.write_parquet(file)
 
     def write_coefficients(self, table: polars.DataFrame) -> None:
-        """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
-        self._write("coefficients.csv", table.write_csv())
+        """Write a linear model's coefficients, in original units."""
+        self.write_table("coefficients.csv", table)
+
+    def write_table(self, name: str, table: polars.DataFrame) -> None:
+        """Write a table as CSV, so that reading gives the same float64.
+
+        Args:
+            name: of the file, such as folds.csv.
+            table: its rows.
+        """
+        self._write(name, table.write_csv())
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         """A file's content; None if it is missing or damaged, because damaged files are rewritten."""

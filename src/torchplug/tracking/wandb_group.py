@@ -1,4 +1,4 @@
-"""Weights & Biases for many models: a run for each configuration, in one group."""
+"""Weights & Biases for many models: runs of one group, such as one for each configuration."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import re
 import statistics
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,31 @@ def over_folds(metrics: Sequence[Mapping[str, float | None]], folds: int) -> dic
     return found
 
 
+@dataclass(frozen=True)
+class GroupedRun:
+    """What Weights & Biases is told of one run of a group.
+
+    Args:
+        label: distinguishes it within the group: the end of its id.
+        name: its name.
+        config: its settings, flat.
+        rows: its history, with step and epoch.
+        summary: its final values.
+        directions: which value of a metric, whatever its split, is the best.
+        succeeded: whether it ended well: else it counts as failed.
+        write_checkpoints: writes into a folder the checkpoints to be sent where that is asked for; returns them.
+    """
+
+    label: str
+    name: str
+    config: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    succeeded: bool = True
+    write_checkpoints: Callable[[Path], Sequence[Path]] = lambda folder: ()
+
+
 def send_configurations(
     tracking: Tracking,
     directory: Run,
@@ -109,57 +134,82 @@ def send_configurations(
         provenance: of the run.
         resumed: whether a part of it may have been sent before.
     """
+
+    def grouped(configuration: ConfigurationRun) -> GroupedRun:
+        number = configuration.number
+
+        def write_checkpoints(folder: Path) -> list[Path]:
+            files = [folder / f"fold-{fold}.ckpt" for fold in range(len(configuration.final))]
+            for fold, file in enumerate(files):
+                directory.unstack(number, fold, file)
+            return files
+
+        return GroupedRun(
+            label=str(number),
+            name=f"{tracking.name or 'configuration'}-{number}",
+            config={**flat_config(configuration.config), "configuration": number},
+            rows=configuration.history(),
+            summary=configuration.summary(),
+            directions=configuration.best(),
+            succeeded=configuration.succeeded,
+            write_checkpoints=write_checkpoints,
+        )
+
+    # one at a time: a configuration's metrics are computed when they are asked for
+    send_group(tracking, directory, map(grouped, configurations), provenance, resumed)
+
+
+def send_group(
+    tracking: Tracking, directory: Run, runs: Iterable[GroupedRun], provenance: Mapping[str, Any], resumed: bool
+) -> None:
+    """Send runs of one group, if tracking is not disabled; the runs are asked for one by one.
+
+    Args:
+        tracking: the settings; without a group, that of the run directory's name.
+        directory: the run directory of all.
+        runs: what to send.
+        provenance: of the run directory.
+        resumed: whether a part of it may have been sent before.
+    """
     tracking = chosen(tracking)
     if tracking.mode == "disabled":
         return
     offline = False
-    for configuration in configurations:
+    for run in runs:
         if offline:  # a server that did not answer once is not waited for again
             tracking = replace(tracking, mode="offline")
-        logger = _ConfigurationLogger(tracking, directory, configuration, provenance, resumed)
+        logger = _GroupLogger(tracking, directory, run, provenance, resumed)
         offline |= logger.send()
     if offline:
         folder = os.path.relpath(directory.path / "wandb")
         print(f"wandb: offline; send these runs with: wandb sync {printable(folder)}/offline-run-*", flush=True)
 
 
-class _ConfigurationLogger(WandbLogger):
-    """The run of one configuration."""
+class _GroupLogger(WandbLogger):
+    """One run of a group."""
 
     def __init__(
-        self,
-        tracking: Tracking,
-        directory: Run,
-        configuration: ConfigurationRun,
-        provenance: Mapping[str, Any],
-        resumed: bool,
+        self, tracking: Tracking, directory: Run, run: GroupedRun, provenance: Mapping[str, Any], resumed: bool
     ) -> None:
-        number = configuration.number
         study = tracking.id or re.sub(r"\W", "_", directory.path.name)
-        own = replace(
-            tracking,
-            id=f"{study}-{number}",
-            name=f"{tracking.name or 'configuration'}-{number}",
-            group=tracking.group or directory.path.name,
-        )
-        config = {**flat_config(configuration.config), "configuration": number, "provenance": dict(provenance)}
-        super().__init__(own, directory, config, configuration.best(), resumed)
-        self._configuration = configuration
+        group = tracking.group or directory.path.name
+        own = replace(tracking, id=f"{study}-{run.label}", name=run.name, group=group)
+        super().__init__(own, directory, {**run.config, "provenance": dict(provenance)}, run.directions, resumed)
+        self._own = run
 
     def send(self) -> bool:
         """Send all of it; returns whether the run is offline."""
-        configuration = self._configuration
-        self.replay(configuration.history())
+        self.replay(self._own.rows)
         run = self._run()
         if run is None:
             return False
         self._log_rows()
         offline = bool(run.offline)
         try:
-            run.summary.update(configuration.summary())
+            run.summary.update(dict(self._own.summary))
         except Exception as error:
             warn("the summary was not sent", error)
-        self.finish(0 if configuration.succeeded else 1)
+        self.finish(0 if self._own.succeeded else 1)
         return offline
 
     @override
@@ -170,12 +220,13 @@ class _ConfigurationLogger(WandbLogger):
     def _send_checkpoint(self, run: WandbRun) -> None:
         import wandb
 
-        if not self._configuration.succeeded:
+        if not self._own.succeeded:
             return
-        artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
         with tempfile.TemporaryDirectory() as folder:
-            for fold in range(len(self._configuration.final)):
-                file = Path(folder) / f"fold-{fold}.ckpt"
-                self._directory.unstack(self._configuration.number, fold, file)
+            files = self._own.write_checkpoints(Path(folder))
+            if not files:
+                return
+            artifact = wandb.Artifact(f"{self._directory.recipe}-{run.id}", type="model")
+            for file in files:
                 artifact.add_file(str(file))
             run.log_artifact(artifact, aliases=["last"])

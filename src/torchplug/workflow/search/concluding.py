@@ -123,7 +123,7 @@ class Conclusion:
     def _write(self, found: SearchResult, finished: Sequence[Finished], best: Finished | None) -> None:
         """Write tables, the best configuration and pictures."""
         run = self.run
-        self._write_file(TRIALS, found.trials.write_csv())
+        run.write_table(TRIALS, found.trials)
         notes = list(found.notes)
         if best is not None:
             settings = self.base.written(self.base.trial(best.values), self.configuration)

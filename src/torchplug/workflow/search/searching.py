@@ -101,19 +101,17 @@ class Searching:
             Unfinished: if a signal stopped it.
         """
         self._refuse()
-        study, run = self._begin()
-        workers = Workers(run.path / "workers")
-        own = Study(study, self.space, workers)
+        study, run, workers = self._begin()
         interruption.explain(lambda: f"; {self.how_to_go_on(run)}")
         with workers.present():
             self._describe(run)
-            own.plan(self._planned)
+            study.plan(self._planned)
             try:
                 with helping(self._given_to_helpers(run), self.jobs - 1) as helpers:
-                    notes = self._work(own, run, helpers)
-                    return self._conclude(own, run, notes)
+                    notes = self._work(study, run, helpers)
+                    return self._conclude(study, run, notes)
             except Unfinished:
-                self._keep(own, run)
+                self._keep(study, run)
                 raise
 
     def help(self) -> None:
@@ -123,10 +121,9 @@ class Searching:
             Unfinished: if a signal stopped it.
         """
         self._refuse()
-        study, run = self._begin()
-        workers = Workers(run.path / "workers")
+        study, run, workers = self._begin()
         with workers.present():
-            self._train(Study(study, self.space, workers), run, None)
+            self._train(study, run, None)
 
     def sweep(self, program: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Return the search as a sweep of Weights & Biases.
@@ -217,9 +214,7 @@ class Searching:
         """Refuse a metric that is not known of all trials, or not comparable between them."""
         for configuration, table in self._checked:
             if self.metric.startswith("val/") and not table.sizes["validation"]:
-                raise ConfigurationError(
-                    "there are no validation rows to compare by: give --data.split, or --folds"
-                )
+                raise ConfigurationError("there are no validation rows to compare by: give --data.split, or --folds")
             names = configuration.components.metric_choice.watchable(bool(table.sizes["validation"]))
             if self.metric not in names:
                 raise ConfigurationError(
@@ -241,18 +236,18 @@ class Searching:
 
     # ------------------------------------------------------------------ the run directory and the study
 
-    def _begin(self) -> tuple[Any, Run]:
+    def _begin(self) -> tuple[Study, Run, Workers]:
         """Join the study, and make the run directory or open the one that is resumed."""
         resumed = None if self.resume is None else self._resumed(self.resume)
         url = self.storage
         if resumed is not None and url is None:
             url = (resumed.config.get("search") or {}).get("storage")
         database = None if url is None else open_database(url)
-        study = None if database is None else self._join(database)
+        joined = None if database is None else self._join(database)  # may refuse, before there is a run directory
         run = resumed or Run.create(self.name, self.root)
-        if study is None:
-            study = self._join(open_journal(run.path / JOURNAL))
-        return study, run
+        workers = Workers(run.path / "workers")
+        study = joined if joined is not None else self._join(open_journal(run.path / JOURNAL))
+        return Study(study, self.space, workers, is_alone=joined is None), run, workers
 
     def _resumed(self, path: str | Path) -> Run:
         if str(path) == "last":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchplug.errors import CheckpointError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _IDENTITY, _REPEATS = "torchplug", "repeats"
 _NUMBER, _WORKER, _RESULT = "number", "worker", "result"
 _SHOWN = 60
+_TAKING = timedelta(minutes=1)
+"""By far longer than a process needs to take a trial."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,14 @@ class Study:
         study: Optuna's.
         space: what is searched.
         workers: the processes of this run directory.
+        is_alone: whether no others work on the study.
     """
 
-    def __init__(self, study: optuna.Study, space: Space, workers: Workers) -> None:
+    def __init__(self, study: optuna.Study, space: Space, workers: Workers, is_alone: bool) -> None:
         self._study = study
         self._space = space
         self._workers = workers
+        self._is_alone = is_alone
 
     @property
     def worker(self) -> str:
@@ -112,7 +117,7 @@ class Study:
     def ask(self, count: int) -> list[Asked]:
         """Take up to so many trials that wait; none if there are none."""
         found: list[Asked] = []
-        with quiet():
+        with quiet(), self._workers.taking():
             self._reclaim()
             while len(found) < count and self.waiting():
                 trial = self._study.ask()
@@ -216,9 +221,16 @@ class Study:
     def _reclaim(self) -> None:
         """Plan again what processes of this run directory had taken that were killed."""
         for trial in self._study.get_trials(deepcopy=False, states=(_states().RUNNING,)):
-            worker = trial.user_attrs.get(_WORKER)
-            if worker is not None and self._workers.has_ended(worker):
+            if self._is_lost(trial):
                 self._give_back(trial.number, trial.user_attrs.get(_NUMBER), dict(trial.params))
+
+    def _is_lost(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the process that has taken a trial has ended; of those of other run directories nothing is known."""
+        worker = trial.user_attrs.get(_WORKER)
+        if worker is not None:
+            return self._workers.has_ended(worker)
+        start = trial.datetime_start  # killed while it took the trial, if it is not just taking it elsewhere
+        return self._is_alone or start is None or datetime.now() - start > _TAKING
 
     def _give_back(self, trial: int, number: int | None, params: Mapping[str, Any]) -> None:
         """End an attempt, and plan another one."""

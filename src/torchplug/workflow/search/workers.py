@@ -45,6 +45,12 @@ class Workers:
         finally:
             lock.release()
 
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Let no other process of this run directory take trials meanwhile."""
+        with FileLock(self._folder / "taking.lock"):
+            yield
+
     def knows(self, name: str) -> bool:
         """Whether a process has worked in this run directory."""
         return self._file(name).is_file()

@@ -1,0 +1,152 @@
+"""Several trained models that predict as one, and their checkpoint, one file with an ordinary checkpoint of each:
+
+torchplug                       version
+members                         a list of checkpoints that predict, as `ComponentModule` writes them
+datamodule_hyper_parameters     the settings of the table that they were trained on, where it is known
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import polars
+from torch import Tensor
+
+from torchplug.checkpoint_record import KEY, checkpoint_record
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
+from torchplug.module import ComponentModule
+from torchplug.preprocessing import Preprocessing
+from torchplug.tables import as_frame, enumerate_names
+from torchplug.tracking.checkpoint_file import write_checkpoint
+
+MEMBERS = "members"
+
+
+class Ensemble:
+    r"""Averages the predictions of several trained models.
+
+        ŷ = (1/M) Σ_m ŷ_m        numbers in the target's units; probabilities of classes
+
+    The label is that of the most probable class. Members may differ in components, hyper-parameters and preprocessing
+    (each standardizes and encodes by its own), not in target and kind of loss.
+
+    Args:
+        members: M ≥ 1 trained modules.
+
+    Attributes:
+        members: the modules.
+
+    Raises:
+        ConfigurationError: if a member is not trained, or predicts something else than the first, or reads a column by
+            another type.
+
+    Example:
+        >>> from torchplug import Ensemble, TabularData, fit_many, use
+        >>> config = {"model": use("linear"), "optimizer": use("adam", lr=0.1)}
+        >>> settings = {"max_epochs": 2, "accelerator": "cpu"}
+        >>> data = TabularData("diabetes")
+        >>> results = fit_many([{**config, "seed": seed} for seed in range(3)], data, trainer=settings)
+        >>> ensemble = Ensemble([result.module for result in results])
+    """
+
+    def __init__(self, members: Sequence[ComponentModule]) -> None:
+        if not members:
+            raise ConfigurationError("an ensemble needs at least one member")
+        self.members = list(members)
+        first, own = self.members[0], _preprocessing(self.members[0])
+        for number, member in enumerate(self.members):
+            preprocessing = _preprocessing(member)
+            if member.loss.kind != first.loss.kind or preprocessing.info != own.info:
+                raise ConfigurationError(
+                    f"member {number} predicts {_described(member)}, and member 0 {_described(first)}: an ensemble "
+                    "averages models of one target and kind of loss"
+                )
+            differing = [name for name, kind in preprocessing.types.items() if own.types.get(name, kind) != kind]
+            if differing:
+                raise ConfigurationError(
+                    f"member {number} reads {enumerate_names(differing)} as {preprocessing.types[differing[0]]}, and "
+                    f"member 0 as {own.types[differing[0]]}: train all on tables of the same types"
+                )
+
+    def __repr__(self) -> str:
+        return f"Ensemble({len(self.members)} models)"
+
+    @property
+    def types(self) -> Mapping[str, Any]:
+        """The type by which each column is read, by any member."""
+        return {name: kind for member in self.members for name, kind in _preprocessing(member).types.items()}
+
+    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
+        """Predict rows given as the training data were: an array, or a frame with those columns.
+
+        Args:
+            source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
+            name: what messages call it.
+
+        Returns:
+            n rows: a column per target in its own units; for classes the label and `probability_…`.
+
+        Raises:
+            DataError: if columns are missing or hold what training never saw.
+        """
+        return self.members[0].decode(self.predictions(as_frame(source), name))
+
+    def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
+        """The mean of the members' `ComponentModule.predictions`, (n, k) float64."""
+        total: Tensor = reduce(Tensor.add_, (member.predictions(frame, name) for member in self.members))
+        return total / len(self.members)
+
+    def save_checkpoint(self, path: str | Path, data: TabularData | None = None) -> None:
+        """Write one checkpoint of all members, which `torchplug.load` and the recipes' `predict` read.
+
+        Args:
+            path: of the file.
+            data: the table, whose settings `predict` uses where none are given.
+
+        Raises:
+            WriteError: if the file cannot be written; a previous file is unchanged.
+        """
+        content = {KEY: {"version": version("torchplug")}, MEMBERS: [_checkpoint(member) for member in self.members]}
+        if data is not None:
+            content["datamodule_hyper_parameters"] = dict(data.hparams)
+        write_checkpoint(content, path)
+
+
+def is_ensemble(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds several models."""
+    return MEMBERS in content
+
+
+def models_in(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The checkpoints of the models that one checkpoint holds, one or more."""
+    members: Sequence[Mapping[str, Any]] = content[MEMBERS] if is_ensemble(content) else [content]
+    return members
+
+
+def _preprocessing(member: ComponentModule) -> Preprocessing:
+    if member.preprocessing is None or member.network is None:
+        raise ConfigurationError("a member of an ensemble is not trained: fit it first")
+    return member.preprocessing
+
+
+def _described(member: ComponentModule) -> str:
+    info = _preprocessing(member).info
+    classes = "" if info.classes is None else f" of {len(info.classes)} classes"
+    return f"{enumerate_names(info.columns)}{classes} by a {member.loss.kind} loss"
+
+
+def _checkpoint(module: ComponentModule) -> dict[str, Any]:
+    return {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": {name: value.clone() for name, value in module.state_dict().items()},
+        "hyper_parameters": dict(module.hparams),
+        KEY: checkpoint_record(module.resolved, module.loss, module.preprocessing),
+    }

@@ -1,0 +1,232 @@
+"""`torchplug.cross_validate`: k fits, each judged on rows that it has not seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml  # type: ignore[import-untyped]
+
+from torchplug.data.folds import Fold
+from torchplug.data.splitting import DrawnRows
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError, DataError
+from torchplug.fit_result import FitResult
+from torchplug.interruption import Interrupted
+from torchplug.many import fit_many
+from torchplug.many.configurations import Configuration, Configurations, watched_by
+from torchplug.many.settings import TrainerSettings
+from torchplug.tracking.choices import chosen
+from torchplug.tracking.run import Run
+from torchplug.tracking.settings import Tracking
+from torchplug.workflow import pictures
+from torchplug.workflow.cross_validation import tracked
+from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
+from torchplug.workflow.cross_validation.picture import draw
+from torchplug.workflow.cross_validation.result import CrossValidation
+
+Folds = int | Sequence[tuple[Any, Any]]
+
+
+class Unfinished(Interrupted):
+    """A signal stopped the training of folds.
+
+    Args:
+        run: the run directory from which it is resumed.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+def cross_validate(
+    config: Mapping[str, Any],
+    data: TabularData,
+    *,
+    folds: Folds = 5,
+    repeats: int = 1,
+    trainer: Mapping[str, Any] | None = None,
+    tracking: Mapping[str, Any] | Tracking | None = None,
+    name: str = "cross_validate",
+    root: str | Path = "runs",
+    seed: int = 0,
+    resume: str | Path | None = None,
+) -> CrossValidation:
+    """Train on all but one fold and evaluate on that one, for each of k folds, in one run directory.
+
+    Preprocessing is fitted on each fold's training rows. Metrics are those of the end of training: no epoch is chosen
+    by the fold that is held out. The test split belongs to no fold. Models of one structure are trained as one program
+    (`fit_many`). The run directory has folds.csv (the metrics), out_of_fold.csv and out_of_fold.png, and
+    checkpoints/ensemble.ckpt, with which `torchplug.load(run).predict` averages the predictions of all folds' models.
+
+    Args:
+        config: ComponentModule's parameters.
+        data: the table.
+        folds: k of `TabularData.folds`: by class, whole groups or along time; or pairs of training and validation rows,
+            counted from 0 in the source.
+        repeats: how often the rows are divided anew, at least 1.
+        trainer: parameters of Lightning's Trainer, such as `max_epochs`.
+        tracking: W&B's settings (`Tracking`), such as `{"mode": "disabled"}`. A W&B run for each fold and a summary,
+            in one group.
+        name: the folder of the run's family, below `root`.
+        root: the folder of all runs.
+        seed: of the folds, and of each network's start and dropout, 0 or more.
+        resume: the directory of a run that was interrupted, or `last`: its finished folds are not trained again.
+
+    Returns:
+        metrics per fold, their means with corrected 95 % intervals, out-of-fold predictions, the fits and the run.
+
+    Raises:
+        ConfigurationError: for components or settings that do not exist or do not go together.
+        DataError: for a table that cannot be used or divided so, and folds with rows of the test split.
+        CheckpointError: if there is no run to resume, or it is one of other settings.
+        KeyboardInterrupt: after Ctrl-C; finished folds are kept, and `resume` goes on.
+
+    Example:
+        >>> import torchplug
+        >>> from torchplug import TabularData, use
+        >>> config = {"model": use("linear"), "loss": use("mse"), "optimizer": use("adam", lr=0.1)}
+        >>> options = {"trainer": {"max_epochs": 20}, "tracking": {"mode": "disabled"}}
+        >>> found = torchplug.cross_validate(config, TabularData("diabetes"), folds=5, **options)  # doctest: +SKIP
+        >>> found.mean["rmse"], found.interval["rmse"]  # doctest: +SKIP
+    """
+    chosen_tracking = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    job = CrossValidating(config, data, folds, repeats, trainer or {}, chosen_tracking, name, root, seed, resume)
+    try:
+        return job.run()
+    except Unfinished as stop:
+        path = os.path.relpath(stop.run.path)
+        raise KeyboardInterrupt(f"cross-validation was interrupted: go on with resume={path!r}") from stop
+
+
+@dataclass(frozen=True)
+class CrossValidating:
+    """A cross-validation to be made; the arguments are those of `cross_validate`."""
+
+    config: Mapping[str, Any]
+    data: TabularData
+    folds: Folds
+    repeats: int
+    trainer: Mapping[str, Any]
+    tracking: Tracking
+    name: str
+    root: str | Path
+    seed: int
+    resume: str | Path | None
+
+    def run(self) -> CrossValidation:
+        """Train and evaluate, and write the run directory.
+
+        Raises:
+            TorchplugError: for input that is refused.
+            Unfinished: if a signal stopped it.
+        """
+        settings = self._settings()
+        chosen(self.tracking)
+        divided = self._divided()
+        results = fit_many(
+            [{**self.config, "seed": self.seed}],
+            self.data,
+            divided,
+            self.trainer,
+            tracking=Tracking(mode="disabled"),  # sent below, fold by fold
+            name=self.name,
+            root=self.root,
+            ckpt_path=self.resume,
+        )
+        run: Run = results[0].run.outermost
+        if not _has_ended(run, results):
+            raise Unfinished(run)
+        run.write_config(self._written(run))
+        modules = [result.module for result in results]
+        evaluated = [
+            out_of_fold(module, self.data, fold, number, settings.trainer)
+            for number, (module, fold) in enumerate(zip(modules, divided, strict=True))
+        ]
+        found = CrossValidation.of(evaluated, results, run)
+        of_folds = [note for result in results for note in result.run.notes]
+        self._write(found, [*of_folds, *(note for own in evaluated for note in own.notes)])
+        directions = modules[0].resolved.metric_choice.directions
+        tracked.send(found, self.tracking, directions, self.resume is not None)
+        return found
+
+    @cached_property
+    def _configuration(self) -> Configuration:
+        if "seed" in self.config:
+            raise ConfigurationError("config has no seed here: give seed to cross_validate")
+        return Configurations().read(self.config)
+
+    def _settings(self) -> TrainerSettings:
+        settings = TrainerSettings(self.trainer)
+        if settings.trainer.world_size > 1:
+            raise ConfigurationError("cross_validate runs in one process: leave --trainer.devices at 1")
+        return settings
+
+    def _divided(self) -> list[Fold]:
+        """The rows of each fold, none of them of the test split."""
+        kind = self._configuration.module().loss.kind
+        if isinstance(self.folds, int):
+            return self.data.folds(self.folds, repeats=self.repeats, seed=self.seed, kind=kind)
+        if self.repeats != 1:
+            raise DataError("the rows of the folds are given, so repeats has no effect: leave it out")
+        given = [DrawnRows.of(*fold) for fold in self.folds]
+        sealed = self.data.test_rows(kind)
+        for number, fold in enumerate(given):
+            if not len(fold.validation):
+                raise DataError(f"fold {number} has no row to validate")
+            tested = np.intersect1d(sealed, np.concatenate([fold.training, fold.validation]))
+            if len(tested):
+                raise DataError(
+                    f"fold {number} has row {tested[0]}, which belongs to the test split: leave that out of all folds "
+                    "(TabularData.test_rows), or have none by split=[0.8, 0.2]"
+                )
+        return [(fold.training, fold.validation) for fold in given]
+
+    def _written(self, run: Run) -> str:
+        """The settings of the run as YAML: those of `fit_many`, and those of the folds."""
+        folds = self.folds if isinstance(self.folds, int) else "given"
+        own = {"cross_validate": {"folds": folds, "repeats": self.repeats, "seed": self.seed}}
+        settings = {**own, **run.config, "tracking": asdict(self.tracking)}
+        text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        return text
+
+    def _write(self, found: CrossValidation, notes: Sequence[str]) -> None:
+        """Write tables, ensemble, picture and notes into the run directory."""
+        run = found.run
+        run.write_table("folds.csv", found.table)
+        run.write_table("out_of_fold.csv", found.predictions)
+        found.ensemble.save_checkpoint(run.ensemble, self.data)
+        drawn = []
+        if pictures.available():
+            preprocessing = found.ensemble.members[0].preprocessing
+            assert preprocessing is not None, "it is trained"
+            draw(found.predictions, run.path / "out_of_fold.png", preprocessing.target_coding.labels)
+        else:
+            drawn = [pictures.INSTALL]
+        run.write_notes(list(dict.fromkeys([*run.notes, *notes, *self._remarks(found), *drawn])))
+
+    def _remarks(self, found: CrossValidation) -> list[str]:
+        """What the user should know of the metrics."""
+        settings, remarks = TrainerSettings(self.trainer), []
+        monitors = [*settings.monitors, watched_by(self._configuration.components)]
+        if any(monitor is not None and monitor.startswith("val/") for monitor in monitors):
+            remarks.append(
+                "training watches metrics of the fold that is held out (EarlyStopping or the schedule), so that all "
+                "metrics of it are optimistic"
+            )
+        if found.undefined:
+            remarks.append(f"undefined in at least one fold: {', '.join(found.undefined)}")
+        remarks += [f"fold {number}: {found.results[number].outcome.reason}" for number in found.stalled]
+        return remarks
+
+
+def _has_ended(run: Run, results: Sequence[FitResult]) -> bool:
+    """Whether training has ended; a run that was finished before and trained on may have an earlier outcome."""
+    recorded = [model["reason"] for model in (run.outcome or {}).get("models", [])]
+    return recorded == [result.outcome.reason for result in results]
