@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
+from torchplug.workflow.search.storage import quiet
 
 Pruner = Literal["none", "halving", "wilcoxon"]
 
@@ -60,7 +61,8 @@ def build_pruner(name: Pruner) -> BasePruner:
             import scipy.stats  # noqa: F401
         except ImportError:
             raise ConfigurationError("--pruner wilcoxon needs SciPy: pip install scipy") from None
-        return WilcoxonPruner()
+        with quiet():  # it is experimental
+            return WilcoxonPruner()
     return Halving() if name == "halving" else NopPruner()
 
 

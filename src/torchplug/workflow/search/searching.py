@@ -239,14 +239,13 @@ class Searching:
     def _begin(self) -> tuple[Study, Run, Workers]:
         """Join the study, and make the run directory or open the one that is resumed."""
         resumed = None if self.resume is None else self._resumed(self.resume)
-        url = self.storage
-        if resumed is not None and url is None:
-            url = (resumed.config.get("search") or {}).get("storage")
-        database = None if url is None else open_database(url)
-        joined = None if database is None else self._join(database)  # may refuse, before there is a run directory
+        before = {} if resumed is None else resumed.config["search"]
+        url, name = self.storage or before.get("storage"), self.study or before.get("study") or self.name
+        # may refuse, before there is a run directory
+        joined = None if url is None else self._join(open_database(url), name)
         run = resumed or Run.create(self.name, self.root)
         workers = Workers(run.path / "workers")
-        study = joined if joined is not None else self._join(open_journal(run.path / JOURNAL))
+        study = joined if joined is not None else self._join(open_journal(run.path / JOURNAL), name)
         return Study(study, self.space, workers, is_alone=joined is None), run, workers
 
     def _resumed(self, path: str | Path) -> Run:
@@ -260,10 +259,10 @@ class Searching:
             raise ConfigurationError(f"{path} is no run of a search: name one, or search without resume")
         return run
 
-    def _join(self, storage: Any) -> Any:
+    def _join(self, storage: Any, name: str) -> Any:
         return join(
             storage,
-            self.study or self.name,
+            name,
             self._identity,
             direction=self.direction,
             sampler=build_sampler(self._sampler, self.seed, str(id(storage))),

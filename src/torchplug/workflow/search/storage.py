@@ -119,8 +119,9 @@ def open_database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        storage = RDBStorage(url)
-        _refuse_read_only(storage)
+        with quiet():
+            storage = RDBStorage(url)
+            _refuse_read_only(storage)
         return storage
     except ImportError as error:
         raise ConfigurationError(f"--storage {url}: {' '.join(str(error).split())}; install the driver") from error

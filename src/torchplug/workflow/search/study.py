@@ -141,13 +141,9 @@ class Study:
 
     def tell(self, asked: Asked, result: Result) -> None:
         """Take up what a trial came to."""
-        states = _states()
         with quiet():
             asked.trial.set_user_attr(_RESULT, asdict(result))
-            if result.state == "complete":
-                self._study.tell(asked.trial, result.value)
-            else:
-                self._study.tell(asked.trial, state=states.PRUNED)
+            self._end(asked.trial.number, result)
 
     def give_back(self, asked: Asked) -> None:
         """Plan a trial again that could not be finished."""
@@ -221,7 +217,11 @@ class Study:
     def _reclaim(self) -> None:
         """Plan again what processes of this run directory had taken that were killed."""
         for trial in self._study.get_trials(deepcopy=False, states=(_states().RUNNING,)):
-            if self._is_lost(trial):
+            if not self._is_lost(trial):
+                continue
+            if _RESULT in trial.user_attrs:  # it had ended
+                self._end(trial.number, Result(**trial.user_attrs[_RESULT]))
+            else:
                 self._give_back(trial.number, trial.user_attrs.get(_NUMBER), dict(trial.params))
 
     def _is_lost(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -231,6 +231,13 @@ class Study:
             return self._workers.has_ended(worker)
         start = trial.datetime_start  # killed while it took the trial, if it is not just taking it elsewhere
         return self._is_alone or start is None or datetime.now() - start > _TAKING
+
+    def _end(self, trial: int, result: Result) -> None:
+        """End an attempt that has a result."""
+        if result.state == "complete":
+            self._study.tell(trial, result.value)
+        else:  # what has diverged counts as worse than all
+            self._study.tell(trial, state=_states().PRUNED)
 
     def _give_back(self, trial: int, number: int | None, params: Mapping[str, Any]) -> None:
         """End an attempt, and plan another one."""
