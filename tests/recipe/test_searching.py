@@ -5,7 +5,6 @@ import json
 import polars as pl
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from wandb.sdk.sweeps.scheduler.optuna import sweep_parameter_to_distribution
 
 from recipe_processes import run_directories
@@ -71,7 +70,7 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
     assert status == 0
     assert "start it with: wandb sweep sweep.yaml" in printed
     assert not (tmp_path / "runs").exists()
-    sweep = load_sweep_config("sweep.yaml")
+    sweep = yaml.safe_load((tmp_path / "sweep.yaml").read_text())  # as `wandb sweep` reads it
     assert sweep["method"] == "bayes"
     assert sweep["metric"] == {"name": "val/r2", "goal": "maximize"}
     assert sweep["run_cap"] == 9

@@ -26,4 +26,4 @@ def test_each_trial_is_a_run_with_its_settings_and_its_value(tmp_path, wandb_hom
         own = by_epoch.filter(trial=number)["val/loss"].to_list()
         assert [one["val/loss"] for one in seen.rows] == own
         if row["state"] == "complete":
-            assert shown["summary"]["val/loss"] == row["val/loss"]
+            assert shown["summary"]["val/loss"]["last"] == row["val/loss"]
