@@ -124,7 +124,7 @@ def test_streamed_gaps_are_filled_in_by_the_mean_and_marked(table, tmp_path):
     assert data.preprocessing.feature_names == ["a", "a=missing", "b", "b=missing"]
     seen, tested = (
         f"a {rows['a'].is_nan().sum()}, b {rows['b'].null_count()} (--data.impute)"
-        for rows in (used.filter(pl.col("part") != "test"), used.filter(part="test"))
+        for rows in (used.filter(pl.col("split") != "test"), used.filter(split="test"))
     )
     filled = "missing values filled in by the mean, marked by a=missing, b=missing"
     left_out = f"left out: {len(gaps) - len(used)} of {N} rows, which have no target (y)"

@@ -167,7 +167,17 @@ def test_many_categories_are_bounded(run, tmp_path):
 def test_words_and_numbers_can_be_named_as_missing_values(run, tmp_path):
     size = [("n.d.", "999", "1.5", "2.5")[i % 4] for i in range(80)]
     pl.DataFrame({"size": size, "y": np.arange(80.0)}).write_csv(tmp_path / "t.csv")
-    fit = ["fit", "--data.source", "t.csv", "--data.target", "y", "--trainer.max_epochs", "1"]
+    fit = [
+        "fit",
+        "--data.source",
+        "t.csv",
+        "--data.target",
+        "y",
+        "--data.split",
+        "[.8,.2]",
+        "--trainer.max_epochs",
+        "1",
+    ]
     status, printed, errors = run([*fit, "--data.missing", "[n.d.,999]"])
     assert (status, errors) == (0, "")
     assert "missing values filled in by the median, marked by size=missing: size 40 (--data.impute)" in printed

@@ -317,18 +317,17 @@ class Searching:
     def _train(self, study: Study, run: Run, bar: SearchProgress | None) -> None:
         rows = RowFile(run.metrics_file)
         while asked := study.ask(together(self._sampler, self.pruner == "wilcoxon", study.waiting(), self.jobs)):
-            is_interrupted = False
             for ended in self.batches.train(asked, study, bar.advance if bar is not None else lambda trials: None):
-                with interruption.postponed():
-                    if ended.result is None:
-                        study.give_back(ended.asked)
-                        is_interrupted = True
-                        continue
-                    study.tell(ended.asked, ended.result)
-                    with FileLock(run.path / ".rows.lock"):
-                        rows.append(ended.rows)
-            if is_interrupted:
+                _keep_first()  # training has ended that
+                if ended.result is None:
+                    study.give_back(ended.asked)
+                    continue
+                study.tell(ended.asked, ended.result)
+                with FileLock(run.path / ".rows.lock"):
+                    rows.append(ended.rows)
+            if interruption.requested():
                 raise Unfinished(run)
+            interruption.no_longer_defer()
             if bar is not None:
                 bar.show(*self._so_far(study))
 
@@ -374,9 +373,7 @@ class Searching:
 
     def _keep(self, study: Study, run: Run) -> None:
         """Write what is done of a search that was interrupted."""
-        if interruption.is_handled():
-            interruption.defer(alone=True)
-            interruption.reach_boundary()
+        _keep_first()
         self._conclude(study, run, [])
 
     def how_to_go_on(self, run: Run) -> str:
@@ -388,3 +385,11 @@ class Searching:
         best = best_of(finished, self.direction)
         shown = "" if best is None else f"{self.metric} {best.result.value:.6g} (trial {best.number})"
         return len(finished), shown
+
+
+def _keep_first() -> None:
+    """Let a signal wait until what is done is kept."""
+    if interruption.is_handled():
+        interruption.defer(alone=True)
+    if interruption.requested():
+        interruption.reach_boundary()
