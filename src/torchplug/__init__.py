@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.regularization_path import RegularizationPath, path
+    from torchplug.workflow.search import SearchResult, search
     from torchplug.workflow.tuning import BatchSizes, LearningRates, tune_batch_size, tune_lr
 
 __version__ = version("torchplug")
@@ -73,6 +74,7 @@ __all__ = [
     "Regularizer",
     "Rows",
     "Run",
+    "SearchResult",
     "Spec",
     "TabularData",
     "TargetInfo",
@@ -86,6 +88,7 @@ __all__ = [
     "load",
     "path",
     "runs",
+    "search",
     "tune_batch_size",
     "tune_lr",
     "use",
@@ -110,6 +113,8 @@ _LAZY = {
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
+    "SearchResult": "torchplug.workflow.search",
+    "search": "torchplug.workflow.search",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

@@ -102,12 +102,15 @@ def _is_program() -> bool:
 
 @contextmanager
 def handled(name: str, speaks: Callable[[], bool]) -> Iterator[None]:
-    """Handle signals within; afterwards, in a program, only its end is left.
+    """Handle signals within; afterwards, in a program, only its end is left. Within another call it does nothing.
 
     Args:
         name: of the program, for messages.
         speaks: whether this process is the one that says that it was interrupted.
     """
+    if _state.name:
+        yield
+        return
     _state.name, _state.speaks = f"{name}: ", speaks
     if _state.program:
         yield

@@ -2,8 +2,8 @@
 
 import pytest
 
-from torchplug.recipe.model_settings import SLOTS, written
 from torchplug.registry.component import use
+from torchplug.settings.model import SLOTS, written
 
 
 @pytest.fixture

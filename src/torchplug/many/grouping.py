@@ -53,13 +53,44 @@ class Grouping:
 
     def note(self) -> str:
         """How many models run in how many programs, and why."""
-        together = sum(len(share.members) for share in self.shares)
+        shared = Shared()
+        shared.add(self)
+        return f"training {shared}"
+
+
+@dataclass
+class Shared:
+    """How many models run in how many programs, over one grouping or several.
+
+    Args:
+        models: that share programs.
+        programs: which they share.
+        alone: models that train by themselves.
+        reasons: why they do.
+    """
+
+    models: int = 0
+    programs: int = 0
+    alone: int = 0
+    reasons: dict[str, None] = field(default_factory=dict)
+
+    def add(self, grouping: Grouping) -> None:
+        """Count those of a grouping."""
+        self.models += sum(len(share.members) for share in grouping.shares)
+        self.programs += len(grouping.shares)
+        self.alone += len(grouping.alone)
+        self.reasons |= grouping.reasons
+
+    def __bool__(self) -> bool:
+        return bool(self.models or self.alone)
+
+    def __str__(self) -> str:
         parts = []
-        if together:
-            parts.append(f"{_counted(together, 'model')} in {_counted(len(self.shares), 'program')}")
+        if self.models:
+            parts.append(f"{_counted(self.models, 'model')} in {_counted(self.programs, 'program')}")
         if self.alone:
-            parts.append(f"{_counted(len(self.alone), 'model')} one by one ({'; '.join(self.reasons)})")
-        return f"training {' and '.join(parts)}"
+            parts.append(f"{_counted(self.alone, 'model')} one by one ({'; '.join(self.reasons)})")
+        return " and ".join(parts)
 
 
 def _counted(number: int, noun: str) -> str:
@@ -103,7 +134,7 @@ class Grouper:
     def _divide(self, grouping: Grouping, numbers: list[int], members: Sequence[Configuration]) -> None:
         """Folds in which features have the same names share a program, if their network can."""
         module = members[0].module()
-        folds = self._prepared_for(module.data_request())
+        folds = self.prepared(module.data_request())
         shares: dict[Hashable, list[int]] = {}
         for number, data in enumerate(folds):
             module = members[0].module()
@@ -130,7 +161,7 @@ class Grouper:
         monitors = [*self._settings.monitors, *(watched_by(components_of(member)) for member in members)]
         return any(monitor is not None and monitor.startswith("val/") for monitor in monitors)
 
-    def _prepared_for(self, request: DataRequirements) -> list[TabularData]:
+    def prepared(self, request: DataRequirements) -> list[TabularData]:
         """The folds as a request wants them, each with parts of its own."""
         for known, folds in self._prepared:
             if known == request:

@@ -10,9 +10,10 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError
 from torchplug.fitting.origin import Origin
 from torchplug.recipe.paths import refuse_impossible
-from torchplug.recipe.settings import Settings, read_group, top_level
+from torchplug.recipe.settings import Settings, top_level
 from torchplug.recipe.sources import CommandLine
 from torchplug.recipe.subcommands import SUBCOMMANDS
+from torchplug.settings.groups import read_group
 from torchplug.tracking.checkpoints import newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.ensemble import models_in
 from torchplug.tracking.run import Run

@@ -22,7 +22,6 @@ from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.help_text import help_of, overview, print_help_of
 from torchplug.recipe.lightning_classes import MODULES, build_classes
-from torchplug.recipe.model_settings import SLOTS, read_model
 from torchplug.recipe.output import say_notes
 from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.settings import Settings
@@ -32,6 +31,7 @@ from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.registry.component import Spec
+from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import ensemble_of, module_of
 from torchplug.tracking.ensemble import Ensemble, is_ensemble
@@ -123,8 +123,8 @@ class Command:
         parameters["enable_progress_bar"] = parameters["enable_progress_bar"] is not False and sys.stdout.isatty()
         return parameters
 
-    def changed_trainer(self) -> dict[str, Any]:
-        """The parameters of the Trainer that differ from its own: others may keep models from sharing a program."""
+    def chosen_trainer(self) -> dict[str, Any]:
+        """The parameters of Lightning's Trainer that are not its own: others may keep models from sharing a program."""
         own = inspect.signature(lightning.Trainer).parameters
         return {name: value for name, value in self.trainer().items() if value != own[name].default}
 

@@ -33,7 +33,7 @@ def cross_validate(command: Command, module: ComponentModule, data: TabularData)
     job = CrossValidating(
         config=values.model,
         data=data,
-        trainer=command.changed_trainer(),
+        trainer=command.chosen_trainer(),
         tracking=Tracking(**values.tracking),
         name=f"{command.recipe}-cross_validate",
         root="runs",

@@ -8,17 +8,14 @@ from typing import Any
 
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.lightning_classes import MODULES, LightningClass, known_classes
-from torchplug.recipe.model_settings import MODEL, OPTIONS, SLOTS, known_names
-from torchplug.recipe.settings import (
-    GROUPS,
-    Settings,
-    parameters_of,
-)
+from torchplug.recipe.settings import Settings
 from torchplug.recipe.subcommands import SUBCOMMANDS, options_of
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
 from torchplug.registry.docstrings import describe, page, parameter_text, read_docstring
 from torchplug.registry.signatures import plain, type_name
+from torchplug.settings.groups import GROUPS, parameters_of
+from torchplug.settings.model import MODEL, OPTIONS, SLOTS, known_names
 from torchplug.terminal import printable
 
 BY_THE_DATA = "by the data"

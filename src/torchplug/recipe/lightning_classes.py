@@ -17,9 +17,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from torchplug.bounded_yaml import refuse_unbounded
 from torchplug.errors import ConfigurationError
-from torchplug.recipe.given import Given, structure
-from torchplug.recipe.settings import near, read_value, signature_of
 from torchplug.registry.signatures import settable_parameters
+from torchplug.settings.given import Given, structure
+from torchplug.settings.groups import near, read_value, signature_of
 
 MODULES = {
     "accelerator": "accelerators",

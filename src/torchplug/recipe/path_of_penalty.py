@@ -31,7 +31,7 @@ def path(command: Command, module: ComponentModule, data: TabularData) -> int:
     found = PathJob(
         config=values.model,
         data=data,
-        trainer=command.changed_trainer(),
+        trainer=command.chosen_trainer(),
         tracking=Tracking(**values.tracking),
         name=f"{command.recipe}-path",
         root="runs",

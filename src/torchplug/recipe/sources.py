@@ -13,12 +13,13 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from torchplug.bounded_yaml import UnboundedError, load, read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
-from torchplug.recipe.given import Given
 from torchplug.recipe.lightning_classes import MODULES
-from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
-from torchplug.recipe.settings import GROUPS, near, signature_of, top_level
-from torchplug.recipe.subcommands import SUBCOMMANDS
+from torchplug.recipe.settings import top_level
+from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand
 from torchplug.registry import registry
+from torchplug.settings.given import Given
+from torchplug.settings.groups import GROUPS, near, signature_of
+from torchplug.settings.model import COMPONENTS, MODEL, SLOTS
 
 _BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
 """A setting without dashes, as `${args_no_hyphens}` gives it."""
@@ -80,7 +81,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     known = names_of(subcommand)
     plugins = [plugin.distribution for plugin in registry().plugins]
     refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
-    flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand].words)
+    flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand])
     asks_help = bool(special.keys() & set(_HELP))
     helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
     given = [
@@ -127,25 +128,27 @@ def _is_flag(argument: str) -> bool:
 
 
 def _sorted_out(
-    units: Iterable[_Unit], known: Sequence[str], words: str | None
+    units: Iterable[_Unit], known: Sequence[str], subcommand: Subcommand
 ) -> tuple[list[Given], list[str], dict[str, str | None]]:
     """The settings, the configuration files, and the flags that ask for something to be printed.
 
     Args:
         units: flags with values, and words.
         known: the settings that the subcommand takes.
-        words: the setting that collects words; None: words are refused.
+        subcommand: may collect words, and take some flags several times.
     """
     flags: list[Given] = []
     files: list[str] = []
     special: dict[str, str | None] = {}
     for flag, value in units:
         if not flag:
-            flags += _word(str(value), known, words)
+            flags += _word(str(value), known, subcommand.words)
         elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
             special[flag] = value if value is not None or flag.endswith(".help") else ""
         elif flag in _CONFIG:
             files.append(_required(flag, value))
+        elif (name := _option(flag)) in subcommand.options and subcommand.options[name].repeats:
+            flags.append(Given((name,), [_required(flag, value)], flag, appends=True))
         else:
             flags += _known_flag(flag, value, known)
     return flags, files, special
@@ -165,8 +168,14 @@ def _word(word: str, known: Sequence[str], words: str | None) -> Iterator[Given]
         raise ConfigurationError(f"unknown argument {word!r}; settings are given as --name value")
 
 
-def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:
+def _option(flag: str) -> str:
+    """A flag's setting; outside of groups it may be written with hyphens."""
     name = flag.rstrip("+").removeprefix("--")
+    return name if "." in name else name.replace("-", "_")
+
+
+def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:
+    name = _option(flag)
     path = tuple(name.split("."))
     if not flag.startswith("--") or not _is_known(path, known):
         raise ConfigurationError(f"unknown flag {flag}; {near(f'--{name}', [f'--{one}' for one in known], 3)}")
@@ -215,11 +224,14 @@ def _inside(content: Mapping[str, Any], path: tuple[str, ...], where: str, known
 
 
 def _in_order(givens: Iterable[Given]) -> list[Given]:
-    """Put components before their parameters: naming one resets them. What is added to a list stays in its place."""
+    """Put components before their parameters: naming one resets them. What is added to a list stays in its place.
+
+    Settings of a component with a number come after the list.
+    """
 
     def depth(given: Given) -> int:
         is_single = given.path[0] == MODEL and not (given.path[1] in SLOTS and SLOTS[given.path[1]].many)
-        return len(given.path) if is_single else 0
+        return len(given.path) if is_single or (given.path[2:3] and given.path[2].isdecimal()) else 0
 
     return sorted(givens, key=depth)
 

@@ -22,11 +22,13 @@ class Option:
         annotation: its type.
         summary: what it is, for `--help`.
         default: its value unless it is given.
+        repeats: whether its flag may be given several times, each adding to a list.
     """
 
     annotation: Any
     summary: str
     default: Any = None
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,35 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "sizes": Option(list[int] | None, "Batch sizes to try; by default 16, 32, … and the training split."),
             "seconds": Option(float, "How long each is timed.", 1.0),
+        },
+    ),
+    "search": Subcommand(
+        "Search for the settings with the best validation metric.",
+        "torchplug.recipe.searching:search",
+        {
+            "grid": Option(list[str] | None, "A setting and its values, name=a,b,c; may be repeated.", repeats=True),
+            "random": Option(
+                list[str] | None,
+                "A setting and its range, name=log(a,b), uniform(a,b) or int(a,b), or its values; may be repeated.",
+                repeats=True,
+            ),
+            "trials": Option(int | None, "How many trials; null: the whole grid, or 64 where there are ranges."),
+            "sampler": Option(
+                Literal["grid", "random", "tpe"] | None, "How trials are chosen; null: grid where there are no ranges."
+            ),
+            "pruner": Option(
+                Literal["none", "halving", "wilcoxon"],
+                "What ends bad trials early: successive halving by epochs, or Wilcoxon's test over folds.",
+                "none",
+            ),
+            "folds": Option(int | None, "Cross-validate each trial in so many folds; null: the validation split."),
+            "jobs": Option(int, "Processes that share the trials.", 1),
+            "resume": Option(str | None, "Go on with the search in a run directory, or last; join it while it runs."),
+            "storage": Option(str | None, "URL of a database with the study; null: a file in the run directory."),
+            "study": Option(str | None, "The study's name in the storage; null: by the recipe."),
+            "metric": Option(str, "What trials are compared by.", "val/loss"),
+            "repeats": Option(int, "Further seeds from which the best trial is trained at the end.", 3),
+            "export_wandb": Option(str | None, "Write a sweep file for `wandb sweep` instead of searching."),
         },
     ),
     "compare": Subcommand(

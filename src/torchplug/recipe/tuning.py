@@ -41,7 +41,7 @@ def tune_batch_size(command: Command, module: ComponentModule, data: TabularData
 def _arguments(command: Command) -> dict[str, Any]:
     values = command.settings
     return {
-        "trainer": command.changed_trainer(),
+        "trainer": command.chosen_trainer(),
         "tracking": Tracking(**values.tracking),
         "name": f"{command.recipe}-{command.subcommand}",
         "seed": values.seed_everything,

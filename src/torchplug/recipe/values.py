@@ -10,10 +10,11 @@ import yaml  # type: ignore[import-untyped]
 
 from torchplug.errors import ConfigurationError
 from torchplug.recipe.lightning_classes import MODULES, read_classes
-from torchplug.recipe.model_settings import MODEL, read_model, written
-from torchplug.recipe.settings import GROUPS, Settings, parameters_of, read_group, top_level
+from torchplug.recipe.settings import Settings, top_level
 from torchplug.recipe.sources import CommandLine
 from torchplug.registry.signatures import plain
+from torchplug.settings.groups import GROUPS, parameters_of, read_group
+from torchplug.settings.model import MODEL, read_model, written
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.settings import Tracking
 

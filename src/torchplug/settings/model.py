@@ -10,15 +10,15 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchplug.errors import ConfigurationError, TorchplugError
-from torchplug.recipe.given import structure
-from torchplug.recipe.settings import read_value
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
 from torchplug.registry.signatures import allows_none, is_factory
+from torchplug.settings.given import structure
+from torchplug.settings.groups import read_value
 from torchplug.training import Engine, StepsPerExecution
 
 if TYPE_CHECKING:
-    from torchplug.recipe.given import Given
+    from torchplug.settings.given import Given
 
 MODEL = "model"
 
@@ -135,7 +135,9 @@ def _start(slot: Slot, value: Any) -> Any:
 
 
 def _change_list(family: Family, chosen: list[Spec], path: list[str], given: Given) -> list[Spec]:
-    """Replace a list of components, add to it, or set a parameter of its last."""
+    """Replace a list of components, add to it, change the one of a number, or set a parameter of its last."""
+    if path and path[0].isdecimal():
+        return _change_numbered(family, chosen, int(path[0]), path[1:], given)
     if path:
         last = _change(family, chosen[-1] if chosen else None, path, given)
         return [*chosen[:-1], last]
@@ -149,6 +151,14 @@ def _change_list(family: Family, chosen: list[Spec], path: list[str], given: Giv
     items = value if isinstance(value, list) else [value]
     added = [_change(family, None, [], given.inside(item)) for item in items]
     return [*chosen, *added] if given.appends else added
+
+
+def _change_numbered(family: Family, chosen: list[Spec], number: int, path: list[str], given: Given) -> list[Spec]:
+    """Change the component of a number, counted from 0."""
+    if number >= len(chosen):
+        there = f"there are {len(chosen)}, counted from 0" if chosen else "there is none"
+        raise ConfigurationError(f"{given.where}: {there}; --{'.'.join(given.path[:2])}+=NAME adds one")
+    return [*chosen[:number], _change(family, chosen[number], path, given), *chosen[number + 1 :]]
 
 
 def _change(family: Family, spec: Spec | None, path: list[str], given: Given, optional: bool = False) -> Any:
