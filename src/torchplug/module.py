@@ -147,7 +147,7 @@ class ComponentModule(TrainedModule):
         if self.network is None:
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
-        check_network(self._built(), inputs, outputs, wanted_by=name)
+        check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self._try_loss(data, outputs)
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(

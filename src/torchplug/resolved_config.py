@@ -14,20 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.components.contracts import (
-    LinearScores,
-    Loss,
-    Regularizer,
-    implements,
-    is_piecewise_linear,
-    linear_scores,
-)
+from torchplug.components.combinations import initialized, refuse_loss, refuse_penalty
+from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, deterministic_eval, penalized
-from torchplug.registry import Resolved, registry
+from torchplug.registry import Resolved, named_failures, registry
 from torchplug.registry.component import Capability, Family, Spec
 
 SpecLike = Spec | str | Mapping[str, Any]
@@ -70,7 +64,8 @@ class ResolvedConfig:
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
         )
-        resolved._try()
+        with named_failures(resolved.components):
+            resolved._try()
         return resolved
 
     @property
@@ -156,7 +151,7 @@ class ResolvedConfig:
         model = self.model
         key = f"{model.qualified_name} {model.parameters} {inputs} {outputs}"
         refuse_beyond_memory(key, lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
-        network: nn.Module = model.build(inputs, outputs)
+        network: nn.Module = initialized(model, model.build(inputs, outputs))
         return network
 
     @cached_property
@@ -183,7 +178,7 @@ class ResolvedConfig:
         Raises:
             PluginError: if the plugin's class violates the contract.
         """
-        loss = self.loss.build()
+        loss = initialized(self.loss, self.loss.build())
         if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
             raise PluginError(
                 f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(TASKS)}"
@@ -199,53 +194,12 @@ class ResolvedConfig:
         """
         built = []
         for component in self.regularizers:
-            regularizer = component.build()
+            regularizer = initialized(component, component.build())
             if not isinstance(regularizer, Regularizer):
                 raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
-            if regularizer.proximal and Capability.PROX not in self.optimizer.capabilities:
-                raise ConfigurationError(
-                    f"{component.name} with proximal: true needs an optimizer whose step applies the prox, and "
-                    f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
-                    "with the need 'prox'), or proximal: false"
-                )
-            self._refuse_penalty(regularizer, component.name)
+            refuse_penalty(self.optimizer, regularizer, component.name)
             built.append(regularizer)
         return built
-
-    def _refuse_kinks(self, loss: Loss) -> None:
-        """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
-        optimizer, name = self.optimizer.name, self.loss.name
-        linear = is_piecewise_linear(loss)
-        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
-            if not linear:
-                raise ConfigurationError(
-                    f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
-                    "use another optimizer such as newton or lbfgs"
-                )
-        elif self.is_full_batch and not loss.smooth:
-            remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
-            if linear:
-                remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
-            raise ConfigurationError(f"{optimizer} needs a loss without kinks, and {name} has them: {remedy}")
-
-    def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
-        """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
-        if not self.is_full_batch or regularizer.proximal:
-            return
-        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
-            if not (implements(regularizer, "residuals") and implements(regularizer, "curvature")):
-                raise ConfigurationError(
-                    f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
-                    f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
-                )
-            return
-        if not regularizer.smooth:
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
-                f"use the optimizer proximal_newton with {name} and proximal: true"
-            )
-        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(regularizer, "residuals"):
-            raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
 
     def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
         """Double precision for a full-batch optimizer: it decides by digits that single precision does not have."""
@@ -335,12 +289,7 @@ class ResolvedConfig:
         """Build everything once at the smallest size, because components check their ranges."""
         self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
-        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
-                "use the loss mse, or another optimizer such as newton or lbfgs"
-            )
-        self._refuse_kinks(loss)
+        refuse_loss(self.optimizer, loss, self.loss.name)
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
         self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
@@ -369,19 +318,26 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:
+def check_network(
+    network: nn.Module, inputs: int, outputs: int, wanted_by: str, components: Sequence[Resolved] = ()
+) -> None:
     """Try the network on two rows of zeros, in evaluation mode.
 
     Raises:
         ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
+        PluginError: if the code of one of the components fails.
     """
     parameter = next(network.parameters(), torch.zeros(()))
     trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
     try:
-        with evaluating(network), torch.random.fork_rng(devices=[]):
-            shape = tuple(network(trial).shape)
+        with evaluating(network), torch.random.fork_rng(devices=[]), named_failures(components):
+            scores = network(trial)
     except RuntimeError as error:
         raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-    if shape != (2, outputs):
-        given = ", ".join(["n", *map(str, shape[1:])])
-        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives ({given})")
+    if not isinstance(scores, Tensor) or scores.shape != (2, outputs):
+        given = (
+            f"({', '.join(['n', *map(str, scores.shape[1:])])})"
+            if isinstance(scores, Tensor)
+            else type(scores).__name__
+        )
+        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives {given}")

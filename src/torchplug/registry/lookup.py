@@ -16,9 +16,11 @@ from importlib import import_module
 from inspect import Parameter
 from typing import Any
 
-from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
+from torchplug.errors import ConfigurationError, ParameterError, PluginError, TorchplugError, UnknownComponentError
+from torchplug.memory import is_lack_of_memory
 from torchplug.registry.component import Capability, Component, Family, Spec
 from torchplug.registry.discovery import BUILTIN, Plugin, canonical_name, discover, one_line
+from torchplug.registry.failures import failure
 from torchplug.registry.signatures import (
     accepted_keywords,
     allows_none,
@@ -72,12 +74,14 @@ class Resolved:
             of name and parameters.
         target: the class or function to call.
         nested: the components among the parameters, resolved.
+        kinds: the types of what was built, by which a traceback's methods are attributed to the component.
     """
 
     entry: Entry
     parameters: dict[str, Any]
     target: Any
     nested: Mapping[str, Resolved] = field(default_factory=dict)
+    kinds: set[type] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -108,14 +112,21 @@ class Resolved:
 
         Raises:
             ParameterError: if the target refuses a parameter.
+            PluginError: if a plugin's target raises another exception.
         """
         accepted = accepted_keywords(self.target)
         keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
         factories = {name: resolved.build for name, resolved in self.nested.items()}
         try:
-            return self.target(*supplied, **{**self.parameters, **factories, **keywords})
+            built = self.target(*supplied, **{**self.parameters, **factories, **keywords})
         except (ValueError, TypeError) as error:
             raise ParameterError(f"{self.entry.label}: {' '.join(str(error).split())}") from error
+        except Exception as error:
+            if self.entry.builtin or isinstance(error, TorchplugError) or is_lack_of_memory(error):
+                raise
+            raise failure(self, error) from error
+        self.kinds.add(type(built))
+        return built
 
 
 class Registry:
