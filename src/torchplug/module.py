@@ -95,7 +95,9 @@ class ComponentModule(TrainedModule):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
         options = Execution(engine, steps_per_execution, sync_every)
         checks.refuse_options(resolved, options)
-        strategy = FullBatch() if resolved.is_full_batch else Minibatches(options)
+        strategy = (
+            FullBatch() if resolved.is_full_batch else Minibatches(options, resolved.has_update, resolved.why_closure)
+        )
         super().__init__(own, resolved.build_loss(), resolved.metric_choice, strategy)
         self.resolved = resolved
         self.options = options

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchplug.components.combinations import initialized, refuse_loss, refuse_penalty
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
+from torchplug.components.optimizer import steps_by_gradients
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
@@ -78,6 +79,20 @@ class ResolvedConfig:
     def is_full_batch(self) -> bool:
         """Whether the optimizer is full-batch."""
         return Capability.OBJECTIVE in self.optimizer.capabilities
+
+    @property
+    def has_update(self) -> bool:
+        """Whether `update()` is declared to be the optimizer's step."""
+        return Capability.UPDATE in self.optimizer.capabilities
+
+    @cached_property
+    def why_closure(self) -> str | None:
+        """Why the optimizer must have a closure at every step; None for an update, and for torch's own steps."""
+        if Capability.CLOSURE in self.optimizer.capabilities:
+            return f"the optimizer {self.optimizer.name} evaluates the loss by itself"
+        if self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
+            return None
+        return f"the optimizer {self.optimizer.name} may evaluate the loss by itself: it does not declare an update"
 
     @cached_property
     def takes_learning_rate(self) -> bool:

@@ -88,8 +88,10 @@ def refuse_settings(resolved: ResolvedConfig, options: Execution, trainer: Train
         return
     if options.engine == "analytic" and trainer.precision not in FULL_PRECISION:
         raise ConfigurationError(f"engine analytic: it computes in full precision, and not in {trainer.precision}")
+    if Capability.CLOSURE in resolved.optimizer.capabilities:
+        _refuse_partial_evaluations(resolved.optimizer.name, trainer)
     asked = options.steps_per_execution
-    obstacle = None if asked in ("auto", 1) else why_single_steps(trainer)
+    obstacle = None if asked in ("auto", 1) else why_single_steps(trainer, resolved.why_closure)
     if obstacle is not None:
         raise ConfigurationError(f"steps_per_execution {asked}: {obstacle}; leave it at auto, or set it to 1")
 
@@ -140,6 +142,21 @@ def _full_batch_obstacles(trainer: Trainer) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
         yield f"{type(trainer.strategy).__name__}, which shards parameters, cannot be used", "use strategy ddp"
+
+
+def _refuse_partial_evaluations(name: str, trainer: Trainer) -> None:
+    """Refuse settings under which a closure would not evaluate the step's whole objective, or not be passed on."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    scheduled = any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks)
+    if trainer.accumulate_grad_batches != 1 or scheduled:
+        raise ConfigurationError(
+            f"{name} evaluates the loss several times in a step, on a single batch: leave accumulate_grad_batches at 1 "
+            "and GradientAccumulationScheduler out, and choose a larger batch_size"
+        )
+    if trainer.precision == "16-mixed":
+        raise ConfigurationError(
+            f"{name} evaluates the loss several times in a step, which precision 16-mixed does not: use bf16-mixed"
+        )
 
 
 def _refuse_single_rows(network: nn.Module, loader: Any) -> None:

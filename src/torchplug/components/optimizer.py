@@ -108,6 +108,12 @@ class FusedOptimizer(ProximalOptimizer):
         )
 
 
+def steps_by_gradients(kind: type) -> bool:
+    """Whether a class's `step` is one of torch's that use the gradients alone."""
+    owner = next(base for base in kind.__mro__ if "step" in vars(base))
+    return owner.__module__.startswith("torch.optim.") and not issubclass(owner, torch.optim.LBFGS)
+
+
 def coefficients(like: Tensor, *numbers: Tensor | float) -> tuple[Tensor | float, ...]:
     """Numbers that a formula has computed in float64, rounded to the precision of what they multiply.
 
