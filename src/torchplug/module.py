@@ -96,7 +96,9 @@ class ComponentModule(TrainedModule):
         options = Execution(engine, steps_per_execution, sync_every)
         checks.refuse_options(resolved, options)
         strategy = (
-            FullBatch() if resolved.is_full_batch else Minibatches(options, resolved.has_update, resolved.why_closure)
+            FullBatch()
+            if resolved.is_full_batch
+            else Minibatches(options, resolved.has_update, resolved.why_closure, resolved.needs_graph)
         )
         super().__init__(own, resolved.build_loss(), resolved.metric_choice, strategy)
         self.resolved = resolved
@@ -151,6 +153,8 @@ class ComponentModule(TrainedModule):
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self._try_loss(data, outputs)
+        if not self.resolved.optimizer.entry.builtin:
+            self.build_optimizer()  # it may refuse the network's shapes
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(
             self.resolved, self.options, self.step_objective(), self.build_optimizer, lambda: data.training_set

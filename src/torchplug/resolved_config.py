@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchplug.components.combinations import initialized, refuse_loss, refuse_penalty
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
-from torchplug.components.optimizer import steps_by_gradients
+from torchplug.components.optimizer import grouped, steps_by_gradients
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
@@ -85,11 +85,18 @@ class ResolvedConfig:
         """Whether `update()` is declared to be the optimizer's step."""
         return Capability.UPDATE in self.optimizer.capabilities
 
+    @property
+    def needs_graph(self) -> bool:
+        """Whether the optimizer differentiates the gradient."""
+        return Capability.GRAPH in self.optimizer.capabilities
+
     @cached_property
     def why_closure(self) -> str | None:
         """Why the optimizer must have a closure at every step; None for an update, and for torch's own steps."""
         if Capability.CLOSURE in self.optimizer.capabilities:
             return f"the optimizer {self.optimizer.name} evaluates the loss by itself"
+        if self.needs_graph:
+            return f"the optimizer {self.optimizer.name} differentiates the gradient"
         if self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
             return None
         return f"the optimizer {self.optimizer.name} may evaluate the loss by itself: it does not declare an update"
@@ -223,17 +230,18 @@ class ResolvedConfig:
             loss.double()
 
     def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
-        """All trainable parameters, with names, weight decay kept off biases and norms.
+        """All trainable parameters, with names: by the optimizer's rule, or weight decay kept off biases and norms.
 
         Raises:
             ConfigurationError: if there is none.
+            PluginError: if the rule does not return each of them once.
         """
         everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
-        if not self.trial_optimizer().defaults.get("weight_decay"):
-            return [{"params": named}]
+        if self.optimizer.groups is not None or not self.trial_optimizer().defaults.get("weight_decay"):
+            return grouped(self.optimizer, named)
         decayed = penalized(network)
         groups: list[dict[str, Any]] = [
             {"params": [(name, p) for name, p in named if name in decayed]},
@@ -248,8 +256,7 @@ class ResolvedConfig:
 
     def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
         """The optimizer over groups of parameters, these with names or flat."""
-        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
-        optimizer: Optimizer = self.optimizer.build(given)
+        optimizer = self._built_over(groups)
         prox = _prox(objective)
         if prox:
             optimizer.prox = prox  # type: ignore[attr-defined]
@@ -272,9 +279,15 @@ class ResolvedConfig:
         return [member if isinstance(member, Tensor) else member[1] for member in members]
 
     def trial_optimizer(self, parameter: nn.Parameter | None = None) -> Optimizer:
-        """The optimizer over one parameter, by default a new one of one element."""
-        trial = nn.Parameter(torch.zeros(1)) if parameter is None else parameter
-        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
+        """The optimizer before there is a network, over one matrix; by its rule of groups over a vector, too."""
+        named = [("trial.weight", nn.Parameter(torch.zeros(2, 3)) if parameter is None else parameter)]
+        if self.optimizer.groups is not None:
+            named.append(("trial.bias", nn.Parameter(torch.zeros(3))))
+        return self._built_over(grouped(self.optimizer, named))
+
+    def _built_over(self, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
+        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer: Optimizer = self.optimizer.build(given)
         return optimizer
 
     @cached_property

@@ -33,6 +33,10 @@ def refuse_options(resolved: ResolvedConfig, options: Execution) -> None:
             f"{resolved.optimizer.name} makes one step per epoch, alike on every rank, and chooses its own "
             "derivatives: leave out engine, steps_per_execution and sync_every"
         )
+    if resolved.needs_graph and options.engine not in ("auto", "autograd"):
+        raise ConfigurationError(
+            f"{resolved.optimizer.name} differentiates the gradient, which only autograd can: leave engine at auto"
+        )
 
 
 def refuse_model(
@@ -90,6 +94,11 @@ def refuse_settings(resolved: ResolvedConfig, options: Execution, trainer: Train
         raise ConfigurationError(f"engine analytic: it computes in full precision, and not in {trainer.precision}")
     if Capability.CLOSURE in resolved.optimizer.capabilities:
         _refuse_partial_evaluations(resolved.optimizer.name, trainer)
+    if resolved.needs_graph and (trainer.world_size > 1 or trainer.precision == "16-mixed"):
+        raise ConfigurationError(
+            f"{resolved.optimizer.name} differentiates the gradient, whose graph is lost when it is averaged over "
+            "processes or unscaled: train in one process, without precision 16-mixed"
+        )
     asked = options.steps_per_execution
     obstacle = None if asked in ("auto", 1) else why_single_steps(trainer, resolved.why_closure)
     if obstacle is not None:

@@ -83,6 +83,8 @@ class Capability(enum.Enum):
     """`update()` is its step once gradients exist; it may have `update_fn`, the update as a function of tensors."""
     CLOSURE = "closure"
     """Its step evaluates the objective itself: it is always given a closure, and steps are made one by one."""
+    GRAPH = "graph"
+    """Its step differentiates the gradient, which is computed with `create_graph`."""
     OBJECTIVE = "objective"
     """It is full-batch: `step(objective=objective)` is called once per epoch, and its `outcome` ends the training.
     It may have `iteration`, `refuse` and `statistics`."""
@@ -140,12 +142,15 @@ class Component:
         target: its import path, `package.module:Class`; imported on first use.
         summary: one line for the table of components.
         capabilities: what it supports or needs beyond the family's contract.
+        groups: an optimizer's rule of parameter groups: the import path of a function that takes the trainable parameters
+            as (name, parameter) pairs, and returns mappings with such pairs as `params` and with settings.
     """
 
     name: str
     target: str
     summary: str
     capabilities: frozenset[Capability] = field(default_factory=frozenset)
+    groups: str | None = None
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,9 @@ def _fault(component: Any) -> str | None:
     if not isinstance(component.capabilities, frozenset) or not all(
         isinstance(need, Capability) for need in component.capabilities
     ):
-        return f"{component.name} with needs that are no frozenset of torchplug.Capability"
+        return f"{component.name} with capabilities that are no frozenset of torchplug.Capability"
+    if component.groups is not None and not (isinstance(component.groups, str) and _is_target(component.groups)):
+        return f"{component.name} with the groups {_short(component.groups)}, which is no package.module:function"
     return None
 
 

@@ -83,7 +83,7 @@ def _frames(error: Exception) -> list[tuple[FrameType, int]]:
 def _is_of(frame: FrameType, component: Resolved) -> bool:
     """Whether a frame runs a method of an object that the component has built, or the component's own function."""
     code = frame.f_code
-    if code is getattr(component.target, "__code__", None):
+    if code in (getattr(component.target, "__code__", None), getattr(component.groups, "__code__", None)):
         return True
     if code.co_argcount == 0:
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -74,6 +74,7 @@ class Resolved:
             of name and parameters.
         target: the class or function to call.
         nested: the components among the parameters, resolved.
+        groups: an optimizer's rule of parameter groups, see `Component`.
         kinds: the types of what was built, by which a traceback's methods are attributed to the component.
     """
 
@@ -81,6 +82,7 @@ class Resolved:
     parameters: dict[str, Any]
     target: Any
     nested: Mapping[str, Resolved] = field(default_factory=dict)
+    groups: Callable[[list[tuple[str, Any]]], Any] | None = None
     kinds: set[type] = field(default_factory=set, compare=False, repr=False)
 
     @property
@@ -189,16 +191,7 @@ class Registry:
             PluginError: if it cannot be imported, naming the distribution and its version.
         """
         if entry not in self._targets:
-            module, _, attributes = entry.component.target.partition(":")
-            try:
-                target: Any = import_module(module)
-                for attribute in attributes.split("."):
-                    target = getattr(target, attribute)
-            except (Exception, SystemExit) as error:
-                raise _broken(entry, f"{entry.component.target} cannot be imported: {one_line(error)}") from error
-            if not callable(target):
-                raise _broken(entry, f"{entry.component.target} is no class or function")
-            self._targets[entry] = target
+            self._targets[entry] = _imported(entry, entry.component.target)
         return self._targets[entry]
 
     def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
@@ -253,7 +246,9 @@ class Registry:
         missing = [name for name, known in accepted.items() if known.default is Parameter.empty and name not in chosen]
         if missing:
             raise ParameterError(f"{entry.label}: {', '.join(missing)} must be given")
-        return Resolved(entry, chosen, self.target(entry), nested)
+        rule = entry.component.groups
+        groups = None if rule is None else _imported(entry, rule)
+        return Resolved(entry, chosen, self.target(entry), nested, groups)
 
     def _owners(self, family: Family, name: str) -> list[Entry]:
         """The components that a name may mean: the built-in alone if there is one."""
@@ -332,6 +327,20 @@ def _unknown_parameter(entry: Entry, name: str, accepted: Mapping[str, Parameter
     hint = f", did you mean {near[0]}?" if near else ";"
     known = f"it takes {', '.join(accepted)}" if accepted else "it takes none"
     return ParameterError(f"{entry.label}: unknown parameter {name!r}{hint} {known}")
+
+
+def _imported(entry: Entry, path: str) -> Any:
+    """The class or function of an import path."""
+    module, _, attributes = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except (Exception, SystemExit) as error:
+        raise _broken(entry, f"{path} cannot be imported: {one_line(error)}") from error
+    if not callable(found):
+        raise _broken(entry, f"{path} is no class or function")
+    return found
 
 
 def _broken(entry: Entry, what: str) -> PluginError:

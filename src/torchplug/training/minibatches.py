@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,22 +32,26 @@ class Minibatches(Strategy):
         options: how steps are executed.
         declared: whether `update()` is declared to be the optimizer's step.
         closure: why the optimizer must have a closure at every step; None if it need not.
+        graph: whether the optimizer differentiates the gradient.
     """
 
     fit: MinibatchFit
 
-    def __init__(self, options: Execution, declared: bool = False, closure: str | None = None) -> None:
+    def __init__(
+        self, options: Execution, declared: bool = False, closure: str | None = None, graph: bool = False
+    ) -> None:
         self.options = options
         self._declared = declared
         self._closure = closure
+        self._graph = graph
         self._evaluations = 0
         self._layout: Layout | None = None
         self._run_ahead: RunAhead | None = None
         self._stepped = False
         self._failure: NonFiniteGradientError | None = None
 
-    def __reduce__(self) -> tuple[type[Minibatches], tuple[Execution, bool, str | None]]:
-        return Minibatches, (self.options, self._declared, self._closure)
+    def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
+        return Minibatches, (self.options, self._declared, self._closure, self._graph)
 
     def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
         """Return notes: why each call makes a single step, and which option has no effect."""
@@ -66,7 +71,10 @@ class Minibatches(Strategy):
         """Flatten the parameters where possible, and build the optimizer over them."""
         if self._layout is not None:  # of an interrupted fit
             self._layout.release()
-        self._layout = Layout.of(trainer, objective.network, groups, build, elementwise, self._declared)
+        if self._graph:  # its gradients are no views of flat storage
+            self._layout = Layout(build(groups), declared=self._declared)
+        else:
+            self._layout = Layout.of(trainer, objective.network, groups, build, elementwise, self._declared)
         return self._layout.optimizer
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
@@ -98,6 +106,17 @@ class Minibatches(Strategy):
         """Return this rank's loss, scaled for Lightning's accumulation and DDP's averaging."""
         trainer = self.fit.trainer
         return self.fit.stepper.loss(batch, trainer.world_size, trainer.accumulate_grad_batches)
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, with their graph for an optimizer that differentiates them."""
+        if not self._graph:
+            super().backward(loss)
+            return
+        parameters = [p for _, p in self.fit.trainable()]
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def before_update(self) -> None:
         """Check the gradient for non-finite values, and record its norm if a row is due."""
