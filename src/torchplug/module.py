@@ -154,7 +154,7 @@ class ComponentModule(TrainedModule):
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self._try_loss(data, outputs)
         if not self.resolved.optimizer.entry.builtin:
-            self.build_optimizer()  # it may refuse the network's shapes
+            self.build_optimizer(total_steps=1000, num_data=data.sizes["train"])  # it may refuse the network's shapes
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(
             self.resolved, self.options, self.step_objective(), self.build_optimizer, lambda: data.training_set
@@ -172,10 +172,10 @@ class ComponentModule(TrainedModule):
         """Return F on a minibatch, at the parameters that require gradients now."""
         return StepObjective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
 
-    def build_optimizer(self) -> torch.optim.Optimizer:
+    def build_optimizer(self, **planned: int) -> torch.optim.Optimizer:
         """Return a new optimizer over the parameters where they lie, which no fit uses."""
         groups = self.resolved.parameter_groups(self._built(), self.loss)
-        return self.resolved.build_optimizer(groups, self.step_objective())
+        return self.resolved.build_optimizer(groups, self.step_objective(), **planned)
 
     # ------------------------------------------------------------------ setting up
 
@@ -194,7 +194,7 @@ class ComponentModule(TrainedModule):
             self.trainer,
             objective,
             self.resolved.parameter_groups(self._built(), self.loss),
-            build=lambda groups: self.resolved.build_optimizer(groups, objective),
+            build=lambda groups: self.resolved.build_optimizer(groups, objective, **self._planned()),
             elementwise=self.resolved.takes_flat(objective),
         )
         if self.resolved.scheduler is None or not self.resolved.takes_learning_rate:
@@ -207,6 +207,17 @@ class ComponentModule(TrainedModule):
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _planned(self) -> dict[str, int | None]:
+        """The numbers that the optimizer asks for."""
+        asked = self.resolved.optimizer.asked
+        planned: dict[str, int | None] = {}
+        if "total_steps" in asked:
+            planned["total_steps"] = planned_steps(self.trainer)[0]
+        if "num_data" in asked:
+            data: Any = getattr(self.trainer, "datamodule", None)
+            planned["num_data"] = getattr(data, "sizes", {}).get("train")
+        return planned
 
     def _known_metrics(self) -> list[str]:
         """What a schedule may watch."""

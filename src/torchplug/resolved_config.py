@@ -254,9 +254,18 @@ class ResolvedConfig:
         capabilities = self.optimizer.capabilities
         return Capability.ELEMENTWISE in capabilities and Capability.NAMES not in capabilities and not _prox(objective)
 
-    def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
-        """The optimizer over groups of parameters, these with names or flat."""
-        optimizer = self._built_over(groups)
+    def build_optimizer(
+        self, groups: Sequence[Mapping[str, Any]], objective: StepObjective, **planned: int | None
+    ) -> Optimizer:
+        """The optimizer over groups of parameters, these with names or flat.
+
+        Args:
+            groups: of parameters.
+            objective: F on a minibatch.
+            planned: `total_steps` and `num_data`, for an optimizer that asks for them; None if training has no end.
+        """
+        known = {name: number for name, number in planned.items() if number is not None}
+        optimizer = self._built_over(groups, model=objective.network, **known)
         prox = _prox(objective)
         if prox:
             optimizer.prox = prox  # type: ignore[attr-defined]
@@ -280,14 +289,16 @@ class ResolvedConfig:
 
     def trial_optimizer(self, parameter: nn.Parameter | None = None) -> Optimizer:
         """The optimizer before there is a network, over one matrix; by its rule of groups over a vector, too."""
-        named = [("trial.weight", nn.Parameter(torch.zeros(2, 3)) if parameter is None else parameter)]
+        trial = nn.Module()
+        trial.register_parameter("weight", nn.Parameter(torch.zeros(2, 3)) if parameter is None else parameter)
         if self.optimizer.groups is not None:
-            named.append(("trial.bias", nn.Parameter(torch.zeros(3))))
-        return self._built_over(grouped(self.optimizer, named))
+            trial.register_parameter("bias", nn.Parameter(torch.zeros(3)))
+        groups = grouped(self.optimizer, list(trial.named_parameters()))
+        return self._built_over(groups, model=trial, total_steps=1000, num_data=1000)
 
-    def _built_over(self, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
+    def _built_over(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
         given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
-        optimizer: Optimizer = self.optimizer.build(given)
+        optimizer: Optimizer = self.optimizer.build(given, **supplied)
         return optimizer
 
     @cached_property

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from small_fits import regression, trainer
-from torchplug import ComponentModule
+from torchplug import ComponentModule, use
 from torchplug.errors import ConfigurationError, ParameterError, PluginError
 
 PLUGIN = """
@@ -19,6 +19,7 @@ def torchplug_optimizers():
         Component("bare_muon", f"{here}:Matrices", "matrices only"),
         Component("muon_like", f"{here}:Companion", "matrices and the rest", groups=f"{here}:by_shape"),
         Component("forgetful", f"{here}:Companion", "loses the rest", groups=f"{here}:matrices_only"),
+        Component("planned", f"{here}:Planned", "asks for the fit's numbers"),
         Component("failing", f"{here}:Companion", "its rule fails", groups=f"{here}:fail"),
     ]
 """
@@ -55,6 +56,12 @@ class Companion(torch.optim.SGD):
         for group in self.param_groups:
             if any((p.ndim == 2) != group["is_matrix"] for p in group["params"]):
                 raise ValueError("mixed shapes")
+
+
+class Planned(torch.optim.SGD):
+    def __init__(self, params, total_steps: int, num_data: int, model: torch.nn.Module, lr: float = 0.1):
+        super().__init__(params, lr=lr)
+        self.planned = (total_steps, num_data, model)
 
 
 def by_shape(named):
@@ -123,6 +130,15 @@ def test_a_rule_makes_the_groups(tmp_path):
     ]
 
 
+def test_the_numbers_of_a_fit_and_the_network_are_supplied(tmp_path):
+    module, optimizer = fitted(tmp_path, "planned")
+    total_steps, num_data, network = optimizer.planned
+    assert (total_steps, num_data) == (2, module.trainer.datamodule.sizes["train"])
+    assert network is module.network
+    with pytest.raises(ParameterError, match="unknown parameter 'total_steps'"):
+        ComponentModule("linear", "mse", use("planned", total_steps=3))
+
+
 def test_real_shapes_are_refused_before_training(tmp_path):
     data, module = regression(), ComponentModule("linear", "mse", "bare_muon")
     data.prepare(module.data_request())
@@ -131,7 +147,7 @@ def test_real_shapes_are_refused_before_training(tmp_path):
 
 
 def test_faulty_rules_are_named():
-    with pytest.raises(PluginError, match=r"^optimizer shaped:forgetful: .* returns trial.weight, and not each of"):
+    with pytest.raises(PluginError, match=r"^optimizer shaped:forgetful: .* returns weight, and not each of"):
         ComponentModule("linear", "mse", "forgetful", (), "exponential")
     with pytest.raises(PluginError, match=r"^shaped 1.0: shaped:failing \(optimizer\) failed in fail"):
         ComponentModule("linear", "mse", "failing", (), "exponential")

@@ -53,8 +53,9 @@ class Family(enum.Enum):
     def supplied_by_keyword(self) -> tuple[str, ...]:
         """Arguments that the core passes where the target's signature names them.
 
-        Of a scheduler: the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two),
-        of target columns, and a class index of rows that do not count.
+        Of an optimizer: the optimizer steps of the fit, the number of training rows, and the network. Of a scheduler:
+        the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two), of target
+        columns, and a class index of rows that do not count.
         """
         return _SUPPLIED_BY_KEYWORD.get(self, ())
 
@@ -65,6 +66,7 @@ _SUPPLIED = {
     Family.SCHEDULER: ("optimizer",),
 }
 _SUPPLIED_BY_KEYWORD = {
+    Family.OPTIMIZER: ("total_steps", "num_data", "model"),
     Family.SCHEDULER: ("total_steps", "steps_per_epoch"),
     Family.METRIC: ("num_classes", "num_outputs", "ignore_index"),
 }
@@ -142,8 +144,8 @@ class Component:
         target: its import path, `package.module:Class`; imported on first use.
         summary: one line for the table of components.
         capabilities: what it supports or needs beyond the family's contract.
-        groups: an optimizer's rule of parameter groups: the import path of a function that takes the trainable parameters
-            as (name, parameter) pairs, and returns mappings with such pairs as `params` and with settings.
+        groups: an optimizer's rule of parameter groups: the import path of a function that takes the trainable
+            parameters as (name, parameter) pairs, and returns mappings with such pairs as `params` and with settings.
     """
 
     name: str

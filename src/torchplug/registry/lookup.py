@@ -101,6 +101,11 @@ class Resolved:
         return self.entry.component.capabilities
 
     @property
+    def asked(self) -> frozenset[str]:
+        """The arguments that the core supplies because the target's signature names them."""
+        return accepted_keywords(self.target).intersection(self.entry.family.supplied_by_keyword)
+
+    @property
     def spec(self) -> Spec:
         """Return the qualified name and the given parameters as plain types, to be saved."""
         return Spec(self.qualified_name, plain(self.parameters))
