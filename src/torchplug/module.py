@@ -105,6 +105,7 @@ class ComponentModule(TrainedModule):
         self.options = options
         self.save_hyperparameters(hyper_parameters(resolved, reduction, options), logger=False)
         self.reduction: Reduction = reduction
+        self._saved = False
         self.regularizers = nn.ModuleList(resolved.build_regularizers())
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -234,6 +235,7 @@ class ComponentModule(TrainedModule):
         """Refuse what would fail or train wrongly, build the fit, and say what was chosen for it."""
         checks.refuse_start(self.resolved, self.options, self.trainer, self.step_objective())
         super().on_train_start()
+        self._saved = False
         for note in self.notes(self.trainer, getattr(self.trainer.train_dataloader, "batch_size", None)):
             rank_zero_info(note)
 
@@ -246,6 +248,9 @@ class ComponentModule(TrainedModule):
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             checkpoint[KEY]["fit"] = self._progress.state(trainer, self.execution.fit)
+            if not self._saved:
+                checks.refuse_state(self.resolved, checkpoint)
+                self._saved = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.
