@@ -21,6 +21,7 @@ from torchplug.memory import is_lack_of_memory
 from torchplug.registry.component import Capability, Component, Family, Spec
 from torchplug.registry.discovery import BUILTIN, Plugin, canonical_name, discover, one_line
 from torchplug.registry.failures import failure
+from torchplug.registry.scheduling import attributed
 from torchplug.registry.signatures import (
     accepted_keywords,
     allows_none,
@@ -119,7 +120,7 @@ class Resolved:
 
         Raises:
             ParameterError: if the target refuses a parameter.
-            PluginError: if a plugin's target raises another exception.
+            PluginError: if a plugin's target raises another exception, or gives a scheduler that is none.
         """
         accepted = accepted_keywords(self.target)
         keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
@@ -133,7 +134,7 @@ class Resolved:
                 raise
             raise failure(self, error) from error
         self.kinds.add(type(built))
-        return built
+        return attributed(self, built) if self.entry.family is Family.SCHEDULER else built
 
 
 class Registry:
