@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.components.combinations import initialized, refuse_loss, refuse_penalty
+from torchplug.components.combinations import initialized, refuse_coupled_prox, refuse_loss, refuse_penalty
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.components.optimizer import grouped, steps_by_gradients
@@ -220,6 +220,9 @@ class ResolvedConfig:
             if not isinstance(regularizer, Regularizer):
                 raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
             refuse_penalty(self.optimizer, regularizer, component.name)
+            if regularizer.proximal and not regularizer.separable:
+                trial = nn.Parameter(torch.zeros(2, 3))
+                refuse_coupled_prox(self.optimizer, self.trial_optimizer(trial), trial, component.name)
             built.append(regularizer)
         return built
 

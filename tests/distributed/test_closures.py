@@ -22,8 +22,9 @@ def test_two_processes_decide_as_one(tmp_path, distributions, monkeypatch, optim
         "rows": 40,
         "trainer": {"max_epochs": 3, "precision": "64-true"},
     }
-    two = launch(tmp_path / "two", "fit", {**job, "world": 2, "batch_size": 4})
-    (one,) = launch(tmp_path / "one", "fit", {**job, "world": 1, "batch_size": 8})
+    # L-BFGS amplifies rounding from batch to batch, so that one batch has all rows
+    two = launch(tmp_path / "two", "fit", {**job, "world": 2, "batch_size": 20})
+    (one,) = launch(tmp_path / "one", "fit", {**job, "world": 1, "batch_size": 40})
     for name, weights in one.items():
         assert torch.equal(two[0][name], two[1][name])
         torch.testing.assert_close(two[0][name], weights, rtol=1e-6, atol=1e-8)

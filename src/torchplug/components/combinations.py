@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from torchplug.components.contracts import Loss, Regularizer, implements, is_piecewise_linear
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.registry import Resolved
 from torchplug.registry.component import Capability
+from torchplug.trial_step import trial_step
 
 
 def initialized(component: Resolved, built: Any) -> Any:
@@ -81,6 +84,8 @@ def refuse_penalty(optimizer: Resolved, regularizer: Regularizer, name: str) -> 
                 f"{optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
                 "with the need 'prox'), or proximal: false"
             )
+        if Capability.OBJECTIVE in capabilities and not regularizer.separable:
+            raise _coupled(optimizer, name, "treats each by itself")
         return
     if Capability.OBJECTIVE not in capabilities:
         return
@@ -98,3 +103,35 @@ def refuse_penalty(optimizer: Resolved, regularizer: Regularizer, name: str) -> 
         )
     if Capability.RESIDUALS in capabilities and not implements(regularizer, "residuals"):
         raise ConfigurationError(f"{optimizer.name} needs penalties that are sums of squares, unlike {name}")
+
+
+def refuse_coupled_prox(optimizer: Resolved, trial: Optimizer, parameter: nn.Parameter, name: str) -> None:
+    """Refuse a penalty that couples elements where the optimizer's prox has a step size for each of them.
+
+    Args:
+        optimizer: the optimizer.
+        trial: built over one parameter, for a trial step; not of a full-batch optimizer.
+        parameter: this parameter, of several elements.
+        name: the penalty's name.
+
+    Raises:
+        ConfigurationError: naming both, and the remedy.
+    """
+    sizes: list[Tensor | float] = []
+
+    def record(point: Tensor, size: Tensor | float) -> Tensor:
+        sizes.append(size)
+        return point
+
+    parameter.grad = torch.ones_like(parameter)
+    trial.prox = {parameter: record}  # type: ignore[attr-defined]
+    trial_step(trial)
+    if any(isinstance(size, Tensor) and size.numel() > 1 for size in sizes):
+        raise _coupled(optimizer, name, "has a step size for each element")
+
+
+def _coupled(optimizer: Resolved, name: str, obstacle: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} with proximal: true couples the elements of a parameter, and {optimizer.name} {obstacle}: "
+        "use an optimizer with one step size, such as momentum, or proximal: false"
+    )

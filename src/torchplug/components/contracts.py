@@ -167,6 +167,8 @@ class Regularizer(nn.Module):
         include: glob patterns of parameter names to penalize; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere, as curvature methods require.
+        separable: whether R is a sum over elements, so that `prox` may be given a step for each; that of one that is
+            not, such as a group lasso, is refused with optimizers whose steps differ from element to element.
         elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
             many models at once, with a leading axis. Like every optional member it must be redefined together with
             `forward`.
@@ -183,6 +185,7 @@ class Regularizer(nn.Module):
     include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
+    separable: bool = True
     elementwise: bool = False
     hyper: tuple[str, ...] = ()
 
@@ -191,5 +194,5 @@ class Regularizer(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define forward(parameters)")
 
     def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
-        """Return argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` is a number or elementwise."""
+        """Return argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` is a number, or elementwise if R is separable."""
         raise TypeError(f"{type(self).__name__} has no proximal operator")

@@ -144,8 +144,8 @@ class Component:
         target: its import path, `package.module:Class`; imported on first use.
         summary: one line for the table of components.
         capabilities: what it supports or needs beyond the family's contract.
-        interval: after what a scheduler without an attribute `interval` advances, `epoch` or `step`. By default it counts
-            steps if its signature names `total_steps`, else epochs.
+        interval: after what a scheduler without an attribute `interval` advances, `epoch` or `step`. By default it
+            counts steps if its signature names `total_steps`, else epochs.
         monitor: the logged metric, such as `val/loss`, that a scheduler without an attribute `monitor` is stepped with.
         groups: an optimizer's rule of parameter groups: the import path of a function that takes the trainable
             parameters as (name, parameter) pairs, and returns mappings with such pairs as `params` and with settings.
