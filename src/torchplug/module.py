@@ -163,6 +163,7 @@ class ComponentModule(TrainedModule):
 
     def _try_loss(self, data: Any, outputs: int) -> None:
         """Try the loss on a few rows of the training target, where there are any."""
+        checks.check_units(self.loss, self.resolved.loss.qualified_name, data.preprocessing.info)
         target = next(iter(data.rows_of("train").targets()))[:_TRIED_ROWS]
         if len(target):
             dtype = next((p.dtype for p in self._built().parameters()), torch.get_default_dtype())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from torchplug.components.task import TASKS, Task
-from torchplug.registry.component import Kind, TargetInfo
+from torchplug.registry.component import Kind, TargetInfo, Unit
 
 
 class Pieces(NamedTuple):
@@ -92,6 +92,9 @@ class Loss(nn.Module):
     Attributes:
         kind: what it is for.
         smooth: whether ℓ is differentiable everywhere, as most full-batch optimizers require.
+        units: how each prediction of a standardized target returns to the target's units: a `location` such as a mean
+            is scaled and shifted, a `scale` such as a standard deviation is scaled, `none` such as a probability is
+            unchanged. One entry holds for all predictions.
         leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
             so that many models are trained at once without copies of the target. Like every optional member it
             must be redefined together with `forward`, see `implements`.
@@ -101,6 +104,7 @@ class Loss(nn.Module):
 
     kind: Kind
     smooth: bool = True
+    units: tuple[Unit, ...] = ("location",)
     leading_axes: bool = False
     hyper: tuple[str, ...] = ()
 

@@ -20,6 +20,10 @@ Direction = Literal["min", "max"]
 """Which value of a metric is the best: the lowest or the highest."""
 
 
+Unit = Literal["location", "scale", "none"]
+"""How a prediction returns from the standardized target's units: scaled and shifted, scaled, or unchanged."""
+
+
 class Family(enum.Enum):
     """The kinds of component. Each has a hook, `torchplug_<plural>`."""
 
