@@ -67,7 +67,7 @@ class TestList:
         (adam,) = [component for component in components if component["name"] == "adam"]
         assert adam["distribution"] == "torchplug"
         assert adam["version"] == __version__
-        assert adam["capabilities"] == ["elementwise", "prox"]
+        assert adam["capabilities"] == ["elementwise", "prox", "update"]
 
     def test_long_rows_are_never_cut_in_a_pipe(self, distributions, capsys):
         distributions.add(
@@ -112,7 +112,7 @@ class TestDescribe:
         assert status == 0
         assert out.startswith(f"adam (optimizer, torchplug {__version__})\n")
         assert "\n    lr: float = 0.001\n" in out
-        for part in ("Parameters:", "Reference:", "Kingma", "Needs:\n    elementwise, prox", "√v̂"):
+        for part in ("Parameters:", "Reference:", "Kingma", "Capabilities:\n    elementwise, prox, update", "√v̂"):
             assert part in out
 
     def test_a_metric_says_what_it_goes_with(self, capsys):

@@ -47,5 +47,9 @@ class TrainingError(TorchplugError):
     exit_status = 3
 
 
+class PluginTrainingError(PluginError, TrainingError):
+    """A plugin's component failed during training; earlier checkpoints are kept."""
+
+
 class NonFiniteGradientError(TrainingError):
     """The reduced gradient was not finite; no update was applied from that step on."""

@@ -104,7 +104,9 @@ class EvaluatedModule(lightning.LightningModule):
         """Predictions, link applied and in the target's units, in float64 on the CPU."""
         own = isinstance(batch, list | tuple) and not isinstance(batch, Batch)
         features = batch.features if isinstance(batch, Batch) else batch[0] if own else batch
-        return original_units(self.loss.link(self(features).double()), self.loss, self.preprocessing).cpu()
+        return original_units(
+            self.loss.link(self(features).double()), self.loss, self.preprocessing, self.loss.units
+        ).cpu()
 
     def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
@@ -139,7 +141,7 @@ class EvaluatedModule(lightning.LightningModule):
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
         predictions = predicted(self._built(), self.loss, self.preprocessing, frame, name)
-        return original_units(predictions, self.loss, self.preprocessing)
+        return original_units(predictions, self.loss, self.preprocessing, self.loss.units)
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
         """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""

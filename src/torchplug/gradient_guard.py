@@ -49,17 +49,23 @@ class GradientGuard:
         self._first_step: int | None = None
 
     @no_grad_if_enabled
-    def inspect(self, step: int) -> None:
-        """Test the gradients of optimizer step `step`, counted from 1; zero them if tripped."""
+    def inspect(self, step: int, again: bool = False) -> None:
+        """Test the gradients of optimizer step `step`, counted from 1; zero them if tripped.
+
+        Args:
+            step: the step's number.
+            again: whether the step has another gradient, which is not counted.
+        """
         if self._first_step is None:
             self._first_step = step
         gradients = self._gradients()
         if self._look_is_free and self._untripped and _sums_are_finite(gradients):
-            self._cleared_gradients += 1
+            self._cleared_gradients += not again
             return
         largest = iter(_largest(gradients))
         self._latch([self._no_gradient if p.grad is None else next(largest) for p in self._parameters])
-        self._sound_gradients.add_(self._sound)
+        if not again:
+            self._sound_gradients.add_(self._sound)
         tripped = ~self._sound
         for gradient in gradients:
             gradient.masked_fill_(tripped, 0.0)

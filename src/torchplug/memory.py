@@ -19,6 +19,12 @@ _UNLIMITED = 2**60
 """Control groups write a number of about this size where there is no limit."""
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an allocator has raised an exception, of the machine's memory or a GPU's."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and "allocate memory" in " ".join(str(error).split()))
+
+
 def available_memory() -> int:
     """Return the bytes that this process can still allocate: the minimum over system, control groups and `ulimit`.
 

@@ -95,12 +95,17 @@ class ComponentModule(TrainedModule):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
         options = Execution(engine, steps_per_execution, sync_every)
         checks.refuse_options(resolved, options)
-        strategy = FullBatch() if resolved.is_full_batch else Minibatches(options)
+        strategy = (
+            FullBatch()
+            if resolved.is_full_batch
+            else Minibatches(options, resolved.has_update, resolved.why_closure, resolved.needs_graph)
+        )
         super().__init__(own, resolved.build_loss(), resolved.metric_choice, strategy)
         self.resolved = resolved
         self.options = options
         self.save_hyperparameters(hyper_parameters(resolved, reduction, options), logger=False)
         self.reduction: Reduction = reduction
+        self._saved = False
         self.regularizers = nn.ModuleList(resolved.build_regularizers())
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -147,8 +152,10 @@ class ComponentModule(TrainedModule):
         if self.network is None:
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
-        check_network(self._built(), inputs, outputs, wanted_by=name)
+        check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self._try_loss(data, outputs)
+        if not self.resolved.optimizer.entry.builtin:
+            self.build_optimizer(total_steps=1000, num_data=data.sizes["train"])  # it may refuse the network's shapes
         # Penalties whose patterns match nothing are refused here, before any rank is launched.
         checks.refuse_model(
             self.resolved, self.options, self.step_objective(), self.build_optimizer, lambda: data.training_set
@@ -156,6 +163,7 @@ class ComponentModule(TrainedModule):
 
     def _try_loss(self, data: Any, outputs: int) -> None:
         """Try the loss on a few rows of the training target, where there are any."""
+        checks.check_units(self.loss, self.resolved.loss.qualified_name, data.preprocessing.info)
         target = next(iter(data.rows_of("train").targets()))[:_TRIED_ROWS]
         if len(target):
             dtype = next((p.dtype for p in self._built().parameters()), torch.get_default_dtype())
@@ -166,10 +174,10 @@ class ComponentModule(TrainedModule):
         """Return F on a minibatch, at the parameters that require gradients now."""
         return StepObjective(self._built(), self.loss, self.regularizers, self.reduction)  # type: ignore[arg-type]
 
-    def build_optimizer(self) -> torch.optim.Optimizer:
+    def build_optimizer(self, **planned: int) -> torch.optim.Optimizer:
         """Return a new optimizer over the parameters where they lie, which no fit uses."""
         groups = self.resolved.parameter_groups(self._built(), self.loss)
-        return self.resolved.build_optimizer(groups, self.step_objective())
+        return self.resolved.build_optimizer(groups, self.step_objective(), **planned)
 
     # ------------------------------------------------------------------ setting up
 
@@ -188,7 +196,7 @@ class ComponentModule(TrainedModule):
             self.trainer,
             objective,
             self.resolved.parameter_groups(self._built(), self.loss),
-            build=lambda groups: self.resolved.build_optimizer(groups, objective),
+            build=lambda groups: self.resolved.build_optimizer(groups, objective, **self._planned()),
             elementwise=self.resolved.takes_flat(objective),
         )
         if self.resolved.scheduler is None or not self.resolved.takes_learning_rate:
@@ -201,6 +209,17 @@ class ComponentModule(TrainedModule):
             if config["interval"] == "epoch":
                 config["frequency"] = NEVER  # Lightning steps it after the epoch's checkpoint is written
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _planned(self) -> dict[str, int | None]:
+        """The numbers that the optimizer asks for."""
+        asked = self.resolved.optimizer.asked
+        planned: dict[str, int | None] = {}
+        if "total_steps" in asked:
+            planned["total_steps"] = planned_steps(self.trainer)[0]
+        if "num_data" in asked:
+            data: Any = getattr(self.trainer, "datamodule", None)
+            planned["num_data"] = getattr(data, "sizes", {}).get("train")
+        return planned
 
     def _known_metrics(self) -> list[str]:
         """What a schedule may watch."""
@@ -217,6 +236,7 @@ class ComponentModule(TrainedModule):
         """Refuse what would fail or train wrongly, build the fit, and say what was chosen for it."""
         checks.refuse_start(self.resolved, self.options, self.trainer, self.step_objective())
         super().on_train_start()
+        self._saved = False
         for note in self.notes(self.trainer, getattr(self.trainer.train_dataloader, "batch_size", None)):
             rank_zero_info(note)
 
@@ -229,6 +249,9 @@ class ComponentModule(TrainedModule):
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             checkpoint[KEY]["fit"] = self._progress.state(trainer, self.execution.fit)
+            if not self._saved:
+                checks.refuse_state(self.resolved, checkpoint)
+                self._saved = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.

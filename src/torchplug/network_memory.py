@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from torchplug.errors import ConfigurationError, TrainingError
-from torchplug.memory import available_memory, size
+from torchplug.errors import ConfigurationError, PluginError, TrainingError
+from torchplug.memory import available_memory, is_lack_of_memory, size
 from torchplug.trial_step import trial_step
 
 FULL_SET_COPIES = 4
@@ -56,7 +56,7 @@ def _count(build: Callable[[], nn.Module]) -> tuple[int, int] | None:
     try:
         with torch.device("meta"):
             network = build()
-    except (NotImplementedError, RuntimeError) as error:
+    except (RuntimeError, PluginError) as error:
         if "overflow" in str(error):
             raise ConfigurationError(
                 "the network's layers have more numbers than can be counted: choose smaller layers"
@@ -92,9 +92,9 @@ def naming_lack_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
+        if not is_lack_of_memory(error):
             raise
+        text = " ".join(str(error).split())
         asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", text)
         wanted = f" for {asked[1]}" if asked else ""
         left = "" if "CUDA" in text else f", and {size(available_memory())} are free"

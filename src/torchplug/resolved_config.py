@@ -14,20 +14,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.components.contracts import (
-    LinearScores,
-    Loss,
-    Regularizer,
-    implements,
-    is_piecewise_linear,
-    linear_scores,
-)
+from torchplug.components.combinations import initialized, refuse_coupled_prox, refuse_loss, refuse_penalty
+from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
+from torchplug.components.optimizer import grouped, steps_by_gradients
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
 from torchplug.objective import StepObjective, deterministic_eval, penalized
-from torchplug.registry import Resolved, registry
+from torchplug.registry import Resolved, named_failures, registry
 from torchplug.registry.component import Capability, Family, Spec
 
 SpecLike = Spec | str | Mapping[str, Any]
@@ -70,7 +65,8 @@ class ResolvedConfig:
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
         )
-        resolved._try()
+        with named_failures(resolved.components):
+            resolved._try()
         return resolved
 
     @property
@@ -83,6 +79,27 @@ class ResolvedConfig:
     def is_full_batch(self) -> bool:
         """Whether the optimizer is full-batch."""
         return Capability.OBJECTIVE in self.optimizer.capabilities
+
+    @property
+    def has_update(self) -> bool:
+        """Whether `update()` is declared to be the optimizer's step."""
+        return Capability.UPDATE in self.optimizer.capabilities
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether the optimizer differentiates the gradient."""
+        return Capability.GRAPH in self.optimizer.capabilities
+
+    @cached_property
+    def why_closure(self) -> str | None:
+        """Why the optimizer must have a closure at every step; None for an update, and for torch's own steps."""
+        if Capability.CLOSURE in self.optimizer.capabilities:
+            return f"the optimizer {self.optimizer.name} evaluates the loss by itself"
+        if self.needs_graph:
+            return f"the optimizer {self.optimizer.name} differentiates the gradient"
+        if self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
+            return None
+        return f"the optimizer {self.optimizer.name} may evaluate the loss by itself: it does not declare an update"
 
     @cached_property
     def takes_learning_rate(self) -> bool:
@@ -156,7 +173,7 @@ class ResolvedConfig:
         model = self.model
         key = f"{model.qualified_name} {model.parameters} {inputs} {outputs}"
         refuse_beyond_memory(key, lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
-        network: nn.Module = model.build(inputs, outputs)
+        network: nn.Module = initialized(model, model.build(inputs, outputs))
         return network
 
     @cached_property
@@ -183,7 +200,7 @@ class ResolvedConfig:
         Raises:
             PluginError: if the plugin's class violates the contract.
         """
-        loss = self.loss.build()
+        loss = initialized(self.loss, self.loss.build())
         if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
             raise PluginError(
                 f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(TASKS)}"
@@ -199,53 +216,15 @@ class ResolvedConfig:
         """
         built = []
         for component in self.regularizers:
-            regularizer = component.build()
+            regularizer = initialized(component, component.build())
             if not isinstance(regularizer, Regularizer):
                 raise PluginError(f"regularizer {component.qualified_name} must subclass torchplug.Regularizer")
-            if regularizer.proximal and Capability.PROX not in self.optimizer.capabilities:
-                raise ConfigurationError(
-                    f"{component.name} with proximal: true needs an optimizer whose step applies the prox, and "
-                    f"{self.optimizer.name} does not: use another (`torchplug list optimizer --json` names those "
-                    "with the need 'prox'), or proximal: false"
-                )
-            self._refuse_penalty(regularizer, component.name)
+            refuse_penalty(self.optimizer, regularizer, component.name)
+            if regularizer.proximal and not regularizer.separable:
+                trial = nn.Parameter(torch.zeros(2, 3))
+                refuse_coupled_prox(self.optimizer, self.trial_optimizer(trial), trial, component.name)
             built.append(regularizer)
         return built
-
-    def _refuse_kinks(self, loss: Loss) -> None:
-        """Derivatives lead to minima of smooth losses only, linear programming to those of piecewise linear ones."""
-        optimizer, name = self.optimizer.name, self.loss.name
-        linear = is_piecewise_linear(loss)
-        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
-            if not linear:
-                raise ConfigurationError(
-                    f"{optimizer} needs a loss that is piecewise linear, such as l1 or quantile, and {name} is none: "
-                    "use another optimizer such as newton or lbfgs"
-                )
-        elif self.is_full_batch and not loss.smooth:
-            remedy = "use a smooth one, such as huber for l1, or an optimizer for minibatches such as adam"
-            if linear:
-                remedy = "with a linear model use the optimizer interior_point, else one for minibatches such as adam"
-            raise ConfigurationError(f"{optimizer} needs a loss without kinks, and {name} has them: {remedy}")
-
-    def _refuse_penalty(self, regularizer: Regularizer, name: str) -> None:
-        """Curvature methods see smooth penalties only; residual methods only those that are sums of squares."""
-        if not self.is_full_batch or regularizer.proximal:
-            return
-        if Capability.PIECEWISE_LINEAR in self.optimizer.capabilities:
-            if not (implements(regularizer, "residuals") and implements(regularizer, "curvature")):
-                raise ConfigurationError(
-                    f"{self.optimizer.name} takes penalties that are sums of squares of single parameters, such as l2, "
-                    f"and {name} is none: use l2, or an optimizer for minibatches such as adam"
-                )
-            return
-        if not regularizer.smooth:
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs second derivatives, and {name} has none at zero: "
-                f"use the optimizer proximal_newton with {name} and proximal: true"
-            )
-        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(regularizer, "residuals"):
-            raise ConfigurationError(f"{self.optimizer.name} needs penalties that are sums of squares, unlike {name}")
 
     def set_precision(self, network: nn.Module, loss: nn.Module) -> None:
         """Double precision for a full-batch optimizer: it decides by digits that single precision does not have."""
@@ -254,17 +233,18 @@ class ResolvedConfig:
             loss.double()
 
     def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
-        """All trainable parameters, with names, weight decay kept off biases and norms.
+        """All trainable parameters, with names: by the optimizer's rule, or weight decay kept off biases and norms.
 
         Raises:
             ConfigurationError: if there is none.
+            PluginError: if the rule does not return each of them once.
         """
         everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
-        if not self.trial_optimizer().defaults.get("weight_decay"):
-            return [{"params": named}]
+        if self.optimizer.groups is not None or not self.trial_optimizer().defaults.get("weight_decay"):
+            return grouped(self.optimizer, named)
         decayed = penalized(network)
         groups: list[dict[str, Any]] = [
             {"params": [(name, p) for name, p in named if name in decayed]},
@@ -277,10 +257,18 @@ class ResolvedConfig:
         capabilities = self.optimizer.capabilities
         return Capability.ELEMENTWISE in capabilities and Capability.NAMES not in capabilities and not _prox(objective)
 
-    def build_optimizer(self, groups: Sequence[Mapping[str, Any]], objective: StepObjective) -> Optimizer:
-        """The optimizer over groups of parameters, these with names or flat."""
-        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
-        optimizer: Optimizer = self.optimizer.build(given)
+    def build_optimizer(
+        self, groups: Sequence[Mapping[str, Any]], objective: StepObjective, **planned: int | None
+    ) -> Optimizer:
+        """The optimizer over groups of parameters, these with names or flat.
+
+        Args:
+            groups: of parameters.
+            objective: F on a minibatch.
+            planned: `total_steps` and `num_data`, for an optimizer that asks for them; None if training has no end.
+        """
+        known = {name: number for name, number in planned.items() if number is not None}
+        optimizer = self._built_over(groups, model=objective.network, **known)
         prox = _prox(objective)
         if prox:
             optimizer.prox = prox  # type: ignore[attr-defined]
@@ -303,9 +291,17 @@ class ResolvedConfig:
         return [member if isinstance(member, Tensor) else member[1] for member in members]
 
     def trial_optimizer(self, parameter: nn.Parameter | None = None) -> Optimizer:
-        """The optimizer over one parameter, by default a new one of one element."""
-        trial = nn.Parameter(torch.zeros(1)) if parameter is None else parameter
-        optimizer: Optimizer = self.optimizer.build(self._named_if_needed([("trial", trial)]))
+        """The optimizer before there is a network, over one matrix; by its rule of groups over a vector, too."""
+        trial = nn.Module()
+        trial.register_parameter("weight", nn.Parameter(torch.zeros(2, 3)) if parameter is None else parameter)
+        if self.optimizer.groups is not None:
+            trial.register_parameter("bias", nn.Parameter(torch.zeros(3)))
+        groups = grouped(self.optimizer, list(trial.named_parameters()))
+        return self._built_over(groups, model=trial, total_steps=1000, num_data=1000)
+
+    def _built_over(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
+        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer: Optimizer = self.optimizer.build(given, **supplied)
         return optimizer
 
     @cached_property
@@ -335,12 +331,7 @@ class ResolvedConfig:
         """Build everything once at the smallest size, because components check their ranges."""
         self.linear  # noqa: B018 it refuses parameters that are out of range
         loss = self.build_loss()
-        if Capability.RESIDUALS in self.optimizer.capabilities and not implements(loss, "residuals"):
-            raise ConfigurationError(
-                f"{self.optimizer.name} needs a loss that is a sum of squared residuals, and {self.loss.name} is none: "
-                "use the loss mse, or another optimizer such as newton or lbfgs"
-            )
-        self._refuse_kinks(loss)
+        refuse_loss(self.optimizer, loss, self.loss.name)
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
         self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
@@ -369,19 +360,26 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def check_network(network: nn.Module, inputs: int, outputs: int, wanted_by: str) -> None:
+def check_network(
+    network: nn.Module, inputs: int, outputs: int, wanted_by: str, components: Sequence[Resolved] = ()
+) -> None:
     """Try the network on two rows of zeros, in evaluation mode.
 
     Raises:
         ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
+        PluginError: if the code of one of the components fails.
     """
     parameter = next(network.parameters(), torch.zeros(()))
     trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
     try:
-        with evaluating(network), torch.random.fork_rng(devices=[]):
-            shape = tuple(network(trial).shape)
+        with evaluating(network), torch.random.fork_rng(devices=[]), named_failures(components):
+            scores = network(trial)
     except RuntimeError as error:
         raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-    if shape != (2, outputs):
-        given = ", ".join(["n", *map(str, shape[1:])])
-        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives ({given})")
+    if not isinstance(scores, Tensor) or scores.shape != (2, outputs):
+        given = (
+            f"({', '.join(['n', *map(str, scores.shape[1:])])})"
+            if isinstance(scores, Tensor)
+            else type(scores).__name__
+        )
+        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives {given}")

@@ -78,6 +78,10 @@ class TrainedModule(EvaluatedModule):
         self._progress.batch_begins(self.trainer, self.execution.fit)
         return self.execution.training_step(self._as_batch(batch, batch_idx))
 
+    def backward(self, loss: Tensor, *arguments: Any, **keywords: Any) -> None:
+        """Compute gradients."""
+        self.execution.backward(loss)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Guard the reduced gradient, and measure it where a row is due."""
         self.execution.before_update()

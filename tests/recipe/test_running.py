@@ -227,3 +227,17 @@ def test_checkpoints_carry_a_checksum_unless_the_user_writes_them_otherwise(run,
         written = (the_run(tmp_path) / "checkpoints" / name).read_bytes()
         assert written[:-64].endswith(b"torchplug sha256 ") == summed
     assert run(["predict", "--ckpt_path", "last"])[0] == 0
+
+
+def test_the_configuration_names_a_plugins_distribution(run, tmp_path, distributions):
+    """After its uninstallation the name may be another distribution's."""
+    target = "torchplug.components.builtin.losses:MSE"
+    distributions.offer("acme", ("losses", "squares", target), ("optimizers", "descent", "torch.optim:SGD"))
+    assert (
+        run([*SHORT, "--model.loss", "squares", "--model.optimizer", "descent", "--model.optimizer.lr", "0.01"])[0] == 0
+    )
+    config = yaml.safe_load((the_run(tmp_path) / "config.yaml").read_text())["model"]
+    assert config["loss"]["class_path"] == "acme:squares"
+    assert config["optimizer"]["class_path"] == "acme:descent"
+    assert config["model"]["class_path"] == "linear"
+    assert run(["fit", "--config", str(the_run(tmp_path) / "config.yaml")])[0] == 0

@@ -138,7 +138,7 @@ BROKEN = {
     ),
     "has strange needs": (
         HEADER + "@hookimpl\ndef torchplug_losses():\n    return [Component('huber', 'a:B', 'x', {'prox'})]",
-        "huber with needs that are no frozenset",
+        "huber with capabilities that are no frozenset",
     ),
     "offers a metric without its record": (
         HEADER + "@hookimpl\ndef torchplug_metrics():\n    return [Component('gain', 'a:B', 'x')]",

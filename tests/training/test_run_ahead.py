@@ -147,10 +147,17 @@ def test_a_penalty_without_a_derivative_is_the_same(tmp_path, engine, distributi
 
 
 class Stepping(torch.optim.Optimizer):
-    """Somebody's optimizer: a step and nothing else; each tensor's is scaled by its norm, so it is not elementwise."""
+    """Somebody's optimizer; each tensor's is scaled by its norm, so it is not elementwise."""
 
     def __init__(self, params, lr: float = 0.05):
         super().__init__(params, {"lr": lr})
+
+    def update(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.state[p]["norm"] = p.grad.norm()
+                    p.add_(p.grad / (self.state[p]["norm"] + 0.1), alpha=-group["lr"])
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -158,19 +165,29 @@ class Stepping(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self.state[p]["norm"] = p.grad.norm()
-                    p.add_(p.grad / (self.state[p]["norm"] + 0.1), alpha=-group["lr"])
+        self.update()
         return loss
+
+
+STEPPING = f"""
+from torchplug import Capability, Component, hookimpl
+
+@hookimpl
+def torchplug_optimizers():
+    target = "{__name__}:Stepping"
+    return [
+        Component("stepping", target, "declares its update", frozenset({{Capability.UPDATE}})),
+        Component("adagrad", "torch.optim:Adagrad", "torch's own, whose steps need no declaration"),
+    ]
+"""
 
 
 @pytest.mark.parametrize("engine", ["auto", "autograd"])
 @pytest.mark.parametrize("scheduler", [None, use("exponential", interval="step")])
-def test_an_optimizer_that_only_steps_is_the_same(tmp_path, engine, scheduler, distributions):
-    distributions.offer("stepping", ("optimizers", "stepping", f"{__name__}:Stepping"))
-    fit = assert_alike(tmp_path, engine, optimizer="stepping", scheduler=scheduler, gradient_clip_val=0.5)
+@pytest.mark.parametrize("optimizer", ["stepping", "adagrad"])
+def test_an_optimizer_of_a_plugin_is_the_same(tmp_path, engine, scheduler, optimizer, distributions):
+    distributions.add("stepping", STEPPING)
+    fit = assert_alike(tmp_path, engine, optimizer=optimizer, scheduler=scheduler, gradient_clip_val=0.5)
     assert len(fit.run.optimizers[0].state) == 4
 
 

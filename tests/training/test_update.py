@@ -50,13 +50,13 @@ def test_the_optimizers_own_hooks_do_not_count():
 def test_the_leanest_is_a_step(build):
     one = optimizer(build)
     with torch.no_grad():
-        Update(one).leanest()()
+        Update(one, declared=build is Adam).leanest()()
     assert float(one.param_groups[0]["params"][0].detach()[0]) == pytest.approx(-0.1)
 
 
 def test_another_update_takes_its_place_in_every_step():
     one, calls = optimizer(), []
-    update = Update(one)
+    update = Update(one, declared=True)
     update.replace(lambda: calls.append("other"))
     update.leanest()()
     one.step()

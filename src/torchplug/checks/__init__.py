@@ -14,12 +14,14 @@ from torchplug.checks.limits import refuse_evaluation, refuse_limits, validates
 from torchplug.checks.numbers import refuse_numbers
 from torchplug.checks.optimizer import refuse_model, refuse_options, refuse_settings, refuse_start
 from torchplug.checks.prepared_data import PreparedData
-from torchplug.checks.trial_loss import try_loss
+from torchplug.checks.saved_state import refuse_state
+from torchplug.checks.trial_loss import check_units, try_loss
 from torchplug.checks.watched import refuse_monitor, refuse_unlogged
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.training import Execution
 
 __all__ = [
+    "check_units",
     "refuse_evaluation",
     "refuse_fit",
     "refuse_model",
@@ -28,6 +30,7 @@ __all__ = [
     "refuse_options",
     "refuse_settings",
     "refuse_start",
+    "refuse_state",
     "try_loss",
     "validates",
 ]

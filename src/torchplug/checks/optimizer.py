@@ -33,6 +33,10 @@ def refuse_options(resolved: ResolvedConfig, options: Execution) -> None:
             f"{resolved.optimizer.name} makes one step per epoch, alike on every rank, and chooses its own "
             "derivatives: leave out engine, steps_per_execution and sync_every"
         )
+    if resolved.needs_graph and options.engine not in ("auto", "autograd"):
+        raise ConfigurationError(
+            f"{resolved.optimizer.name} differentiates the gradient, which only autograd can: leave engine at auto"
+        )
 
 
 def refuse_model(
@@ -88,8 +92,15 @@ def refuse_settings(resolved: ResolvedConfig, options: Execution, trainer: Train
         return
     if options.engine == "analytic" and trainer.precision not in FULL_PRECISION:
         raise ConfigurationError(f"engine analytic: it computes in full precision, and not in {trainer.precision}")
+    if Capability.CLOSURE in resolved.optimizer.capabilities:
+        _refuse_partial_evaluations(resolved.optimizer.name, trainer)
+    if resolved.needs_graph and (trainer.world_size > 1 or trainer.precision == "16-mixed"):
+        raise ConfigurationError(
+            f"{resolved.optimizer.name} differentiates the gradient, whose graph is lost when it is averaged over "
+            "processes or unscaled: train in one process, without precision 16-mixed"
+        )
     asked = options.steps_per_execution
-    obstacle = None if asked in ("auto", 1) else why_single_steps(trainer)
+    obstacle = None if asked in ("auto", 1) else why_single_steps(trainer, resolved.why_closure)
     if obstacle is not None:
         raise ConfigurationError(f"steps_per_execution {asked}: {obstacle}; leave it at auto, or set it to 1")
 
@@ -140,6 +151,21 @@ def _full_batch_obstacles(trainer: Trainer) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
         yield f"{type(trainer.strategy).__name__}, which shards parameters, cannot be used", "use strategy ddp"
+
+
+def _refuse_partial_evaluations(name: str, trainer: Trainer) -> None:
+    """Refuse settings under which a closure would not evaluate the step's whole objective, or not be passed on."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    scheduled = any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks)
+    if trainer.accumulate_grad_batches != 1 or scheduled:
+        raise ConfigurationError(
+            f"{name} evaluates the loss several times in a step, on a single batch: leave accumulate_grad_batches at 1 "
+            "and GradientAccumulationScheduler out, and choose a larger batch_size"
+        )
+    if trainer.precision == "16-mixed":
+        raise ConfigurationError(
+            f"{name} evaluates the loss several times in a step, which precision 16-mixed does not: use bf16-mixed"
+        )
 
 
 def _refuse_single_rows(network: nn.Module, loader: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from torchplug.components.contracts import Loss
 from torchplug.errors import PluginError
+from torchplug.registry.component import TargetInfo, Unit
 
 
 def try_loss(loss: Loss, name: str, target: Tensor, outputs: int, dtype: torch.dtype) -> None:
@@ -49,6 +50,25 @@ def try_loss(loss: Loss, name: str, target: Tensor, outputs: int, dtype: torch.d
                 f"loss {name}: the value of a row depends on the other rows of its batch; losses that couple samples, "
                 "such as pairwise ranking or Cox, are not supported, as weights, ranks and accumulation divide batches"
             )
+
+
+def check_units(loss: Loss, name: str, info: TargetInfo) -> None:
+    """Refuse a loss whose `units` do not fit its predictions.
+
+    Args:
+        loss: the loss.
+        name: its qualified name.
+        info: the target.
+
+    Raises:
+        PluginError: naming the loss and its units.
+    """
+    each = len(loss.prediction_names(info)) // len(info.columns)
+    if loss.task.standardizes and (len(loss.units) not in (1, each) or not set(loss.units) <= set(get_args(Unit))):
+        raise PluginError(
+            f"loss {name}: its units {loss.units} are no tuple of {', '.join(get_args(Unit))} with one entry, or one "
+            f"for each of a target's {each} predictions"
+        )
 
 
 def _values(loss: Loss, name: str, scores: Tensor, target: Tensor) -> Any:

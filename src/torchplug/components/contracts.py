@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from torchplug.components.task import TASKS, Task
-from torchplug.registry.component import Kind, TargetInfo
+from torchplug.registry.component import Kind, TargetInfo, Unit
 
 
 class Pieces(NamedTuple):
@@ -92,6 +92,9 @@ class Loss(nn.Module):
     Attributes:
         kind: what it is for.
         smooth: whether ℓ is differentiable everywhere, as most full-batch optimizers require.
+        units: how each prediction of a standardized target returns to the target's units: a `location` such as a mean
+            is scaled and shifted, a `scale` such as a standard deviation is scaled, `none` such as a probability is
+            unchanged. One entry holds for all predictions.
         leading_axes: whether value and `derivative` also take scores (…, k) and a target that broadcasts against them,
             so that many models are trained at once without copies of the target. Like every optional member it
             must be redefined together with `forward`, see `implements`.
@@ -101,6 +104,7 @@ class Loss(nn.Module):
 
     kind: Kind
     smooth: bool = True
+    units: tuple[Unit, ...] = ("location",)
     leading_axes: bool = False
     hyper: tuple[str, ...] = ()
 
@@ -167,6 +171,8 @@ class Regularizer(nn.Module):
         include: glob patterns of parameter names to penalize; None: all but biases and norm layers.
         proximal: whether the step applies `prox` instead of adding λR to the loss.
         smooth: whether R has a second derivative everywhere, as curvature methods require.
+        separable: whether R is a sum over elements, so that `prox` may be given a step for each; that of one that is
+            not, such as a group lasso, is refused with optimizers whose steps differ from element to element.
         elementwise: whether R is a sum over elements, so that `derivative` and `prox` may be given the parameters of
             many models at once, with a leading axis. Like every optional member it must be redefined together with
             `forward`.
@@ -183,6 +189,7 @@ class Regularizer(nn.Module):
     include: list[str] | None = None
     proximal: bool = False
     smooth: bool = True
+    separable: bool = True
     elementwise: bool = False
     hyper: tuple[str, ...] = ()
 
@@ -191,5 +198,5 @@ class Regularizer(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define forward(parameters)")
 
     def prox(self, parameter: Tensor, step: Tensor | float) -> Tensor:
-        """Return argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` is a number or elementwise."""
+        """Return argmin_u λR(u) + Σ(u − parameter)²/(2·step); `step` is a number, or elementwise if R is separable."""
         raise TypeError(f"{type(self).__name__} has no proximal operator")

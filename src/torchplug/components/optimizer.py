@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from torchplug.errors import PluginError
 from torchplug.no_grad import no_grad_if_enabled
+from torchplug.registry import Resolved, named_failures
 
 State = dict[str, Tensor]
 """What an optimizer keeps of a parameter."""
@@ -106,6 +108,35 @@ class FusedOptimizer(ProximalOptimizer):
         group["fused"] = len(kinds) == 1 and all(
             dtype.is_floating_point and device.type in ("cpu", "cuda") for dtype, device in kinds
         )
+
+
+def grouped(optimizer: Resolved, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+    """Return the parameter groups by an optimizer's rule, or one group.
+
+    Args:
+        optimizer: the optimizer.
+        named: the trainable parameters with their names.
+
+    Raises:
+        PluginError: if the rule does not return every parameter once, as pairs.
+    """
+    if optimizer.groups is None:
+        return [{"params": list(named)}]
+    with named_failures([optimizer]):
+        groups = [{**group, "params": list(group["params"])} for group in optimizer.groups(list(named))]
+        returned = sorted(name for group in groups for name, _ in group["params"])
+    if returned != sorted(name for name, _ in named):
+        raise PluginError(
+            f"optimizer {optimizer.qualified_name}: its rule of parameter groups returns "
+            f"{', '.join(returned) or 'nothing'}, and not each of {', '.join(name for name, _ in named)} once"
+        )
+    return [group for group in groups if group["params"]]
+
+
+def steps_by_gradients(kind: type) -> bool:
+    """Whether a class's `step` is one of torch's that use the gradients alone."""
+    owner = next(base for base in kind.__mro__ if "step" in vars(base))
+    return owner.__module__.startswith("torch.optim.") and not issubclass(owner, torch.optim.LBFGS)
 
 
 def coefficients(like: Tensor, *numbers: Tensor | float) -> tuple[Tensor | float, ...]:

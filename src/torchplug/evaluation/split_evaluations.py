@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torchplug.components.metrics import Evaluation, MetricChoice
 from torchplug.objective import check_shapes, deterministic_eval
 from torchplug.preprocessing import Preprocessing
 from torchplug.preprocessing.blocks import intervals, rows_of, worded_for_all_rows
+from torchplug.registry.component import Unit
 
 _PREDICTION_ROWS = 2**16
 _PREDICTION_NUMBERS = 2**24
@@ -84,11 +86,20 @@ class SplitEvaluations:
         return self._kept[settings]
 
 
-def original_units(values: Tensor, loss: Loss, preprocessing: Preprocessing | None) -> Tensor:
-    """Regression values in the target's units, in float64; anything else as it is."""
+def original_units(
+    values: Tensor, loss: Loss, preprocessing: Preprocessing | None, units: Sequence[Unit] = ("location",)
+) -> Tensor:
+    """Regression values in the target's units, in float64; anything else as it is.
+
+    Args:
+        values: targets, points or predictions.
+        loss: which predicts them.
+        preprocessing: None where the data came without.
+        units: of predictions, those of the loss.
+    """
     if preprocessing is None or not loss.task.standardizes:
         return values
-    return preprocessing.original_units(values.double())
+    return preprocessing.original_units(values.double(), units)
 
 
 def predicted(

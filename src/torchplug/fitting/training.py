@@ -27,7 +27,7 @@ from torchplug.fitting.trainer import build_trainer
 from torchplug.interruption import Interrupted
 from torchplug.module import ComponentModule
 from torchplug.processes.job import attributed
-from torchplug.registry import registry
+from torchplug.registry import named_failures, registry
 from torchplug.registry.component import Iteration, Outcome
 from torchplug.terminal import one_line
 from torchplug.tracking.checkpoint_content import load_weights
@@ -40,6 +40,7 @@ from torchplug.tracking.settings import Tracking
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
 from torchplug.training import StopAtBoundary
 from torchplug.training.ending import trainer_outcome
+from torchplug.training.lightning_internals import has_begun
 
 STALLED = 3
 """The exit status of errors after which training cannot continue: the run directory keeps what was reached."""
@@ -93,12 +94,8 @@ class Training:
             TorchplugError: for input that is refused, or training that had to stop.
             Interrupted: if a signal stopped it; last.ckpt is of the step that was reached.
         """
-        self.data.prepare(self.module.data_request())
-        self.module.configure(self.data)
-        self._refuse_origin()
-        trainer = build_trainer(self.trainer)
-        labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
-        refuse_fit(trainer, self.module.resolved, self.module.options, self.data, labelled)
+        with named_failures(self.module.components):
+            trainer = self._prepared()
         run = (self.origin.run if self.origin else None) or self.directory or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
         best = BestCheckpoint.of(trainer, self.module, self.data)
@@ -109,7 +106,7 @@ class Training:
             run.write_notes(notes)
             started(run, notes)
             try:
-                with attributed():
+                with named_failures(self.module.components, lambda: has_begun(trainer)), attributed():
                     meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
                     self._train(trainer, wandb, run if best.is_solution else None)
             except SystemExit as stop:
@@ -124,8 +121,19 @@ class Training:
                 raise
             outcome = self.module.outcome or trainer_outcome(trainer)
             if first_rank():
-                self._write_end(trainer, run, outcome)
+                with named_failures(self.module.components, lambda: True):
+                    self._write_end(trainer, run, outcome)
         return Trained(self.module, trainer, run, outcome)
+
+    def _prepared(self) -> lightning.Trainer:
+        """Prepare data and module, refuse what cannot be trained, and return the trainer."""
+        self.data.prepare(self.module.data_request())
+        self.module.configure(self.data)
+        self._refuse_origin()
+        trainer = build_trainer(self.trainer)
+        labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
+        refuse_fit(trainer, self.module.resolved, self.module.options, self.data, labelled)
+        return trainer
 
     def _refuse_origin(self) -> None:
         """Refuse a checkpoint of other data, or one with nothing left to do, before any rank is launched.

@@ -115,6 +115,13 @@ class Configurations:
         if resolved.is_full_batch:
             ComponentModule(**given)
             return Configuration(given, seed, alone=f"{resolved.optimizer.name} sees the whole training set")
+        if resolved.why_closure is not None:
+            ComponentModule(**given)
+            return Configuration(given, seed, alone=resolved.why_closure)
+        if resolved.optimizer.asked:
+            ComponentModule(**given)
+            asked = ", ".join(sorted(resolved.optimizer.asked))
+            return Configuration(given, seed, alone=f"{resolved.optimizer.name} asks for {asked}")
         loss = self._once(f"loss {resolved.loss.spec.plain()}", resolved.build_loss)
         penalties = f"regularizers {[r.spec.plain() for r in resolved.regularizers]} {resolved.optimizer.name}"
         regularizers = tuple(self._once(penalties, resolved.build_regularizers))

@@ -21,6 +21,7 @@ from torchplug.many.record import Record
 from torchplug.many.settings import TrainerSettings
 from torchplug.many.tracked import TrackedFit, run_to_resume
 from torchplug.many.training import ManyTraining
+from torchplug.registry import named_failures
 from torchplug.tracking.settings import Tracking
 
 
@@ -102,9 +103,12 @@ def fit_many(
         rows = None if folds is None else [DrawnRows.of(*fold) for fold in folds]
         kept = TrackedFit(configurations, rows, data, settings, chosen, name, root, resumed).record(grouping)
     rank_zero_info(grouping.note())
+    components = [c for own in configurations if own.resolved is not None for c in own.resolved.components]
     with kept as record:
         with _progress(len(configurations) * len(tables), settings.shows_progress) as advance:
-            fitted = ManyTraining(configurations, tables, grouping, settings, record, advance).run()
+            training = ManyTraining(configurations, tables, grouping, settings, record, advance)
+            with named_failures(components, lambda: True):
+                fitted = training.run()
         record.finish(fitted)
     return [own.result for own in fitted.values()]
 

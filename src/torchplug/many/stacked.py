@@ -161,9 +161,8 @@ class StackedModels:
 
 def _takes_formula(members: Members, objective: Any) -> bool:
     resolved = components_of(members.configurations[0])
-    elementwise = Capability.ELEMENTWISE in resolved.optimizer.capabilities and hasattr(
-        resolved.optimizer.target, "update_fn"
-    )
+    declared = resolved.optimizer.capabilities >= {Capability.ELEMENTWISE, Capability.UPDATE}
+    elementwise = declared and hasattr(resolved.optimizer.target, "update_fn")
     width = sum(p.numel() for p in members.network.parameters())
     prox = [regularizer for regularizer, _ in objective.penalties if regularizer.proximal]
     return elementwise and width < _ROWS_FROM and all(is_elementwise(regularizer) for regularizer in prox)

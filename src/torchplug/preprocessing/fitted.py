@@ -29,7 +29,7 @@ from torchplug.preprocessing.refusals import refuse_missing
 from torchplug.preprocessing.rows import Rows
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding
-from torchplug.registry.component import TargetInfo
+from torchplug.registry.component import TargetInfo, Unit
 from torchplug.tables import Types, enumerate_names, require_columns
 
 _FILL_IN = "the model was trained with --data.impute error: fill them in, or train with another choice"
@@ -232,13 +232,17 @@ class Preprocessing:
         require_columns(frame, self.info.columns, where)
         return self.target_coding.encode(frame, where, rows)
 
-    def original_units(self, predictions: Tensor) -> Tensor:
+    def original_units(self, predictions: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
         """Undo the standardization of the target; class scores and probabilities are returned unchanged.
+
+        Args:
+            predictions: of the standardized target.
+            units: of each of a target's columns, or of all, see `Loss`.
 
         Shape:
             (n, m) → (n, m), m a multiple of k, the columns of one target side by side.
         """
-        return self.target_coding.original_units(predictions)
+        return self.target_coding.original_units(predictions, units)
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
         """Predictions as a table with the target's labels.

@@ -14,7 +14,7 @@ from torchplug.components.task import TASKS, Task
 from torchplug.errors import DataError
 from torchplug.preprocessing.refusals import refuse_infinite, refuse_missing, refuse_type
 from torchplug.preprocessing.rows import Rows, row_number
-from torchplug.registry.component import Kind, TargetInfo
+from torchplug.registry.component import Kind, TargetInfo, Unit
 from torchplug.tables import Types, enumerate_names
 
 _MISSING_REMEDY = "a row without its target cannot be learned from: remove these rows"
@@ -87,12 +87,21 @@ class TargetCoding:
             )
         return torch.tensor(codes.to_numpy())
 
-    def original_units(self, values: Tensor) -> Tensor:
-        """Undo the standardization of values (n, m), m a multiple of k with a target's columns side by side."""
-        each = values.shape[1] // len(self.info.columns)
+    def original_units(self, values: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
+        """Undo the standardization of values (n, m), m a multiple of k with a target's columns side by side.
+
+        Args:
+            values: predictions or targets.
+            units: of each of a target's columns, or of all.
+        """
+        targets = len(self.info.columns)
+        each = values.shape[1] // targets
         if self.task.has_classes:
             return values
         scale, center = (t.to(values).repeat_interleave(each) for t in (self.scale, self.center))
+        columns = list(units) * (targets * each // len(units))
+        scale[[unit == "none" for unit in columns]] = 1.0
+        center[[unit != "location" for unit in columns]] = 0.0
         return values * scale + center
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:

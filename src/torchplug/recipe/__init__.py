@@ -5,7 +5,7 @@ import os
 from torchplug.interruption import is_program
 from torchplug.recipe.collector import paused_collector
 from torchplug.recipe.environment import without_malformed
-from torchplug.recipe.tracebacks import shows_tracebacks
+from torchplug.tracebacks import shows_tracebacks
 
 if is_program() and not shows_tracebacks():
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # which torch reads when it is imported

@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchplug import interruption
-from torchplug.errors import TorchplugError
+from torchplug.errors import PluginError, TorchplugError
 from torchplug.fitting.ranks import first_rank
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.network_memory import naming_lack_of_memory
 from torchplug.processes import job as jobs
 from torchplug.recipe.output import safe_output
-from torchplug.recipe.tracebacks import TRACEBACKS, shows_tracebacks
 from torchplug.terminal import one_line, shortened
+from torchplug.tracebacks import TRACEBACKS, shows_tracebacks
 
 
 def reports_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Make what torchplug raises on purpose one line on stderr and an exit status, and handle Ctrl-C and SIGTERM.
 
-    Other exceptions keep their traceback: they are defects, here or in a plugin. In a job of several ranks an error
-    is said once: by rank 0, or by the rank that has met it alone, with its number.
+    Other exceptions keep their traceback: they are defects of the library or of a recipe. In a job of several ranks an
+    error is said once: by rank 0, or by the rank that has met it alone, with its number.
     """
 
     @functools.wraps(main)
@@ -68,6 +68,8 @@ def _status(run: Callable[[], int], name: str) -> int:
 
 def _refused(error: TorchplugError, name: str) -> int:
     """Print the error once, whichever ranks have met it."""
+    if isinstance(error, PluginError) and shows_tracebacks():
+        traceback.print_exception(error)
     text, status = shortened(one_line(str(error))), error.exit_status
     interruption.will_end(status)  # torchrun ends all ranks when one has ended
     job = _job()

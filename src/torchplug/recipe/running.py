@@ -13,6 +13,7 @@ from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
 from torchplug.recipe.output import say_notes
 from torchplug.recipe.subcommands import SUBCOMMANDS
+from torchplug.registry import named_failures
 from torchplug.terminal import PrintableFormatter, print_warnings_in_one_line
 from torchplug.tracking.ensemble import Ensemble
 
@@ -32,7 +33,7 @@ def run(command: Command, module: ComponentModule | Ensemble, data: TabularData)
         say_notes([command.origin.note])
     status = None
     try:
-        with environment.typed_errors():
+        with environment.typed_errors(), named_failures(module.components):
             status = SUBCOMMANDS[command.subcommand].carry_out(command, module, data)
     except Interrupted:
         status = INTERRUPTED

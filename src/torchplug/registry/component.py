@@ -20,6 +20,10 @@ Direction = Literal["min", "max"]
 """Which value of a metric is the best: the lowest or the highest."""
 
 
+Unit = Literal["location", "scale", "none"]
+"""How a prediction returns from the standardized target's units: scaled and shifted, scaled, or unchanged."""
+
+
 class Family(enum.Enum):
     """The kinds of component. Each has a hook, `torchplug_<plural>`."""
 
@@ -53,8 +57,9 @@ class Family(enum.Enum):
     def supplied_by_keyword(self) -> tuple[str, ...]:
         """Arguments that the core passes where the target's signature names them.
 
-        Of a scheduler: the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two),
-        of target columns, and a class index of rows that do not count.
+        Of an optimizer: the optimizer steps of the fit, the number of training rows, and the network. Of a scheduler:
+        the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two), of target
+        columns, and a class index of rows that do not count.
         """
         return _SUPPLIED_BY_KEYWORD.get(self, ())
 
@@ -65,6 +70,7 @@ _SUPPLIED = {
     Family.SCHEDULER: ("optimizer",),
 }
 _SUPPLIED_BY_KEYWORD = {
+    Family.OPTIMIZER: ("total_steps", "num_data", "model"),
     Family.SCHEDULER: ("total_steps", "steps_per_epoch"),
     Family.METRIC: ("num_classes", "num_outputs", "ignore_index"),
 }
@@ -79,8 +85,15 @@ class Capability(enum.Enum):
     """Its step applies `optimizer.prox`, which proximal regularizers need."""
     ELEMENTWISE = "elementwise"
     """Its step is elementwise, so that several parameters may be passed as one flat tensor."""
+    UPDATE = "update"
+    """`update()` is its step once gradients exist; it may have `update_fn`, the update as a function of tensors."""
+    CLOSURE = "closure"
+    """Its step evaluates the objective itself: it is always given a closure, and steps are made one by one."""
+    GRAPH = "graph"
+    """Its step differentiates the gradient, which is computed with `create_graph`."""
     OBJECTIVE = "objective"
-    """It is full-batch: `step(objective=objective)` is called once per epoch, and its `outcome` ends the training."""
+    """It is full-batch: `step(objective=objective)` is called once per epoch, and its `outcome` ends the training.
+    It may have `iteration`, `refuse` and `statistics`."""
     RESIDUALS = "residuals"
     """It needs a loss with `residuals`, a sum of squares."""
     LINEAR_RESIDUALS = "linear_residuals"
@@ -135,12 +148,20 @@ class Component:
         target: its import path, `package.module:Class`; imported on first use.
         summary: one line for the table of components.
         capabilities: what it supports or needs beyond the family's contract.
+        interval: after what a scheduler without an attribute `interval` advances, `epoch` or `step`. By default it
+            counts steps if its signature names `total_steps`, else epochs.
+        monitor: the logged metric, such as `val/loss`, that a scheduler without an attribute `monitor` is stepped with.
+        groups: an optimizer's rule of parameter groups: the import path of a function that takes the trainable
+            parameters as (name, parameter) pairs, and returns mappings with such pairs as `params` and with settings.
     """
 
     name: str
     target: str
     summary: str
     capabilities: frozenset[Capability] = field(default_factory=frozenset)
+    groups: str | None = None
+    interval: Literal["epoch", "step"] | None = None
+    monitor: str | None = None
 
 
 @dataclass(frozen=True)

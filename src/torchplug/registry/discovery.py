@@ -248,7 +248,13 @@ def _fault(component: Any) -> str | None:
     if not isinstance(component.capabilities, frozenset) or not all(
         isinstance(need, Capability) for need in component.capabilities
     ):
-        return f"{component.name} with needs that are no frozenset of torchplug.Capability"
+        return f"{component.name} with capabilities that are no frozenset of torchplug.Capability"
+    if component.groups is not None and not (isinstance(component.groups, str) and _is_target(component.groups)):
+        return f"{component.name} with the groups {_short(component.groups)}, which is no package.module:function"
+    if component.interval not in (None, "epoch", "step"):
+        return f"{component.name} with the interval {_short(component.interval)}, which is neither epoch nor step"
+    if component.monitor is not None and not isinstance(component.monitor, str):
+        return f"{component.name} with the monitor {_short(component.monitor)}, which is no metric's name"
     return None
 
 

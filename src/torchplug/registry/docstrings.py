@@ -105,7 +105,7 @@ def page(description: dict[str, Any], prefix: str = "") -> str:
         kinds = ", ".join(metric["kinds"])
         blocks.append(f"Metric:\n    of {metric['view']}, for losses of kind {kinds}; best is {metric['best']}")
     if description["capabilities"]:
-        blocks.append(f"Needs:\n    {', '.join(description['capabilities'])}")
+        blocks.append(f"Capabilities:\n    {', '.join(description['capabilities'])}")
     return "\n\n".join(blocks)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from inspect import Parameter
 from typing import Any
 
-from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
+from torchplug.errors import ConfigurationError, ParameterError, PluginError, TorchplugError, UnknownComponentError
+from torchplug.memory import is_lack_of_memory
 from torchplug.registry.component import Capability, Component, Family, Spec
 from torchplug.registry.discovery import BUILTIN, Plugin, canonical_name, discover, one_line
+from torchplug.registry.failures import failure
+from torchplug.registry.scheduling import attributed
 from torchplug.registry.signatures import (
     accepted_keywords,
     allows_none,
@@ -72,12 +75,16 @@ class Resolved:
             of name and parameters.
         target: the class or function to call.
         nested: the components among the parameters, resolved.
+        groups: an optimizer's rule of parameter groups, see `Component`.
+        kinds: the types of what was built, by which a traceback's methods are attributed to the component.
     """
 
     entry: Entry
     parameters: dict[str, Any]
     target: Any
     nested: Mapping[str, Resolved] = field(default_factory=dict)
+    groups: Callable[[list[tuple[str, Any]]], Any] | None = None
+    kinds: set[type] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -95,6 +102,11 @@ class Resolved:
         return self.entry.component.capabilities
 
     @property
+    def asked(self) -> frozenset[str]:
+        """The arguments that the core supplies because the target's signature names them."""
+        return accepted_keywords(self.target).intersection(self.entry.family.supplied_by_keyword)
+
+    @property
     def spec(self) -> Spec:
         """Return the qualified name and the given parameters as plain types, to be saved."""
         return Spec(self.qualified_name, plain(self.parameters))
@@ -108,14 +120,21 @@ class Resolved:
 
         Raises:
             ParameterError: if the target refuses a parameter.
+            PluginError: if a plugin's target raises another exception, or gives a scheduler that is none.
         """
         accepted = accepted_keywords(self.target)
         keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
         factories = {name: resolved.build for name, resolved in self.nested.items()}
         try:
-            return self.target(*supplied, **{**self.parameters, **factories, **keywords})
+            built = self.target(*supplied, **{**self.parameters, **factories, **keywords})
         except (ValueError, TypeError) as error:
             raise ParameterError(f"{self.entry.label}: {' '.join(str(error).split())}") from error
+        except Exception as error:
+            if self.entry.builtin or isinstance(error, TorchplugError) or is_lack_of_memory(error):
+                raise
+            raise failure(self, error) from error
+        self.kinds.add(type(built))
+        return attributed(self, built) if self.entry.family is Family.SCHEDULER else built
 
 
 class Registry:
@@ -178,16 +197,7 @@ class Registry:
             PluginError: if it cannot be imported, naming the distribution and its version.
         """
         if entry not in self._targets:
-            module, _, attributes = entry.component.target.partition(":")
-            try:
-                target: Any = import_module(module)
-                for attribute in attributes.split("."):
-                    target = getattr(target, attribute)
-            except (Exception, SystemExit) as error:
-                raise _broken(entry, f"{entry.component.target} cannot be imported: {one_line(error)}") from error
-            if not callable(target):
-                raise _broken(entry, f"{entry.component.target} is no class or function")
-            self._targets[entry] = target
+            self._targets[entry] = _imported(entry, entry.component.target)
         return self._targets[entry]
 
     def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
@@ -242,7 +252,9 @@ class Registry:
         missing = [name for name, known in accepted.items() if known.default is Parameter.empty and name not in chosen]
         if missing:
             raise ParameterError(f"{entry.label}: {', '.join(missing)} must be given")
-        return Resolved(entry, chosen, self.target(entry), nested)
+        rule = entry.component.groups
+        groups = None if rule is None else _imported(entry, rule)
+        return Resolved(entry, chosen, self.target(entry), nested, groups)
 
     def _owners(self, family: Family, name: str) -> list[Entry]:
         """The components that a name may mean: the built-in alone if there is one."""
@@ -321,6 +333,20 @@ def _unknown_parameter(entry: Entry, name: str, accepted: Mapping[str, Parameter
     hint = f", did you mean {near[0]}?" if near else ";"
     known = f"it takes {', '.join(accepted)}" if accepted else "it takes none"
     return ParameterError(f"{entry.label}: unknown parameter {name!r}{hint} {known}")
+
+
+def _imported(entry: Entry, path: str) -> Any:
+    """The class or function of an import path."""
+    module, _, attributes = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except (Exception, SystemExit) as error:
+        raise _broken(entry, f"{path} cannot be imported: {one_line(error)}") from error
+    if not callable(found):
+        raise _broken(entry, f"{path} is no class or function")
+    return found
 
 
 def _broken(entry: Entry, what: str) -> PluginError:

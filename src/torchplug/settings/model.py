@@ -222,9 +222,9 @@ def _with_parameter(family: Family, spec: Spec, path: list[str], given: Given) -
 
 
 def _shown(family: Family, name: str) -> str:
-    """A component's name as configurations have it: a plugin's with its distribution if it was given so."""
+    """A component's name as configurations have it: qualified for a plugin's, since another may have it later."""
     entry = registry().find(family, name)
-    return entry.qualified_name if ":" in name and not entry.builtin else entry.name
+    return entry.name if entry.builtin else entry.qualified_name
 
 
 @contextmanager

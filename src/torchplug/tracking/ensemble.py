@@ -22,6 +22,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
+from torchplug.registry import Resolved
 from torchplug.tables import as_frame, enumerate_names
 from torchplug.tracking.checkpoint_file import write_checkpoint
 
@@ -73,6 +74,11 @@ class Ensemble:
                     f"member {number} reads {enumerate_names(differing)} as {preprocessing.types[differing[0]]}, and "
                     f"member 0 as {own.types[differing[0]]}: train all on tables of the same types"
                 )
+
+    @property
+    def components(self) -> list[Resolved]:
+        """The components of all members."""
+        return [component for member in self.members for component in member.components]
 
     def __repr__(self) -> str:
         return f"Ensemble({len(self.members)} models)"

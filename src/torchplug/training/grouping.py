@@ -71,8 +71,15 @@ def _per_step_observer(trainer: Trainer) -> str | None:
     return None
 
 
-def why_single_steps(trainer: Trainer) -> str | None:
-    """Return why each call of Lightning's must make a single step; None if it may make several."""
+def why_single_steps(trainer: Trainer, closure: str | None = None) -> str | None:
+    """Return why each call of Lightning's must make a single step; None if it may make several.
+
+    Args:
+        trainer: the trainer.
+        closure: why the optimizer must have a closure at every step; None if it need not.
+    """
+    if closure is not None:
+        return closure
     if trainer.accumulate_grad_batches > 1:
         return "gradients are accumulated"
     if trainer.precision not in FULL_STORAGE:

@@ -24,6 +24,7 @@ class Layout:
         optimizer: over the parameters, or over the groups' flat tensors.
         storage: the flat storage of the parameters; None if they are not flat.
         groups: the flat tensors as the optimizer's parameter groups; None if it has the parameters themselves.
+        declared: whether `update()` is declared to be the optimizer's step.
 
     Attributes:
         optimizer: the optimizer.
@@ -32,11 +33,15 @@ class Layout:
     """
 
     def __init__(
-        self, optimizer: Optimizer, storage: FlatStorage | None = None, groups: FlatGroups | None = None
+        self,
+        optimizer: Optimizer,
+        storage: FlatStorage | None = None,
+        groups: FlatGroups | None = None,
+        declared: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.storage = storage
-        self.update = Update(optimizer)
+        self.update = Update(optimizer, declared)
         self._groups = groups
         if groups is not None:
             groups.bind_optimizer(optimizer)
@@ -45,15 +50,21 @@ class Layout:
 
     @classmethod
     def of(
-        cls, trainer: Trainer, network: nn.Module, groups: ParameterGroups, build: Build, elementwise: bool
+        cls,
+        trainer: Trainer,
+        network: nn.Module,
+        groups: ParameterGroups,
+        build: Build,
+        elementwise: bool,
+        declared: bool,
     ) -> Layout:
         """Flatten parameters where possible, and build the optimizer; arguments as for `Strategy.configure`."""
         storage = _storage(trainer, network, groups)
         finetuned = any(isinstance(c, BaseFinetuning) for c in trainer.callbacks)  # type: ignore[attr-defined]
         if storage is None or not elementwise or finetuned:  # it sorts the network's own parameters
-            return cls(build(groups), storage)
+            return cls(build(groups), storage, declared=declared)
         flat = FlatGroups(storage)
-        return cls(build(flat.of(groups)), storage, flat)
+        return cls(build(flat.of(groups)), storage, flat, declared)
 
     def attach(self) -> None:
         """Make gradients views of the flat storage."""

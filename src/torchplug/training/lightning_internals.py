@@ -74,6 +74,11 @@ def mark_closure_done(closure: Any) -> None:
 # ---------------------------------------------------------------------- position and resuming
 
 
+def has_begun(trainer: Trainer) -> bool:
+    """Whether the trainer's first epoch has begun, in this fit or before it was interrupted."""
+    return trainer.fit_loop.epoch_progress.total.ready > 0
+
+
 def is_training(trainer: Trainer) -> bool:
     """Whether training is running: neither validation nor a fit that has ended or failed."""
     return trainer.training and not trainer.state.stopped

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,24 +30,33 @@ class Minibatches(Strategy):
 
     Args:
         options: how steps are executed.
+        declared: whether `update()` is declared to be the optimizer's step.
+        closure: why the optimizer must have a closure at every step; None if it need not.
+        graph: whether the optimizer differentiates the gradient.
     """
 
     fit: MinibatchFit
 
-    def __init__(self, options: Execution) -> None:
+    def __init__(
+        self, options: Execution, declared: bool = False, closure: str | None = None, graph: bool = False
+    ) -> None:
         self.options = options
+        self._declared = declared
+        self._closure = closure
+        self._graph = graph
+        self._evaluations = 0
         self._layout: Layout | None = None
         self._run_ahead: RunAhead | None = None
         self._stepped = False
         self._failure: NonFiniteGradientError | None = None
 
-    def __reduce__(self) -> tuple[type[Minibatches], tuple[Execution]]:
-        return Minibatches, (self.options,)
+    def __reduce__(self) -> tuple[type[Minibatches], tuple[Any, ...]]:
+        return Minibatches, (self.options, self._declared, self._closure, self._graph)
 
     def notes(self, trainer: Trainer, network: nn.Module, rows: int) -> list[str]:
         """Return notes: why each call makes a single step, and which option has no effect."""
         notes, asked = [], self.options.steps_per_execution
-        obstacle = why_single_steps(trainer)
+        obstacle = why_single_steps(trainer, self._closure)
         if obstacle is None and steps_per_execution(asked, network, rows) == 1:
             obstacle = "for so large a network the overhead of a step is negligible"
         if obstacle is not None and asked == "auto":
@@ -59,7 +71,10 @@ class Minibatches(Strategy):
         """Flatten the parameters where possible, and build the optimizer over them."""
         if self._layout is not None:  # of an interrupted fit
             self._layout.release()
-        self._layout = Layout.of(trainer, objective.network, groups, build, elementwise)
+        if self._graph:  # its gradients are no views of flat storage
+            self._layout = Layout(build(groups), declared=self._declared)
+        else:
+            self._layout = Layout.of(trainer, objective.network, groups, build, elementwise, self._declared)
         return self._layout.optimizer
 
     def start(self, trainer: Trainer, objective: StepObjective) -> None:
@@ -72,7 +87,7 @@ class Minibatches(Strategy):
         self.fit = fit = MinibatchFit(trainer, objective, layout, self.options)
         self._stepped, self._failure, self._run_ahead = False, None, None
         most = steps_per_execution(self.options.steps_per_execution, objective.network, fit.rows)
-        if most > 1 and why_single_steps(trainer) is None:
+        if most > 1 and why_single_steps(trainer, self._closure) is None:
             boundary = boundary_steps(objective.network, fit.rows, self.options.sync_every)
             self._run_ahead = RunAhead(fit, most, boundary)
 
@@ -92,18 +107,29 @@ class Minibatches(Strategy):
         trainer = self.fit.trainer
         return self.fit.stepper.loss(batch, trainer.world_size, trainer.accumulate_grad_batches)
 
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, with their graph for an optimizer that differentiates them."""
+        if not self._graph:
+            super().backward(loss)
+            return
+        parameters = [p for _, p in self.fit.trainable()]
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
     def before_update(self) -> None:
         """Check the gradient for non-finite values, and record its norm if a row is due."""
-        self.fit.stepper.before_update(self.fit.trainer.global_step + 1)
+        self.fit.stepper.before_update(self.fit.trainer.global_step + 1, again=self._evaluations > 1)
 
     def optimizer_step(self, optimizer: Any, closure: Any) -> None:
         """Run Lightning's closure and the update."""
         fit = self.fit
         with fit.threads:
             fit.stepper.begin()
-            optimizer.step(closure=closure)
+            optimizer.step(closure=closure if self._closure is None else partial(self._evaluate, closure))
             fit.stepper.end(inspected=True)
-        self._stepped = True
+        self._stepped, self._evaluations = True, 0
         if fit.log.due:  # now: a checkpoint of this step is written before the module's `on_train_batch_end`
             try:
                 with fit.threads:
@@ -111,6 +137,20 @@ class Minibatches(Strategy):
                 write_row(fit.trainer, row)
             except NonFiniteGradientError as failure:
                 self._failure = failure  # raised when the trainer has counted the step
+
+    def _evaluate(self, closure: Callable[[], Any]) -> Any:
+        """Evaluate F and its gradient for an optimizer that may do so several times in a step.
+
+        The first evaluation of a step is logged. F is averaged over ranks, so that all take the same decisions.
+        """
+        fit = self.fit
+        self._evaluations += 1
+        with fit.means.ignoring() if self._evaluations > 1 else nullcontext():
+            value = closure()
+        if isinstance(value, Tensor) and fit.stepper.averaging is None:
+            value = value.detach().clone()
+            fit.ranks.average([value])
+        return value
 
     def after_batch(self) -> None:
         """Within an accumulation window, move the parameters to the optimizer's evaluation point.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,6 +52,15 @@ class RunningMeans:
         self._deferred_rows += scores.shape[0]  # len() of a tensor takes longer
         if len(self._deferred) >= _DEFERRED_STEPS or self._deferred_rows >= _DEFERRED_ROWS:
             self._evaluate()
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Ignore batches that are added within."""
+        self.add = self.defer = _ignore  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            del self.add, self.defer
 
     def row(self) -> tuple[float, float]:
         """Return (Σ wℓ, n) since the last call, and reset them; collective."""
@@ -136,6 +146,10 @@ class RunningMeans:
             each.rows += self._rows
         self.total.zero_()
         self._rows = 0
+
+
+def _ignore(*batch: object) -> None:
+    """Take the place of `add` and `defer`."""
 
 
 def _weights(scores: Sequence[Tensor], weights: Sequence[Tensor | None]) -> Tensor | None:

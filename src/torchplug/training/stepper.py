@@ -43,7 +43,8 @@ class Stepper:
         is_all = storage is not None and len(parameters) == len(storage.parameters)
         self._log = fit.log
         self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
-        pays = partial(graphs_pay, trainer, objective, layout.optimizer, storage, fit.rows)
+        declared = layout.update.declared
+        pays = partial(graphs_pay, trainer, objective, layout.optimizer, storage, fit.rows) if declared else bool
         self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin, pays)
         # fp16: GradScaler skips steps with overflowing gradients by design.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -55,7 +56,7 @@ class Stepper:
         self._update = layout.update
         self._switch = layout.update.switch
         self._update.restore()
-        alone = self._guard is not None and self._ranks.world == 1
+        alone = self._guard is not None and self._ranks.world == 1 and declared
         self._fused = self.engine.fused_steps(layout.optimizer) if alone else None
         if self._fused is not None:
             self._update.replace(self._fused.update)
@@ -121,8 +122,7 @@ class Stepper:
 
     def begin(self) -> None:
         """Record the parameters before the gradient is computed."""
-        if self._switch is not None:
-            self._switch.eval()
+        self.optimizer_eval()
         if self._guard is not None:
             self._guard.before_update()
 
@@ -133,11 +133,16 @@ class Stepper:
         self.engine.renew()
         return self.engine.with_precomputed_grad(batch, world, window)
 
-    def before_update(self, step: int) -> None:
-        """Check the reduced gradient of a step for non-finite values, and record its norm if a row is due."""
+    def before_update(self, step: int, again: bool = False) -> None:
+        """Check the reduced gradient of a step for non-finite values, and record its norm if a row is due.
+
+        Args:
+            step: the step's number.
+            again: whether this is a further evaluation within the step, which is not recorded.
+        """
         self._log.begin(step)
-        self._inspect()
-        if self._log.due:
+        self._inspect(again)
+        if self._log.due and not again:
             self._log.measure(self._gradients())
 
     def end(self, inspected: bool) -> None:
@@ -154,8 +159,8 @@ class Stepper:
             self.averaging.after_step(self._log.step)
 
     def optimizer_eval(self) -> None:
-        """Move the parameters to the optimizer's evaluation point, also within an accumulation window."""
-        if self._switch is not None:
+        """Move the parameters to the optimizer's evaluation point, where they are before its first step."""
+        if self._switch is not None and self._switch.state:
             self._switch.eval()
 
     def raise_if_nonfinite(self, epoch: int) -> None:
@@ -171,10 +176,10 @@ class Stepper:
         else:
             self.averaging.raise_on_all_ranks(self._guard.failure(epoch))
 
-    def _inspect(self) -> None:
+    def _inspect(self, again: bool = False) -> None:
         """Let the guard inspect the gradient."""
         if self._guard is not None:
-            self._guard.inspect(self._log.step)
+            self._guard.inspect(self._log.step, again)
 
     def _gradients(self) -> list[Tensor]:
         if self._storage is not None:

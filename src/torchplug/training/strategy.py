@@ -93,6 +93,10 @@ class Strategy(ABC):
         """Return this rank's loss in a step of the trainer's."""
         raise NotImplementedError(f"{type(self).__name__} makes its steps without a backward pass")
 
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients in a step of the trainer's."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
     def before_update(self) -> None:  # noqa: B027 - optional
         """Inspect the reduced, unscaled gradient, before clipping and the update."""
 

@@ -15,13 +15,15 @@ class Update:
 
     Args:
         optimizer: the optimizer as built; the hooks that it has at this time are its own.
+        declared: whether it is declared that `update()` is its step (`Capability.UPDATE`).
 
     Attributes:
         switch: the optimizer, if it has `train` and `eval` because it evaluates at another point, else None.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, declared: bool = False) -> None:
         self.optimizer: Any = optimizer
+        self.declared = declared
         self.switch: Any = optimizer if hasattr(optimizer, "train") and hasattr(optimizer, "eval") else None
         self._own_hooks = self._hooks()
 
@@ -31,7 +33,7 @@ class Update:
 
     def leanest(self) -> Callable[[], Any]:
         """Return the cheapest function that makes an update from the gradients."""
-        if self.is_hooked() or not hasattr(self.optimizer, "update"):
+        if self.is_hooked() or not self.declared:
             step: Callable[[], Any] = self.optimizer.step
             return step
         self.optimizer._opt_called = True  # set by `step`; torch's schedulers warn without it

@@ -10,7 +10,7 @@ from functools import partial
 from torchplug.registry.component import Capability, Component, Metric
 from torchplug.registry.hookspecs import hookimpl
 
-_FIRST_ORDER = frozenset({Capability.PROX, Capability.ELEMENTWISE})
+_FIRST_ORDER = frozenset({Capability.PROX, Capability.ELEMENTWISE, Capability.UPDATE})
 
 
 @hookimpl
