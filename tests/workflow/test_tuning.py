@@ -40,7 +40,7 @@ def test_rates_rise_until_the_loss_diverges(options, optimizer):
     np.testing.assert_allclose(found.table["lr"], rates[: found.table.height], rtol=1e-12)
     assert found.table.height < 60
     smoothed = found.table["smoothed"].to_list()
-    assert found.suggestion == pytest.approx(steepest(found.table["lr"].to_list(), smoothed))
+    assert found.suggestion == pytest.approx(steepest(rates.tolist(), smoothed))
     assert found.suggestion < found.table["lr"][int(np.argmin(smoothed))]
     assert (found.run.path / "lr.png").is_file()
     assert pl.read_csv(found.run.path / "lr.csv").equals(found.table)
