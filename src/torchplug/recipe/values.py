@@ -41,7 +41,7 @@ class Values:
 
     def plain(self) -> dict[str, Any]:
         """The settings in plain types, as `--config` reads them."""
-        model = {name: written(value) for name, value in self.model.items()}
+        model = {name: written(name, value) for name, value in self.model.items()}
         groups = {MODEL: model, **{name: getattr(self, name) for name in GROUPS}}
         everything: dict[str, Any] = plain({"seed_everything": self.seed_everything, **groups, **self.others})
         return everything

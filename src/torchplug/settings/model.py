@@ -97,11 +97,20 @@ def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str
     return chosen | {name: _completed(name, slot.family, chosen[name]) for name, slot in SLOTS.items()}
 
 
-def written(value: Any) -> Any:
-    """A spec as configuration files write it, with class_path and init_args; in lists too."""
+def written(setting: str, value: Any) -> Any:
+    """A spec as configuration files write it, with class_path and init_args; in lists too.
+
+    A plugin's component has its qualified name, since another distribution may have the bare one later.
+
+    Args:
+        setting: the name of the setting, such as loss.
+        value: its value.
+    """
     if isinstance(value, Spec):
-        return {"class_path": value.name, "init_args": {key: written(item) for key, item in value.parameters.items()}}
-    return [written(item) for item in value] if isinstance(value, list | tuple) else value
+        entry = registry().find(SLOTS[setting].family, value.name)
+        parameters = {key: written(setting, item) for key, item in value.parameters.items()}
+        return {"class_path": entry.name if entry.builtin else entry.qualified_name, "init_args": parameters}
+    return [written(setting, item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def known_names(family: Family) -> str:
@@ -222,9 +231,9 @@ def _with_parameter(family: Family, spec: Spec, path: list[str], given: Given) -
 
 
 def _shown(family: Family, name: str) -> str:
-    """A component's name as configurations have it: qualified for a plugin's, since another may have it later."""
+    """A component's name as settings have it: a plugin's with its distribution if it was given so."""
     entry = registry().find(family, name)
-    return entry.name if entry.builtin else entry.qualified_name
+    return entry.qualified_name if ":" in name and not entry.builtin else entry.name
 
 
 @contextmanager
