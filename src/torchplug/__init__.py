@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torchplug.tracking.checkpoints import load
     from torchplug.tracking.run import Run, runs
     from torchplug.workflow.comparison import Comparison, compare
+    from torchplug.workflow.diagnosis import Diagnosis, diagnose
 
 __version__ = version("torchplug")
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Comparison",
     "Component",
     "ComponentModule",
+    "Diagnosis",
     "Factory",
     "Family",
     "FitResult",
@@ -69,6 +71,7 @@ __all__ = [
     "TorchplugError",
     "TrainingSet",
     "compare",
+    "diagnose",
     "fit",
     "fit_many",
     "hookimpl",
@@ -81,9 +84,11 @@ __all__ = [
 _LAZY = {
     "Comparison": "torchplug.workflow.comparison",
     "ComponentModule": "torchplug.module",
+    "Diagnosis": "torchplug.workflow.diagnosis",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
     "compare": "torchplug.workflow.comparison",
+    "diagnose": "torchplug.workflow.diagnosis",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -17,7 +17,7 @@ from torchplug.recipe.given import Given
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.model_settings import COMPONENTS, MODEL, SLOTS
 from torchplug.recipe.settings import GROUPS, near, signature_of, top_level
-from torchplug.recipe.subcommands import SUBCOMMANDS
+from torchplug.recipe.subcommands import SUBCOMMANDS, options_of
 from torchplug.registry import registry
 
 _BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
@@ -84,7 +84,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     given = [
         *_files(subcommand, general, files, known),
         *_in_order(_variables(subcommand, known)),
-        *_in_order(flags),
+        *_in_order(_repeated(flag, subcommand) for flag in flags),
     ]
     return CommandLine(
         subcommand,
@@ -160,6 +160,12 @@ def _word(word: str, known: Sequence[str], words: str | None) -> Iterator[Given]
         yield from _inside(content, (), where, known)
     else:
         raise ConfigurationError(f"unknown argument {word!r}; settings are given as --name value")
+
+
+def _repeated(given: Given, subcommand: str) -> Given:
+    """A setting that is added to a list, if its flag may be given several times."""
+    option = options_of(subcommand).get(given.path[0])
+    return replace(given, appends=True) if option is not None and option.repeats else given
 
 
 def _known_flag(flag: str, value: str | None, known: Sequence[str]) -> Iterator[Given]:

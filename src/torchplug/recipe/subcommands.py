@@ -21,11 +21,13 @@ class Option:
         annotation: its type.
         summary: what it is, for `--help`.
         default: its value unless it is given.
+        repeats: whether the flag may be given several times, each adding to a list.
     """
 
     annotation: Any
     summary: str
     default: Any = None
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             "output": Option(str, "The picture of metrics by epoch, a PNG file.", "comparison.png"),
         },
         words="runs",
+        reads_table=False,
+    ),
+    "diagnose": Subcommand(
+        "Say why a fit is as good or as bad as it is, and what to change.",
+        "torchplug.recipe.diagnosing:diagnose",
+        {
+            "run": Option(list[str], "A run directory, or last for the newest run, given without a flag.", ()),
+            "target": Option(
+                float | None, "The error that is wanted: the share of wrong labels, or the rmse in the target's units."
+            ),
+            "ignore": Option(list[str], "A code to leave out, such as TPD003; may be given several times.", (), True),
+            "iterations": Option(int, "Iterations of L-BFGS for models that are not linear; 0: none.", 100),
+        },
+        words="run",
         reads_table=False,
     ),
 }

@@ -251,7 +251,25 @@ class Run:
 
     def write_coefficients(self, table: polars.DataFrame) -> None:
         """Write a linear model's coefficients, in original units, so that reading gives the same float64."""
-        self._write("coefficients.csv", table.write_csv())
+        self.write_table("coefficients.csv", table)
+
+    def write_table(self, name: str, table: polars.DataFrame) -> None:
+        """Write a table as CSV, so that reading gives the same float64.
+
+        Args:
+            name: of the file, such as folds.csv.
+            table: its rows.
+        """
+        self._write(name, table.write_csv())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write plain values as JSON.
+
+        Args:
+            name: of the file, such as diagnosis.json.
+            content: by name; without NaN and infinity.
+        """
+        self._write(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         """A file's content; None if it is missing or damaged, because damaged files are rewritten."""
