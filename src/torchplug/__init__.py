@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torchplug.tracking.run import Run, runs
     from torchplug.workflow.comparison import Comparison, compare
     from torchplug.workflow.diagnosis import Diagnosis, diagnose
+    from torchplug.workflow.ladder import Ladder, ladder
 
 __version__ = version("torchplug")
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "FitResult",
     "FusedOptimizer",
     "Iteration",
+    "Ladder",
     "LeastSquares",
     "Loss",
     "Metric",
@@ -75,6 +77,7 @@ __all__ = [
     "fit",
     "fit_many",
     "hookimpl",
+    "ladder",
     "load",
     "runs",
     "use",
@@ -89,9 +92,11 @@ _LAZY = {
     "TabularData": "torchplug.data.tabular",
     "compare": "torchplug.workflow.comparison",
     "diagnose": "torchplug.workflow.diagnosis",
+    "Ladder": "torchplug.workflow.ladder",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
+    "ladder": "torchplug.workflow.ladder",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

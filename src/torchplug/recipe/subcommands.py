@@ -119,6 +119,11 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         words="run",
         reads_table=False,
     ),
+    "ladder": Subcommand(
+        "Fit one row, a handful, more and all; a rung that fails names the likely cause (exit status 4).",
+        "torchplug.recipe.climbing:ladder",
+        {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
+    ),
 }
 
 

@@ -51,9 +51,7 @@ class Measures:
 
     def exceeds(self, other: Measures) -> Difference:
         """By how much the mean loss is above that of another network on the same rows."""
-        differences = self.losses - other.losses
-        n = len(differences)
-        return Difference(float(differences.mean()), float(differences.std()) / math.sqrt(n) if n > 1 else math.inf)
+        return difference(self.losses - other.losses)
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,12 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.value:.3g} ± {self.error:.1g}"
+
+
+def difference(differences: Tensor) -> Difference:
+    """The mean of differences (n,), with its standard error; infinite for a single row."""
+    n = len(differences)
+    return Difference(float(differences.mean()), float(differences.std()) / math.sqrt(n) if n > 1 else math.inf)
 
 
 def measure(network: nn.Module, module: ComponentModule, data: TabularData, split: SplitName) -> Measures | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug import interruption
+from torchplug.batch import TrainingSet
 from torchplug.components.contracts import Loss, linear_scores
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, UnknownComponentError
@@ -66,6 +67,7 @@ def minimize(
     solvers: Sequence[str],
     limit: int = _LIMIT,
     regularizers: Sequence[Spec] | None = None,
+    rows: TrainingSet | None = None,
 ) -> Solution:
     """Minimize F over the training split from a network's parameters.
 
@@ -76,6 +78,7 @@ def minimize(
         solvers: names of full-batch optimizers; the first one that takes this problem is used.
         limit: of iterations.
         regularizers: penalties in place of the module's.
+        rows: those in place of the training split.
 
     Raises:
         ConfigurationError: if none of the solvers is installed, or none takes this problem.
@@ -98,7 +101,7 @@ def minimize(
         except ConfigurationError as error:
             refusals.append(str(error))
             continue
-        return _descend(problem, data, limit)
+        return _descend(problem, rows or data.training_set, limit)
     raise ConfigurationError(refusals[-1] if refusals else INSTALL)
 
 
@@ -112,9 +115,9 @@ def _penalties(module: ComponentModule) -> list[Spec]:
     return found
 
 
-def _descend(problem: ComponentModule, data: TabularData, limit: int) -> Solution:
+def _descend(problem: ComponentModule, rows: TrainingSet, limit: int) -> Solution:
     step = problem.step_objective()
-    objective = full_batch_objective(step, data.training_set)
+    objective = full_batch_objective(step, rows)
     optimizer: Any = problem.build_optimizer()
     iterations = 0
     with warnings.catch_warnings():
