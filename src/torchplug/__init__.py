@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from torchplug.workflow.comparison import Comparison, compare
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
+    from torchplug.workflow.diagnosis import Diagnosis, diagnose
+    from torchplug.workflow.ladder import Ladder, ladder
     from torchplug.workflow.regularization_path import RegularizationPath, path
     from torchplug.workflow.search import SearchResult, search
     from torchplug.workflow.tuning import BatchSizes, LearningRates, tune_batch_size, tune_lr
@@ -56,12 +58,14 @@ __all__ = [
     "Component",
     "ComponentModule",
     "CrossValidation",
+    "Diagnosis",
     "Ensemble",
     "Factory",
     "Family",
     "FitResult",
     "FusedOptimizer",
     "Iteration",
+    "Ladder",
     "LearningRates",
     "LeastSquares",
     "Loss",
@@ -82,9 +86,11 @@ __all__ = [
     "TrainingSet",
     "compare",
     "cross_validate",
+    "diagnose",
     "fit",
     "fit_many",
     "hookimpl",
+    "ladder",
     "load",
     "path",
     "runs",
@@ -100,6 +106,7 @@ _LAZY = {
     "ComponentModule": "torchplug.module",
     "CrossValidation": "torchplug.workflow.cross_validation.result",
     "Ensemble": "torchplug.tracking.ensemble",
+    "Diagnosis": "torchplug.workflow.diagnosis",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
     "BatchSizes": "torchplug.workflow.tuning",
@@ -115,6 +122,9 @@ _LAZY = {
     "Run": "torchplug.tracking.run",
     "SearchResult": "torchplug.workflow.search",
     "search": "torchplug.workflow.search",
+    "diagnose": "torchplug.workflow.diagnosis",
+    "Ladder": "torchplug.workflow.ladder",
+    "ladder": "torchplug.workflow.ladder",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

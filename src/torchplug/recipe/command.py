@@ -164,6 +164,8 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
         running.quieten()
         adaptation = adapt(settings, lambda defaults: resolve(defaults, line))
         settings = adaptation.apply(settings)
+    elif origin is None and not SUBCOMMANDS[line.subcommand].reads_table:
+        settings = with_stand_ins(settings)
     values = resolve(settings, line)
     refuse_impossible_paths(values)
     command = Command(recipe, script, line, values, origin, adaptation)

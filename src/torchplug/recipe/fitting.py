@@ -21,6 +21,7 @@ from torchplug.tracking.checkpoint_file import read_checkpoint
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.summary import print_summary
+from torchplug.workflow.diagnosis.curves import from_curves
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
@@ -63,15 +64,19 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
             print(f"interrupted{_how_to_resume(command, runs[0])}")
         return INTERRUPTED
     if first_rank():
-        _print_end(trained)
+        _print_end(command, trained)
     return STALLED if trained.outcome.name == "stalled" else 0
 
 
-def _print_end(trained: Trained) -> None:
+def _print_end(command: Command, trained: Trained) -> None:
     if trained.module.outcome is not None:
         print(one_line(describe_outcome(trained.module)))
     elif trained.run.best.is_file():
         print(_best_epoch(trained.trainer, trained.run))
+    found = from_curves(trained.run, trained.module.resolved.is_full_batch)
+    if found is not None:
+        script = printable(short_path(Path(command.script)))
+        print(one_line(f"{found.name} ({found.code}): {found.evidence}; see: python {script} diagnose last"))
     print_summary(trained.trainer.callback_metrics, trained.run)
 
 

@@ -174,6 +174,25 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         words="runs",
         reads_table=False,
     ),
+    "diagnose": Subcommand(
+        "Say why a fit is as good or as bad as it is, and what to change.",
+        "torchplug.recipe.diagnosing:diagnose",
+        {
+            "run": Option(list[str], "A run directory, or last for the newest run, given without a flag.", ()),
+            "target": Option(
+                float | None, "The error that is wanted: the share of wrong labels, or the rmse in the target's units."
+            ),
+            "ignore": Option(list[str], "A code to leave out, such as TPD003; may be given several times.", (), True),
+            "iterations": Option(int, "Iterations of L-BFGS for models that are not linear; 0: none.", 100),
+        },
+        words="run",
+        reads_table=False,
+    ),
+    "ladder": Subcommand(
+        "Fit one row, a handful, more and all; a rung that fails names the likely cause (exit status 4).",
+        "torchplug.recipe.climbing:ladder",
+        {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
+    ),
 }
 
 

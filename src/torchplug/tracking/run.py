@@ -286,6 +286,15 @@ class Run:
         """
         self._write(name, table.write_csv())
 
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write plain values as JSON.
+
+        Args:
+            name: of the file, such as diagnosis.json.
+            content: by name; without NaN and infinity.
+        """
+        self._write(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
     def _read_json(self, name: str) -> dict[str, Any] | None:
         """A file's content; None if it is missing or damaged, because damaged files are rewritten."""
         with contextlib.suppress(FileNotFoundError, ValueError):

@@ -124,7 +124,7 @@ class Base:
         """
         searched = {slot for slot in SLOTS if trial.config.get(slot) is not self.config.get(slot)}
         options = {name for name in COMPONENTS if name not in SLOTS and name in trial.config}
-        model = {name: written(trial.config[name]) for name in (*searched, *options)}
+        model = {name: written(name, trial.config[name]) for name in (*searched, *options)}
         trainer = {name: value for name, value in trial.trainer.items() if value is not self.trainer.get(name)}
         return {
             **config,
