@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torchplug.workflow.comparison import Comparison, compare
     from torchplug.workflow.diagnosis import Diagnosis, diagnose
     from torchplug.workflow.ladder import Ladder, ladder
+    from torchplug.workflow.learning_curve import LearningCurve, learning_curve
 
 __version__ = version("torchplug")
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "FusedOptimizer",
     "Iteration",
     "Ladder",
+    "LearningCurve",
     "LeastSquares",
     "Loss",
     "Metric",
@@ -78,6 +80,7 @@ __all__ = [
     "fit_many",
     "hookimpl",
     "ladder",
+    "learning_curve",
     "load",
     "runs",
     "use",
@@ -93,10 +96,12 @@ _LAZY = {
     "compare": "torchplug.workflow.comparison",
     "diagnose": "torchplug.workflow.diagnosis",
     "Ladder": "torchplug.workflow.ladder",
+    "LearningCurve": "torchplug.workflow.learning_curve",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
     "ladder": "torchplug.workflow.ladder",
+    "learning_curve": "torchplug.workflow.learning_curve",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

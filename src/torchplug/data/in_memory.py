@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -77,6 +78,10 @@ class InMemorySplit(Split):
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
         return self._used.select(self._used.table.head.columns, self._drawn)
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in their table, at once."""
+        yield self._used.numbers(self._drawn)
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`, features and target without a copy."""

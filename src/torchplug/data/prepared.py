@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -32,6 +34,10 @@ class Split(ABC):
     @abstractmethod
     def frame(self) -> pl.DataFrame:
         """The rows as they were read."""
+
+    @abstractmethod
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in their table, counted from 0, in order, perhaps a block at a time."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Rows:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import Rows
@@ -68,6 +69,11 @@ class StreamedSplit(Split):
         """Nothing: the rows are not held in memory."""
         path = self._selection.table.path
         raise ConfigurationError(f"streamed rows are not held in memory: read {path} with polars.scan_parquet")
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Where the rows stand in the file, a block at a time."""
+        for block in self._selection.blocks(self._encoder.size, []):
+            yield block.of(self._split).rows
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop`; going on where the last read ended costs least."""

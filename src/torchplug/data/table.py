@@ -152,6 +152,11 @@ class UsedRows:
     def __len__(self) -> int:
         return self.table.height if self.places is None else len(self.places)
 
+    def numbers(self, drawn: Rows | None = None) -> NDArray[np.int64]:
+        """Where in the table all rows stand, or those drawn from them, counted from 0."""
+        rows = np.arange(len(self)) if drawn is None else drawn
+        return (rows if self.places is None else self.places[rows]).astype(np.int64)
+
     def select(self, columns: Sequence[str], drawn: Rows | None = None) -> pl.DataFrame:
         """Some columns of all rows, or of those drawn from them."""
         rows = drawn if self.places is None else self.places if drawn is None else self.places[drawn]

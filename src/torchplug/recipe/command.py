@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import lightning
 
 from torchplug.checks import refuse_numbers
 from torchplug.data.tabular import TabularData
@@ -112,6 +115,11 @@ class Command:
         parameters = {**self.settings.trainer, **classes}
         parameters["enable_progress_bar"] = parameters["enable_progress_bar"] is not False and sys.stdout.isatty()
         return parameters
+
+    def chosen_trainer(self) -> dict[str, Any]:
+        """Those of `trainer()` that differ from the Trainer's own: others may keep models from sharing a program."""
+        own = inspect.signature(lightning.Trainer).parameters
+        return {name: value for name, value in self.trainer().items() if value != own[name].default}
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""
