@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.diagnosis import Diagnosis, diagnose
     from torchplug.workflow.ladder import Ladder, ladder
+    from torchplug.workflow.learning_curve import LearningCurve, learning_curve
     from torchplug.workflow.regularization_path import RegularizationPath, path
     from torchplug.workflow.search import SearchResult, search
     from torchplug.workflow.tuning import BatchSizes, LearningRates, tune_batch_size, tune_lr
@@ -66,6 +67,7 @@ __all__ = [
     "FusedOptimizer",
     "Iteration",
     "Ladder",
+    "LearningCurve",
     "LearningRates",
     "LeastSquares",
     "Loss",
@@ -91,6 +93,7 @@ __all__ = [
     "fit_many",
     "hookimpl",
     "ladder",
+    "learning_curve",
     "load",
     "path",
     "runs",
@@ -117,14 +120,16 @@ _LAZY = {
     "compare": "torchplug.workflow.comparison",
     "path": "torchplug.workflow.regularization_path",
     "cross_validate": "torchplug.workflow.cross_validation",
+    "diagnose": "torchplug.workflow.diagnosis",
+    "Ladder": "torchplug.workflow.ladder",
+    "LearningCurve": "torchplug.workflow.learning_curve",
     "fit": "torchplug.fitting",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
     "SearchResult": "torchplug.workflow.search",
     "search": "torchplug.workflow.search",
-    "diagnose": "torchplug.workflow.diagnosis",
-    "Ladder": "torchplug.workflow.ladder",
     "ladder": "torchplug.workflow.ladder",
+    "learning_curve": "torchplug.workflow.learning_curve",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
     "Loss": "torchplug.components.contracts",

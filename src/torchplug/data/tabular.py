@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchplug.batch import SplitName, TrainingSet
@@ -235,6 +237,14 @@ class TabularData(Foldable):
             ConfigurationError: if the data have not been read, or are streamed.
         """
         return self.rows_of(split).frame
+
+    def row_numbers(self, split: SplitName) -> NDArray[np.int64]:
+        """The rows of a split, counted from 0 in the table that has them, in the order of evaluation.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        return np.concatenate(list(self.rows_of(split).row_numbers()))
 
     def rows_of(self, split: SplitName) -> Split:
         """Return the encoded rows of a split, in the order of evaluation.

@@ -193,6 +193,14 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         "torchplug.recipe.climbing:ladder",
         {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
     ),
+    "learning_curve": Subcommand(
+        "Train on growing parts of the training split, and estimate what more rows would bring.",
+        "torchplug.recipe.growing:learning_curve",
+        {
+            "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
+            "repeats": Option(int, "Random parts of each size.", 3),
+        },
+    ),
 }
 
 

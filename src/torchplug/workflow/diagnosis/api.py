@@ -21,7 +21,7 @@ from torchplug.tracking.stack import stack_file
 from torchplug.workflow.diagnosis import codes
 from torchplug.workflow.diagnosis.baselines import best_constant
 from torchplug.workflow.diagnosis.curves import from_curves
-from torchplug.workflow.diagnosis.measures import measure
+from torchplug.workflow.diagnosis.measures import error_name, measure
 from torchplug.workflow.diagnosis.optimum import (
     BOUND,
     LINEAR,
@@ -252,11 +252,6 @@ class Diagnosing:
     def _facts(self, models: dict[str, Evaluated], solution: Solution | None) -> Facts:
         is_mean = self.module.reduction == "mean"
         gap = None if solution is None else self._objective - solution.objective
-        classes = self.module.loss.task.has_classes
-        metrics = models["model"].train.metrics
-        name = (
-            ("error rate" if "accuracy" in metrics else "loss") if classes else "rmse" if "rmse" in metrics else "loss"
-        )
         is_full_batch = self.module.resolved.is_full_batch
         return Facts(
             model=models["model"],
@@ -266,7 +261,7 @@ class Diagnosing:
             gap=gap if gap is None or is_mean else gap / self.data.sizes["train"],
             estimation=self._estimation(models, solution),
             is_minimum=solution is not None and self._is_minimum(solution),
-            error_name=name,
+            error_name=error_name(models["model"].train.metrics, self.module.loss),
             target=self.target,
             curves=from_curves(self.run, is_full_batch),
             is_linear=self._is_convex,

@@ -112,6 +112,13 @@ def error_of(metrics: Mapping[str, float], loss: Loss) -> float:
     return metrics.get("rmse", metrics["loss"])
 
 
+def error_name(metrics: Mapping[str, float], loss: Loss) -> str:
+    """What `error_of` gives: `error rate`, `rmse` or `loss`."""
+    if loss.task.has_classes:
+        return "error rate" if "accuracy" in metrics else "loss"
+    return "rmse" if "rmse" in metrics else "loss"
+
+
 def blocks(data: TabularData, split: SplitName) -> Iterator[Rows]:
     """The rows of a split, some at a time."""
     rows = data.rows_of(split)

@@ -86,14 +86,9 @@ def _by_experiment(problem: Problem, trial: Trial) -> Finding:
         rows = _standardized(trial.rows, of=problem.train)
         if train(scaled, rows, Setting()).reached:
             return cause("TPL012", f"{scale}; with standardized features the rung passes")
-    for factor in _factors(trial):
-        if (
-            "lr" in problem.module.resolved.trial_optimizer().defaults
-            and train(problem, trial.rows, Setting(rate=factor)).reached
-        ):
-            shape = _shape(trial)
-            code = "TPL013" if factor < 1 else "TPL014"
-            return cause(code, f"the loss {shape}; with {factor:g} × the learning rate the rung passes")
+    rate = _by_rate(problem, trial)
+    if rate is not None:
+        return rate
     if _rises(trial):
         return cause("TPL013", f"the loss {_shape(trial)}")
     if trial.finite and trial.score < (1.0 if problem.has_classes else R2):
@@ -104,6 +99,25 @@ def _by_experiment(problem: Problem, trial: Trial) -> Finding:
             f"{_DOWN[-1]:g} to {_UP[-1]:g} times the configuration's",
         )
     return cause("TPL020", f"the loss {_shape(trial)}")
+
+
+def _by_rate(problem: Problem, trial: Trial) -> Finding | None:
+    """What another learning rate shows: that the rung passes with it, or that it halves the loss at least."""
+    if "lr" not in problem.module.resolved.trial_optimizer().defaults:
+        return None
+    tried: list[tuple[float, float]] = []
+    for factor in _factors(trial):
+        other = train(problem, trial.rows, Setting(rate=factor))
+        code = "TPL013" if factor < 1 else "TPL014"
+        if other.reached:
+            return cause(code, f"the loss {_shape(trial)}; with {factor:g} × the learning rate the rung passes")
+        if other.finite:
+            tried.append((other.loss, factor))
+    loss, factor = min(tried, default=(math.inf, 1.0))
+    if trial.finite and loss > 0.5 * trial.loss:
+        return None
+    code = "TPL013" if factor < 1 else "TPL014"
+    return cause(code, f"the loss {_shape(trial)}; with {factor:g} × the learning rate it is {loss:.3g}")
 
 
 def _factors(trial: Trial) -> Iterator[float]:

@@ -1,0 +1,54 @@
+"""The command `learning_curve`: errors by the number of training rows, and what more of them would bring."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
+from torchplug.module import ComponentModule
+from torchplug.recipe.output import print_table, say_notes
+from torchplug.terminal import one_line, printable
+from torchplug.tracking.settings import Tracking
+from torchplug.workflow.learning_curve import learning_curve as trace
+
+if TYPE_CHECKING:
+    from torchplug.recipe.command import Command
+
+
+def learning_curve(command: Command, module: ComponentModule, data: TabularData) -> int:
+    """Train, and print the curve; returns the exit status.
+
+    Raises:
+        TorchplugError: for input that is refused.
+    """
+    values = command.settings
+    found = trace(
+        values.model,
+        data,
+        fractions=_numbers(values.others["fractions"]),
+        repeats=values.others["repeats"],
+        trainer=command.chosen_trainer(),
+        tracking=Tracking(**values.tracking),
+        name=f"{command.recipe}-learning_curve",
+        seed=values.seed_everything,
+    )
+    say_notes([*command.notes, *found.run.notes])
+    print_table(found.table, f"{command.recipe}: growing parts of the training split")
+    print(one_line(found.line))
+    for label, name in (("fits", "learning_curve.csv"), ("picture", "learning_curve.png")):
+        if (file := found.run.path / name).is_file():
+            print(f"{label}: {printable(os.path.relpath(file))}")
+    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    return 0
+
+
+def _numbers(given: str | list[float]) -> list[float]:
+    """Numbers, also as text with commas between them."""
+    if not isinstance(given, str):
+        return list(given)
+    try:
+        return [float(number) for number in given.strip("[]").split(",")]
+    except ValueError:
+        raise ConfigurationError(f"--fractions: expected numbers such as 0.1,0.5,1, got {given}") from None
