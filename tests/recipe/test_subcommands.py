@@ -13,14 +13,18 @@ _OTHERS = {"fit", "compare", "validate"}
 """Commands that began as commands."""
 _INSTEAD = {"export_wandb"}
 """Options that write a file instead of calling the function."""
+_ONLY_PYTHON = {"module"}
+"""Parameters for which a command line has a checkpoint."""
 METHODS = [name for name in SUBCOMMANDS if name in torchplug.__all__ and name not in _OTHERS]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_options_are_the_parameters_of_the_function(name):
     parameters = inspect.signature(getattr(torchplug, name)).parameters
-    own = {key: parameter.default for key, parameter in parameters.items() if key not in _GROUPS}
-    options = {key: option.default for key, option in SUBCOMMANDS[name].options.items() if key not in _INSTEAD}
+    left_out = {*_GROUPS, *_ONLY_PYTHON, SUBCOMMANDS[name].words}
+    own = {key: parameter.default for key, parameter in parameters.items() if key not in left_out}
+    taken = {key: option.default for key, option in SUBCOMMANDS[name].options.items()}
+    options = {key: default for key, default in taken.items() if key not in (*_INSTEAD, SUBCOMMANDS[name].words)}
     assert options == own
 
 
