@@ -13,6 +13,7 @@ from torchplug.registry import Registry, Resolved, registry
 LOSS, OPTIMIZER, SCHEDULER = Family.LOSS, Family.OPTIMIZER, Family.SCHEDULER
 
 TARGETS = '''
+from torch.optim.lr_scheduler import LRScheduler
 from typing import Literal
 from torchplug import Factory
 
@@ -33,10 +34,14 @@ def optimizer(params, lr: float = 1.0):
     return ("optimizer", params, lr)
 
 def wrapper(optimizer, *, total_steps: int = 0, within: Factory, other: Factory | None = None):
-    return ("wrapper", total_steps, within(optimizer), other and other(optimizer))
+    return Made("wrapper", total_steps, within(optimizer).parts, other and other(optimizer).parts)
 
 def leaf(optimizer, rate: float = 0.5):
-    return ("leaf", optimizer, rate)
+    return Made("leaf", optimizer, rate)
+
+class Made(LRScheduler):
+    def __init__(self, *parts):
+        self.parts = parts
 
 constant = 3
 '''
@@ -258,16 +263,16 @@ class TestBuilding:
 
     def test_supplied_keywords_are_passed_where_the_signature_names_them(self, acme):
         leaf = registry().resolve(SCHEDULER, "leaf")
-        assert leaf.build("o", total_steps=7, steps_per_epoch=3) == ("leaf", "o", 0.5)
+        assert leaf.build("o", total_steps=7, steps_per_epoch=3).parts == ("leaf", "o", 0.5)
         wrapper = registry().resolve(SCHEDULER, use("wrapper", within="leaf"))
-        assert wrapper.build("o", total_steps=7, steps_per_epoch=3) == ("wrapper", 7, ("leaf", "o", 0.5), None)
+        assert wrapper.build("o", total_steps=7, steps_per_epoch=3).parts == ("wrapper", 7, ("leaf", "o", 0.5), None)
 
     @pytest.mark.parametrize("form", ["spec", "plain", "qualified"])
     def test_nested_components_are_resolved_and_built(self, acme, form):
         inner = use("leaf", rate=2)
         given = {"spec": inner, "plain": inner.plain(), "qualified": use("acme:leaf", rate=2.0)}[form]
         resolved = registry().resolve(SCHEDULER, use("wrapper", within=given, other="leaf"))
-        assert resolved.build("o") == ("wrapper", 0, ("leaf", "o", 2.0), ("leaf", "o", 0.5))
+        assert resolved.build("o").parts == ("wrapper", 0, ("leaf", "o", 2.0), ("leaf", "o", 0.5))
         assert resolved.parameters["within"] == {"name": "acme:leaf", "parameters": {"rate": 2.0}}
         assert isinstance(resolved.nested["within"], Resolved)
         assert registry().resolve(SCHEDULER, resolved.spec.plain()).spec == resolved.spec
