@@ -51,7 +51,7 @@ def test_bad_input_is_refused(run, line, reason):
 
 
 def test_a_ladder_that_fails_has_an_exit_status_of_its_own(run):
-    status, printed, _ = run(["ladder", "--steps", "60", "--model.optimizer.lr", "1e-9", *DISABLED])
+    status, printed, _ = run(["ladder", "--steps", "60", "--model.optimizer.lr", "1e-5", *DISABLED])
     assert status == 4
     assert "TPL014 learning rate too low" in printed
     assert "raise --model.optimizer.lr" in printed

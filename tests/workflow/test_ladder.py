@@ -97,6 +97,24 @@ class Noisy(nn.Module):
         return nn.functional.dropout(self.map(x), 0.5)
 
 
+class Coarse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = stack(lambda: nn.Linear(4, 32), nn.ReLU, lambda: nn.Linear(32, 1))
+
+    def forward(self, x):
+        return self.map(torch.sign(x))
+
+
+class Undefined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.map(x) + torch.log(x[:, :1] - 100)
+
+
 def dead():
     network = stack(lambda: nn.Linear(4, 16), nn.ReLU, lambda: nn.Linear(16, 1))
     nn.init.constant_(network[0].bias, -100.0)
@@ -150,6 +168,8 @@ BUGS = {
     ),
     "rate too high": ("TPL013", {"model": mlp, "optimizer": use("sgd", lr=30.0)}, numbers),
     "rate too low": ("TPL014", {"model": mlp, "optimizer": use("adam", lr=1e-6)}, numbers),
+    "too little capacity": ("TPL015", {"model": Coarse}, numbers),
+    "logarithm of negative numbers": ("TPL001", {"model": Undefined}, numbers),
     "targets shuffled": ("TPL016", {"model": lambda: mlp((128, 128))}, shuffled_targets),
     "penalty too strong": ("TPL018", {"model": mlp, "regularizers": [use("l2", coefficient=10.0)]}, numbers),
     "dropout too strong": ("TPL019", {"model": lambda: mlp(dropout=0.99)}, numbers),

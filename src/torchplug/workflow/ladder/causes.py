@@ -114,7 +114,7 @@ def _by_rate(problem: Problem, trial: Trial) -> Finding | None:
         if other.finite:
             tried.append((other.loss, factor))
     loss, factor = min(tried, default=(math.inf, 1.0))
-    if trial.finite and loss > 0.5 * trial.loss:
+    if loss == math.inf or (trial.finite and loss > 0.5 * trial.loss):
         return None
     code = "TPL013" if factor < 1 else "TPL014"
     return cause(code, f"the loss {_shape(trial)}; with {factor:g} × the learning rate it is {loss:.3g}")

@@ -24,6 +24,8 @@ _SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid)
 
 def defect(network: nn.Module, features: Tensor) -> Finding | None:
     """What is wrong with a network whether it learns or not."""
+    if not bool(torch.isfinite(_scores(network, features[:_ROWS])).all()):
+        return None  # which the loss shows
     return _random(network, features[:_ROWS]) or _mixed_rows(network, features[:_ROWS])
 
 
