@@ -166,9 +166,8 @@ class ComponentModule(TrainedModule):
         checks.check_units(self.loss, self.resolved.loss.qualified_name, data.preprocessing.info)
         target = next(iter(data.rows_of("train").targets()))[:_TRIED_ROWS]
         if len(target):
-            dtype = next((p.dtype for p in self._built().parameters()), torch.get_default_dtype())
             device = next(self.loss.parameters(), target).device
-            checks.try_loss(self.loss, self.resolved.loss.qualified_name, target.to(device), outputs, dtype)
+            checks.try_loss(self.loss, self.resolved.loss.qualified_name, target.to(device), outputs)
 
     def step_objective(self) -> StepObjective:
         """Return F on a minibatch, at the parameters that require gradients now."""

@@ -103,7 +103,7 @@ def test_errors_say_where(run, tmp_path, line, where):
 
 
 def test_specs_are_written_as_configurations_have_them():
-    assert written([use("warmup", after=use("cosine", min_lr=0.1))]) == [
+    assert written("scheduler", [use("warmup", after=use("cosine", min_lr=0.1))]) == [
         {"class_path": "warmup", "init_args": {"after": {"class_path": "cosine", "init_args": {"min_lr": 0.1}}}}
     ]
 

@@ -12,24 +12,24 @@ from torchplug.errors import PluginError
 from torchplug.registry.component import TargetInfo, Unit
 
 
-def try_loss(loss: Loss, name: str, target: Tensor, outputs: int, dtype: torch.dtype) -> None:
+def try_loss(loss: Loss, name: str, target: Tensor, outputs: int) -> None:
     """Refuse a loss that breaks the contract on a few rows of a target.
 
-    The values of n rows are (n,), finite, depend on their own row alone, and on the scores.
+    The values of n rows are (n,) and finite, and depend on their own row alone and on the scores. They are computed in
+    float64, as the range of the target is checked elsewhere.
 
     Args:
         loss: the loss.
         name: its qualified name.
         target: (n, k) numbers or (n,) class indices, at least one row.
         outputs: the number of scores.
-        dtype: of the scores.
 
     Raises:
         PluginError: naming the loss, what it returned and what the contract asks for.
     """
     generator = torch.Generator().manual_seed(0)
-    scores = (0.5 * torch.randn(len(target), outputs, generator=generator)).to(dtype).requires_grad_()
-    target = target.to(dtype) if target.is_floating_point() else target
+    scores = (0.5 * torch.randn(len(target), outputs, generator=generator, dtype=torch.float64)).requires_grad_()
+    target = target.double() if target.is_floating_point() else target
     n = len(target)
     values = _values(loss, name, scores, target)
     if not isinstance(values, Tensor) or values.shape != (n,):
