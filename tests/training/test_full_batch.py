@@ -175,7 +175,9 @@ class Interrupted(torch.optim.SGD):
 
 def test_an_interrupted_step_leaves_no_trial_behind(tmp_path, monkeypatch):
     module = ComponentModule(use("linear"), "mse", "descent")
-    monkeypatch.setattr(type(module.resolved), "build_optimizer", lambda *_: Interrupted(module.network.parameters()))
+    monkeypatch.setattr(
+        type(module.resolved), "build_optimizer", lambda *_, **__: Interrupted(module.network.parameters())
+    )
     with pytest.raises(SystemExit):
         fitted(tmp_path, module)
     assert float(module.network.map.weight.detach().abs().max()) < 1.0

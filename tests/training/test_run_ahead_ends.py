@@ -81,7 +81,7 @@ class Failing(Loss):
     at = 12
 
     def forward(self, scores, target):
-        if scores.requires_grad:
+        if scores.requires_grad and len(scores) > 3:  # no trial of the loss, which has few rows
             type(self).calls += 1
             if self.calls == self.at:
                 raise self.error("at that batch")
