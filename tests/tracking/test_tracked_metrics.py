@@ -16,5 +16,5 @@ def test_a_metric_is_summarized_by_its_direction(wandb_home, recorded, distribut
     values = [row["val/largest"] for row in rows(directory) if "val/largest" in row]
     shown = recorded(directory).run()
     assert shown["summary"]["val/largest"] == {"min": min(values), "last": values[-1]}
-    assert shown["config"]["model/metrics/0"] == "largest"
+    assert shown["config"]["model/metrics/0"] == "acme:largest"
     assert shown["config"]["model/metrics/0/scale"] == 10.0
