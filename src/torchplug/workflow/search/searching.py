@@ -110,9 +110,9 @@ class Searching:
                 with helping(self._given_to_helpers(run), self.jobs - 1) as helpers:
                     notes = self._work(study, run, helpers)
                     return self._conclude(study, run, notes)
-            except Unfinished:
+            except (Unfinished, KeyboardInterrupt) as stop:  # the latter between two batches
                 self._keep(study, run)
-                raise
+                raise Unfinished(run) from stop
 
     def help(self) -> None:
         """Train trials of a search that another process concludes.
