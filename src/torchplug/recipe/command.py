@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from torchplug.recipe.checkpoint import locate, settings_of
 from torchplug.recipe.collector import leave_to_the_system
 from torchplug.recipe.help_text import help_of, overview, print_help_of
 from torchplug.recipe.lightning_classes import MODULES, build_classes
-from torchplug.recipe.output import say_notes
+from torchplug.recipe.output import say_notes, short_path
 from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.settings import Settings
 from torchplug.recipe.sources import CommandLine, gather
@@ -35,6 +37,8 @@ from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import ensemble_of, module_of
 from torchplug.tracking.ensemble import Ensemble, is_ensemble
+from torchplug.tracking.run import Run
+from torchplug.tracking.settings import Tracking
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,25 @@ class Command:
         return parameters
 
     def chosen_trainer(self) -> dict[str, Any]:
-        """The parameters of Lightning's Trainer that are not its own: others may keep models from sharing a program."""
+        """The Trainer's parameters that differ from its defaults; models with any other may not share a program."""
         own = inspect.signature(lightning.Trainer).parameters
         return {name: value for name, value in self.trainer().items() if value != own[name].default}
+
+    def method(self) -> dict[str, Any]:
+        """The arguments that all methods of the working method have: trainer, tracking, name, seed."""
+        return {
+            "trainer": self.chosen_trainer(),
+            "tracking": Tracking(**self.settings.tracking),
+            "name": f"{self.recipe}-{self.subcommand}",
+            "seed": self.settings.seed_everything,
+        }
+
+    def resuming(self, run: Run) -> str:
+        """How to go on with a method that was interrupted: this command line with `--resume`."""
+        given = list(self.line.arguments)
+        if not any(argument == "--resume" or argument.startswith("--resume=") for argument in given):
+            given += ["--resume", min(os.path.relpath(run.path), str(run.path), key=len)]
+        return f"go on with: python {short_path(Path(self.script))} {printable(shlex.join(given))}"
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""

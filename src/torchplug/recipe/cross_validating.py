@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars
@@ -13,11 +10,10 @@ from torchplug.data.tabular import TabularData
 from torchplug.fitting.training import STALLED
 from torchplug.interruption import INTERRUPTED
 from torchplug.module import ComponentModule
-from torchplug.recipe.output import print_table, say_notes, short_path
-from torchplug.terminal import printable
-from torchplug.tracking.settings import Tracking
-from torchplug.workflow.cross_validation.api import CrossValidating, Unfinished
+from torchplug.recipe.output import print_files, print_table, say_notes
+from torchplug.workflow.cross_validation.api import CrossValidating
 from torchplug.workflow.cross_validation.result import CrossValidation
+from torchplug.workflow.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
@@ -29,30 +25,16 @@ def cross_validate(command: Command, module: ComponentModule, data: TabularData)
     Raises:
         TorchplugError: for input that is refused, and files that cannot be written.
     """
-    values = command.settings
-    job = CrossValidating(
-        config=values.model,
-        data=data,
-        trainer=command.chosen_trainer(),
-        tracking=Tracking(**values.tracking),
-        name=f"{command.recipe}-cross_validate",
-        root="runs",
-        seed=values.seed_everything,
-        **values.others,
-    )
+    options = command.settings.others
+    job = CrossValidating(config=command.settings.model, data=data, root="runs", **command.method(), **options)
     try:
         found = job.run()
     except Unfinished as stop:
-        resume = shlex.join([*command.line.arguments, "--resume"])
-        script = short_path(Path(command.script))
-        print(f"interrupted; go on with: python {printable(f'{script} {resume} {short_path(stop.run.path)}')}")
+        print(f"interrupted; {command.resuming(stop.run)}")
         return INTERRUPTED
     say_notes([*command.notes, *found.run.notes])
     print_table(per_fold(found), f"{command.recipe}: {len(found.results)} folds")
-    for label, name in (("folds", "folds.csv"), ("out of fold", "out_of_fold.csv"), ("picture", "out_of_fold.png")):
-        if (file := found.run.path / name).is_file():
-            print(f"{label}: {printable(os.path.relpath(file))}")
-    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    print_files(found.run, "folds.csv", "out_of_fold.csv", "out_of_fold.png")
     return STALLED if found.stalled else 0
 
 

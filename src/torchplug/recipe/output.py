@@ -16,6 +16,7 @@ from rich.table import Table
 from torchplug.errors import TrainingError
 from torchplug.fitting.ranks import first_rank
 from torchplug.terminal import lost_output, one_line, printable, protect_streams
+from torchplug.tracking.run import Run
 
 
 @contextmanager
@@ -50,6 +51,15 @@ def say_notes(notes: Sequence[str]) -> None:
 def short_path(path: Path) -> str:
     """The path from here, or the whole one if that is shorter, as a shell reads it."""
     return shlex.quote(min(os.path.relpath(path), os.path.abspath(path), key=len))
+
+
+def print_files(run: Run, *names: str) -> None:
+    """Print the paths of files of a run directory that exist, then that of the run."""
+    for file in (run.path / name for name in names):
+        if file.is_file():
+            label = "picture" if file.suffix == ".png" else file.stem.replace("_", " ")
+            print(f"{label}: {printable(os.path.relpath(file))}")
+    print(f"run: {printable(os.path.relpath(run.path))}")
 
 
 def print_table(rows: pl.DataFrame, title: str) -> None:

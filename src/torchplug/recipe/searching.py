@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +13,15 @@ from torchplug.data.tabular import TabularData
 from torchplug.fitting.training import STALLED
 from torchplug.interruption import INTERRUPTED
 from torchplug.module import ComponentModule
-from torchplug.recipe.output import print_table, say_notes, short_path
+from torchplug.recipe.output import print_files, print_table, say_notes, short_path
 from torchplug.settings.groups import GROUPS
 from torchplug.settings.model import MODEL
 from torchplug.terminal import printable
-from torchplug.tracking.run import Run
-from torchplug.tracking.settings import Tracking
 from torchplug.workflow.search.concluding import BEST, PICTURES, TRIALS
 from torchplug.workflow.search.result import SearchResult
-from torchplug.workflow.search.searching import Searching, Unfinished
+from torchplug.workflow.search.searching import Searching
 from torchplug.workflow.search.sweep import write_sweep
+from torchplug.workflow.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
@@ -43,14 +41,11 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
     job = Searching(
         config=values.model,
         data=data,
-        trainer=command.chosen_trainer(),
-        tracking=Tracking(**values.tracking),
-        name=f"{command.recipe}-search",
         root="runs",
-        seed=values.seed_everything,
+        **command.method(),
         written={name: value for name, value in values.plain().items() if name in _OWN},
         notes=command.notes,
-        remedy=lambda run: _how_to_go_on(command, run),
+        remedy=command.resuming,
         **options,
     )
     if (file := values.others["export_wandb"]) is not None:
@@ -60,7 +55,7 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
     try:
         found = job.run()
     except Unfinished as stop:
-        print(f"interrupted; {_how_to_go_on(command, stop.run)}")
+        print(f"interrupted; {command.resuming(stop.run)}")
         return INTERRUPTED
     _print_result(command, found)
     return 0 if found.best is not None else STALLED
@@ -72,22 +67,10 @@ def _print_result(command: Command, found: SearchResult) -> None:
     descending = found.direction == "max"
     best = best.sort(found.metric, descending=descending, maintain_order=True).head(_SHOWN).drop("reason")
     print_table(best, f"{command.recipe}: the best of {found.trials.height} trials")
-    for label, name in (("trials", TRIALS), *(("picture", picture) for picture in PICTURES)):
-        if (file := found.run.path / name).is_file():
-            print(f"{label}: {printable(os.path.relpath(file))}")
     if found.best is not None:
         fit = f"{short_path(Path(command.script))} fit --config {short_path(found.run.path / BEST)}"
         print(f"best: trial {found.best_trial}; fit it with: python {printable(fit)}")
-    print(f"run: {printable(os.path.relpath(found.run.path))}")
-
-
-def _how_to_go_on(command: Command, run: Run) -> str:
-    """The command that goes on with a search."""
-    given = list(command.line.arguments)
-    resumes = any(argument == "--resume" or argument.startswith("--resume=") for argument in given)
-    resume = [] if resumes else ["--resume", str(min(os.path.relpath(run.path), str(run.path), key=len))]
-    script = short_path(Path(command.script))
-    return f"go on with: python {printable(f'{script} {shlex.join([*given, *resume])}')}"
+    print_files(found.run, TRIALS, *PICTURES)
 
 
 def _given(command: Command) -> dict[str, Any]:

@@ -101,13 +101,13 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         "torchplug.recipe.cross_validating:cross_validate",
         {
             "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
-            "repeats": Option(int, "How often the rows are divided anew.", 1),
+            "repeats": Option(int, "How many times the rows are divided into folds.", 1),
             "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
         },
     ),
     "path": Subcommand(
         "Fit along a penalty's λ, from large to small, and choose λ by cross-validation.",
-        "torchplug.recipe.path_of_penalty:path",
+        "torchplug.recipe.regularization_path:path",
         {
             "coefficient": Option(str | list[float], "Values of λ: log(1e-6,1), linear(0,1) or a list.", "log(1e-6,1)"),
             "points": Option(int, "Number of values of a range.", 100),
@@ -190,12 +190,12 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
     ),
     "ladder": Subcommand(
         "Fit one row, a handful, more and all; a rung that fails names the likely cause (exit status 4).",
-        "torchplug.recipe.climbing:ladder",
+        "torchplug.recipe.ladder:ladder",
         {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
     ),
     "learning_curve": Subcommand(
         "Train on growing parts of the training split, and estimate what more rows would bring.",
-        "torchplug.recipe.growing:learning_curve",
+        "torchplug.recipe.learning_curve:learning_curve",
         {
             "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
             "repeats": Option(int, "Random parts of each size.", 3),

@@ -15,7 +15,6 @@ from torchplug.data.folds import Fold
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult
-from torchplug.interruption import Interrupted
 from torchplug.many import fit_many
 from torchplug.many.configurations import Configuration, Configurations, watched_by
 from torchplug.many.settings import TrainerSettings
@@ -28,20 +27,9 @@ from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
 from torchplug.workflow.folds import divided
+from torchplug.workflow.unfinished import Unfinished
 
 Folds = int | Sequence[tuple[Any, Any]]
-
-
-class Unfinished(Interrupted):
-    """A signal stopped the training of folds.
-
-    Args:
-        run: the run directory from which it is resumed.
-    """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
 
 
 def cross_validate(

@@ -15,7 +15,8 @@ from torchplug.workflow.search.pruning import Pruner
 from torchplug.workflow.search.ranges import Searched
 from torchplug.workflow.search.result import SearchResult
 from torchplug.workflow.search.samplers import Sampler
-from torchplug.workflow.search.searching import Searching, Unfinished
+from torchplug.workflow.search.searching import Searching
+from torchplug.workflow.unfinished import Unfinished
 
 
 def search(

@@ -10,7 +10,8 @@ from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.interruption import INTERRUPTED
 from torchplug.workflow.search.helpers import end_with_parent
-from torchplug.workflow.search.searching import Searching, Unfinished
+from torchplug.workflow.search.searching import Searching
+from torchplug.workflow.unfinished import Unfinished
 
 
 def main() -> int:

@@ -16,7 +16,6 @@ from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.config import written_config
-from torchplug.interruption import Interrupted
 from torchplug.many.configurations import Configuration, Configurations
 from torchplug.many.settings import TrainerSettings
 from torchplug.registry import registry
@@ -42,22 +41,11 @@ from torchplug.workflow.search.storage import JOURNAL, open_database, open_journ
 from torchplug.workflow.search.study import Study, join
 from torchplug.workflow.search.sweep import sweep
 from torchplug.workflow.search.workers import Workers
+from torchplug.workflow.unfinished import Unfinished
 
 _TABLES = ("source", "validation", "test")
 _UNITS = ("data.standardize_target",)
 """Settings beside those of the loss on which the unit of losses depends."""
-
-
-class Unfinished(Interrupted):
-    """A signal stopped a search.
-
-    Args:
-        run: the run directory from which it goes on.
-    """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
-"""The command `ladder`: what a model can learn by heart, from one row to all."""
+"""The command `ladder`: whether a model can fit one row, a handful, more and all."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from torchplug.data.tabular import TabularData
 from torchplug.module import ComponentModule
-from torchplug.recipe.output import print_table, say_notes
-from torchplug.terminal import one_line, printable
-from torchplug.tracking.settings import Tracking
+from torchplug.recipe.output import print_files, print_table, say_notes
+from torchplug.terminal import one_line
 from torchplug.workflow.ladder.api import Climbing
 
 if TYPE_CHECKING:
@@ -27,16 +25,9 @@ def ladder(command: Command, module: ComponentModule, data: TabularData) -> int:
     Raises:
         TorchplugError: for input that is refused.
     """
-    values = command.settings
+    quiet = {**command.trainer(), "enable_progress_bar": False}
     climbing = Climbing(
-        module=module,
-        data=data,
-        trainer={**command.trainer(), "enable_progress_bar": False},
-        tracking=Tracking(**values.tracking),
-        name=f"{command.recipe}-ladder",
-        root="runs",
-        seed=values.seed_everything,
-        **values.others,
+        module=module, data=data, root="runs", **{**command.method(), "trainer": quiet}, **command.settings.others
     )
     console = Console(stderr=True)
     with console.status("preparing") as status:
@@ -48,8 +39,5 @@ def ladder(command: Command, module: ComponentModule, data: TabularData) -> int:
             print(one_line(f"{rung.name}: {rung.cause.code} {rung.cause.name}: {rung.cause.evidence}"))
             for number, remedy in enumerate(rung.cause.remedies, start=1):
                 print(f"  {number}. {one_line(remedy)}")
-    for label, name in (("losses", "losses.csv"), ("picture", "ladder.png")):
-        if (file := found.run.path / name).is_file():
-            print(f"{label}: {printable(os.path.relpath(file))}")
-    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    print_files(found.run, "losses.csv", "ladder.png")
     return 0 if found.passed else FAILED

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.module import ComponentModule
-from torchplug.recipe.output import print_table, say_notes
-from torchplug.terminal import one_line, printable
-from torchplug.tracking.settings import Tracking
+from torchplug.recipe.output import print_files, print_table, say_notes
+from torchplug.terminal import one_line
 from torchplug.workflow.learning_curve import learning_curve as trace
 
 if TYPE_CHECKING:
@@ -29,18 +27,12 @@ def learning_curve(command: Command, module: ComponentModule, data: TabularData)
         data,
         fractions=_numbers(values.others["fractions"]),
         repeats=values.others["repeats"],
-        trainer=command.chosen_trainer(),
-        tracking=Tracking(**values.tracking),
-        name=f"{command.recipe}-learning_curve",
-        seed=values.seed_everything,
+        **command.method(),
     )
     say_notes([*command.notes, *found.run.notes])
     print_table(found.table, f"{command.recipe}: growing parts of the training split")
     print(one_line(found.line))
-    for label, name in (("fits", "learning_curve.csv"), ("picture", "learning_curve.png")):
-        if (file := found.run.path / name).is_file():
-            print(f"{label}: {printable(os.path.relpath(file))}")
-    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    print_files(found.run, "learning_curve.csv", "learning_curve.png")
     return 0
 
 

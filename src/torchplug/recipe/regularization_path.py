@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import polars
 
 from torchplug.data.tabular import TabularData
 from torchplug.module import ComponentModule
-from torchplug.recipe.output import print_table, say_notes
-from torchplug.terminal import printable
-from torchplug.tracking.settings import Tracking
+from torchplug.recipe.output import print_files, print_table, say_notes
 from torchplug.workflow.regularization_path.api import PathJob
 from torchplug.workflow.regularization_path.result import RegularizationPath
 
@@ -28,23 +25,12 @@ def path(command: Command, module: ComponentModule, data: TabularData) -> int:
         TorchplugError: for input that is refused, and files that cannot be written.
     """
     values = command.settings
-    found = PathJob(
-        config=values.model,
-        data=data,
-        trainer=command.chosen_trainer(),
-        tracking=Tracking(**values.tracking),
-        name=f"{command.recipe}-path",
-        root="runs",
-        seed=values.seed_everything,
-        settings={name: value for name, value in values.plain().items() if name not in values.others},
-        **values.others,
-    ).run()
+    written = {name: value for name, value in values.plain().items() if name not in values.others}
+    job = PathJob(config=values.model, data=data, root="runs", settings=written, **command.method(), **values.others)
+    found = job.run()
     say_notes([*command.notes, *found.run.notes])
     print_table(chosen_rows(found), f"{command.recipe}: {found.metric} along λ of {found.parameter}")
-    for name in _FILES:
-        if (file := found.run.path / name).is_file():
-            print(f"{file.stem}: {printable(os.path.relpath(file))}")
-    print(f"run: {printable(os.path.relpath(found.run.path))}")
+    print_files(found.run, *_FILES)
     return 0
 
 
