@@ -60,7 +60,7 @@ class Foldable(LightningDataModule):
 
         Args:
             folds: k, at least 2.
-            repeats: how often the rows are divided anew, at least 1.
+            repeats: how many times the rows are divided into folds, at least 1.
             seed: of the folds that are drawn, 0 or more.
             kind: of the loss; none: guessed from the target.
 

@@ -44,7 +44,7 @@ class FileBlock:
 
 @dataclass(frozen=True)
 class Selection:
-    """A file's rows with the split that each belongs to, decided anew whenever they are read: nothing is kept of a row.
+    """A file's rows with the split that each belongs to, computed whenever they are read: nothing is kept of a row.
 
     Args:
         table: the file.

@@ -26,7 +26,7 @@ def divided(
         folds: k, for `TabularData.folds`; or the rows themselves.
         kind: of the loss.
         seed: of folds that are drawn, 0 or more.
-        repeats: how often the rows are divided anew.
+        repeats: how many times the rows are divided into folds.
 
     Raises:
         DataError: for folds that are impossible, or have rows of the test split.

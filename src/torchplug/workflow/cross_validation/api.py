@@ -57,7 +57,7 @@ def cross_validate(
         data: the table.
         folds: k of `TabularData.folds`: by class, whole groups or along time; or pairs of training and validation rows,
             counted from 0 in the source.
-        repeats: how often the rows are divided anew, at least 1.
+        repeats: how many times the rows are divided into folds, at least 1.
         trainer: parameters of Lightning's Trainer, such as `max_epochs`.
         tracking: W&B's settings (`Tracking`), such as `{"mode": "disabled"}`. A W&B run for each fold and a summary,
             in one group.

@@ -1,4 +1,4 @@
-"""What is wrong with a network, seen without training it anew."""
+"""Tests of a network that find faults without training it again."""
 
 from __future__ import annotations
 
