@@ -101,7 +101,7 @@ class Tables(Protocol):
 
         Args:
             request: what the module asks for.
-            dtype: what features are wanted in; any other can be had as well, at the cost of encoding them again.
+            dtype: what features are wanted in; any other is possible, at the cost of encoding again.
 
         Raises:
             DataError: if the data cannot be used, in one line that names column, row and remedy.
