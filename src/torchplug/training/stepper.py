@@ -43,8 +43,7 @@ class Stepper:
         is_all = storage is not None and len(parameters) == len(storage.parameters)
         self._log = fit.log
         self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
-        declared = layout.update.declared
-        pays = partial(graphs_pay, trainer, objective, layout.optimizer, storage, fit.rows) if declared else bool
+        pays = partial(graphs_pay, trainer, objective, layout, fit.rows)
         self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin, pays)
         # fp16: GradScaler skips steps with overflowing gradients by design.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -56,7 +55,7 @@ class Stepper:
         self._update = layout.update
         self._switch = layout.update.switch
         self._update.restore()
-        alone = self._guard is not None and self._ranks.world == 1 and declared
+        alone = self._guard is not None and self._ranks.world == 1 and layout.update.declared
         self._fused = self.engine.fused_steps(layout.optimizer) if alone else None
         if self._fused is not None:
             self._update.replace(self._fused.update)
