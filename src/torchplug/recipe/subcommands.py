@@ -96,27 +96,10 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         },
         "checkpoint",
     ),
-    "cross_validate": Subcommand(
-        "Train on all but one fold and evaluate on that one, for each fold in turn.",
-        "torchplug.recipe.cross_validating:cross_validate",
-        {
-            "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
-            "repeats": Option(int, "How many times the rows are divided into folds.", 1),
-            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
-        },
-    ),
-    "path": Subcommand(
-        "Fit along a penalty's λ, from large to small, and choose λ by cross-validation.",
-        "torchplug.recipe.regularization_path:path",
-        {
-            "coefficient": Option(str | list[float], "Values of λ: log(1e-6,1), linear(0,1) or a list.", "log(1e-6,1)"),
-            "points": Option(int, "Number of values of a range.", 100),
-            "folds": Option(
-                int | Literal["loo"], "Number of folds; loo leaves out each row once (ridge regression).", 5
-            ),
-            "regularizer": Option(int | None, "Which penalty varies, counted from 0; needed if there are several."),
-            "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
-        },
+    "ladder": Subcommand(
+        "Fit one row, a handful, more and all; a rung that fails names the likely cause (exit status 4).",
+        "torchplug.recipe.ladder:ladder",
+        {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
     ),
     "tune_lr": Subcommand(
         "Raise the learning rate on a copy of the model, and suggest one.",
@@ -133,6 +116,37 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "sizes": Option(list[int] | None, "Batch sizes to try; by default 16, 32, … and the training split."),
             "seconds": Option(float, "How long each is timed.", 1.0),
+        },
+    ),
+    "diagnose": Subcommand(
+        "Say why a fit is as good or as bad as it is, and what to change.",
+        "torchplug.recipe.diagnosing:diagnose",
+        {
+            "run": Option(list[str], "A run directory, or last for the newest run, given without a flag.", ()),
+            "target": Option(
+                float | None, "The error that is wanted: the share of wrong labels, or the rmse in the target's units."
+            ),
+            "ignore": Option(list[str], "A code to leave out, such as TPD003; may be given several times.", (), True),
+            "iterations": Option(int, "Iterations of L-BFGS for models that are not linear; 0: none.", 100),
+        },
+        words="run",
+        reads_table=False,
+    ),
+    "learning_curve": Subcommand(
+        "Train on growing parts of the training split, and estimate what more rows would bring.",
+        "torchplug.recipe.learning_curve:learning_curve",
+        {
+            "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
+            "repeats": Option(int, "Random parts of each size.", 3),
+        },
+    ),
+    "cross_validate": Subcommand(
+        "Train on all but one fold and evaluate on that one, for each fold in turn.",
+        "torchplug.recipe.cross_validating:cross_validate",
+        {
+            "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
+            "repeats": Option(int, "How many times the rows are divided into folds.", 1),
+            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
         },
     ),
     "search": Subcommand(
@@ -164,6 +178,19 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             "export_wandb": Option(str | None, "Write a sweep file for `wandb sweep` instead of searching."),
         },
     ),
+    "path": Subcommand(
+        "Fit along a penalty's λ, from large to small, and choose λ by cross-validation.",
+        "torchplug.recipe.regularization_path:path",
+        {
+            "coefficient": Option(str | list[float], "Values of λ: log(1e-6,1), linear(0,1) or a list.", "log(1e-6,1)"),
+            "points": Option(int, "Number of values of a range.", 100),
+            "folds": Option(
+                int | Literal["loo"], "Number of folds; loo leaves out each row once (ridge regression).", 5
+            ),
+            "regularizer": Option(int | None, "Which penalty varies, counted from 0; needed if there are several."),
+            "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
+        },
+    ),
     "compare": Subcommand(
         "Show how the settings and metrics of runs differ.",
         "torchplug.recipe.comparing:compare",
@@ -173,33 +200,6 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         },
         words="runs",
         reads_table=False,
-    ),
-    "diagnose": Subcommand(
-        "Say why a fit is as good or as bad as it is, and what to change.",
-        "torchplug.recipe.diagnosing:diagnose",
-        {
-            "run": Option(list[str], "A run directory, or last for the newest run, given without a flag.", ()),
-            "target": Option(
-                float | None, "The error that is wanted: the share of wrong labels, or the rmse in the target's units."
-            ),
-            "ignore": Option(list[str], "A code to leave out, such as TPD003; may be given several times.", (), True),
-            "iterations": Option(int, "Iterations of L-BFGS for models that are not linear; 0: none.", 100),
-        },
-        words="run",
-        reads_table=False,
-    ),
-    "ladder": Subcommand(
-        "Fit one row, a handful, more and all; a rung that fails names the likely cause (exit status 4).",
-        "torchplug.recipe.ladder:ladder",
-        {"steps": Option(int, "Most optimizer steps of a rung; on all rows at least 30 epochs.", 2000)},
-    ),
-    "learning_curve": Subcommand(
-        "Train on growing parts of the training split, and estimate what more rows would bring.",
-        "torchplug.recipe.learning_curve:learning_curve",
-        {
-            "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
-            "repeats": Option(int, "Random parts of each size.", 3),
-        },
     ),
 }
 

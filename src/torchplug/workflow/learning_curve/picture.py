@@ -28,6 +28,9 @@ def draw(curve: LearningCurve, path: Path) -> None:
         along = np.geomspace(rows[0], 2 * rows[-1], 100)
         axis.plot(along, [curve.law.at(n) for n in along], color="gray", linestyle=":", label="fitted power law")
     axis.set_xscale("log")
+    ticks = [*rows.tolist(), *([2 * int(rows[-1])] if curve.law is not None else [])]
+    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.minorticks_off()
     axis.set_xlabel("training rows")
     axis.set_ylabel(curve.error_name)
     axis.legend(frameon=False)
