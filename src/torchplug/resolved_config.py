@@ -112,7 +112,7 @@ class ResolvedConfig:
         Args:
             network: the network, if it is built.
         """
-        notes = []
+        notes = registry().notes(component.entry for component in self.components)
         if self.scheduler is not None and not self.takes_learning_rate:
             optimizer, scheduler = self.optimizer.name, self.scheduler.name
             notes.append(f"{optimizer} finds its own step sizes, so the scheduler {scheduler} is left out")

@@ -54,6 +54,7 @@ def _describe(options: argparse.Namespace) -> str:
         known = registry()
         entries = known.find_all(options.name) if family is None else [known.find(family, options.name)]
         descriptions = [describe(known, entry) for entry in entries]
+    _say(known.notes(entries))
     if options.json:
         return as_json(descriptions)
     return printable("\n\n\n".join(map(page, descriptions)), lines=True)
@@ -67,7 +68,13 @@ def _known() -> Registry:
     for plugin in known.plugins:
         if plugin.status in ("broken", "missing"):
             print(f"torchplug: warning: {one_line(str(plugin.trouble))}", file=sys.stderr)
+    _say(known.notes(known.entries()))
     return known
+
+
+def _say(notes: list[str]) -> None:
+    for note in notes:
+        print(f"torchplug: note: {one_line(note)}", file=sys.stderr)
 
 
 def _family(name: str | None) -> Family | None:
