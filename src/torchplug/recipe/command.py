@@ -33,6 +33,7 @@ from torchplug.recipe.values import Values, as_yaml, difference, resolve
 from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.registry.component import Spec
+from torchplug.registry.signatures import plain
 from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoints import ensemble_of, module_of
@@ -243,5 +244,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if not isinstance(value, Spec):
-        return repr(value)
-    return f"{value.name}({', '.join(f'{key}={item!r}' for key, item in value.parameters.items())})"
+        return repr(plain(value))
+    return f"{value.name}({', '.join(f'{key}={_shown(item)}' for key, item in value.parameters.items())})"

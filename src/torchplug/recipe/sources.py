@@ -83,7 +83,7 @@ def gather(arguments: Sequence[str]) -> CommandLine:
     refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
     flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand])
     asks_help = bool(special.keys() & set(_HELP))
-    helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
+    helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if _asks_help_of(name)]
     given = [
         *_files(subcommand, general, files, known),
         *_in_order(_variables(subcommand, known)),
@@ -143,8 +143,8 @@ def _sorted_out(
     for flag, value in units:
         if not flag:
             flags += _word(str(value), known, subcommand.words)
-        elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
-            special[flag] = value if value is not None or flag.endswith(".help") else ""
+        elif flag in _HELP or flag == "--print_config" or _asks_help_of(flag):
+            special[flag] = value if value is not None or _asks_help_of(flag) else ""
         elif flag in _CONFIG:
             files.append(_required(flag, value))
         elif (name := _option(flag)) in subcommand.options and subcommand.options[name].repeats:
@@ -206,9 +206,23 @@ def _expanded(
         yield from _inside(content, path, name, known)
         return
     if path[0] == MODEL or (path[1:2] and path[1] in MODULES):
-        path = tuple(part for part in path if part != "init_args")
-        path = path[:-1] if path[-1] == "class_path" else path
+        path = _without_keys(path)
     yield Given(path, value, where, appends)
+
+
+def _without_keys(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path without the keys class_path and init_args; after init_args any name is that of a parameter."""
+    kept: list[str] = []
+    after_key = False
+    for part in path:
+        after_key = part in ("init_args", "class_path") and not after_key
+        kept += [] if after_key else [part]
+    return tuple(kept)
+
+
+def _asks_help_of(flag: str) -> bool:
+    """Whether a flag asks for help about a component; `--model.loss.init_args.help` sets its parameter `help`."""
+    return flag.endswith(".help") and not flag.endswith(".init_args.help")
 
 
 def _inside(content: Mapping[str, Any], path: tuple[str, ...], where: str, known: Sequence[str]) -> Iterator[Given]:

@@ -28,11 +28,14 @@ from torchplug.registry.foreign_code import foreign_code, guarded
 from torchplug.registry.permissions import BUILTIN, canonical_name
 from torchplug.registry.scheduling import attributed
 from torchplug.registry.signatures import (
+    Fixed,
     accepted_keywords,
     allows_none,
     check_value,
+    fixed_parameters,
     is_factory,
     plain,
+    positional_arguments,
     read_parameters,
 )
 
@@ -128,7 +131,9 @@ class Resolved:
         keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
         factories = {name: resolved.build for name, resolved in self.nested.items()}
         try:
-            built = self.target(*supplied, **{**self.parameters, **factories, **keywords})
+            given = {**self.parameters, **factories, **keywords}
+            positional, by_name = positional_arguments(self.target, len(supplied), given)
+            built = self.target(*supplied, *positional, **by_name)
         except (ValueError, TypeError) as error:
             raise ParameterError(f"{self.entry.label}: {' '.join(str(error).split())}") from error
         except Exception as error:
@@ -237,9 +242,22 @@ class Registry:
             PluginError: as for `parameters`.
         """
         accepted = self.parameters(entry)
-        if name not in accepted:
-            raise _unknown_parameter(entry, name, accepted)
-        return accepted[name]
+        if name in accepted:
+            return accepted[name]
+        if (fixed := self.fixed(entry).get(name)) is not None:
+            raise ParameterError(
+                f"{entry.label}: {name} cannot be set by name: {fixed.reason}; it keeps its default {fixed.default}"
+            )
+        raise _unknown_parameter(entry, name, accepted)
+
+    def fixed(self, entry: Entry) -> Mapping[str, Fixed]:
+        """Return the parameters that keep their defaults, because they have no plain values.
+
+        Raises:
+            PluginError: as for `parameters`.
+        """
+        self.parameters(entry)
+        return fixed_parameters(self.target(entry), entry.family)
 
     def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
         """Return a component with its parameters checked.
