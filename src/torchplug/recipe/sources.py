@@ -16,9 +16,9 @@ from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.settings import top_level
 from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand
-from torchplug.registry import registry
+from torchplug.registry.installed import advertisers
 from torchplug.settings.given import Given
-from torchplug.settings.groups import GROUPS, near, signature_of
+from torchplug.settings.groups import GROUPS, near, read_group, signature_of
 from torchplug.settings.model import COMPONENTS, MODEL, SLOTS
 
 _BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
@@ -79,8 +79,8 @@ def gather(arguments: Sequence[str]) -> CommandLine:
             raise ConfigurationError(f"invalid choice: {subcommand!r}; subcommands are {', '.join(SUBCOMMANDS)}")
         general, units = [value for _, value in units[:start]], units[start + 1 :]
     known = names_of(subcommand)
-    plugins = [plugin.distribution for plugin in registry().plugins]
-    refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
+    # Plugins are not loaded yet: they may be refused by their lock.
+    refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, advertisers())
     flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand])
     asks_help = bool(special.keys() & set(_HELP))
     helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if _asks_help_of(name)]
@@ -98,6 +98,16 @@ def gather(arguments: Sequence[str]) -> CommandLine:
         helps[0] if helps else None,
         tuple(arguments),
     )
+
+
+def option(line: CommandLine, name: str) -> Any:
+    """One setting outside of groups, before all others are read.
+
+    Raises:
+        ConfigurationError: if the value does not fit.
+    """
+    known = top_level(line.subcommand)
+    return read_group(known, {name: known[name].default}, line.of(name))[name]
 
 
 def names_of(subcommand: str) -> list[str]:

@@ -162,9 +162,9 @@ class Registry:
             key=lambda entry: (list(Family).index(entry.family), not entry.builtin, entry.distribution, entry.name),
         )
         self._targets: dict[Entry, Any] = {}
-        self._changes: dict[tuple[str, str], list[str]] = {
-            (plugin.distribution, plugin.version): list(plugin.changed) for plugin in self.plugins
-        }
+        self._changed: dict[str, list[str]] = {}
+        for plugin in self.plugins:
+            self._changed.setdefault(plugin.distribution, []).extend(plugin.changed)
         self._parameters: dict[Entry, Mapping[str, Parameter]] = {}
 
     def entries(self, family: Family | None = None) -> list[Entry]:
@@ -214,11 +214,19 @@ class Registry:
         """Return a note for each of these components' plugins that changed global state so far when it was imported."""
         owners = dict.fromkeys((entry.distribution, entry.version) for entry in entries)
         return [
-            f"{' '.join(owner)} changed {', '.join(dict.fromkeys(changed))} when it was imported, "
-            "which has been restored"
-            for owner in owners
-            if (changed := self._changes.get(owner))
+            f"{name} {version} changed {', '.join(changed)} when it was imported, which has been restored"
+            for name, version in owners
+            if (changed := self.changed(name))
         ]
+
+    def changed(self, distribution: str) -> list[str]:
+        """Return the global state that a plugin has changed so far when it was imported, and that was restored."""
+        return list(dict.fromkeys(self._changed.get(distribution, ())))
+
+    def other_owners(self, family: Family, name: str, distribution: str) -> list[str]:
+        """Return the other distributions that offer a component of this name."""
+        owners = [entry.distribution for entry in self.entries(family) if entry.name == name]
+        return [owner for owner in owners if owner != distribution]
 
     def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
         """Return the parameters that users may set, with resolved types as annotations.
@@ -291,19 +299,18 @@ class Registry:
 
     def _imported(self, entry: Entry, path: str) -> Any:
         """The class or function at an import path; changes of global state are undone and kept for `notes`."""
-        owner = (entry.distribution, entry.version)
         changed: list[str] = []
         try:
             with guarded(f"{path} cannot be imported"):
                 if entry.builtin:
                     found = _attribute(path)
                 else:
-                    with foreign_code(*owner, path) as changed:
+                    with foreign_code(entry.distribution, entry.version, path) as changed:
                         found = _attribute(path)
         except PluginError as error:
             raise _broken(entry, str(error)) from error.__cause__
         finally:
-            self._changes.setdefault(owner, []).extend(changed)
+            self._changed.setdefault(entry.distribution, []).extend(changed)
         if not callable(found):
             raise _broken(entry, f"{path} is no class or function")
         return found
