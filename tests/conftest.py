@@ -56,9 +56,10 @@ class Distributions:
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Python in a process of its own that sees these distributions."""
         inherited = {key: value for key, value in os.environ.items() if key != "TORCHPLUG_PLUGINS"}
+        path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
         return subprocess.run(
             [sys.executable, *arguments],
-            env={**inherited, "PYTHONPATH": str(self.folder), "PYTHONUTF8": "1", **environment},
+            env={**inherited, "PYTHONPATH": path, "PYTHONUTF8": "1", **environment},
             capture_output=True,
             text=True,
             encoding="utf-8",

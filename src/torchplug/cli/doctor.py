@@ -55,8 +55,8 @@ def add_to(commands: Commands) -> None:
         "doctor",
         help="what is wrong with plugins, and the remedy",
         description="Load every plugin with all its components, and explain conflicts, failures, versions that do not "
-        "match, changed files, slow imports and changed global state. Exit status 1 if there is a fault. JSON is a list "
-        "of objects with distribution, version, problem and remedy.",
+        "match, changed files, slow imports and changed global state. Exit status 1 if there is a fault. JSON is a "
+        "list of objects with distribution, version, problem and remedy.",
     )
     doctor.set_defaults(command=_doctor)
     offer_json(doctor)

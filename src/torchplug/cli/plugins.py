@@ -67,9 +67,10 @@ def _plugins(options: argparse.Namespace) -> str:
 
 
 def _imported(known: Registry) -> Iterator[_Target]:
-    import torchplug.module  # noqa: F401  what a recipe has imported by then is no plugin's doing
-
-    for entry in (entry for entry in known.entries() if not entry.builtin):
+    entries = [entry for entry in known.entries() if not entry.builtin]
+    if entries:
+        import torchplug.module  # noqa: F401  what a recipe has imported by then is no plugin's doing
+    for entry in entries:
         started, error = time.perf_counter(), None
         try:
             known.parameters(entry)

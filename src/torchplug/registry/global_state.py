@@ -150,6 +150,16 @@ def _restore_torch_state(before: list[int]) -> None:
     torch.set_rng_state(torch.tensor(before, dtype=torch.uint8))
 
 
+def _unseeded_torch_state() -> list[int]:
+    """The state after the import of torch, which seeds it with 64 random bits; small seeds are set by hand."""
+    torch: Any = sys.modules["torch"]
+    if torch.initial_seed() >= 2**32:
+        return list(torch.get_rng_state().tolist())
+    generator = torch.Generator()
+    generator.seed()
+    return list(generator.get_state().tolist())
+
+
 _ASPECTS = (
     _Aspect("the working directory", os.getcwd, os.chdir),
     _Aspect("environment variables", _variables, _restore_variables, changed=_changed_variables),
@@ -168,7 +178,7 @@ _ASPECTS = (
         lambda: _torch("get_rng_state")().tolist(),
         _restore_torch_state,
         "torch",
-        lambda: _torch("Generator")().get_state().tolist(),
+        _unseeded_torch_state,
     ),
     _Aspect(
         "torch's default dtype",

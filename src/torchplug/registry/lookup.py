@@ -305,6 +305,7 @@ class Registry:
                 if entry.builtin:
                     found = _attribute(path)
                 else:
+                    import_module("torch")  # the time that it takes, and what it changes, are no plugin's doing
                     with foreign_code(entry.distribution, entry.version, path) as changed:
                         found = _attribute(path)
         except PluginError as error:

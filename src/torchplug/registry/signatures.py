@@ -10,6 +10,7 @@ import collections.abc
 import enum
 import inspect
 import os
+import re
 import reprlib
 import typing
 from collections.abc import Collection, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from torchplug.registry.annotations import annotation_of
 from torchplug.registry.component import Factory, Family
 from torchplug.registry.value_types import convert, is_union
+from torchplug.terminal import shortened
 
 _SCALARS = (bool, int, float, str)
 _CONTAINERS = (
@@ -95,8 +97,14 @@ def _read(target: Any, leave_out: Collection[str]) -> Iterator[tuple[str, Parame
         except ValueError as error:
             if parameter.default is Parameter.empty:
                 raise ValueError(f"its parameter {name} is required, and cannot be set by name: {error}") from error
-            shown = parameter.annotation if isinstance(parameter.annotation, str) else type_name(parameter.annotation)
-            yield name, Fixed(name, shown, reprlib.repr(parameter.default), str(error))
+            written = Any if parameter.annotation is Parameter.empty else parameter.annotation
+            shown = written if isinstance(written, str) else type_name(written)
+            yield name, Fixed(name, shown, _shown(parameter.default), str(error))
+
+
+def _shown(value: Any) -> str:
+    """A value that has no plain form, without its address."""
+    return shortened(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)), 60)
 
 
 def _settable_type(parameter: Parameter, target: Any) -> Any:
@@ -283,7 +291,7 @@ def _with_default(annotation: Any, default: Any) -> Any:
     if has_plain_default(annotation, default):
         return annotation
     if annotation is Any:
-        raise ValueError(f"its default {reprlib.repr(default)} is no plain value")
+        raise ValueError(f"its default {_shown(default)} is no plain value")
     if not _is_plain(default):
         return annotation
     return Union[annotation, type(None) if default is None else Literal[default]]  # noqa: UP007 a computed union
