@@ -62,9 +62,12 @@ def test_nothing_changed_is_nothing_named():
 
 
 def test_it_is_undone_after_an_exception_too():
-    with pytest.raises(ValueError, match="no luck"), preserved() as changed:
+    def fail():
         torch.set_default_dtype(torch.float64)
         raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck"), preserved() as changed:
+        fail()
     assert changed == ["torch's default dtype"]
     assert torch.get_default_dtype() == torch.float32
 
