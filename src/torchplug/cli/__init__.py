@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from torchplug import __version__, interruption
-from torchplug.cli import components, doctor, plugins
+from torchplug.cli import check, components, doctor, new, plugins
 from torchplug.cli.output import Printed
 from torchplug.errors import TorchplugError, TrainingError
 from torchplug.terminal import lost_output, one_line, protect_streams
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; by default the process's own.
 
     Returns:
-        The exit status: 0; that of a subcommand, such as 1 if a fault was found; 2 if the input was refused; 3 if the
+        The exit status: 0; that of a subcommand, such as 1 if a check failed; 2 if the input was refused; 3 if the
         output could not be written (0 if its reader closed the pipe); 130 after Ctrl-C.
     """
     with interruption.handled("torchplug", lambda: True):
@@ -71,5 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     components.add_to(commands)
     plugins.add_to(commands)
     doctor.add_to(commands)
+    check.add_to(commands)
+    new.add_to(commands)
     commands.metavar = " | ".join(commands.choices)
     return parser
