@@ -41,18 +41,6 @@ _RANGE = re.compile(
 
 
 @check(*_EVERY)
-def name_is_usable(subject: Subject) -> None:
-    """The name is one that recipes can use, and the qualified name finds the component."""
-    entry = subject.entry
-    require(
-        re.fullmatch(r"[a-z][a-z0-9_]*", entry.name),
-        f"the name {entry.name!r} cannot be used in recipes: use lower-case letters, digits and underscores",
-    )
-    found = registry().find(entry.family, entry.qualified_name)
-    require(found == entry, f"{entry.qualified_name} finds another component: register the name once")
-
-
-@check(*_EVERY)
 def listing_imports_no_torch(subject: Subject) -> None:
     """The distribution's plugin modules import no torch, so that listing components stays fast."""
     owners = [plugin for plugin in registry().plugins if plugin.distribution == subject.entry.distribution]
