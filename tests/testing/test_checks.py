@@ -1,5 +1,8 @@
 """Each check catches the fault that is planted for it, and says so."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -48,3 +51,10 @@ def test_every_check_has_a_fault():
 
 def test_there_are_checks_enough_of_every_family():
     assert len(BY_NAME) > 60
+
+
+def test_the_documentation_lists_every_check():
+    page = (Path(__file__).parents[2] / "docs" / "testing_plugins.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?)( \(slow\))? \|$", page.partition("## The checks")[2], re.MULTILINE)
+    documented = {name: (summary, bool(slow)) for name, summary, slow in rows}
+    assert documented == {check.name: (check.summary, check.costly) for check in checks()}

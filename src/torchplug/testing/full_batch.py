@@ -112,7 +112,7 @@ class FullBatchFit:
 
 @check(Family.OPTIMIZER, capability=Capability.OBJECTIVE)
 def reaches_the_minimum(subject: OptimizerSubject) -> None:
-    """It ends with the outcome `converged` at a minimum: no small move of a coefficient decreases F."""
+    """It ends with the outcome `converged` at the minimum of a convex F."""
     fit = FullBatchFit(subject).steps(_MOST_STEPS)
     outcome = fit.optimizer.outcome
     require(outcome is not None, f"after {_MOST_STEPS} steps it has no outcome: set it when a tolerance is met")

@@ -93,7 +93,7 @@ def is_a_loss(subject: LossSubject) -> None:
 
 @check(Family.LOSS)
 def value_per_row(subject: LossSubject) -> None:
-    """Forward returns one value per row, (n,), of the scores' dtype."""
+    """`forward` returns one value per row, (n,)."""
     loss = subject.module()
     scores, target = subject.arguments(loss)
     values = loss(scores, target)
