@@ -22,8 +22,8 @@ import torch
 from torchplug.errors import ParameterError, PluginError
 from torchplug.registry import registry
 from torchplug.registry.component import Family
-from torchplug.registry.discovery import one_line
 from torchplug.registry.docstrings import describe
+from torchplug.registry.foreign_code import one_line
 from torchplug.registry.signatures import is_factory
 from torchplug.testing.compared import require_equal
 from torchplug.testing.record import NotApplicable, NotRun, check, require

@@ -13,7 +13,7 @@ from torchplug.components.contracts import Loss, implements, is_piecewise_linear
 from torchplug.components.task import TASKS
 from torchplug.objective.function import numbers_of, with_numbers
 from torchplug.registry.component import Family, TargetInfo, Unit
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import require_close
 from torchplug.testing.kinks import largest_jump
 from torchplug.testing.modules import ModuleSubject

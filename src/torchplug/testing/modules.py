@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map_only
 
 from torchplug.registry.component import Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_close, require_equal, saved_and_loaded
 from torchplug.testing.record import NotRun, check, require
 from torchplug.testing.subject import Subject

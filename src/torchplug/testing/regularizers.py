@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 
 from torchplug.components.contracts import Regularizer, implements
 from torchplug.registry.component import Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import require_close
 from torchplug.testing.kinks import largest_jump
 from torchplug.testing.modules import ModuleSubject

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torchplug.errors import ConfigurationError, PluginError, UnknownComponentError
 from torchplug.registry import Entry, registry
-from torchplug.registry.discovery import canonical_name
+from torchplug.registry.permissions import canonical_name
 
 _V = TypeVar("_V")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchplug.engine.train_step import settings_as_tensors
 from torchplug.registry.component import Capability, Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_close, require_equal, saved_and_loaded
 from torchplug.testing.optimizers import OptimizerSubject, evaluation
 from torchplug.testing.record import NotApplicable, NotRun, check, require
