@@ -100,7 +100,7 @@ class Endless(Squared):
 Endless.__doc__ = "w" * 150
 
 
-@planted(LOSS, "defaults_have_declared_types", "the default of power is refused")
+@planted(LOSS, "defaults_have_declared_types", "power is annotated as int, and its default 2.5 is none")
 class Mistyped(Squared):
     def __init__(self, power: int = 2.5):
         super().__init__()
