@@ -225,6 +225,7 @@ def test_planted_bugs_are_named(tmp_path, bug):
             lambda: numbers(noise=1.0, batch_size="full"),
         ),
         ({"model": use("linear"), "optimizer": "closed_form"}, lambda: numbers(noise=1.0)),
+        ({"model": mlp(), "loss": use("cross_entropy", label_smoothing=0.2), "optimizer": ADAM}, classes),
         ({"model": mlp(batch_norm=True), "optimizer": ADAM}, lambda: numbers(batch_size="full")),
     ],
 )

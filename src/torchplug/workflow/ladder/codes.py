@@ -66,7 +66,10 @@ _CAUSES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("lower the coefficient in --model.regularizers, or --model.optimizer.weight_decay",),
     ),
     "TPL019": ("dropout too strong", ("lower --model.model.dropout",)),
-    "TPL020": ("cause not found", ("another --model.optimizer", "look at the losses in losses.csv, and for bounds of loss and scores")),
+    "TPL020": (
+        "cause not found",
+        ("another --model.optimizer", "look at the losses in losses.csv, and for bounds of loss and scores"),
+    ),
 }
 CODES = {code: name for code, (name, _) in _CAUSES.items()}
 """What each code stands for."""
