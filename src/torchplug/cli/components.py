@@ -1,0 +1,82 @@
+"""`torchplug list` and `torchplug describe`: the components of all plugins."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from contextlib import redirect_stdout
+
+from torchplug.cli.output import Commands, as_json, offer_json, table
+from torchplug.errors import ConfigurationError
+from torchplug.registry import Registry, registry
+from torchplug.registry.component import Family
+from torchplug.registry.docstrings import describe, page, summarize
+from torchplug.terminal import one_line, printable
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the subcommands."""
+    listing = commands.add_parser("list", help="every component, by family", description="List components.")
+    listing.add_argument("family", nargs="?", help=f"only one of {', '.join(family.plural for family in Family)}")
+    listing.add_argument("--filter", default="", metavar="TEXT", help="only those with TEXT in name, owner or summary")
+    listing.set_defaults(command=_list)
+    offer_json(listing)
+
+    describing = commands.add_parser(
+        "describe",
+        help="formula, parameters and reference of a component",
+        description="Describe the component of a name, in every family that has it. JSON is a list of objects.",
+    )
+    describing.add_argument("name", help="name, or distribution:name")
+    describing.add_argument("--family", help="only in this family")
+    describing.set_defaults(command=_describe)
+    offer_json(describing)
+
+
+def _list(options: argparse.Namespace) -> str:
+    known = _known()
+    text = options.filter.casefold()
+    entries = [
+        entry
+        for entry in known.entries(_family(options.family))
+        if any(text in part.casefold() for part in (entry.qualified_name, entry.component.summary))
+    ]
+    if options.json:
+        return as_json([summarize(entry) for entry in entries])
+    rows = [[e.family.value, known.shortest_name(e), e.distribution, e.version, e.component.summary] for e in entries]
+    return table(["family", "name", "owner", "version", "summary"], rows)
+
+
+def _describe(options: argparse.Namespace) -> str:
+    family = _family(options.family)
+    with redirect_stdout(sys.stderr):
+        known = registry()
+        entries = known.find_all(options.name) if family is None else [known.find(family, options.name)]
+        descriptions = [describe(known, entry) for entry in entries]
+    if options.json:
+        return as_json(descriptions)
+    return printable("\n\n\n".join(map(page, descriptions)), lines=True)
+
+
+def _known() -> Registry:
+    """The registry; plugins that failed to load are reported."""
+    # What a plugin prints while it is imported must not stand in the way of JSON.
+    with redirect_stdout(sys.stderr):
+        known = registry()
+    for plugin in known.plugins:
+        if plugin.status in ("broken", "missing"):
+            print(f"torchplug: warning: {one_line(str(plugin.trouble))}", file=sys.stderr)
+    return known
+
+
+def _family(name: str | None) -> Family | None:
+    """A family by its name in the singular or plural."""
+    if name is None:
+        return None
+    names = {form: family for family in Family for form in (family.value, family.plural)}
+    if name not in names:
+        near = difflib.get_close_matches(name.lower(), names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"families are {', '.join(family.plural for family in Family)}"
+        raise ConfigurationError(f"unknown family {name!r}: {hint}")
+    return names[name]
