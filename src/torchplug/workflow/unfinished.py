@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torchplug.fit_result import FitResult
 from torchplug.interruption import Interrupted
 from torchplug.tracking.run import Run
 
@@ -16,3 +19,9 @@ class Unfinished(Interrupted):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
+
+
+def has_ended(run: Run, results: Sequence[FitResult]) -> bool:
+    """Whether the training of many models has ended; a run that was trained on may have an earlier outcome."""
+    recorded = [model["reason"] for model in (run.outcome or {}).get("models", [])]
+    return recorded == [result.outcome.reason for result in results]
