@@ -119,7 +119,7 @@ def search(
         seed=seed,
     )
     try:
-        with interruption.handled("search", lambda: True), as_found():
+        with interruption.handled_within(), as_found():
             return job.run()
     except Unfinished as stop:
         path = os.path.relpath(stop.run.path)
