@@ -12,7 +12,7 @@ from small_fits import regression
 from torchplug import use
 
 CONFIG = {"model": use("mlp", hidden=[4]), "optimizer": use("adam", lr=1e-2)}
-ROUNDS = 6
+ROUNDS = 4
 
 
 def fit(number, **options):
