@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from filelock import FileLock
 
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
@@ -27,6 +26,7 @@ from torchplug.tracking.provenance import provenance
 from torchplug.tracking.row_file import RowFile
 from torchplug.tracking.run import Run, runs
 from torchplug.tracking.settings import Tracking
+from torchplug.tracking.whole_files import locked
 from torchplug.workflow.search.batches import Batches, Fold
 from torchplug.workflow.search.concluding import Conclusion
 from torchplug.workflow.search.helpers import Helpers, helping, refuse_own_classes
@@ -311,7 +311,7 @@ class Searching:
                     study.give_back(ended.asked)
                     continue
                 study.tell(ended.asked, ended.result)
-                with FileLock(run.path / ".rows.lock"):
+                with locked(run.path / ".rows.lock"):
                     rows.append(ended.rows)
             if interruption.requested():
                 raise Unfinished(run)
@@ -356,7 +356,7 @@ class Searching:
             notes=list(dict.fromkeys([*self.notes, *table.notes, *notes])),
             resumed=self.resume is not None,
         )
-        with FileLock(run.path / ".end.lock"):
+        with locked(run.path / ".end.lock"):
             return conclusion.conclude()
 
     def _keep(self, study: Study, run: Run) -> None:
