@@ -26,7 +26,7 @@ from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
 from torchplug.workflow.folds import divided
-from torchplug.workflow.unfinished import Unfinished, has_ended
+from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
 
 Folds = int | Sequence[tuple[Any, Any]]
 
@@ -116,16 +116,17 @@ class CrossValidating:
         settings = self._settings()
         chosen(self.tracking)
         divided = self._divided()
-        results = fit_many(
-            [{**self.config, "seed": self.seed}],
-            self.data,
-            divided,
-            self.trainer,
-            tracking=Tracking(mode="disabled"),  # sent below, fold by fold
-            name=self.name,
-            root=self.root,
-            ckpt_path=self.resume,
-        )
+        with kept_if_broken_off():
+            results = fit_many(
+                [{**self.config, "seed": self.seed}],
+                self.data,
+                divided,
+                self.trainer,
+                tracking=Tracking(mode="disabled"),  # sent below, fold by fold
+                name=self.name,
+                root=self.root,
+                ckpt_path=self.resume,
+            )
         run: Run = results[0].run.outermost
         if not has_ended(run, results):
             raise Unfinished(run)

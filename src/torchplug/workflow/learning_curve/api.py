@@ -24,7 +24,7 @@ from torchplug.workflow.diagnosis.measures import Measures, error_name, measure
 from torchplug.workflow.learning_curve.picture import draw
 from torchplug.workflow.learning_curve.power_law import fitted, interval
 from torchplug.workflow.learning_curve.result import LearningCurve
-from torchplug.workflow.unfinished import Unfinished, has_ended
+from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
 
 Part = tuple[float, int, NDArray[np.int64]]
 """A share of the training split, the number of the repeat, and its rows."""
@@ -110,16 +110,17 @@ class Tracing:
             Unfinished: if a signal stopped it.
         """
         parts, folds = self._divided()
-        results = fit_many(
-            [{**self.config, "seed": self.seed}],
-            self.data,
-            folds,
-            self.trainer,
-            tracking=self.tracking,
-            name=self.name,
-            root=self.root,
-            ckpt_path=self.resume,
-        )
+        with kept_if_broken_off():
+            results = fit_many(
+                [{**self.config, "seed": self.seed}],
+                self.data,
+                folds,
+                self.trainer,
+                tracking=self.tracking,
+                name=self.name,
+                root=self.root,
+                ckpt_path=self.resume,
+            )
         run = results[0].run.outermost
         if not has_ended(run, results):
             raise Unfinished(run)
