@@ -36,17 +36,17 @@ def least_squares_path(design: LeastSquares, strengths: SlopeStrengths) -> Tenso
     among, across = design.factor[first:middle, first:middle], design.factor[first:middle, middle:]
     find = _sparse if any(strengths.l1) else _ridge
     slopes = find(among, across, design.scale, strengths)
-    return torch.stack([design.flat(_with_intercept(design, own)) for own in slopes]) if len(slopes) else slopes
+    return _flat(design, slopes)
 
 
-def _with_intercept(design: LeastSquares, slopes: Tensor) -> Tensor:
-    """Θ (b+d, k) of slopes (d, k): the intercept is the mean that they leave."""
+def _flat(design: LeastSquares, slopes: Tensor) -> Tensor:
+    """Points (m, p) of slopes (m, d, k): intercepts are the means that they leave."""
+    flat = slopes.mT.flatten(start_dim=1)
     if not design.intercept:
-        return slopes
+        return flat
     first = design.factor[0]
     middle = 1 + design.features
-    intercept = (first[middle:] - first[1:middle] @ slopes) / first[0]
-    return torch.cat([intercept.unsqueeze(0), slopes])
+    return torch.cat([flat, (first[middle:] - first[1:middle] @ slopes) / first[0]], dim=1)
 
 
 def _ridge(among: Tensor, across: Tensor, scale: float, strengths: SlopeStrengths) -> Tensor:
@@ -130,12 +130,11 @@ def active_set(features: ActiveFeatures, pull: Array, l1: float, l2: float, star
     x = start.copy()
     slack = _ROUNDING * float(np.abs(pull).max(initial=0.0))
     for _ in range(_STEPS * len(x) + _STEPS):
-        support = np.flatnonzero(x)
-        slope = features.gram[:, support] @ x[support] - pull + 2.0 * l2 * x
+        slope = features.gram @ x - pull + 2.0 * l2 * x
         signs = np.sign(x)
-        entering = np.flatnonzero((x == 0.0) & (np.abs(slope) > l1 + slack))
-        settled = np.abs(slope[support] + l1 * signs[support]).max(initial=0.0) <= slack
-        if settled and not len(entering):
+        entering = (x == 0.0) & (np.abs(slope) > l1 + slack)
+        settled = np.abs(slope + l1 * signs)[x != 0.0].max(initial=0.0) <= slack
+        if settled and not entering.any():
             return x
         signs[entering] = -np.sign(slope[entering])
         step = _step(features, slope, signs, l1, l2, entering)
@@ -147,7 +146,7 @@ def active_set(features: ActiveFeatures, pull: Array, l1: float, l2: float, star
 
 
 def _step(
-    features: ActiveFeatures, slope: Array, signs: Array, l1: float, l2: float, entering: Indices
+    features: ActiveFeatures, slope: Array, signs: Array, l1: float, l2: float, entering: NDArray[np.bool_]
 ) -> tuple[Indices, Array] | None:
     """The active features and Newton's step for them; those that would enter with the wrong sign stay out."""
     while True:
@@ -155,8 +154,7 @@ def _step(
         way = features.step(active, l2, slope[active] + l1 * signs[active])
         if way is None:
             return None
-        enters = np.isin(active, entering, assume_unique=True)
-        wrong = active[enters & (way * signs[active] <= 0.0)]
+        wrong = active[entering[active] & (way * signs[active] <= 0.0)]
         if not len(wrong):
             return active, way
         if len(wrong) == len(active):

@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
+import polars
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -132,12 +133,14 @@ class SharedRows:
         """
         if not _are_numbers(data):
             return None
-        membership = np.stack([np.isin(data.row_numbers("train"), own) for fold in folds for own in fold])
-        patterns, part_of = np.unique(membership, axis=1, return_inverse=True)
-        if patterns.shape[1] > len(membership):  # more parts than a part and its complement of each fold
+        numbers = data.row_numbers("train")
+        members = polars.DataFrame([np.isin(numbers, own) for fold in folds for own in fold])
+        groups = members.with_row_index("row").group_by(members.columns, maintain_order=True).all()
+        if groups.height > members.width:  # more parts than a part and its complement of each fold
             return None
-        parts = [torch.from_numpy(np.flatnonzero(part_of.ravel() == part)) for part in range(patterns.shape[1])]
-        training, validation = ([np.flatnonzero(row).tolist() for row in patterns[side::2]] for side in (0, 1))
+        parts = [torch.tensor(own.to_numpy().astype(np.int64)) for own in groups["row"]]
+        sides = [groups[name].arg_true().to_list() for name in members.columns]
+        training, validation = sides[::2], sides[1::2]
         split = data.training_set
         request, settings = whole.module.data_request(), data.hparams
         rows = split.read(0, split.samples)
