@@ -9,6 +9,7 @@ this Hessian serves.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ _ROUNDS = 16
 _FEW_ROUNDS = 7
 _FIRST_BATCH = 8
 _APART = 12
-"""How many values of λ share the Hessian of a guide."""
+"""How many values of λ lie between two Hessians of a guide."""
 _CONTRACTION = 0.25
 """What ½ gᵀB⁻¹g must fall to in a round, or the Hessian serves no more."""
 
@@ -127,19 +128,19 @@ class Anchor:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Several λ, each with the anchor by which its steps are made.
+    """Several λ, with the anchors by which their steps are made.
 
     Args:
         problem: the rows and their loss.
         anchors: the Hessians.
         ridge: λ (m,).
-        nearest: which anchor each λ has, (m,), ascending.
+        shares: of each λ in B⁻¹ of the anchors, (m, anchors), of sum 1.
     """
 
     problem: LinearScores
     anchors: Sequence[Anchor]
     ridge: Tensor
-    nearest: Tensor
+    shares: Tensor
 
     def minimize(self, start: Tensor, gradient: Tensor, floor: float) -> tuple[Tensor, Tensor, int]:
         """Return the points (m, p), which of them are minima (m,), and the rounds made.
@@ -188,9 +189,11 @@ class Batch:
         return found
 
     def _solve(self, right: Tensor, going: Tensor) -> Tensor:
-        counts = torch.bincount(self.nearest[going], minlength=len(self.anchors)).tolist()
-        parts = (torch.split(own, counts) for own in (right, self.ridge[going]))
-        return torch.cat([anchor.solve(*own) for anchor, *own in zip(self.anchors, *parts, strict=True)])
+        total = torch.zeros_like(right)
+        for anchor, shares in zip(self.anchors, self.shares[going].T, strict=True):
+            (own,) = shares.nonzero(as_tuple=True)
+            total[own] += shares[own, None] * anchor.solve(right[own], self.ridge[going[own]])
+        return total
 
     def _penalty(self, points: Tensor, ridge: Tensor) -> Tensor:
         found = 2.0 * ridge[:, None] * points
@@ -212,14 +215,27 @@ class Guide:
     points: Tensor
 
     @cached_property
-    def anchors(self) -> list[Anchor]:
-        """The Hessian in the middle of every few minima."""
-        middles = (own[len(own) // 2] for own in torch.split(self.points, _APART))
-        return [Anchor(self.problem, middle) for middle in middles]
+    def _places(self) -> Tensor:
+        """Which minima have anchors: every few of them, and both ends."""
+        last = len(self.points) - 1
+        return torch.linspace(0, last, 1 + -(-last // _APART)).round()
+
+    @cached_property
+    def _anchors(self) -> list[Anchor]:
+        return [Anchor(self.problem, self.points[int(place)]) for place in self._places]
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        """Linear interpolation between the anchors on both sides of each minimum, (L, anchors)."""
+        shares = torch.zeros(len(self.points), len(self._places), dtype=self.points.dtype)
+        for place, (low, high) in enumerate(itertools.pairwise(self._places.int().tolist())):
+            rising = torch.linspace(0.0, 1.0, high - low + 1, dtype=shares.dtype)
+            shares[low : high + 1, place], shares[low : high + 1, place + 1] = 1.0 - rising, rising
+        return shares
 
     def lead(self, problem: LinearScores, ridge: Tensor) -> tuple[Tensor, int]:
         """Return points (L, p) of another problem, and how many of them, from the first on, are minima."""
-        batch = Batch(problem, self.anchors, ridge, torch.arange(len(ridge)) // _APART)
+        batch = Batch(problem, self._anchors, ridge, self._shares)
         floor = _PRECISION**2 * abs(problem.value(self.points[-1]))
         points, solved, _ = batch.minimize(self.points, problem.gradient(self.points), floor)
         return points, int(solved.long().cumprod(0).sum())
@@ -246,7 +262,7 @@ def ridge_path(
         anchor, gradient = Anchor(problem, here), problem.gradient(here.unsqueeze(0))
         floor = _PRECISION**2 * abs(problem.value(here))
         own = strengths[done : done + size]
-        batch = Batch(problem, [anchor], own, torch.zeros(len(own), dtype=torch.long))
+        batch = Batch(problem, [anchor], own, torch.ones(len(own), 1, dtype=own.dtype))
         points, solved, rounds = batch.minimize(here.expand(len(own), -1), gradient.expand(len(own), -1), floor)
         good = int(solved.long().cumprod(0).sum())
         if good == 0:
