@@ -25,6 +25,8 @@ from torchplug.workflow.regularization_path.result import RegularizationPath, Tr
 from torchplug.workflow.regularization_path.writing import Writing
 from torchplug.workflow.unfinished import Unfinished
 
+_TABLES = ("source", "validation", "test")
+
 
 def path(
     config: Mapping[str, Any],
@@ -176,7 +178,9 @@ class PathJob:
         for part in (np.ascontiguousarray(own) for fold in plan.divided for own in fold):
             rows.update(part.tobytes() + b"|")
         own = {**plan.described, "coefficient": plan.grid, "rows": rows.hexdigest(), "steps": plan.steps}
-        groups = {"path": own, "model": settings["model"], "data": settings["data"]}
+        # a table is compared by its content: the same file may lie elsewhere
+        data = {name: value for name, value in settings["data"].items() if name not in _TABLES}
+        groups = {"path": own, "model": settings["model"], "data": data}
         return {**flat_config(groups), "seed": plan.seed, "table": plan.data.fingerprint}
 
 

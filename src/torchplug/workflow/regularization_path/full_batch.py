@@ -64,12 +64,14 @@ class FullBatchPath:
             DataError: for a fold that cannot be used.
             Unfinished: if a signal stopped it; what is done is kept.
         """
-        try:
-            with _signals_wait():
+        with _signals_wait():
+            try:
                 return self._traced()
-        except KeyboardInterrupt as stop:
-            self.kept.save()
-            raise Unfinished(self.kept.run) from stop
+            except KeyboardInterrupt as stop:
+                if interruption.requested():
+                    interruption.reach_boundary()
+                self.kept.save()
+                raise Unfinished(self.kept.run) from stop
 
     def _traced(self) -> Traced:
         whole, points, guide = self._whole, None, None
