@@ -4,7 +4,8 @@ r"""Smooth losses of one linear score with an l2 penalty, along λ: Newton's met
 
 At a minimum already found, ∇²F without its penalty is factorized once, by eigenvectors. That gives Newton's step for
 every further λ in the time of a product; gradients of a batch of λ are products of matrices. The batch is as long as
-this Hessian serves.
+this Hessian serves. The minima of all rows lead to those of a fold: there all λ are one batch, and Hessians of all rows
+serve, interpolated along λ.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Pair = tuple[Tensor, Tensor]
 
 _BLOCK = 2**19
 """How many scores are worked on at once: 4 MiB, which caches hold."""
-_PRECISION = 1e-8
+_PRECISION = 1e-7
 """½ gᵀB⁻¹g relative to F is below its square at a minimum, before the last step."""
 _ROUNDS = 16
 _FEW_ROUNDS = 7

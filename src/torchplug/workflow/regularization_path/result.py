@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars
 
 from torchplug.registry.component import Direction
@@ -88,12 +88,9 @@ def over_folds(folds: Sequence[Sequence[float]]) -> tuple[list[float], list[floa
     >>> over_folds([[1.0, 2.0], [3.0, 2.0]])
     ([2.0, 2.0], [1.0, 0.0])
     """
-    values = list(zip(*folds, strict=True))
-    return [statistics.fmean(own) for own in values], [_deviation(own) / math.sqrt(len(own)) for own in values]
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    values = np.array(folds)
+    with np.errstate(invalid="ignore"):  # of infinite values
+        return values.mean(axis=0).tolist(), (values.std(axis=0, ddof=1) / math.sqrt(len(values))).tolist()
 
 
 def choices(
