@@ -192,6 +192,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             ),
             "regularizer": Option(int | None, "Which penalty varies, counted from 0; needed if there are several."),
             "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
+            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
         },
     ),
     "compare": Subcommand(
