@@ -100,6 +100,8 @@ def update_is_the_step(subject: OptimizerSubject) -> None:
         ended = []
         for by in ("step", "update"):
             given = Given(subject, matrices(dtype=dtype), two_groups)
+            if Capability.PROX in subject.capabilities:
+                given.optimizer.prox = {given.parameters[1]: lambda p, size: p / (1 + size)}
             given.steps(by, range(1, 6))
             given.optimizer.param_groups[0]["lr"] *= 0.5  # as a scheduler does
             given.steps(by, range(6, 8))
