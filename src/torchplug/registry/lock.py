@@ -91,7 +91,7 @@ def _difference(name: str, locked: Mapping[str, Any] | None, there: Installation
 
 
 def _install(name: str, locked: Mapping[str, Any]) -> str:
-    return f"pip install {name}=={locked['version']}, or write the file anew by `torchplug lock`"
+    return f"pip install {name}=={locked['version']}, or write the file again by `torchplug lock`"
 
 
 def _reinstall(installation: Installation) -> str:
