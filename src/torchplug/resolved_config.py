@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -14,10 +14,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.components.combinations import initialized, refuse_coupled_prox, refuse_loss, refuse_penalty
+from torchplug.components.combinations import (
+    initialized,
+    refuse_coupled_prox,
+    refuse_loss,
+    refuse_one_rate,
+    refuse_penalty,
+)
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.components.optimizer import grouped, steps_by_gradients
+from torchplug.components.parameter_groups import GroupSettings, PatternSettings, label, with_rates
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
@@ -30,7 +37,10 @@ SpecLike = Spec | str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """The components of one module, resolved and checked; `model` is None for a user's own network."""
+    """The components of one module, resolved and checked; `model` is None for a user's own network.
+
+    `groups` are settings of parameters by patterns of their names.
+    """
 
     model: Resolved | None
     loss: Resolved
@@ -38,6 +48,7 @@ class ResolvedConfig:
     regularizers: tuple[Resolved, ...]
     scheduler: Resolved | None
     metrics: tuple[Resolved, ...] = ()
+    groups: GroupSettings = field(default_factory=GroupSettings)
 
     @classmethod
     def of(
@@ -48,6 +59,7 @@ class ResolvedConfig:
         regularizers: Sequence[SpecLike],
         scheduler: SpecLike | None,
         metrics: Sequence[SpecLike] = (),
+        groups: PatternSettings | None = None,
     ) -> ResolvedConfig:
         """Resolve every name and try every parameter, so that mistakes surface here.
 
@@ -64,6 +76,7 @@ class ResolvedConfig:
             regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
+            groups=GroupSettings(groups),
         )
         with named_failures(resolved.components):
             resolved._try()
@@ -149,6 +162,7 @@ class ResolvedConfig:
             "regularizers": [regularizer.spec.plain() for regularizer in self.regularizers],
             "scheduler": None if self.scheduler is None else self.scheduler.spec.plain(),
             "metrics": [metric.spec.plain() for metric in self.metrics],
+            "groups": self.groups.plain(),
         }
 
     def records(self) -> list[dict[str, str]]:
@@ -235,14 +249,19 @@ class ResolvedConfig:
     def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
         """All trainable parameters, with names: by the optimizer's rule, or weight decay kept off biases and norms.
 
+        Settings by patterns of names divide these groups, and come before both.
+
         Raises:
-            ConfigurationError: if there is none.
+            ConfigurationError: if there is none, or a pattern matches none.
             PluginError: if the rule does not return each of them once.
         """
         everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
+        return self.groups.divided(self._groups_of(network, named))
+
+    def _groups_of(self, network: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
         if self.optimizer.groups is not None or not self.trial_optimizer().defaults.get("weight_decay"):
             return grouped(self.optimizer, named)
         decayed = penalized(network)
@@ -300,8 +319,10 @@ class ResolvedConfig:
         return self._built_over(groups, model=trial, total_steps=1000, num_data=1000)
 
     def _built_over(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
-        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        rated = with_rates(groups, lambda: self.trial_optimizer().defaults["lr"])
+        given = [{**group, "params": self._named_if_needed(group["params"])} for group in rated]
         optimizer: Optimizer = self.optimizer.build(given, **supplied)
+        label(optimizer, groups)
         return optimizer
 
     @cached_property
@@ -334,7 +355,13 @@ class ResolvedConfig:
         refuse_loss(self.optimizer, loss, self.loss.name)
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
-        self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
+        if self.groups:
+            rate = self.trial_optimizer().defaults.get("lr")
+            takes_decay = "weight_decay" in registry().parameters(self.optimizer.entry)
+            self.groups.refuse(self.optimizer.name, rate, takes_decay, self.is_full_batch)
+        trial = self.trial_scheduler  # it refuses parameters that are out of range
+        if trial is not None and self.groups.sets("lr"):
+            refuse_one_rate(self.scheduler.name, partial(self.build_scheduler, total_steps=1000, steps_per_epoch=10))  # type: ignore[union-attr]
 
 
 def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:

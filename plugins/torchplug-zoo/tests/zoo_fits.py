@@ -54,9 +54,7 @@ class Fit:
         options: of the module.
     """
 
-    def __init__(
-        self, folder: Path, optimizer: Any, model: str, resume: Path | None = None, **options: Any
-    ) -> None:
+    def __init__(self, folder: Path, optimizer: Any, model: str, resume: Path | None = None, **options: Any) -> None:
         torch.manual_seed(3)
         self.folder = folder
         self.module = ComponentModule(MODELS[model], "mse", optimizer, **options)

@@ -50,7 +50,9 @@ def offers(library: Library, known: Offers) -> dict[str, tuple[str, str]]:
     """
     folder = folder_of(library.package)
     found: dict[str, tuple[str, str]] = {}
-    for name, (package, module) in {} if folder is None else library.targets(folder).items():
+    if folder is None:
+        return found
+    for name, (package, module) in library.targets(folder).items():
         summary = known[name][1] if name in known else summary_of(name, module, folder)
         found[name] = (f"{package}:{name}", summary or name)
     return found

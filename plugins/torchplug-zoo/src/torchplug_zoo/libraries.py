@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +105,11 @@ LIBRARIES = (
         lambda name: in_words(_without(name, "Scheduler", "get_", "_schedule")),
     ),
     Library(
-        "schedulefree", "schedulefree", Family.OPTIMIZER, _schedulefree, lambda name: _without(name, "ScheduleFree").lower()
+        "schedulefree",
+        "schedulefree",
+        Family.OPTIMIZER,
+        _schedulefree,
+        lambda name: _without(name, "ScheduleFree").lower(),
     ),
     Library("timm", "timm", Family.OPTIMIZER, _timm),
 )
