@@ -24,7 +24,14 @@ from torchplug.components.combinations import (
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.components.optimizer import grouped, steps_by_gradients
-from torchplug.components.parameter_groups import GroupSettings, PatternSettings, label, with_rates
+from torchplug.components.parameter_groups import (
+    GroupSettings,
+    PatternSettings,
+    factor_of,
+    label,
+    unlabelled,
+    with_rates,
+)
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
@@ -110,14 +117,15 @@ class ResolvedConfig:
             return f"the optimizer {self.optimizer.name} evaluates the loss by itself"
         if self.needs_graph:
             return f"the optimizer {self.optimizer.name} differentiates the gradient"
-        if self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
+        by_gradients = Capability.GRADIENTS in self.optimizer.capabilities
+        if by_gradients or self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
             return None
         return f"the optimizer {self.optimizer.name} may evaluate the loss by itself: it does not declare an update"
 
     @cached_property
     def takes_learning_rate(self) -> bool:
         """Whether there is a learning rate for a scheduler to change."""
-        return "lr" in self.trial_optimizer().defaults
+        return any("lr" in group for group in self.trial_optimizer().param_groups)
 
     def notes(self, network: nn.Module | None) -> list[str]:
         """Notes for the user.
@@ -319,10 +327,15 @@ class ResolvedConfig:
         return self._built_over(groups, model=trial, total_steps=1000, num_data=1000)
 
     def _built_over(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
-        rated = with_rates(groups, lambda: self.trial_optimizer().defaults["lr"])
-        given = [{**group, "params": self._named_if_needed(group["params"])} for group in rated]
-        optimizer: Optimizer = self.optimizer.build(given, **supplied)
+        optimizer = self._constructed(groups, **supplied)
+        if any(factor_of(group) != 1.0 for group in groups):
+            optimizer = self._constructed(with_rates(groups, optimizer), **supplied)
         label(optimizer, groups)
+        return optimizer
+
+    def _constructed(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
+        given = [{**unlabelled(group), "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer: Optimizer = self.optimizer.build(given, **supplied)
         return optimizer
 
     @cached_property
@@ -356,7 +369,7 @@ class ResolvedConfig:
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
         if self.groups:
-            rate = self.trial_optimizer().defaults.get("lr")
+            rate = self.trial_optimizer().param_groups[0].get("lr")
             takes_decay = "weight_decay" in registry().parameters(self.optimizer.entry)
             self.groups.refuse(self.optimizer.name, rate, takes_decay, self.is_full_batch)
         trial = self.trial_scheduler  # it refuses parameters that are out of range

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from torchplug import ComponentModule, TabularData, use
 
 EPOCHS, BATCH, ROWS = 2, 3, 60
-MODELS = {"linear": use("linear"), "mlp": use("mlp", hidden=[5], activation="tanh")}
+MODELS = {
+    "linear": use("linear"),
+    "matrix": use("linear", bias=False),
+    "mlp": use("mlp", hidden=[5], activation="tanh"),
+}
 
 
 @functools.cache
@@ -62,7 +66,6 @@ class Fit:
         saved = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
         self.trainer = lightning.Trainer(
             accelerator="cpu",
-            precision="64-true",
             max_epochs=EPOCHS,
             logger=False,
             callbacks=[saved] if resume else [Seed(), saved],
@@ -115,14 +118,14 @@ class _Start(lightning.Callback):
 def plain_loop(
     network: nn.Module,
     rows: polars.DataFrame,
-    build: Callable[[Sequence[tuple[str, nn.Parameter]]], torch.optim.Optimizer],
+    build: Callable[[nn.Module, list[tuple[str, nn.Parameter]]], torch.optim.Optimizer],
     graph: bool = False,
 ) -> dict[str, Tensor]:
     """Train a copy of the network as a torch user would, and return its parameters."""
     network = copy.deepcopy(network)
-    X = torch.tensor(rows.select("a", "b", "c").to_numpy())
-    y = torch.tensor(rows.select("y").to_numpy())
-    optimizer: Any = build(list(network.named_parameters()))
+    X = torch.tensor(rows.select("a", "b", "c").to_numpy(), dtype=torch.float32)
+    y = torch.tensor(rows.select("y").to_numpy(), dtype=torch.float32)
+    optimizer: Any = build(network, list(network.named_parameters()))
     modes = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
     torch.manual_seed(7)
     for _ in range(EPOCHS):
@@ -131,8 +134,9 @@ def plain_loop(
 
             def closure(batch: slice = batch) -> Tensor:
                 optimizer.zero_grad()
-                loss = (network(X[batch]) - y[batch]).square().sum(dim=1).mean()
-                loss.backward(create_graph=graph)
+                with torch.enable_grad():  # which some optimizers leave to their users
+                    loss = (network(X[batch]) - y[batch]).square().sum() * (1 / len(y[batch]))
+                    loss.backward(create_graph=graph)
                 return loss
 
             if modes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +15,7 @@ PatternSettings = Mapping[str, Mapping[str, float]]
 """Pattern of parameter names → `lr`, a factor of the learning rate, and `weight_decay`."""
 
 _KEYS = ("lr", "weight_decay")
+_LABELS = ("name", "lr_factor")
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -122,26 +123,31 @@ class GroupSettings:
             )
 
 
-def with_rates(groups: Sequence[Mapping[str, Any]], rate: Callable[[], float]) -> list[dict[str, Any]]:
-    """Return the groups as an optimizer's constructor takes them: learning rates instead of factors, without names.
+def with_rates(groups: Sequence[Mapping[str, Any]], optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the groups with learning rates: their factors times the rates that an optimizer has for them."""
+    pairs = zip(groups, optimizer.param_groups, strict=True)
+    return [{**group, "lr": factor_of(group) * built["lr"]} for group, built in pairs]
 
-    Args:
-        groups: as `GroupSettings.divided` returns them.
-        rate: gives the optimizer's learning rate, for groups without one of their own.
-    """
-    given = []
-    for group in groups:
-        own = {key: value for key, value in group.items() if key not in ("name", "lr_factor")}
-        if group.get("lr_factor", 1.0) != 1.0:
-            own["lr"] = group["lr_factor"] * (own["lr"] if "lr" in own else rate())
-        given.append(own)
-    return given
+
+def unlabelled(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group as an optimizer's constructor takes it: without name and factor."""
+    return {key: value for key, value in group.items() if key not in _LABELS}
 
 
 def label(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Give an optimizer's parameter groups their names and factors, by which they are logged and scheduled."""
+    """Give an optimizer's parameter groups their names and factors, by which they are logged and scheduled.
+
+    Raises:
+        ConfigurationError: if the optimizer makes other groups than those that it was given.
+    """
+    if not any(key in group for group in groups for key in _LABELS):
+        return
+    if len(groups) != len(optimizer.param_groups):
+        raise ConfigurationError(
+            f"groups: {type(optimizer).__name__} makes parameter groups of its own: leave groups out"
+        )
     for built, group in zip(optimizer.param_groups, groups, strict=True):
-        built.update({key: group[key] for key in ("name", "lr_factor") if key in group})
+        built.update({key: group[key] for key in _LABELS if key in group})
 
 
 def factor_of(group: Mapping[str, Any]) -> float:
