@@ -1,7 +1,7 @@
 """The command `torchplug`: components and plugins at the command line.
 
 Each module of this package is a group of subcommands: `add_to` declares them, and a function of the parsed options
-returns the text to print.
+returns the text to print, or `Printed` with another exit status than 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from torchplug import __version__, interruption
-from torchplug.cli import components, plugins
+from torchplug.cli import check, components, new, plugins
+from torchplug.cli.output import Printed
 from torchplug.errors import TorchplugError, TrainingError
 from torchplug.terminal import lost_output, one_line, protect_streams
 
@@ -24,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; by default the process's own.
 
     Returns:
-        The exit status: 0; 2 if the input was refused; 3 if the output could not be written (0 if its reader
-        closed the pipe); 130 after Ctrl-C.
+        The exit status: 0; that of a subcommand, such as 1 if a check failed; 2 if the input was refused; 3 if the
+        output could not be written (0 if its reader closed the pipe); 130 after Ctrl-C.
     """
     with interruption.handled("torchplug", lambda: True):
         try:
@@ -37,14 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     protect_streams()
     options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], str] = options.command
+    command: Callable[[argparse.Namespace], str | Printed] = options.command
     try:
-        print(command(options), flush=True)
+        printed = command(options)
+        text, status = printed if isinstance(printed, Printed) else (printed, 0)
+        print(text, flush=True)
     except TorchplugError as error:
         return _fail(str(error), error.exit_status)
     if (trouble := lost_output()) is not None:
         return _fail(f"the output cannot be written: {trouble.strerror}", TrainingError.exit_status)
-    return 0
+    return status
 
 
 def _fail(message: str, status: int) -> int:
@@ -67,5 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     components.add_to(commands)
     plugins.add_to(commands)
+    check.add_to(commands)
+    new.add_to(commands)
     commands.metavar = " | ".join(commands.choices)
     return parser

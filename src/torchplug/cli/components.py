@@ -39,7 +39,7 @@ def _list(options: argparse.Namespace) -> str:
     text = options.filter.casefold()
     entries = [
         entry
-        for entry in known.entries(_family(options.family))
+        for entry in known.entries(family_of(options.family))
         if any(text in part.casefold() for part in (entry.qualified_name, entry.component.summary))
     ]
     if options.json:
@@ -49,7 +49,7 @@ def _list(options: argparse.Namespace) -> str:
 
 
 def _describe(options: argparse.Namespace) -> str:
-    family = _family(options.family)
+    family = family_of(options.family)
     with redirect_stdout(sys.stderr):
         known = registry()
         entries = known.find_all(options.name) if family is None else [known.find(family, options.name)]
@@ -70,7 +70,7 @@ def _known() -> Registry:
     return known
 
 
-def _family(name: str | None) -> Family | None:
+def family_of(name: str | None) -> Family | None:
     """A family by its name in the singular or plural."""
     if name is None:
         return None

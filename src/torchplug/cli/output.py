@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torchplug.terminal import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What subcommands are added to."""
+
+
+class Printed(NamedTuple):
+    """What a subcommand prints, where its exit status may be another than 0."""
+
+    text: str
+    status: int = 0
 
 
 def offer_json(command: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from torchplug.errors import ConfigurationError, PluginError
 from torchplug.registry import Entry, Resolved, registry
 from torchplug.registry.component import Direction, Family, Metric, View
 
-_IGNORED = -1
+IGNORED = -1
 """A class index that torchmetrics leaves out: its classification metrics take no empty batch."""
 _MANY_CLASSES = 100
 """The number of classes that metrics are tried with before there are data."""
@@ -128,7 +128,7 @@ class MetricChoice:
             PluginError: if a plugin's target gives no torchmetrics.Metric.
         """
         classes = columns if self.task.has_indices else 2
-        supplied = {"num_classes": classes, "num_outputs": columns, "ignore_index": _IGNORED}
+        supplied = {"num_classes": classes, "num_outputs": columns, "ignore_index": IGNORED}
         built = {name: self._metrics[name].build(**supplied) for name in names}
         for name, metric in built.items():
             if not isinstance(metric, torchmetrics.Metric):
@@ -230,11 +230,7 @@ class Evaluation(nn.Module):
         views = self._viewed(*self._empty)
         self._loss.update(self._empty[0].new_zeros(0))
         for name, metric in self._metrics.items():
-            predicted, true = views[self._records[name].view]
-            if getattr(metric, "ignore_index", None) == _IGNORED:
-                predicted, true = predicted.new_zeros(1, *predicted.shape[1:]), true.new_full((1,), _IGNORED)
-            if len(true) or not self._records[name].needs_labels:
-                metric.update(predicted, true)
+            update_without_rows(metric, self._records[name], *views[self._records[name].view])
         if self._compares:
             self._lowest.update(math.inf)
             self._highest.update(-math.inf)
@@ -254,6 +250,21 @@ class Evaluation(nn.Module):
         self._empty = None
         for metric in self._all():
             metric.reset()
+
+
+def update_without_rows(metric: torchmetrics.Metric, record: Metric, predicted: Tensor, true: Tensor) -> None:
+    """Give the states of a metric that has seen no row the shapes that they have on other ranks.
+
+    Args:
+        metric: the accumulator.
+        record: its record.
+        predicted: predictions in the metric's view, of no rows.
+        true: targets in the metric's view, of no rows.
+    """
+    if getattr(metric, "ignore_index", None) == IGNORED:
+        predicted, true = predicted.new_zeros(1, *predicted.shape[1:]), true.new_full((1,), IGNORED)
+    if len(true) or not record.needs_labels:
+        metric.update(predicted, true)
 
 
 def _value(name: str, metric: torchmetrics.Metric) -> float:

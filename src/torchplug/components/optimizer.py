@@ -37,6 +37,10 @@ class ProximalOptimizer(Optimizer):
         super().__init__(*args, **kwargs)
         self.prox = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies have, which is not what checkpoints have."""
+        return {**super().__getstate__(), "prox": self.prox}
+
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
         """Make one update; return the closure's result, if there is one."""

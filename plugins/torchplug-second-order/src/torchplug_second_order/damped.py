@@ -124,7 +124,7 @@ def refuse_system(objective: Objective, memory_limit: float, passes: float = 2) 
 
     Args:
         objective: what is to be minimized.
-        memory_limit: in GiB.
+        memory_limit: > 0, in GiB.
         passes: operations per element of J and column of the system.
 
     Raises:

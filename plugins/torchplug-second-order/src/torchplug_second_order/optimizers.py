@@ -91,7 +91,7 @@ def newton(
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        memory_limit: in GiB, beyond which `cholesky` is refused and `auto` takes `cg`.
+        memory_limit: > 0, in GiB, beyond which `cholesky` is refused and `auto` takes `cg`.
         warm_start: whether to begin on a sample, where n p² ≥ 10⁸ and 4 max(n/16, 5p) ≤ n; not with `fixed`.
         hessian_reuse: whether to keep a Hessian, where p > 32; not with `fixed`.
 
@@ -133,7 +133,7 @@ def bfgs(
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        memory_limit: in GiB, for the p² numbers of H.
+        memory_limit: > 0, in GiB, for the p² numbers of H.
 
     Raises:
         ValueError: if a parameter is out of range, or H would not fit.
@@ -201,7 +201,7 @@ def gauss_newton(
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+        memory_limit: > 0, in GiB, for JᵀJ, or J where that is smaller.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -236,7 +236,7 @@ def levenberg(
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+        memory_limit: > 0, in GiB, for JᵀJ, or J where that is smaller.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -271,7 +271,7 @@ def levenberg_marquardt(
         step_tolerance: ≥ 0; stop at a full step of |Δθⱼ| ≤ step_tolerance · max |θⱼ|, over all points so far.
         loss_tolerance: ≥ 0; stop at a decrease, expected and found, of at most loss_tolerance · |F|.
         max_iterations: the most steps; None: the trainer's epochs decide.
-        memory_limit: in GiB, for JᵀJ, or J where that is smaller.
+        memory_limit: > 0, in GiB, for JᵀJ, or J where that is smaller.
 
     Raises:
         ValueError: if a parameter is out of range.

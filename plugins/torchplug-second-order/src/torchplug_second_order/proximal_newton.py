@@ -99,7 +99,7 @@ class ProximalDescent(Descent[Line]):
 
     Args:
         penalty: h.
-        memory_limit: in GiB.
+        memory_limit: > 0, in GiB.
 
     Reference: Lee, Sun and Saunders (2014), doi:10.1137/130921428.
     """

@@ -95,8 +95,9 @@ class _FusedAdam(FusedOptimizer):
     """Whether weight decay is decoupled from the gradient."""
 
     def init_state(self, parameter: Tensor) -> State:
-        """Return zero means and a step count of zero."""
-        step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        """Return zero means and a step count of zero, which other kernels than CUDA's read as a number."""
+        device = parameter.device if parameter.is_cuda else None
+        step = torch.zeros((), dtype=torch.float32, device=device)
         return {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
 
     def advance(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:

@@ -149,11 +149,12 @@ class Nesterov(_Velocity):
     that instead of θ, and stores the velocity without α (see `momentum`).
     """
 
-    def __init__(self, params: ParamsT, lr: float = 0.01, beta: float = 0.9) -> None:
-        super().__init__(params, lr=lr, beta=beta)
-        for group in self.param_groups:
-            # In the groups, hence in checkpoints: which point the parameters hold.
-            group["look_ahead"] = True
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, which hold the point that those of the first group hold."""
+        super().add_param_group(param_group)
+        first, added = self.param_groups[0], self.param_groups[-1]
+        # In the groups, hence in checkpoints: which point the parameters hold.
+        added["look_ahead"] = first.get("look_ahead", True)
 
     def gradient_point(self, parameter: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
         """The look-ahead point θ + βv, where the formula's gradient is taken."""

@@ -35,11 +35,11 @@ class Rule(LRScheduler):
         super().__init__(optimizer)
 
     def rate(self, initial: float, count: int) -> float:
-        """Return Return α after `count` epochs or steps, from α₀ = `initial`."""
+        """Return α after `count` epochs or steps, from α₀ = `initial`."""
         raise TypeError(f"{type(self).__name__} does not define rate(initial, count)")
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return Return α of each parameter group."""
+        """Return α of each parameter group."""
         return [self.rate(float(initial), self.last_epoch) for initial in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Warmup(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return Return α of each parameter group."""
+        """Return α of each parameter group."""
         if self.last_epoch > self.length:
             return [group["lr"] for group in self.optimizer.param_groups]
         share = self.start + (1.0 - self.start) * self.last_epoch / self.length

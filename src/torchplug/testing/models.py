@@ -1,0 +1,107 @@
+"""Checks of models: modules that map features (n, d) to scores (n, k)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchplug.components.contracts import linear_scores
+from torchplug.registry import Resolved
+from torchplug.registry.component import Family
+from torchplug.testing.compared import require_close, require_equal
+from torchplug.testing.modules import ModuleSubject
+from torchplug.testing.record import NotApplicable, check, require
+
+_SIZES = ((1, 1), (4, 3), (7, 2))
+
+
+class ModelSubject(ModuleSubject):
+    """A model under test, of four features and three scores, on five rows."""
+
+    inputs, outputs = 4, 3
+
+    def built(self, resolved: Resolved) -> Any:
+        """Build it for four features and three scores."""
+        return resolved.build(self.inputs, self.outputs)
+
+    def sized(self, inputs: int, outputs: int) -> Any:
+        """Return an instance for other sizes, in float64."""
+        return self.resolved().build(inputs, outputs).double()
+
+    def arguments(self, module: Any) -> tuple[Tensor]:
+        """Return features."""
+        generator = torch.Generator().manual_seed(4)
+        return (torch.randn(self.rows, self.inputs, generator=generator, dtype=torch.float64),)
+
+    def module(self) -> nn.Module:
+        """Return an instance whose weights are not zero, in evaluation mode."""
+        module = super().module()
+        generator = torch.Generator().manual_seed(6)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+        return module
+
+
+@check(Family.MODEL)
+def is_a_module(subject: ModelSubject) -> None:
+    """It is a torch.nn.Module with trainable parameters."""
+    made = subject.make()
+    require(isinstance(made, nn.Module), f"it gives a {type(made).__name__}: return a torch.nn.Module")
+    require("_modules" in vars(made), "its constructor does not call super().__init__()")
+    require(any(p.requires_grad for p in made.parameters()), "it has no trainable parameter")
+
+
+@check(Family.MODEL)
+def sizes_follow_arguments(subject: ModelSubject) -> None:
+    """`inputs` and `outputs` decide the sizes: features (n, inputs) give scores (n, outputs)."""
+    subject.make()
+    for inputs, outputs in _SIZES:
+        found = subject.sized(inputs, outputs).eval()(torch.randn(6, inputs, dtype=torch.float64))
+        require(
+            tuple(found.shape) == (6, outputs),
+            f"inputs={inputs}, outputs={outputs}: 6 rows give scores {tuple(found.shape)}, and not (6, {outputs})",
+        )
+
+
+@check(Family.MODEL)
+def every_parameter_is_trained(subject: ModelSubject) -> None:
+    """In training mode every parameter gets a finite gradient."""
+    module, arguments, _ = subject.prepared()
+    module.train()(*arguments).square().sum().backward()
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            require(
+                parameter.grad is not None,
+                f"the parameter {name} gets no gradient, on which DDP stops: use it in forward, or leave it out",
+            )
+            require(bool(parameter.grad.isfinite().all()), f"the gradient of {name} is not finite")  # type: ignore[union-attr]
+
+
+@check(Family.MODEL)
+def seed_decides_the_start(subject: ModelSubject) -> None:
+    """With the same seed of torch the initial weights are the same."""
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(subject.make().state_dict())
+    require_equal(states[0], states[1], "the same seed gives other initial weights: draw them by torch's generator")
+
+
+@check(Family.MODEL)
+def linear_as_declared(subject: ModelSubject) -> None:
+    """`linear_scores()` gives its only parameters, weight first, and the scores are linear in them."""
+    module, arguments, expected = subject.prepared()
+    declared = linear_scores(module)
+    if declared is None:
+        raise NotApplicable("it declares no `linear_scores`")
+    require_close(
+        nn.functional.linear(arguments[0], *declared), expected, "scores and the linear map of `linear_scores`"
+    )
+    own, given = list(module.parameters()), [tensor for tensor in declared if tensor is not None]
+    require(
+        len(own) == len(given) and all(a is b for a, b in zip(own, given, strict=True)),
+        "`linear_scores` must give all parameters themselves, weight (k, d) and bias (k,) or None, the weight first",
+    )

@@ -1,0 +1,234 @@
+"""Checks of schedulers: learning rates over a run, saved and resumed, alone and under `warmup`."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from torchplug.errors import ParameterError
+from torchplug.registry import Resolved, registry
+from torchplug.registry.component import Family, Spec
+from torchplug.registry.discovery import one_line
+from torchplug.testing.compared import require_equal, saved_and_loaded
+from torchplug.testing.record import NotApplicable, NotRun, check, require
+from torchplug.testing.subject import Subject
+
+_TOTAL, _PER_EPOCH, _RISE = 24, 4, 4
+_RATES = (0.1, 0.05)
+"""Of two parameter groups."""
+_HIGHEST = 100.0
+"""Times the optimizer's own rate."""
+
+
+class SchedulerSubject(Subject):
+    """A scheduler under test, of an optimizer with two parameter groups, in a run of 24 steps in 6 epochs."""
+
+    def optimizer(self, rates: tuple[float, ...] = _RATES) -> Optimizer:
+        """Return an optimizer with a group for each rate."""
+        groups = [{"params": [nn.Parameter(torch.ones(2))], "lr": rate} for rate in rates]
+        return SGD(groups, momentum=0.9)
+
+    def built(self, resolved: Resolved) -> Any:
+        """Build it for an optimizer and the run's length."""
+        return resolved.build(self.optimizer(), total_steps=_TOTAL, steps_per_epoch=_PER_EPOCH)
+
+    def answer(self, instance: Any) -> Any:
+        """The rates of the next steps."""
+        return advanced(copy.deepcopy(instance), 6)
+
+    def scheduler(self, rates: tuple[float, ...] = _RATES, total_steps: int = _TOTAL) -> Any:
+        """Return an instance.
+
+        Raises:
+            NotRun: if it cannot be built.
+        """
+        resolved = self.resolved()
+        try:
+            return resolved.build(self.optimizer(rates), total_steps=total_steps, steps_per_epoch=_PER_EPOCH)
+        except Exception as error:
+            raise NotRun("it cannot be built, see the check builds_from_its_defaults") from error
+
+    @property
+    def spec(self) -> Spec:
+        """Its name and parameters."""
+        return self.resolved().spec
+
+
+def rates(scheduler: Any) -> list[float]:
+    """Return the present learning rate of each group."""
+    return [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+
+
+def advanced(scheduler: Any, steps: int) -> list[list[float]]:
+    """Return the rates after each of some steps; a monitored metric never improves."""
+    found = []
+    for _ in range(steps):
+        scheduler.optimizer.step()
+        scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
+        found.append(rates(scheduler))
+    return found
+
+
+@check(Family.SCHEDULER)
+def is_a_scheduler(subject: SchedulerSubject) -> None:
+    """It is an LRScheduler of torch's, counts epochs or steps, and monitors a metric only as ReduceLROnPlateau."""
+    scheduler = subject.build()
+    require(isinstance(scheduler, LRScheduler), f"it gives a {type(scheduler).__name__}: subclass torch's LRScheduler")
+    interval = getattr(scheduler, "interval", "epoch")
+    require(interval in ("epoch", "step"), f"its `interval` is {interval!r}: use epoch or step")
+    monitors = getattr(scheduler, "monitor", None) is not None
+    require(
+        monitors == isinstance(scheduler, ReduceLROnPlateau),
+        "`monitor` is for subclasses of ReduceLROnPlateau, which alone are stepped with a metric",
+    )
+
+
+@check(Family.SCHEDULER)
+def first_rate_is_sane(subject: SchedulerSubject) -> None:
+    """The first rate of each group is finite, not negative and of the size of the optimizer's own."""
+    _require_sane(rates(subject.scheduler()), "before the first step")
+
+
+@check(Family.SCHEDULER)
+def rates_stay_sane(subject: SchedulerSubject) -> None:
+    """Over the whole run the rates are finite, not negative, and of the size of the optimizer's own."""
+    for number, found in enumerate(advanced(subject.scheduler(), _TOTAL - 1), start=1):
+        _require_sane(found, f"after step {number} of {_TOTAL}")
+
+
+@check(Family.SCHEDULER)
+def groups_keep_their_rates(subject: SchedulerSubject) -> None:
+    """Each parameter group has the rates that it has alone."""
+    together = advanced(subject.scheduler(), _TOTAL - 1)
+    for i, rate in enumerate(_RATES):
+        alone = [found for (found,) in advanced(subject.scheduler((rate,)), _TOTAL - 1)]
+        for found, wanted in zip(together, alone, strict=True):
+            require(
+                math.isclose(found[i], wanted, rel_tol=1e-12, abs_tol=0),
+                f"a group of rate {rate:g} has {found[i]:.6g} beside another group, and {wanted:.6g} alone",
+            )
+
+
+@check(Family.SCHEDULER)
+def scheduler_state_is_plain(subject: SchedulerSubject) -> None:
+    """state_dict survives a weights-only load."""
+    scheduler = subject.scheduler()
+    advanced(scheduler, 5)
+    saved_and_loaded(scheduler.state_dict(), "state_dict")
+
+
+@check(Family.SCHEDULER)
+def scheduler_resumes(subject: SchedulerSubject) -> None:
+    """A new instance with the saved state goes on bit for bit, also from the start and in the middle of an epoch."""
+    for passed in (0, 1, 7):
+        scheduler = subject.scheduler()
+        advanced(scheduler, passed)
+        saved = copy.deepcopy((scheduler.optimizer.state_dict(), scheduler.state_dict()))
+        other = subject.scheduler()
+        other.optimizer.load_state_dict(saved[0])
+        other.load_state_dict(saved[1])
+        left = _TOTAL - 1 - passed
+        require_equal(
+            advanced(other, left),
+            advanced(scheduler, left),
+            f"resumed after {passed} steps, it gives other rates: state_dict must hold its progress",
+        )
+
+
+@check(Family.SCHEDULER)
+def works_under_warmup(subject: SchedulerSubject) -> None:
+    """After the rise of `warmup` it gives its own rates; one that monitors a metric is refused."""
+    alone = subject.scheduler(total_steps=_TOTAL - _RISE)
+    spec = {"name": "torchplug:warmup", "parameters": {"steps": _RISE, "after": subject.spec.plain()}}
+    warmup = registry().resolve(Family.SCHEDULER, spec)
+    try:
+        risen = warmup.build(subject.optimizer(), total_steps=_TOTAL, steps_per_epoch=_PER_EPOCH)
+    except ParameterError as error:
+        require(getattr(alone, "monitor", None) is not None, f"`warmup` cannot wrap it: {error}")
+        return
+    wanted = [rates(alone), *advanced(alone, _TOTAL - _RISE - 1)]
+    by_step = getattr(alone, "interval", "epoch") == "step"
+    every = 1 if by_step else _PER_EPOCH
+    found = advanced(risen, _TOTAL - 1)[_RISE - 1 :]
+    for number, after in enumerate(found):
+        close = all(
+            math.isclose(a, b, rel_tol=1e-12, abs_tol=0) for a, b in zip(after, wanted[number // every], strict=True)
+        )
+        require(
+            close,
+            f"{number} steps after `warmup` its rates are {_texts(after)}, and {_texts(wanted[number // every])} "
+            "without it: compute them from base_lrs and a count, or from the group's present rate",
+        )
+
+
+@check(Family.SCHEDULER)
+def closed_form_is_step_by_step(subject: SchedulerSubject) -> None:
+    """A closed form, `rate(α₀, count)` or torch's `_get_closed_form_lr`, gives the rates of the steps."""
+    scheduler = subject.scheduler()
+    if not hasattr(scheduler, "rate") and not hasattr(scheduler, "_get_closed_form_lr"):
+        raise NotApplicable("it has neither `rate` nor `_get_closed_form_lr`")
+    for number in range(1, _TOTAL):
+        (found,) = advanced(scheduler, 1)
+        if hasattr(scheduler, "rate"):
+            wanted = [float(scheduler.rate(initial, number)) for initial in _RATES]
+        else:
+            wanted = [float(rate) for rate in scheduler._get_closed_form_lr()]
+        close = all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-15) for a, b in zip(found, wanted, strict=True))
+        require(close, f"after {number} steps the rates are {_texts(found)}, and {_texts(wanted)} by the closed form")
+
+
+@check(Family.SCHEDULER)
+def one_step_run_works(subject: SchedulerSubject) -> None:
+    """A run of a single step is possible."""
+    resolved = subject.resolved()
+    subject.make()
+    scheduler = resolved.build(subject.optimizer(), total_steps=1, steps_per_epoch=1)
+    _require_sane(rates(scheduler), "in a run of one step")
+
+
+@check(Family.SCHEDULER)
+def endless_run_is_refused_or_works(subject: SchedulerSubject) -> None:
+    """Without a planned end it works, or refuses with a ValueError of one line."""
+    resolved = subject.resolved()
+    if "total_steps" not in resolved.asked:
+        raise NotApplicable("its signature does not name total_steps")
+    subject.make()
+    try:
+        scheduler = resolved.build(subject.optimizer(), steps_per_epoch=_PER_EPOCH)
+    except ParameterError:
+        return
+    except Exception as error:
+        raise AssertionError(
+            f"without total_steps it raises {one_line(error)}: raise a ValueError that says so"
+        ) from error
+    _require_sane(advanced(scheduler, 3)[-1], "in a run without a planned end")
+
+
+@check(Family.SCHEDULER)
+def weights_stay_unchanged(subject: SchedulerSubject) -> None:
+    """A step of the scheduler changes neither weights nor the optimizer's state."""
+    scheduler = subject.scheduler()
+    for group in scheduler.optimizer.param_groups:
+        group["params"][0].grad = torch.ones(2)
+    scheduler.optimizer.step()
+    before = copy.deepcopy(
+        ([g["params"] for g in scheduler.optimizer.param_groups], scheduler.optimizer.state_dict()["state"])
+    )
+    scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
+    after = ([g["params"] for g in scheduler.optimizer.param_groups], scheduler.optimizer.state_dict()["state"])
+    require_equal(after, before, "its step changes weights or the optimizer's state: change settings of groups only")
+
+
+def _require_sane(found: list[float], when: str) -> None:
+    sane = all(0 <= rate <= _HIGHEST * own for rate, own in zip(found, _RATES, strict=False))
+    require(sane, f"{when} the rates are {_texts(found)} of an optimizer with {_texts(list(_RATES))}")
+
+
+def _texts(found: list[float]) -> str:
+    return " and ".join(f"{rate:.6g}" for rate in found)
