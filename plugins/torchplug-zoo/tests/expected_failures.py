@@ -24,3 +24,21 @@ NOT_RESUMED = {
     "timm_adahessian": "it draws from a generator of its own, whose state its state_dict leaves out",
 }
 """Name → why a resumed fit is another one; it trains, and equals the plain loop."""
+
+_NOT_RESUMABLE = "has no state_dict and load_state_dict to resume it"
+_BY_NAME = "cannot be used by name"
+SCHEDULERS = {
+    "po_chebyshev": ("", "its rates are NumPy scalars, which a weights-only load refuses"),
+    "po_cosine": (_NOT_RESUMABLE, "the library's class has no state; warmup with cosine is the same schedule"),
+    "po_linear": (
+        _NOT_RESUMABLE,
+        "the library's class has no state; warmup with torch_linear_lr is the same",
+    ),
+    "po_poly": ("", "the library's class takes its settings as **kwargs, and has no state"),
+    "po_proportion": (_BY_NAME, "it maps the rates of another scheduler to the rho of GSAM"),
+    "torch_chained_scheduler": (_BY_NAME, "it takes scheduler objects"),
+    "torch_lambda_lr": (_BY_NAME, "it takes a function"),
+    "torch_multiplicative_lr": (_BY_NAME, "it takes a function"),
+    "torch_sequential_lr": (_BY_NAME, "it takes scheduler objects"),
+}
+"""Name → (part of the message, reason)."""

@@ -61,7 +61,7 @@ class Fit:
     def __init__(self, folder: Path, optimizer: Any, model: str, resume: Path | None = None, **options: Any) -> None:
         torch.manual_seed(3)
         self.folder = folder
-        self.module = ComponentModule(MODELS[model], "mse", optimizer, **options)
+        self.module = ComponentModule(MODELS[model], options.pop("loss", "mse"), optimizer, **options)
         self.data = table()
         saved = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
         self.trainer = lightning.Trainer(

@@ -154,10 +154,12 @@ def _resolved(annotation: Any, namespace: dict[str, Any]) -> Any:
     """An annotation given as text turned into a type; one by one, so that one unknown name spoils no other."""
     if annotation is inspect.Parameter.empty:
         return Any
-    try:
-        return typing.get_type_hints(types.SimpleNamespace(__annotations__={"it": annotation}), namespace)["it"]
-    except NameError:  # imported for type checkers only: then it is nothing plain
-        return object
+    for names in (namespace, {**vars(collections.abc), **vars(typing), **namespace}):
+        try:
+            return typing.get_type_hints(types.SimpleNamespace(__annotations__={"it": annotation}), names)["it"]
+        except NameError:  # imported for type checkers only: from the standard library, or it is nothing plain
+            continue
+    return object
 
 
 def _plain_part(annotation: Any) -> Any:

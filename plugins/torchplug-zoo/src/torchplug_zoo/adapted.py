@@ -31,11 +31,20 @@ class Adaptation:
 
 
 _IN_BACKWARD = "it updates parameters during the backward pass, so that no gradient can be checked, clipped or reduced"
+_LAMBDA = "a function is no setting"
 _REFUSED = {
     "po_lomo": _IN_BACKWARD,
     "po_adalomo": _IN_BACKWARD,
     "po_magma": "it wraps another optimizer, and settings name one",
+    "po_proportion": "it follows another scheduler, for an optimizer that is not offered",
+    "torch_chained_scheduler": "it combines other schedulers",
+    "torch_lambda_lr": _LAMBDA,
+    "torch_multiplicative_lr": _LAMBDA,
+    "torch_sequential_lr": "it combines other schedulers; the scheduler warmup leads into any other",
 }
+"""Optimizers and schedulers that no name can stand for, and why."""
+_COMBINING = ("torch_chained_scheduler", "torch_sequential_lr")
+_SCHEDULERS = (*_COMBINING, "torch_lambda_lr", "torch_multiplicative_lr", "po_proportion")
 _ADAPTED = {
     "po_adammini": Adaptation("pytorch_optimizer:AdamMini", over_model=True),
     "po_ranger21": Adaptation("pytorch_optimizer:Ranger21", {"num_iterations": "total_steps"}),
@@ -47,14 +56,21 @@ _ADAPTED = {
 
 def __getattr__(name: str) -> Any:
     if name in _REFUSED:
-        return _refused(_REFUSED[name])
+        return (_refused_scheduler if name in _SCHEDULERS else _refused_optimizer)(_REFUSED[name])
     if name in _ADAPTED:
         return _adapted(_ADAPTED[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _refused(reason: str) -> Callable[..., Any]:
+def _refused_optimizer(reason: str) -> Callable[..., Any]:
     def refuse(params: Any) -> Any:
+        raise ValueError(f"it cannot be used by name: {reason}")
+
+    return refuse
+
+
+def _refused_scheduler(reason: str) -> Callable[..., Any]:
+    def refuse(optimizer: Any) -> Any:
         raise ValueError(f"it cannot be used by name: {reason}")
 
     return refuse

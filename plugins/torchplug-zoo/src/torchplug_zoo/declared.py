@@ -22,10 +22,7 @@ GROUPS = dict.fromkeys(
 """Rules of parameter groups."""
 
 INTERVALS: dict[str, Literal["epoch", "step"]] = {
-    "po_cosine": "step",
     "po_cosine_annealing_warmup_restarts": "step",
-    "po_linear": "step",
-    "po_poly": "step",
     "po_wsd": "step",
     "torch_cyclic_lr": "step",
 }
@@ -35,7 +32,8 @@ LICENCES = {"po_fromage": "CC BY-NC-SA 4.0", "po_nero": "CC BY-NC-SA 4.0"}
 """Licences that are not permissive, from the libraries' own notes."""
 
 _ADAPTED = (
-    *("po_adalomo", "po_lomo", "po_magma"),
+    *("po_adalomo", "po_lomo", "po_magma", "po_proportion"),
+    *("torch_chained_scheduler", "torch_lambda_lr", "torch_multiplicative_lr", "torch_sequential_lr"),
     *("po_adammini", "po_ranger21", "po_scion", "po_scionlight", "po_spectralsphere"),
 )
 TARGETS = {name: f"torchplug_zoo.adapted:{name}" for name in _ADAPTED}

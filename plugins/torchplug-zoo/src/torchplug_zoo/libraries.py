@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchplug import Family
+from torchplug_zoo.kinds import KINDS
 from torchplug_zoo.sources import exported, listed
 
 Targets = dict[str, tuple[str, str]]
@@ -68,6 +69,11 @@ def _torch_schedulers(folder: Path) -> Targets:
     return {name: (module, module) for name in listed(module, folder, "__all__") if name != "LRScheduler"}
 
 
+def _torch_losses(folder: Path) -> Targets:
+    module = "torch.nn.modules.loss"
+    return {name: ("torchplug_zoo.losses", module) for name in listed(module, folder, "__all__") if name in KINDS}
+
+
 def _pytorch_optimizers(folder: Path) -> Targets:
     return _of_pytorch_optimizer(folder, "pytorch_optimizer.optimizer", "OPTIMIZER_LIST")
 
@@ -96,6 +102,7 @@ def _timm(folder: Path) -> Targets:
 LIBRARIES = (
     Library("torch", "torch", Family.OPTIMIZER, _torch_optimizers),
     Library("torch", "torch", Family.SCHEDULER, _torch_schedulers, in_words),
+    Library("torch", "torch", Family.LOSS, _torch_losses, in_words),
     Library("po", "pytorch_optimizer", Family.OPTIMIZER, _pytorch_optimizers),
     Library(
         "po",
