@@ -1,4 +1,7 @@
-"""Every registered component, whoever owns it: what conformance tests share."""
+"""Every registered component of the project, whichever distribution owns it: what conformance tests share.
+
+Those of torchplug-zoo are other libraries', which owe the project no contract: it has tests of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,20 @@ from torch import nn
 from torchplug import Capability, Family
 from torchplug.registry import Entry, registry
 
+ZOO = "torchplug-zoo"
+
 # Values for parameters that have no default.
 GIVEN = {("scheduler", "manual"): {"table": {2: 0.01}}}
 
 
 def components(*families: Family, having: Callable[[Entry], bool] = lambda _: True) -> pytest.MarkDecorator:
     """Run a test for each of these."""
-    entries = [entry for family in families for entry in registry().entries(family) if having(entry)]
+    entries = [
+        entry
+        for family in families
+        for entry in registry().entries(family)
+        if entry.distribution != ZOO and having(entry)
+    ]
     return pytest.mark.parametrize("entry", entries, ids=lambda e: f"{e.family.value}-{e.name}")
 
 

@@ -12,13 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from torchplug import checks
+from torchplug.checked_network import check_network
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
 from torchplug.components.parameter_groups import PatternSettings
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
-from torchplug.resolved_config import ResolvedConfig, SpecLike, check_network
+from torchplug.resolved_config import ResolvedConfig, SpecLike
 from torchplug.tables import enumerate_names
 from torchplug.trained_module import TrainedModule
 from torchplug.training import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import combinations
@@ -35,7 +34,7 @@ from torchplug.components.parameter_groups import (
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
-from torchplug.objective import StepObjective, deterministic_eval, penalized
+from torchplug.objective import StepObjective, penalized
 from torchplug.registry import Resolved, named_failures, registry
 from torchplug.registry.component import Capability, Family, Spec
 
@@ -391,35 +390,3 @@ def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
                 )
             prox[parameter] = regularizer.prox
     return prox
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
-    with torch.no_grad(), deterministic_eval(network):
-        yield
-
-
-def check_network(
-    network: nn.Module, inputs: int, outputs: int, wanted_by: str, components: Sequence[Resolved] = ()
-) -> None:
-    """Try the network on two rows of zeros, in evaluation mode.
-
-    Raises:
-        ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
-        PluginError: if the code of one of the components fails.
-    """
-    parameter = next(network.parameters(), torch.zeros(()))
-    trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
-    try:
-        with evaluating(network), torch.random.fork_rng(devices=[]), named_failures(components):
-            scores = network(trial)
-    except RuntimeError as error:
-        raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-    if not isinstance(scores, Tensor) or scores.shape != (2, outputs):
-        given = (
-            f"({', '.join(['n', *map(str, scores.shape[1:])])})"
-            if isinstance(scores, Tensor)
-            else type(scores).__name__
-        )
-        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives {given}")

@@ -42,3 +42,8 @@ SCHEDULERS = {
     "torch_sequential_lr": (_BY_NAME, "it takes scheduler objects"),
 }
 """Name → (part of the message, reason)."""
+
+
+def CHECKS(component: str) -> dict[str, str]:  # noqa: N802
+    """Check → why it fails, of a component."""
+    return {}

@@ -12,6 +12,7 @@ from expected_failures import OPTIMIZERS as EXPECTED
 from torch import nn
 from zoo_fits import BATCH, EPOCHS, ROWS, Fit, plain_loop
 
+from compared_fits import differences
 from torchplug import Capability, Family, use
 from torchplug.registry import registry
 from torchplug_zoo.catalogue import components
@@ -33,8 +34,8 @@ MATRICES = ("torch_muon", "po_spectralsphere")
 """Those that move matrices only."""
 
 BY_MUON = ("po_adago", "po_adamuon", "po_muon", "po_muonclip", "po_normuon")
-DECIDING = ("po_emofact", "po_emolynx", "po_emonavi")
-"""Those that compare losses with thresholds, so that its last bit can change a step: tried with autograd's."""
+DECIDING = ("po_emofact", "po_emolynx", "po_emonavi", "torch_lbfgs")
+"""Those that amplify the last bit of a loss, as by thresholds: tried with autograd, which rounds as torch does."""
 
 
 def models(name: str) -> list[str]:
@@ -82,13 +83,14 @@ def fitted(folder: Any, name: str, model: str, **options: Any) -> Fit:
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_it_equals_a_plain_torch_loop_and_resumes_bit_for_bit(tmp_path, name):
+    within = 1e-3 if name == "torch_lbfgs" else 1e-5  # differences of gradients amplify rounding
     graph = Capability.GRAPH in RECORDS[name].capabilities
     for model in models(name):
         whole = fitted(tmp_path / model, name, model)
         start = dict(whole.start.named_parameters())
         expected = plain_loop(whole.start, whole.data.frame_of("train"), functools.partial(built, name), graph)
         for key, parameter in whole.parameters.items():
-            torch.testing.assert_close(parameter, expected[key], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(parameter, expected[key], rtol=within, atol=within / 10)
         assert any(not torch.equal(parameter, start[key]) for key, parameter in whole.parameters.items()) or (
             (name, model) == ("po_lorarite", "linear")  # pairs of matrices are what it moves
         )
@@ -96,7 +98,7 @@ def test_it_equals_a_plain_torch_loop_and_resumes_bit_for_bit(tmp_path, name):
     same = all(torch.equal(parameter, rest.parameters[key]) for key, parameter in whole.parameters.items())
     assert same is (name not in NOT_RESUMED)
     if same:
-        torch.testing.assert_close(whole.state(), rest.state(), rtol=0, atol=0, equal_nan=True)
+        assert not differences(whole.state(), rest.state())
 
 
 @pytest.mark.parametrize("name", sorted(set(EXPECTED) & set(RECORDS)))

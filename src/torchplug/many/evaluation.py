@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from torchplug.checked_network import evaluating
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation.split_evaluations import SplitEvaluations
 from torchplug.module import ComponentModule
-from torchplug.resolved_config import evaluating
 
 
 def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, float]:

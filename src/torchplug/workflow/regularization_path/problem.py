@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Batch, Rows
+from torchplug.checked_network import evaluating
 from torchplug.components.contracts import LinearScores, linear_scores
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation.split_evaluations import SplitEvaluations
 from torchplug.many.losses import takes_axes
 from torchplug.module import ComponentModule
 from torchplug.objective import Objective
-from torchplug.resolved_config import evaluating
 from torchplug.training.full_batch import full_batch_objective
 
 _SCORES = 2**20
