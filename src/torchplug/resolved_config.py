@@ -82,7 +82,7 @@ class ResolvedConfig:
             regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
-            groups=GroupSettings(groups),
+            groups=GroupSettings(groups or {}),
         )
         with named_failures(resolved.components):
             resolved._try()

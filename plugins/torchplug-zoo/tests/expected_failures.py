@@ -72,7 +72,7 @@ REASONS = {
     "missing_gradients_are_skipped": f"the library needs a gradient of every parameter, or {_WARM}",
     "nan_is_refused": "the library's own range checks let NaN pass, or do not name the parameter",
     "optimizer_keeps_dtypes": "the library computes in one precision only",
-    "optimizer_resumes": "in double precision its state is rounded or single; in single precision it resumes bit for bit",
+    "optimizer_resumes": "in double precision its state is rounded or single; in single it resumes bit for bit",
     "optimizer_state_is_plain": "its state holds objects of the library's own, see above",
     "parameters_survive_a_checkpoint": "the default is a member of an enumeration, and the annotation a number",
     "pickle_is_the_same": _ATTRIBUTES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -27,6 +28,7 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatchcase(".".join(parts[first:]), pattern) for first in range(len(parts)))
 
 
+@dataclass(frozen=True)
 class GroupSettings:
     """Settings of parameters by patterns of their names; of several matching patterns the last one that sets it counts.
 
@@ -37,20 +39,23 @@ class GroupSettings:
         ConfigurationError: for another setting, or a value out of range.
     """
 
-    def __init__(self, settings: PatternSettings | None = None) -> None:
-        self._settings = {str(pattern): _checked(pattern, own) for pattern, own in (settings or {}).items()}
+    settings: PatternSettings = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked = {str(pattern): _checked(pattern, own) for pattern, own in self.settings.items()}
+        object.__setattr__(self, "settings", checked)
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self._settings)
+        return bool(self.settings)
 
     def plain(self) -> dict[str, dict[str, float]] | None:
         """The settings as plain types; None if there are none."""
-        return {pattern: dict(own) for pattern, own in self._settings.items()} or None
+        return {pattern: dict(own) for pattern, own in self.settings.items()} or None
 
     def sets(self, key: str) -> bool:
         """Whether a pattern sets `lr`, or `weight_decay`."""
-        return any(key in own for own in self._settings.values())
+        return any(key in own for own in self.settings.values())
 
     def refuse(self, optimizer: str, rate: Any, takes_decay: bool, full_batch: bool) -> None:
         """Refuse settings that the optimizer does not have.
@@ -106,17 +111,17 @@ class GroupSettings:
 
     def _deciding(self, name: str) -> tuple[str, ...]:
         """The patterns that decide on a parameter, each once, in their order."""
-        last = {key: pattern for pattern, own in self._settings.items() if matches(name, pattern) for key in own}
-        return tuple(pattern for pattern in self._settings if pattern in last.values())
+        last = {key: pattern for pattern, own in self.settings.items() if matches(name, pattern) for key in own}
+        return tuple(pattern for pattern in self.settings if pattern in last.values())
 
     def _of(self, patterns: Iterable[str]) -> dict[str, Any]:
         patterns = list(patterns)
-        settings = {key: value for pattern in patterns for key, value in self._settings[pattern].items()}
+        settings = {key: value for pattern in patterns for key, value in self.settings[pattern].items()}
         decay = {"weight_decay": settings["weight_decay"]} if "weight_decay" in settings else {}
         return {"name": " + ".join(patterns) or "rest", "lr_factor": settings.get("lr", 1.0), **decay}
 
     def _refuse_unmatched(self, names: Sequence[str]) -> None:
-        unmatched = [pattern for pattern in self._settings if not any(matches(name, pattern) for name in names)]
+        unmatched = [pattern for pattern in self.settings if not any(matches(name, pattern) for name in names)]
         if unmatched:
             raise ConfigurationError(
                 f"groups: {', '.join(map(repr, unmatched))} matches no parameter; the parameters are {', '.join(names)}"

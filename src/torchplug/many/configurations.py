@@ -160,7 +160,7 @@ class Configurations:
         regularizers = tuple(self._resolve(Family.REGULARIZER, value) for value in whole["regularizers"])
         scheduler = None if whole["scheduler"] is None else self._resolve(Family.SCHEDULER, whole["scheduler"])
         metrics = tuple(self._resolve(Family.METRIC, value) for value in whole["metrics"])
-        groups = GroupSettings(whole["groups"])
+        groups = GroupSettings(whole["groups"] or {})
         return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics, groups=groups)
 
     def _resolve(self, family: Family, value: Any) -> Resolved:
