@@ -40,6 +40,7 @@ _AGAIN_SECONDS = 2.0
 """Delay from which a second signal ends the process at once: launchers send a signal twice in quick succession."""
 _ENDING_SECONDS = 6.0
 """Timeout of an interrupted process for ending by itself."""
+_end_process = os._exit  # under this name it is not what a plugin finds while it is imported
 _MAIN_PROGRAM = {"reports_errors"}
 """A script whose top level uses this name is a recipe."""
 
@@ -112,10 +113,21 @@ def handled(name: str, speaks: Callable[[], bool]) -> Iterator[None]:
         yield
         return
     _state.name, _state.speaks = f"{name}: ", speaks
-    if _state.program:
+    try:
+        with handled_within():
+            yield
+    finally:
+        if not _state.program:
+            _state.__init__()  # type: ignore[misc]
+
+
+@contextmanager
+def handled_within() -> Iterator[None]:
+    """Handle signals within, if no program does so, for a function that any program may call: messages name that."""
+    if _state.installed or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = _install() if threading.current_thread() is threading.main_thread() else {}
+    before = _install()
     try:
         yield
     finally:
@@ -170,7 +182,7 @@ def exit_now(status: int, line: str = "") -> None:
     if line:
         with contextlib.suppress(OSError):
             os.write(2, f"{line}\n".encode())
-    os._exit(status)
+    _end_process(status)
 
 
 # ---------------------------------------------------------------------- what a training loop does

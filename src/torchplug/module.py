@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import lightning
@@ -27,7 +27,7 @@ from torchplug.training.watching import NEVER
 
 _TRIED_ROWS = 3
 
-HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
+HOW_STEPS_ARE_MADE = tuple(field.name for field in fields(Execution))
 """Parameters that say how a module is trained, and may change when training is resumed."""
 
 EVALUATION_SETTINGS = ("metrics",)
@@ -63,6 +63,8 @@ class ComponentModule(TrainedModule):
             many as fit into a twentieth of a second, or 1 where a callback needs every step.
         sync_every: None averages gradients over ranks at every step, which is exact. A number K lets each rank make
             steps of its own and averages parameters at every K-th: faster, and another algorithm (post-local SGD).
+        gradient_norms: whether to log `train/gradient_norm/<layer>` beside `train/gradient_norm`, every
+            `log_every_n_steps`: the Euclidean norm of the reduced gradient, before clipping, over a layer's parameters.
 
     Raises:
         UnknownComponentError: for a name that no plugin offers.
@@ -89,6 +91,7 @@ class ComponentModule(TrainedModule):
         engine: Engine = "auto",
         steps_per_execution: StepsPerExecution = "auto",
         sync_every: int | None = None,
+        gradient_norms: bool = False,
     ) -> None:
         if model is None:
             raise ConfigurationError(
@@ -99,7 +102,7 @@ class ComponentModule(TrainedModule):
         resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler, metrics, groups)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
-        options = Execution(engine, steps_per_execution, sync_every)
+        options = Execution(engine, steps_per_execution, sync_every, gradient_norms)
         checks.refuse_options(resolved, options)
         strategy = (
             FullBatch()

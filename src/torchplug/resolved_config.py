@@ -132,7 +132,7 @@ class ResolvedConfig:
         Args:
             network: the network, if it is built.
         """
-        notes = []
+        notes = registry().notes(component.entry for component in self.components)
         if self.scheduler is not None and not self.takes_learning_rate:
             optimizer, scheduler = self.optimizer.name, self.scheduler.name
             notes.append(f"{optimizer} finds its own step sizes, so the scheduler {scheduler} is left out")
@@ -222,9 +222,12 @@ class ResolvedConfig:
             PluginError: if the plugin's class violates the contract.
         """
         loss = initialized(self.loss, self.loss.build())
-        if not isinstance(loss, Loss) or getattr(loss, "kind", None) not in TASKS:
+        if not isinstance(loss, Loss):
+            given = type(loss).__name__
+            raise PluginError(f"loss {self.loss.qualified_name} must subclass torchplug.Loss, and gives a {given}")
+        if (kind := getattr(loss, "kind", None)) not in TASKS:
             raise PluginError(
-                f"loss {self.loss.qualified_name} must subclass torchplug.Loss and have a kind of {', '.join(TASKS)}"
+                f"loss {self.loss.qualified_name} must have a kind of {', '.join(TASKS)}, and has {kind!r}"
             )
         return loss
 

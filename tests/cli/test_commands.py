@@ -47,6 +47,23 @@ class TestList:
         _, out, _ = run(capsys, "list", name)
         assert {line.split()[0] for line in out.splitlines()[1:]} == {"loss"}
 
+    @pytest.mark.parametrize(
+        ("words", "names"),
+        [
+            (["ada*", "optimizers"], {"adam", "adamw"}),
+            (["ada*"], {"adam", "adamw"}),
+            (["acme:*"], {"trap", "acme:mse"}),
+            (["?dam"], {"adam"}),
+            (["TRA[pq]"], {"trap"}),
+            (["ada*", "losses"], set()),
+            (["loss", "ms*", "tra*"], {"mse", "acme:mse", "trap"}),
+        ],
+    )
+    def test_patterns_of_names(self, acme, capsys, words, names):
+        status, out, _ = run(capsys, "list", *words)
+        assert status == 0
+        assert {line.split()[1] for line in out.splitlines()[1:]} == names
+
     @pytest.mark.parametrize("text", ["trap", "THE TRAP", "acme:tr"])
     def test_filter_looks_at_name_owner_and_summary(self, acme, capsys, text):
         _, out, _ = run(capsys, "list", "--filter", text)
@@ -137,7 +154,7 @@ class TestDescribe:
         (adam,) = json.loads(run(capsys, "describe", "torchplug:adam", "--json")[1])
         assert adam.keys() == SCHEMA | {"description", "formula", "parameters", "reference", "note", "shape", "raises"}
         (lr,) = [parameter for parameter in adam["parameters"] if parameter["name"] == "lr"]
-        assert lr.keys() == {"name", "type", "required", "default", "description"}
+        assert lr.keys() == {"name", "type", "required", "default", "description", "settable"}
         assert (lr["type"], lr["required"], lr["default"]) == ("float", False, 0.001)
         assert "> 0" in lr["description"]
 
@@ -183,8 +200,18 @@ class TestPlugins:
             "status": "loaded",
             "hooks": ["torchplug_losses"],
             "components": [{"family": "loss", "name": "trap"}, {"family": "loss", "name": "mse"}],
+            "shares": [{"family": "loss", "name": "mse", "with": ["torchplug"]}],
+            "author": "",
+            "home_page": "",
+            "requires": "",
+            "hash": None,
+            "editable": False,
+            "altered": [],
+            "changed": [],
+            "targets": None,
             "error": None,
             "note": None,
+            "trouble": None,
         }
 
 

@@ -7,7 +7,8 @@ import pytest
 from torchplug import Family
 from torchplug.errors import PluginError
 from torchplug.registry import discovery
-from torchplug.registry.discovery import ALLOW_LIST, canonical_name, discover
+from torchplug.registry.discovery import discover
+from torchplug.registry.permissions import ALLOW_LIST, canonical_name
 
 GOOD = ("losses", "good_loss", "nowhere:Loss")
 HEADER = "from torchplug import Component, hookimpl\n"

@@ -57,6 +57,7 @@ def test_signatures_are_read_with_types_and_defaults():
         "second": int,
         "choice": Literal["a", "b"],
         "number": float,
+        "colour": Colour,
         "wrapped": Factory | None,
         "widened": float | None,
         "untyped": Any,
@@ -90,7 +91,9 @@ def test_signatures_that_cannot_serve_are_refused():
         read_parameters(without, Family.OPTIMIZER)
     with pytest.raises(ValueError, match="must begin with inputs, outputs, and begins with lr"):
         read_parameters(without, Family.MODEL)
-    with pytest.raises(ValueError, match="parameter tensor is required and has a type without plain values"):
+    with pytest.raises(
+        ValueError, match="parameter tensor is required, and cannot be set by name: Tensor has no plain values"
+    ):
         read_parameters(opaque, Family.LOSS)
 
 

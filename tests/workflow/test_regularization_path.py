@@ -8,7 +8,7 @@ import yaml
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge, RidgeCV, enet_path
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
 import torchplug
@@ -163,6 +163,108 @@ def test_minibatches_are_trained_by_fit_many(path):
     expected = np.array([result.metrics["val/rmse"] for result in results]).reshape(2, 2).T
     np.testing.assert_allclose(by_fold(found), expected, rtol=1e-9)
     assert "adam uses minibatches: each λ is trained from its seed" in found.run.notes
+
+
+# ---------------------------------------------------------------------- preprocessing is each fold's own
+
+
+def test_weighted_lasso(path):
+    """Weights have mean 1 in each fold, and do not enter means and deviations of features."""
+    X, y = load_diabetes(return_X_y=True)
+    X = X * np.geomspace(1.0, 1e3, X.shape[1]) + 100.0
+    w = np.random.default_rng(0).uniform(0.1, 3.0, len(y))
+    frame = pl.DataFrame({**{f"x{j}": X[:, j] for j in range(X.shape[1])}, "y": y, "w": w})
+    folds, grid = folds_of(X), np.geomspace(100.0, 0.1, 6)
+    data = TabularData(frame, "y", weights="w", split=[1.0])
+    found = path(LASSO, data, coefficient=list(grid), folds=folds)
+    expected = []
+    for training, validation in folds:
+        scaler = StandardScaler().fit(X[training])
+        inside, outside = scaler.transform(X[training]), scaler.transform(X[validation])
+        models = [Lasso(value / 2, tol=1e-12, max_iter=100_000) for value in grid]
+        predicted = [model.fit(inside, y[training], w[training]).predict(outside) for model in models]
+        expected.append([mean_squared_error(y[validation], own, sample_weight=w[validation]) for own in predicted])
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", [LASSO, RIDGE])
+def test_columns_that_are_constant_in_a_fold(path, config):
+    """Such a column counts for nothing in the rows that validate, either."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((60, 4))
+    X[:, 1], X[:, 3] = 3.0, np.where(np.arange(60) < 20, generator.standard_normal(60), 5.0)
+    y = X @ [1.0, 0.0, 2.0, 1.0] + generator.standard_normal(60)
+    folds, grid = list(KFold(3).split(X)), [1.0, 0.1]
+    data = TabularData((X, y), split=[1.0])
+    found = path(config, data, coefficient=grid, folds=folds)
+    expected = []
+    for training, validation in folds:
+        varies = X[training].std(axis=0) > 0
+        make = (lambda v, n: Lasso(v / 2, tol=1e-13)) if config is LASSO else (lambda v, n: Ridge(n * v))
+        expected.append(errors(fits(make, grid), X[:, varies], y, [(training, validation)])[0])
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", [RIDGE, LOGISTIC])
+def test_gaps_are_filled_by_the_median_of_the_rows_that_train(path, config):
+    X, y = load_breast_cancer(return_X_y=True) if config is LOGISTIC else load_diabetes(return_X_y=True)
+    X = X[:, :4].copy()
+    X[np.random.default_rng(0).random(X.shape) < 0.2] = np.nan
+    folds, grid = folds_of(X, 3), [0.1, 0.01]
+    found = path(config, TabularData((X, y), split=[1.0], impute="median"), coefficient=grid, folds=folds)
+    for number, (training, validation) in enumerate(folds):
+        filled = np.where(np.isnan(X), np.nanmedian(X[training], axis=0), X)
+        if config is RIDGE:
+            expected = errors(fits(lambda v, n: Ridge(n * v), grid), filled, y, [(training, validation)])[0]
+        else:
+            expected = logistic_losses(filled, y, training, validation, grid)
+        np.testing.assert_allclose(by_fold(found)[number], expected, rtol=1e-6)
+
+
+def logistic_losses(X, y, training, validation, grid):
+    scaler, n = StandardScaler().fit(X[training]), len(training)
+    inside, outside = scaler.transform(X[training]), scaler.transform(X[validation])
+    models = [LogisticRegression(C=1 / (2 * n * v), tol=1e-10, solver="newton-cholesky") for v in grid]
+    fitted = [model.fit(inside, y[training]) for model in models]
+    return [log_loss(y[validation], model.predict_proba(outside)[:, 1]) for model in fitted]
+
+
+def test_folds_along_time(path):
+    """Each validates what comes after its training rows, so that rows train in some folds only."""
+    X, y = load_breast_cancer(return_X_y=True)
+    frame = pl.DataFrame({**{f"x{j}": X[:, j] for j in range(8)}, "y": y, "t": np.arange(len(y))})
+    grid = [1.0, 0.01]
+    data = TabularData(frame, "y", time="t", split=[1.0])
+    found = path(LOGISTIC, data, coefficient=grid, folds=3)
+    folds = data.folds(3)
+    assert len(found.table.select("^fold_.*$").columns) == len(folds) == 3
+    expected = [logistic_losses(X[:, :8], y, *fold, grid) for fold in folds]
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+def test_folds_of_any_rows(path):
+    """Rows drawn anew for each fold have more parts than there are folds."""
+    X, y = load_diabetes(return_X_y=True)
+    folds, grid = list(ShuffleSplit(4, test_size=0.3, random_state=0).split(X)), [10.0, 0.1]
+    found = path(LASSO, TabularData((X, y), split=[1.0]), coefficient=grid, folds=folds)
+    expected = errors(fits(lambda v, n: Lasso(v / 2, tol=1e-12, max_iter=100_000), grid), X, y, folds)
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+def test_categories_are_each_folds_own(path):
+    """A level that no row that trains has shares no feature with others."""
+    X, y = load_diabetes(return_X_y=True)
+    letters = np.array(list("abc"))[np.digitize(X[:, 2], [-0.02, 0.03])]
+    frame = pl.DataFrame({"x": X[:, 3], "c": letters, "y": y})
+    folds, grid = folds_of(X, 3), [1.0, 0.01]
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False)
+    found = path(RIDGE, data, coefficient=grid, folds=folds)
+    design = np.column_stack([X[:, 3], *(letters == letter for letter in "abc")]).astype(float)
+    expected = []
+    for training, validation in folds:
+        models = [Ridge(len(training) * value).fit(design[training], y[training]) for value in grid]
+        expected.append([mean_squared_error(y[validation], model.predict(design[validation])) for model in models])
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- without refitting

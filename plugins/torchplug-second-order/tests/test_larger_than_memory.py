@@ -10,7 +10,7 @@ import numpy as np
 import polars
 import pytest
 
-OPTIMIZERS = ("closed_form", "newton", "lbfgs")
+OPTIMIZERS = ("closed_form", "newton")
 FEATURES = 20
 LIMIT_MEBIBYTES = 200
 TIMES = 16

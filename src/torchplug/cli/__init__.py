@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from torchplug import __version__, interruption
-from torchplug.cli import check, components, new, plugins
+from torchplug.cli import check, components, doctor, new, plugins
 from torchplug.cli.output import Printed
 from torchplug.errors import TorchplugError, TrainingError
 from torchplug.terminal import lost_output, one_line, protect_streams
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     components.add_to(commands)
     plugins.add_to(commands)
+    doctor.add_to(commands)
     check.add_to(commands)
     new.add_to(commands)
     commands.metavar = " | ".join(commands.choices)

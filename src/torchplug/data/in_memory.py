@@ -232,11 +232,11 @@ class InMemoryTables:
         """A table by the types that are known."""
         types = self._settings.types(known)
         if key not in self._tables or self._tables[key][0] != types:
-            opened = open_table(self._sources[key], self._settings.form, types)
-            if self._is_fold and isinstance(opened, MemoryTable):
-                opened.convert()
-            self._tables[key] = types, opened
-        return self._tables[key][1]
+            self._tables[key] = types, open_table(self._sources[key], self._settings.form, types)
+        table = self._tables[key][1]
+        if self._is_fold and isinstance(table, MemoryTable):
+            table.convert()
+        return table
 
     def _used(self, key: str, table: Table, features: list[str], target: list[str], notes: Notes) -> UsedRows:
         """A table that has all columns, without the rows that cannot be used."""

@@ -32,18 +32,30 @@ def original_coefficients(network: nn.Module, preprocessing: Preprocessing | Non
     linear = linear_scores(network)
     if linear is None or preprocessing is None:
         raise ConfigurationError("only a fitted linear model has coefficients")
+    names, values = coefficients_of(linear, preprocessing)
+    return [(output, feature, value) for (output, feature), value in zip(names, values.tolist(), strict=True)]
+
+
+def coefficients_of(linear: LinearScores, preprocessing: Preprocessing) -> tuple[list[tuple[str, str]], Tensor]:
+    """Return names and values of coefficients as `original_coefficients` does, of one linear map or of several.
+
+    Args:
+        linear: weights (…, k, d) and biases (…, k).
+        preprocessing: fitted.
+
+    Returns:
+        (output, feature) of the c coefficients; their values (…, c).
+    """
     slopes, offset = _slopes_and_offset(linear, preprocessing)
-    shifted = bool(preprocessing.center.any() or preprocessing.target_center.any())
-    rows: list[tuple[str, str, float]] = []
-    for i, output in enumerate(preprocessing.target_coding.output_names(len(slopes))):
-        if linear.bias is not None or shifted:
-            rows.append((output, "(intercept)", float(offset[i])))
-        rows += [(output, name, float(slopes[i, j])) for j, name in enumerate(preprocessing.feature_names)]
-    return rows
+    values, features = slopes, list(preprocessing.feature_names)
+    if linear.bias is not None or bool(preprocessing.center.any() or preprocessing.target_center.any()):
+        values, features = torch.cat([offset.unsqueeze(-1), slopes], dim=-1), ["(intercept)", *features]
+    outputs = preprocessing.target_coding.output_names(slopes.shape[-2])
+    return [(output, name) for output in outputs for name in features], values.flatten(start_dim=-2)
 
 
 def _slopes_and_offset(linear: LinearScores, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Coefficients (m, d) and intercepts (m,) in original units."""
+    """Coefficients (…, k, d) and intercepts (…, k) in original units."""
     weight = linear.weight.detach().cpu().double()
     slopes = torch.where(preprocessing.zero_variance, 0.0, weight / preprocessing.scale)
     offset = -(slopes @ preprocessing.center)
@@ -51,9 +63,10 @@ def _slopes_and_offset(linear: LinearScores, preprocessing: Preprocessing) -> tu
         offset = offset + linear.bias.detach().cpu().double()
     if preprocessing.target_coding.task.has_classes:
         return slopes, offset
-    each = len(weight) // len(preprocessing.info.columns)
+    k = weight.shape[-2]
+    each = k // len(preprocessing.info.columns)
     slopes = slopes * preprocessing.target_scale.repeat_interleave(each).unsqueeze(1)
-    return slopes, preprocessing.original_units(offset.unsqueeze(0)).squeeze(0)
+    return slopes, preprocessing.original_units(offset.reshape(-1, k)).view_as(offset)
 
 
 def original_map(preprocessing: Preprocessing, intercept: bool) -> Tensor:

@@ -15,7 +15,7 @@ from torchplug.components.parameter_groups import GroupSettings
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
-from torchplug.module import ComponentModule, hyper_parameters
+from torchplug.module import HOW_STEPS_ARE_MADE, ComponentModule, hyper_parameters
 from torchplug.objective import Reduction
 from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
@@ -23,8 +23,6 @@ from torchplug.registry.component import Family
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.training import Execution
 
-_OWN = ("engine", "steps_per_execution", "sync_every")
-"""Settings of how a single fit makes its steps; configurations that choose them train one by one."""
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(ComponentModule.__init__).parameters.items()
@@ -72,7 +70,7 @@ class Configuration:
     @cached_property
     def hyper_parameters(self) -> dict[str, Any]:
         """ComponentModule's parameters in plain types."""
-        options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in _OWN})
+        options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in HOW_STEPS_ARE_MADE})
         return hyper_parameters(self.components, self.reduction, options)
 
 
@@ -152,7 +150,7 @@ class Configurations:
             return "its network is an nn.Module of your own"
         if whole["reduction"] not in ("mean", "sum") or whole["model"] is None:
             return "it is refused"
-        return next((f"{name} is chosen" for name in _OWN if whole[name] != _DEFAULTS[name]), None)
+        return next((f"{name} is chosen" for name in HOW_STEPS_ARE_MADE if whole[name] != _DEFAULTS[name]), None)
 
     def _components(self, whole: Mapping[str, Any]) -> ResolvedConfig:
         families = {"model": Family.MODEL, "loss": Family.LOSS, "optimizer": Family.OPTIMIZER}

@@ -329,21 +329,25 @@ class Objective:
         """Where the coefficients lie in θ, if the network is one linear map and all of it is trained; else None."""
         return self._derivatives.linear_map
 
-    def least_squares(self, method: Method = "qr") -> LeastSquares | None:
+    def least_squares(
+        self, method: Method = "qr", known: Callable[[Method], Tensor | None] = lambda method: None
+    ) -> LeastSquares | None:
         """The rows of a single linear map with a squared loss, factorized in one pass; None for anything else.
 
         They do not depend on θ: from then on F and ∇F come from the factor, without another pass.
 
         Args:
             method: `qr`, or `gram`, which is faster and has half the digits.
+            known: R, where no pass is needed for it.
         """
         if self._design is None or self._design[0] != method:
             problem = self._derivatives.linear_residuals
             if problem is None:
                 return None
             shape = problem.map
-            sums = accumulation(method, shape.features, shape.outputs, shape.intercept, self.parameters[0].device)
-            factor = self._rows.accumulated(sums, partial(self._rows.blocks_of, size=sums.block_rows))
+            if (factor := known(method)) is None:
+                sums = accumulation(method, shape.features, shape.outputs, shape.intercept, self.parameters[0].device)
+                factor = self._rows.accumulated(sums, partial(self._rows.blocks_of, size=sums.block_rows))
             names = getattr(self.training_set, "feature_names", None)
             scale = self.scale * problem.slope**2
             size = (shape.intercept, shape.features, shape.outputs)

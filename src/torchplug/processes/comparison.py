@@ -10,7 +10,17 @@ from typing import Any
 
 from torchplug.registry.discovery import Plugin
 
-_OWN = ("config", "ckpt_path", "output", "data.source", "data.validation", "data.test", "tracking", "trainer.logger")
+_OWN = (
+    "config",
+    "ckpt_path",
+    "plugins_lock",
+    "output",
+    "data.source",
+    "data.validation",
+    "data.test",
+    "tracking",
+    "trainer.logger",
+)
 """Settings that may differ between ranks: paths, whose content is compared instead, and what rank 0 alone uses."""
 _DIGEST = 16
 """Length of digests that are compared and shown."""

@@ -11,9 +11,8 @@ from torchplug.errors import CheckpointError
 from torchplug.fitting.origin import Origin
 from torchplug.recipe.paths import refuse_impossible
 from torchplug.recipe.settings import Settings, top_level
-from torchplug.recipe.sources import CommandLine
+from torchplug.recipe.sources import CommandLine, option
 from torchplug.recipe.subcommands import SUBCOMMANDS
-from torchplug.settings.groups import read_group
 from torchplug.tracking.checkpoints import newer_without_checkpoint, resolve_checkpoint
 from torchplug.tracking.ensemble import models_in
 from torchplug.tracking.run import Run
@@ -59,11 +58,9 @@ def locate(line: CommandLine, recipe: str) -> Origin | None:
         CheckpointError: if there is no such checkpoint, or it cannot be read.
         ConfigurationError: if it is no path.
     """
-    known = top_level(line.subcommand)
-    if "ckpt_path" not in known:
+    if "ckpt_path" not in top_level(line.subcommand):
         return None
-    start = {name: parameter.default for name, parameter in known.items()}
-    wanted = read_group(known, start, line.of("ckpt_path"))["ckpt_path"]
+    wanted = option(line, "ckpt_path")
     if wanted is None and SUBCOMMANDS[line.subcommand].starts_from == "checkpoint":
         wanted = "best"
     if wanted is None:

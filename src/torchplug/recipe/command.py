@@ -27,14 +27,16 @@ from torchplug.recipe.lightning_classes import MODULES, build_classes
 from torchplug.recipe.output import say_notes, short_path
 from torchplug.recipe.paths import refuse_impossible_paths
 from torchplug.recipe.settings import Settings
-from torchplug.recipe.sources import CommandLine, gather
+from torchplug.recipe.sources import CommandLine, gather, option
 from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.recipe.values import Values, as_yaml, difference, resolve
-from torchplug.recipe.versions import version_notes
 from torchplug.registry import registry
 from torchplug.registry.component import Spec
+from torchplug.registry.lock import refuse_difference
+from torchplug.registry.signatures import plain
 from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
+from torchplug.tracking.checkpoint_versions import version_notes
 from torchplug.tracking.checkpoints import ensemble_of, module_of
 from torchplug.tracking.ensemble import Ensemble, is_ensemble
 from torchplug.tracking.run import Run
@@ -86,10 +88,10 @@ class Command:
         return TabularData(**settings)
 
     def module(self) -> ComponentModule | Ensemble:
-        """The module: a new one to fit, else the checkpoint's, which may be an ensemble to predict with.
+        """The module: a new one to fit, else the checkpoint's, which may be an ensemble.
 
         Raises:
-            ConfigurationError: for components that do not exist or do not go together, and ensembles to evaluate.
+            ConfigurationError: for components that do not exist or do not go together.
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if SUBCOMMANDS[self.subcommand].starts_from == "settings":
@@ -97,13 +99,9 @@ class Command:
             refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "it starts from a checkpoint"
-        if is_ensemble(self.origin.content):
-            if self.subcommand != "predict":
-                raise ConfigurationError(
-                    f"{self.origin.file} is an ensemble, which predicts only: {self.subcommand} the checkpoint of a fit"
-                )
-            return ensemble_of(self.origin.content, self.origin.file)
         evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}
+        if is_ensemble(self.origin.content):
+            return ensemble_of(self.origin.content, self.origin.file, **evaluation)
         return module_of(self.origin.content, self.origin.file, **evaluation)
 
     def run(self, module: ComponentModule | Ensemble, data: TabularData) -> int:
@@ -171,6 +169,8 @@ def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> C
     environment.refuse_launch()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     line, recipe = gather(arguments), Path(script).stem
+    if line.subcommand and (lock := option(line, "plugins_lock")) is not None:
+        refuse_difference(Path(lock))
     _help(Path(script).name, line, settings)
     origin = locate(line, recipe)
     if origin is not None:
@@ -243,5 +243,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if not isinstance(value, Spec):
-        return repr(value)
-    return f"{value.name}({', '.join(f'{key}={item!r}' for key, item in value.parameters.items())})"
+        return repr(plain(value))
+    return f"{value.name}({', '.join(f'{key}={_shown(item)}' for key, item in value.parameters.items())})"

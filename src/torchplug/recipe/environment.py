@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from torchplug.errors import ConfigurationError
 from torchplug.processes.slurm import is_slurm_task
+from torchplug.registry.permissions import ALLOW_LIST, BLOCK_LIST
 
 _WHOLE = {
     "RANK": 0,
@@ -35,7 +36,7 @@ _LARGEST_PORT = 2**16 - 1
 _SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS_PER_NODE")
 PREFIX = "TORCHPLUG_"
 """What the names of all our variables begin with."""
-_OWN = ("TORCHPLUG_CONFIG", "TORCHPLUG_PLUGINS", "TORCHPLUG_RUN_DIRECTORY", "TORCHPLUG_TRACEBACKS")
+_OWN = ("TORCHPLUG_CONFIG", ALLOW_LIST, BLOCK_LIST, "TORCHPLUG_RUN_DIRECTORY", "TORCHPLUG_TRACEBACKS")
 
 
 @contextmanager

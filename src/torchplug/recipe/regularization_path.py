@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import polars
 
 from torchplug.data.tabular import TabularData
+from torchplug.interruption import INTERRUPTED
 from torchplug.module import ComponentModule
 from torchplug.recipe.output import print_files, print_table, say_notes
 from torchplug.workflow.regularization_path.api import PathJob
+from torchplug.workflow.regularization_path.plan import Plan
 from torchplug.workflow.regularization_path.result import RegularizationPath
+from torchplug.workflow.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
@@ -24,10 +27,17 @@ def path(command: Command, module: ComponentModule, data: TabularData) -> int:
     Raises:
         TorchplugError: for input that is refused, and files that cannot be written.
     """
-    values = command.settings
-    written = {name: value for name, value in values.plain().items() if name not in values.others}
-    job = PathJob(config=values.model, data=data, root="runs", settings=written, **command.method(), **values.others)
-    found = job.run()
+    values, method = command.settings, command.method()
+    tracking, name = method.pop("tracking"), method.pop("name")
+    options = {option: value for option, value in values.others.items() if option != "resume"}
+    plan = Plan(config=values.model, data=data, **method, **options)
+    written = {group: value for group, value in values.plain().items() if group not in values.others}
+    job = PathJob(plan, tracking, name, "runs", values.others["resume"], written, command.resuming)
+    try:
+        found = job.run()
+    except Unfinished as stop:
+        print(f"interrupted; {command.resuming(stop.run)}")
+        return INTERRUPTED
     say_notes([*command.notes, *found.run.notes])
     print_table(chosen_rows(found), f"{command.recipe}: {found.metric} along λ of {found.parameter}")
     print_files(found.run, *_FILES)

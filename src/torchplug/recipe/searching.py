@@ -18,6 +18,7 @@ from torchplug.settings.groups import GROUPS
 from torchplug.settings.model import MODEL
 from torchplug.terminal import printable
 from torchplug.workflow.search.concluding import BEST, PICTURES, TRIALS
+from torchplug.workflow.search.planning import Plan
 from torchplug.workflow.search.result import SearchResult
 from torchplug.workflow.search.searching import Searching
 from torchplug.workflow.search.sweep import write_sweep
@@ -38,7 +39,7 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     values = command.settings
     options = {name: value for name, value in values.others.items() if name != "export_wandb"}
-    job = Searching(
+    plan = Plan(
         config=values.model,
         data=data,
         root="runs",
@@ -49,11 +50,11 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
         **options,
     )
     if (file := values.others["export_wandb"]) is not None:
-        write_sweep(job.sweep(command.script, _given(command)), file)
+        write_sweep(plan.sweep(command.script, _given(command)), file)
         print(f"sweep: {printable(file)}; start it with: wandb sweep {printable(shlex.quote(file))}")
         return 0
     try:
-        found = job.run()
+        found = Searching(plan).run()
     except Unfinished as stop:
         print(f"interrupted; {command.resuming(stop.run)}")
         return INTERRUPTED

@@ -16,9 +16,9 @@ from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.settings import top_level
 from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand
-from torchplug.registry import registry
+from torchplug.registry.installed import advertisers
 from torchplug.settings.given import Given
-from torchplug.settings.groups import GROUPS, near, signature_of
+from torchplug.settings.groups import GROUPS, near, read_group, signature_of
 from torchplug.settings.model import COMPONENTS, MODEL, SLOTS
 
 _BARE = re.compile(r"(?!\d)\w+(?:\.\w+)*\+?=")
@@ -79,11 +79,11 @@ def gather(arguments: Sequence[str]) -> CommandLine:
             raise ConfigurationError(f"invalid choice: {subcommand!r}; subcommands are {', '.join(SUBCOMMANDS)}")
         general, units = [value for _, value in units[:start]], units[start + 1 :]
     known = names_of(subcommand)
-    plugins = [plugin.distribution for plugin in registry().plugins]
-    refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, plugins)
+    # Plugins are not loaded yet: they may be refused by their lock.
+    refuse_unknown({name: [*names_of(name), "config"] for name in SUBCOMMANDS}, advertisers())
     flags, files, special = _sorted_out(units, known, SUBCOMMANDS[subcommand])
     asks_help = bool(special.keys() & set(_HELP))
-    helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if name.endswith(".help")]
+    helps = [(tuple(name[2:].split(".")[:-1]), value) for name, value in special.items() if _asks_help_of(name)]
     given = [
         *_files(subcommand, general, files, known),
         *_in_order(_variables(subcommand, known)),
@@ -98,6 +98,16 @@ def gather(arguments: Sequence[str]) -> CommandLine:
         helps[0] if helps else None,
         tuple(arguments),
     )
+
+
+def option(line: CommandLine, name: str) -> Any:
+    """One setting outside of groups, before all others are read.
+
+    Raises:
+        ConfigurationError: if the value does not fit.
+    """
+    known = top_level(line.subcommand)
+    return read_group(known, {name: known[name].default}, line.of(name))[name]
 
 
 def names_of(subcommand: str) -> list[str]:
@@ -143,8 +153,8 @@ def _sorted_out(
     for flag, value in units:
         if not flag:
             flags += _word(str(value), known, subcommand.words)
-        elif flag in _HELP or flag == "--print_config" or flag.endswith(".help"):
-            special[flag] = value if value is not None or flag.endswith(".help") else ""
+        elif flag in _HELP or flag == "--print_config" or _asks_help_of(flag):
+            special[flag] = value if value is not None or _asks_help_of(flag) else ""
         elif flag in _CONFIG:
             files.append(_required(flag, value))
         elif (name := _option(flag)) in subcommand.options and subcommand.options[name].repeats:
@@ -206,9 +216,23 @@ def _expanded(
         yield from _inside(content, path, name, known)
         return
     if path[0] == MODEL or (path[1:2] and path[1] in MODULES):
-        path = tuple(part for part in path if part != "init_args")
-        path = path[:-1] if path[-1] == "class_path" else path
+        path = _without_keys(path)
     yield Given(path, value, where, appends)
+
+
+def _without_keys(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path without the keys class_path and init_args; after init_args any name is that of a parameter."""
+    kept: list[str] = []
+    after_key = False
+    for part in path:
+        after_key = part in ("init_args", "class_path") and not after_key
+        kept += [] if after_key else [part]
+    return tuple(kept)
+
+
+def _asks_help_of(flag: str) -> bool:
+    """Whether a flag asks for help about a component; `--model.loss.init_args.help` sets its parameter `help`."""
+    return flag.endswith(".help") and not flag.endswith(".init_args.help")
 
 
 def _inside(content: Mapping[str, Any], path: tuple[str, ...], where: str, known: Sequence[str]) -> Iterator[Given]:

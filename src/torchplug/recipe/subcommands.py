@@ -38,7 +38,7 @@ class Subcommand:
     Args:
         summary: what it does, for `--help`.
         function: carries it out: `module:name`, imported on use.
-        options: its settings outside of groups, beside `seed_everything`.
+        options: its settings outside of groups, beside `seed_everything` and `plugins_lock`.
         starts_from: `settings` for new models, `checkpoint` for a trained one.
         words: the option that collects words without a flag, such as run directories; None: words are refused.
         reads_table: whether settings may follow from the table.
@@ -63,8 +63,10 @@ class Subcommand:
 
 
 _SEED = Option(int, "Seed of all generators.")
+_LOCK = Option(str | None, "Refuse plugins that differ from this file of `torchplug lock`.")
 _RESUME = Option(str | None, "Resume from best or last of the newest run, a run directory, or a file.")
 _USE = Option(str | None, "Use best or last of the newest run, a run directory, or a file.", "best")
+_GO_ON = Option(str | None, "Go on with an interrupted run: its directory, or last for the newest.")
 
 SUBCOMMANDS: Mapping[str, Subcommand] = {
     "fit": Subcommand(
@@ -138,6 +140,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
             "repeats": Option(int, "Random parts of each size.", 3),
+            "resume": _GO_ON,
         },
     ),
     "cross_validate": Subcommand(
@@ -146,7 +149,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
             "repeats": Option(int, "How many times the rows are divided into folds.", 1),
-            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
+            "resume": _GO_ON,
         },
     ),
     "search": Subcommand(
@@ -189,6 +192,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
             ),
             "regularizer": Option(int | None, "Which penalty varies, counted from 0; needed if there are several."),
             "metric": Option(str, "What chooses λ: loss, or a metric such as rmse or accuracy.", "loss"),
+            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
         },
     ),
     "compare": Subcommand(
@@ -206,4 +210,4 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
 
 def options_of(subcommand: str) -> dict[str, Option]:
     """The settings outside of groups that a subcommand takes."""
-    return {"seed_everything": _SEED, **SUBCOMMANDS[subcommand].options}
+    return {"seed_everything": _SEED, "plugins_lock": _LOCK, **SUBCOMMANDS[subcommand].options}

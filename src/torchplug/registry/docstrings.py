@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
 from torchplug.registry import Entry, Registry
 from torchplug.registry.component import Component, Metric
-from torchplug.registry.signatures import is_factory, plain, type_name
+from torchplug.registry.docstring_styles import as_google
+from torchplug.registry.signatures import Fixed, is_factory, plain, type_name
+from torchplug.terminal import shortened
 
 _SECTION = re.compile(
     r"(Args|Arguments|Parameters|Shape|Returns|Yields|Raises|References?|Notes?|Warnings?|Examples?|Attributes):+ *(.*)"
@@ -37,10 +40,10 @@ class Documentation:
 
 
 def read_docstring(docstring: str | None) -> Documentation:
-    """Take apart a docstring with sections in the manner of Google's style."""
+    """Take apart a docstring with sections in the style of Google, numpydoc or reStructuredText."""
     parts: dict[str, list[str]] = {"": []}
     heading, after_blank = "", False
-    for line in inspect.cleandoc(docstring or "").splitlines():
+    for line in as_google(inspect.cleandoc(docstring or "").splitlines()):
         section = _SECTION.fullmatch(line)
         if section:
             heading = {"Arguments": "Args", "Parameters": "Args"}.get(section[1], section[1])
@@ -75,7 +78,8 @@ def describe(registry: Registry, entry: Entry) -> dict[str, Any]:
         "parameters": [
             _describe_parameter(entry, parameter, arguments.get(name, ""))
             for name, parameter in registry.parameters(entry).items()
-        ],
+        ]
+        + [_describe_fixed(fixed, arguments.get(name, "")) for name, fixed in registry.fixed(entry).items()],
         **{name.lower(): documentation.sections.get(name, "") for name in ("Shape", "Raises", "Reference", "Note")},
     }
 
@@ -89,18 +93,14 @@ def page(description: dict[str, Any], prefix: str = "") -> str:
     """
     owner = f"{description['distribution']} {description['version']}"
     blocks = [f"{description['name']} ({description['family']}, {owner})", description["description"]]
-    blocks[1] = blocks[1] or description["summary"]
+    blocks[1] = shortened(blocks[1] or description["summary"])
     if description["formula"]:
         blocks.append(textwrap.indent(description["formula"], "    "))
     if description["parameters"]:
-        parameters = [
-            {**known, "name": f"{prefix}{known['name']}", "default": repr(known["default"])}
-            for known in description["parameters"]
-        ]
-        blocks.append("\n".join(["Parameters:", *(parameter_text(**parameter) for parameter in parameters)]))
+        blocks.append("\n".join(["Parameters:", *(_parameter(known, prefix) for known in description["parameters"])]))
     for heading in ("shape", "raises", "reference", "note"):
         if description[heading]:
-            blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(description[heading], '    ')}")
+            blocks.append(f"{heading.capitalize()}:\n{textwrap.indent(shortened(description[heading]), '    ')}")
     if metric := description["metric"]:
         kinds = ", ".join(metric["kinds"])
         blocks.append(f"Metric:\n    of {metric['view']}, for losses of kind {kinds}; best is {metric['best']}")
@@ -109,10 +109,17 @@ def page(description: dict[str, Any], prefix: str = "") -> str:
     return "\n\n".join(blocks)
 
 
+def _parameter(known: Mapping[str, Any], prefix: str) -> str:
+    reserved = "init_args." if prefix and known["name"] in ("help", "class_path", "init_args") else ""
+    name = f"{prefix}{reserved}{known['name']}" if known["settable"] else known["name"]
+    default = repr(known["default"]) if known["settable"] else known["default"]
+    return parameter_text(name, known["type"], default, known["description"], known["required"])
+
+
 def parameter_text(name: str, type: str, default: str, description: str, required: bool = False) -> str:
     """Return the lines that explain a parameter: its name, type and default, and below them its meaning."""
     head = f"    {name}: {type}{', required' if required else f' = {default}'}"
-    text = textwrap.fill(description, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    text = textwrap.fill(shortened(description), 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"{head}\n{text}" if text else head
 
 
@@ -151,6 +158,18 @@ def _describe_parameter(entry: Entry, parameter: Parameter, description: str) ->
         "required": required,
         "default": default,
         "description": description,
+        "settable": True,
+    }
+
+
+def _describe_fixed(fixed: Fixed, description: str) -> dict[str, Any]:
+    return {
+        "name": fixed.name,
+        "type": fixed.type,
+        "required": False,
+        "default": fixed.default,
+        "description": f"Not settable by name: {fixed.reason}. {description}".strip(),
+        "settable": False,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchplug.errors import PluginError, PluginTrainingError, TorchplugError
 from torchplug.memory import is_lack_of_memory
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.tracebacks import TRACEBACKS
 
 if TYPE_CHECKING:

@@ -8,31 +8,36 @@ never changes what an existing recipe means.
 from __future__ import annotations
 
 import difflib
+import json
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from inspect import Parameter
+from operator import attrgetter
 from typing import Any
 
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, TorchplugError, UnknownComponentError
 from torchplug.memory import is_lack_of_memory
 from torchplug.registry.component import Capability, Component, Family, Spec
-from torchplug.registry.discovery import BUILTIN, Plugin, canonical_name, discover, one_line
+from torchplug.registry.discovery import Plugin, discover
 from torchplug.registry.failures import failure
+from torchplug.registry.foreign_code import foreign_code, guarded
+from torchplug.registry.permissions import BUILTIN, canonical_name
 from torchplug.registry.scheduling import attributed
 from torchplug.registry.signatures import (
+    Fixed,
     accepted_keywords,
     allows_none,
     check_value,
+    fixed_parameters,
     is_factory,
     plain,
+    positional_arguments,
     read_parameters,
 )
-
-_MORE = {Family.LOSS: "torchplug-robust", Family.OPTIMIZER: "torchplug-second-order"}
-"""The project's own plugins, by the family that they offer: where they are absent, an unknown name may be theirs."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,9 @@ class Resolved:
         keywords = {name: value for name, value in supplied_keywords.items() if name in accepted}
         factories = {name: resolved.build for name, resolved in self.nested.items()}
         try:
-            built = self.target(*supplied, **{**self.parameters, **factories, **keywords})
+            given = {**self.parameters, **factories, **keywords}
+            positional, by_name = positional_arguments(self.target, len(supplied), given)
+            built = self.target(*supplied, *positional, **by_name)
         except (ValueError, TypeError) as error:
             raise ParameterError(f"{self.entry.label}: {' '.join(str(error).split())}") from error
         except Exception as error:
@@ -155,6 +162,9 @@ class Registry:
             key=lambda entry: (list(Family).index(entry.family), not entry.builtin, entry.distribution, entry.name),
         )
         self._targets: dict[Entry, Any] = {}
+        self._changed: dict[str, list[str]] = {}
+        for plugin in self.plugins:
+            self._changed.setdefault(plugin.distribution, []).extend(plugin.changed)
         self._parameters: dict[Entry, Mapping[str, Parameter]] = {}
 
     def entries(self, family: Family | None = None) -> list[Entry]:
@@ -197,8 +207,26 @@ class Registry:
             PluginError: if it cannot be imported, naming the distribution and its version.
         """
         if entry not in self._targets:
-            self._targets[entry] = _imported(entry, entry.component.target)
+            self._targets[entry] = self._imported(entry, entry.component.target)
         return self._targets[entry]
+
+    def notes(self, entries: Iterable[Entry]) -> list[str]:
+        """Return a note for each of these components' plugins that changed global state so far when it was imported."""
+        owners = dict.fromkeys((entry.distribution, entry.version) for entry in entries)
+        return [
+            f"{name} {version} changed {', '.join(changed)} when it was imported, which has been restored"
+            for name, version in owners
+            if (changed := self.changed(name))
+        ]
+
+    def changed(self, distribution: str) -> list[str]:
+        """Return the global state that a plugin has changed so far when it was imported, and that was restored."""
+        return list(dict.fromkeys(self._changed.get(distribution, ())))
+
+    def other_owners(self, family: Family, name: str, distribution: str) -> list[str]:
+        """Return the other distributions that offer a component of this name."""
+        owners = [entry.distribution for entry in self.entries(family) if entry.name == name]
+        return [owner for owner in owners if owner != distribution]
 
     def parameters(self, entry: Entry) -> Mapping[str, Parameter]:
         """Return the parameters that users may set, with resolved types as annotations.
@@ -222,9 +250,22 @@ class Registry:
             PluginError: as for `parameters`.
         """
         accepted = self.parameters(entry)
-        if name not in accepted:
-            raise _unknown_parameter(entry, name, accepted)
-        return accepted[name]
+        if name in accepted:
+            return accepted[name]
+        if (fixed := self.fixed(entry).get(name)) is not None:
+            raise ParameterError(
+                f"{entry.label}: {name} cannot be set by name: {fixed.reason}; it keeps its default {fixed.default}"
+            )
+        raise _unknown_parameter(entry, name, accepted)
+
+    def fixed(self, entry: Entry) -> Mapping[str, Fixed]:
+        """Return the parameters that keep their defaults, because they have no plain values.
+
+        Raises:
+            PluginError: as for `parameters`.
+        """
+        self.parameters(entry)
+        return fixed_parameters(self.target(entry), entry.family)
 
     def resolve(self, family: Family, spec: Spec | str | Mapping[str, Any]) -> Resolved:
         """Return a component with its parameters checked.
@@ -253,8 +294,27 @@ class Registry:
         if missing:
             raise ParameterError(f"{entry.label}: {', '.join(missing)} must be given")
         rule = entry.component.groups
-        groups = None if rule is None else _imported(entry, rule)
+        groups = None if rule is None else self._imported(entry, rule)
         return Resolved(entry, chosen, self.target(entry), nested, groups)
+
+    def _imported(self, entry: Entry, path: str) -> Any:
+        """The class or function at an import path; changes of global state are undone and kept for `notes`."""
+        changed: list[str] = []
+        try:
+            with guarded(f"{path} cannot be imported"):
+                if entry.builtin:
+                    found = _attribute(path)
+                else:
+                    import_module("torch")  # the time that it takes, and what it changes, are no plugin's doing
+                    with foreign_code(entry.distribution, entry.version, path) as changed:
+                        found = _attribute(path)
+        except PluginError as error:
+            raise _broken(entry, str(error)) from error.__cause__
+        finally:
+            self._changed.setdefault(entry.distribution, []).extend(changed)
+        if not callable(found):
+            raise _broken(entry, f"{path} is no class or function")
+        return found
 
     def _owners(self, family: Family, name: str) -> list[Entry]:
         """The components that a name may mean: the built-in alone if there is one."""
@@ -300,7 +360,8 @@ class Registry:
         if colon:
             owner = canonical_name(distribution)
             return [] if owner in installed else [f"to install it: pip install {owner}"]
-        more = {other.plural: owner for other, owner in _MORE.items() if family in (None, other)}
+        wanted = [other.plural for other in Family if family in (None, other)]
+        more = {plural: owner for plural, owner in _first_party().items() if plural in wanted}
         return [f"more {of}: pip install {owner}" for of, owner in more.items() if owner not in installed]
 
 
@@ -308,6 +369,12 @@ class Registry:
 def registry() -> Registry:
     """The registry of this process: plugins are discovered once, at the first call."""
     return Registry(discover())
+
+
+def _first_party() -> dict[str, str]:
+    """The project's own plugins by the family that they offer: an unknown name may be of one that is not installed."""
+    owners: dict[str, str] = json.loads(files("torchplug.registry").joinpath("first_party.json").read_text("utf-8"))
+    return owners
 
 
 def _read_spec(family: Family, value: Spec | str | Mapping[str, Any]) -> Spec:
@@ -335,18 +402,10 @@ def _unknown_parameter(entry: Entry, name: str, accepted: Mapping[str, Parameter
     return ParameterError(f"{entry.label}: unknown parameter {name!r}{hint} {known}")
 
 
-def _imported(entry: Entry, path: str) -> Any:
-    """The class or function of an import path."""
+def _attribute(path: str) -> Any:
+    """What is at an import path."""
     module, _, attributes = path.partition(":")
-    try:
-        found: Any = import_module(module)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except (Exception, SystemExit) as error:
-        raise _broken(entry, f"{path} cannot be imported: {one_line(error)}") from error
-    if not callable(found):
-        raise _broken(entry, f"{path} is no class or function")
-    return found
+    return attrgetter(attributes)(import_module(module))
 
 
 def _broken(entry: Entry, what: str) -> PluginError:

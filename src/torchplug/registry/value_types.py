@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
+import enum
 import re
 import types
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 LARGEST_EXACT = 2.0**53
@@ -24,7 +26,8 @@ def convert(annotation: Any, value: Any) -> Any:
     says most of a text counts: "3" is a number wherever one is accepted, and text only where nothing else is.
 
     Args:
-        annotation: made of bool, int, float, str, None, Any, Literal, unions, and lists, tuples and mappings of these.
+        annotation: made of bool, int, float, str, None, Any, Literal, enumerations (of whose members the name counts),
+            paths, unions, and lists, tuples and mappings of these.
         value: a plain value.
 
     Raises:
@@ -45,12 +48,30 @@ def convert(annotation: Any, value: Any) -> Any:
     if origin in _MAPPINGS:
         key, item = members or (Any, Any)
         return {convert(key, name): convert(item, part) for name, part in _container(value, Mapping).items()}
-    return _SCALARS[origin](value)
+    return _scalar(origin, value)
 
 
 def is_union(annotation: Any) -> bool:
     """Whether an annotation is `A | B` or `Union[A, B]`."""
     return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _scalar(kind: Any, value: Any) -> Any:
+    """A number, a text or None, of the kind or a class derived from it; a member; or a path."""
+    if issubclass(kind, enum.Enum):
+        return _member(kind, value)
+    if issubclass(kind, PurePath):
+        return kind(_str(value))
+    if kind in _SCALARS:
+        return _SCALARS[kind](value)
+    base = next(base for base in (bool, int, float, str) if issubclass(kind, base))
+    return kind(_SCALARS[base](value))
+
+
+def _member(kind: type[enum.Enum], value: Any) -> enum.Enum:
+    if isinstance(value, str) and value in kind.__members__:
+        return kind[value]
+    raise ValueError
 
 
 def _of_union(members: tuple[Any, ...], value: Any) -> Any:
@@ -71,7 +92,8 @@ def _of_union(members: tuple[Any, ...], value: Any) -> Any:
 
 def _literal(members: tuple[Any, ...], value: Any) -> Any:
     for member in members:
-        if (type(member) is type(value) and member == value) or (isinstance(value, str) and str(member) == value):
+        text = member.name if isinstance(member, enum.Enum) else str(member)
+        if (type(member) is type(value) and member == value) or (isinstance(value, str) and text == value):
             return member
     raise ValueError
 

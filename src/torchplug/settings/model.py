@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
-from torchplug.registry.signatures import allows_none, is_factory
+from torchplug.registry.signatures import allows_none, has_plain_default, is_factory
 from torchplug.settings.given import structure
 from torchplug.settings.groups import read_value
 from torchplug.training import Engine, StepsPerExecution
@@ -70,6 +70,7 @@ OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
         None,
         "let ranks step alone and average parameters after so many steps; another algorithm",
     ),
+    "gradient_norms": (bool, False, "log the gradient norm of each layer, every log_every_n_steps"),
 }
 """Settings of the module that are no components: type, default and meaning."""
 COMPONENTS = (*SLOTS, *OPTIONS)
@@ -137,6 +138,8 @@ def _complete(family: Family, spec: Spec) -> Spec:
     resolved = registry().resolve(family, spec)
     parameters = {}
     for name, known in registry().parameters(resolved.entry).items():
+        if name not in resolved.parameters and not has_plain_default(known.annotation, known.default):
+            continue
         value = resolved.parameters.get(name, known.default)
         if is_factory(known.annotation) and value is not None:
             value = _complete(family, Spec.of(spec.parameters.get(name, value)))

@@ -19,7 +19,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.registry.component import Capability, Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import require_close, require_equal
 from torchplug.testing.ranks import both_ranks
 from torchplug.testing.record import NotApplicable, NotRun, check, require

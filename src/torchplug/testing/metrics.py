@@ -16,7 +16,7 @@ from torchplug.components.metrics import IGNORED, update_without_rows
 from torchplug.components.task import TASKS, Task
 from torchplug.registry import Resolved
 from torchplug.registry.component import Family, Kind, Metric
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_equal
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 from torchplug.testing.subject import Subject

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from torchplug.components.optimizer import grouped
 from torchplug.registry import Resolved
 from torchplug.registry.component import Capability, Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_close, require_equal, same, saved_and_loaded
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 from torchplug.testing.subject import Subject

@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def torchplug_fit() -> Any:
     """Train components on a small table: `torchplug_fit(loss="my-losses:huber")` returns the trained module.
 
-    The parameters are those of `torchplug.testing.small_fit`.
+    The parameters are those of `torchplug.testing.fits.small_fit`.
     """
     from torchplug.testing.fits import small_fit
 
@@ -35,11 +35,13 @@ def torchplug_fit() -> Any:
 @pytest.fixture
 def torchplug_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
     """A folder for installed distributions that are made for a test, see `torchplug.testing.distributions`."""
+    from torchplug.registry.permissions import ALLOW_LIST, BLOCK_LIST
     from torchplug.testing.distributions import Distributions, forget
 
     folder = tmp_path / "site"
     folder.mkdir()
-    monkeypatch.delenv("TORCHPLUG_PLUGINS", raising=False)
+    for variable in (ALLOW_LIST, BLOCK_LIST):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.syspath_prepend(str(folder))
     forget(tmp_path)
     yield Distributions(folder)

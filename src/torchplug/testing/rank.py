@@ -14,7 +14,7 @@ def main() -> None:
     os.dup2(2, 1)  # what components print must not stand between the answers
     import torch
 
-    from torchplug.registry.discovery import one_line
+    from torchplug.registry.foreign_code import one_line
     from torchplug.testing.fits import job_result
 
     torch.set_num_threads(1)

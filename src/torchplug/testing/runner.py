@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from torchplug.errors import TorchplugError
 from torchplug.registry.component import Family
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.record import Check, NotApplicable, NotRun
 from torchplug.testing.subject import Subject
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchplug.errors import ParameterError
 from torchplug.registry import Resolved, registry
 from torchplug.registry.component import Family, Spec
-from torchplug.registry.discovery import one_line
+from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import require_equal, saved_and_loaded
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 from torchplug.testing.subject import Subject

@@ -12,16 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from torchplug.checkpoint_record import KEY
-from torchplug.errors import CheckpointError, TorchplugError
+from torchplug.errors import CheckpointError, TorchplugError, UnknownComponentError
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_entries import Entries, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
+from torchplug.tracking.checkpoint_versions import RECORDED, missing_plugins, other_versions
 from torchplug.tracking.ensemble import MEMBERS, is_ensemble
-
-_RECORDED = ("family", "name", "distribution", "version")
-"""Entries of each component in a checkpoint."""
 
 
 def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
@@ -46,7 +44,8 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
         raise CheckpointError(f"{path} was not written by torchplug: choose a checkpoint that a recipe saved")
     entries = Entries(content, path)
     try:
-        resolved = _check_components(entries)
+        with _naming_plugins(entries):
+            resolved = _check_components(entries)
         _check_record(entries.inside(KEY), resolved)
         if "datamodule_hyper_parameters" in content:
             entries.of("datamodule_hyper_parameters", Mapping, "a mapping")
@@ -109,6 +108,17 @@ def _check_components(entries: Entries) -> ResolvedConfig:
 
 
 @contextmanager
+def _naming_plugins(entries: Entries) -> Iterator[None]:
+    """Say of components that do not exist which versions of which plugins a checkpoint was made with."""
+    try:
+        yield
+    except UnknownComponentError as error:
+        if missing := missing_plugins(entries.content):
+            raise UnknownComponentError(f"{entries.path}: {missing[0]}") from error
+        raise UnknownComponentError("; ".join([str(error), *other_versions(entries.content)])) from error
+
+
+@contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Prefix an error about a file's content with the file."""
     try:
@@ -129,8 +139,8 @@ def _is_spec(value: Any) -> bool:
 
 def _check_record(record: Entries, resolved: ResolvedConfig) -> None:
     for component in record.of("components", list, "a list"):
-        if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in _RECORDED):
-            raise record.malformed("components", f"does not say of each component {', '.join(_RECORDED)}")
+        if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in RECORDED):
+            raise record.malformed("components", f"does not say of each component {', '.join(RECORDED)}")
     record.of("version", str, "text")
     if record.of("preprocessing", Mapping | None, "a mapping") is not None:
         with _naming(record.path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from torchplug.module import ComponentModule
 from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_entries import is_finite
 from torchplug.tracking.checkpoint_file import read_checkpoint
+from torchplug.tracking.checkpoint_versions import version_notes
 from torchplug.tracking.ensemble import Ensemble, is_ensemble, models_in
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import model_checkpoint, stack_file
@@ -128,6 +130,8 @@ def load_checkpoint(path: Path, resume: bool) -> dict[str, Any]:
 def load(source: str | Path | Run, configuration: int | None = None, fold: int = 0) -> ComponentModule | Ensemble:
     """Return the module of a checkpoint, or the ensemble, ready to predict.
 
+    Warns if torchplug or a plugin is installed in another version than the one that made it.
+
     Args:
         source: a checkpoint file; or a run or its directory, of which the best checkpoint is used, else the last, else
             the ensemble of its folds.
@@ -145,20 +149,23 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
         raise CheckpointError(f"{directory} holds many models: say which configuration, such as load(run, 0, fold=0)")
     file = resolve_checkpoint(str(directory.absolute()), "")
     content = load_checkpoint(file, resume=False)
+    for note in version_notes(content):
+        warnings.warn(note, stacklevel=2)
     return ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
 
 
-def ensemble_of(content: Mapping[str, Any], file: Path) -> Ensemble:
+def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Ensemble:
     """Return the ensemble that a checkpoint's content describes.
 
     Args:
         content: as `load_checkpoint` read it.
         file: the checkpoint, for messages.
+        evaluation: as for `module_of`, of every member.
 
     Raises:
         CheckpointError: if weights are not those of the components, or the members do not go together.
     """
-    members = [module_of(member, file) for member in models_in(content)]
+    members = [module_of(member, file, **evaluation) for member in models_in(content)]
     try:
         return Ensemble(members)
     except ConfigurationError as error:

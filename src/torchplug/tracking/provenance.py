@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -40,7 +41,7 @@ def provenance(
         "command": shlex.join(sys.argv),
         "seed": seed,
         "data": fingerprint,
-        **{name: version(name) for name in ("torchplug", "torch", "lightning", "torchmetrics")},
+        **{name: _version(name) for name in ("torchplug", "torch", "lightning", "torchmetrics")},
         "python": platform.python_version(),
         "plugins": [{"distribution": p.distribution, "version": p.version, "status": p.status} for p in plugins],
         "components": [
@@ -62,6 +63,12 @@ def provenance(
         },
         "git": _git(),
     }
+
+
+@cache
+def _version(distribution: str) -> str:
+    """Its version, whose file is read once."""
+    return version(distribution)
 
 
 def _git() -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
 from torchplug.training.averaging import ParameterAveraging
 from torchplug.training.graph_choice import graphs_pay
+from torchplug.training.step_log import by_layer
 
 if TYPE_CHECKING:
     from torchplug.training.minibatch_fit import MinibatchFit
@@ -42,7 +43,8 @@ class Stepper:
         parameters: list[Tensor] = list(trainer.lightning_module.parameters())
         is_all = storage is not None and len(parameters) == len(storage.parameters)
         self._log = fit.log
-        self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
+        layers = by_layer(self._trained) if options.gradient_norms else {}
+        self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters, layers)
         pays = partial(graphs_pay, trainer, objective, layout, fit.rows)
         self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin, pays)
         # fp16: GradScaler skips steps with overflowing gradients by design.

@@ -9,10 +9,12 @@ import yaml  # type: ignore[import-untyped]
 
 from torchplug.tracking.run import Run
 
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 def as_yaml(settings: Mapping[str, Any]) -> str:
     """Return settings as YAML, in their order."""
-    text: str = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(dict(settings), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import polars
-from rich.console import Console
-from rich.progress import track
 
+from torchplug import interruption
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, DataError
-from torchplug.fitting.config import written_config
-from torchplug.many.settings import TrainerSettings
-from torchplug.module import ComponentModule
-from torchplug.registry import registry
 from torchplug.tracking.choices import chosen
-from torchplug.tracking.provenance import provenance
+from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
-from torchplug.workflow import pictures
-from torchplug.workflow.folds import Fold, divided
-from torchplug.workflow.regularization_path import picture, tracked
-from torchplug.workflow.regularization_path.coefficients import along
-from torchplug.workflow.regularization_path.grid import values_of
-from torchplug.workflow.regularization_path.leave_one_out import LeftOut, left_out
-from torchplug.workflow.regularization_path.minibatches import fold_metrics
-from torchplug.workflow.regularization_path.penalty import PathPenalty, slope_strengths
-from torchplug.workflow.regularization_path.problem import Problem
-from torchplug.workflow.regularization_path.result import RegularizationPath, choices, over_folds
-from torchplug.workflow.regularization_path.solving import Solutions, solve
-from torchplug.workflow.writing import as_yaml, write_method
+from torchplug.workflow.regularization_path import minibatches, tracked
+from torchplug.workflow.regularization_path.full_batch import FullBatchPath
+from torchplug.workflow.regularization_path.kept import Kept, run_to_resume
+from torchplug.workflow.regularization_path.plan import Folds, Plan
+from torchplug.workflow.regularization_path.result import RegularizationPath, Traced, choices
+from torchplug.workflow.regularization_path.writing import Writing
+from torchplug.workflow.unfinished import Unfinished
 
-Folds = int | Literal["loo"] | Sequence[tuple[Any, Any]]
-_STEPS = 1000
-"""The most steps of a full-batch optimizer at each λ, unless max_epochs says."""
+_TABLES = ("source", "validation", "test")
 
 
 def path(
@@ -55,6 +42,7 @@ def path(
     name: str = "path",
     root: str | Path = "runs",
     seed: int = 0,
+    resume: str | Path | None = None,
 ) -> RegularizationPath:
     """Fit along λ of a penalty, from large to small, and choose λ by cross-validation.
 
@@ -83,6 +71,7 @@ def path(
         name: the folder of the run's family, below `root`.
         root: the folder of all runs.
         seed: of the folds and of each network's start, 0 or more.
+        resume: the directory of a run that was interrupted, or `last`: what is done is not computed again.
 
     Returns:
         the metric for each λ, both choices of λ, and coefficients.
@@ -90,6 +79,8 @@ def path(
     Raises:
         ConfigurationError: for components or settings that do not exist or do not go together.
         DataError: for a table that cannot be used or divided so.
+        CheckpointError: if there is no run to resume, or it is one of other settings.
+        KeyboardInterrupt: after Ctrl-C; what is done is kept, and `resume` goes on.
 
     Example:
         >>> import torchplug
@@ -99,221 +90,106 @@ def path(
         >>> found = torchplug.path(config, TabularData("diabetes"), coefficient="log(1e-3,100)")  # doctest: +SKIP
         >>> found.best, found.best_1se  # doctest: +SKIP
     """
+    plan = Plan(config, data, coefficient, points, folds, regularizer, metric, trainer or {}, seed)
     chosen_tracking = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
-    options = (coefficient, points, folds, regularizer, metric)
-    return PathJob(config, data, *options, trainer or {}, chosen_tracking, name, root, seed).run()
+    try:
+        with interruption.handled("path", lambda: True):
+            return PathJob(plan, chosen_tracking, name, root, resume).run()
+    except Unfinished as stop:
+        raise KeyboardInterrupt(f"the path was interrupted: {_how_to_go_on(stop.run)}") from stop
+
+
+def _how_to_go_on(run: Run) -> str:
+    return f"go on with resume={os.path.relpath(run.path)!r}"
 
 
 @dataclass(frozen=True)
 class PathJob:
-    """A path to be made; the arguments are those of `path`.
+    """A path to be made.
 
     Args:
-        settings: what best.yaml is written from, as `fit --config` reads it; None: the arguments.
+        plan: what is computed.
+        tracking: W&B's settings.
+        name: the folder of the run's family.
+        root: the folder of all runs.
+        resume: the run to go on with, or `last`.
+        settings: what best.yaml is written from, as `fit --config` reads it; None: the plan's.
+        remedy: how to go on after an interruption.
     """
 
-    config: Mapping[str, Any]
-    data: TabularData
-    coefficient: str | Sequence[float]
-    points: int
-    folds: Folds
-    regularizer: int | None
-    metric: str
-    trainer: Mapping[str, Any]
+    plan: Plan
     tracking: Tracking
     name: str
     root: str | Path
-    seed: int
+    resume: str | Path | None = None
     settings: Mapping[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
+    remedy: Callable[[Run], str] = _how_to_go_on
 
     def run(self) -> RegularizationPath:
         """Fit along λ, and write the run directory.
 
         Raises:
             TorchplugError: for input that is refused.
+            Unfinished: if a signal stopped it.
         """
         chosen(self.tracking)
-        directions = self._module.resolved.metric_choice.directions
-        if self.metric not in directions:
-            raise ConfigurationError(f"metric is {self.metric!r}: choose among {', '.join(directions)}")
-        table = self._by_folds() if self.folds != "loo" else self._by_rows()
-        mean, error = table["mean"].to_list(), table["standard_error"].to_list()
-        best, simplest = choices(self._grid, mean, error, directions[self.metric])
-        self._remark(best, simplest)
+        self.plan.refuse()
+        writing = Writing(self.plan, self.tracking, self.settings)
+        if not self.plan.is_full_batch:
+            traced, run = minibatches.trace(self.plan, self.name, self.root, self.resume)
+            writing.describe(run)
+            return self._end(writing, traced, run)
+        resumed = None if self.resume is None else run_to_resume(self.resume, self.name, self.root)
+        with Kept(lambda: self._begin(writing), self._identity(writing), self.remedy, resumed) as kept:
+            path = FullBatchPath(self.plan, kept)
+            path.refuse()
+            traced = path.trace()
+            kept.save()
+            return self._end(writing, traced, kept.run)
+
+    def _begin(self, writing: Writing) -> Run:
         run = Run.create(self.name, self.root)
+        writing.begin(run)
+        return run
+
+    def _end(self, writing: Writing, traced: Traced, run: Run) -> RegularizationPath:
+        """Choose λ, and write and send what was found."""
+        plan, table = self.plan, traced.table(self.plan.grid, self.plan.metric)
+        mean, error = table["mean"].to_list(), table["standard_error"].to_list()
+        best, simplest = choices(plan.grid, mean, error, plan.direction)
         found = RegularizationPath(
-            parameter=f"regularizers.{self._penalty.index} ({self._penalty.name})",
-            metric=self.metric,
-            direction=directions[self.metric],
+            parameter=f"regularizers.{plan.penalty.index} ({plan.penalty.name})",
+            metric=plan.metric,
+            direction=plan.direction,
             table=table,
-            best=self._grid[best],
-            best_1se=self._grid[simplest],
-            coefficients=self._coefficients,
+            best=plan.grid[best],
+            best_1se=plan.grid[simplest],
+            coefficients=traced.coefficients,
             run=run,
         )
-        self._write(found)
-        tracked.send(found, self.tracking)
+        writing.end(found, [*traced.notes, *_remarks(len(plan.grid), best, simplest)])
+        tracked.send(found, self.tracking, self.resume is not None)
         return found
 
-    # ------------------------------------------------------------------ what is asked for
+    def _identity(self, writing: Writing) -> dict[str, Any]:
+        """The settings in which a path agrees with the one that it goes on with."""
+        plan, settings = self.plan, writing.settings
+        rows = hashlib.sha256()
+        for part in (np.ascontiguousarray(own) for fold in plan.divided for own in fold):
+            rows.update(part.tobytes() + b"|")
+        own = {**plan.described, "coefficient": plan.grid, "rows": rows.hexdigest(), "steps": plan.steps}
+        # a table is compared by its content: the same file may lie elsewhere
+        data = {name: value for name, value in settings["data"].items() if name not in _TABLES}
+        groups = {"path": own, "model": settings["model"], "data": data}
+        return {**flat_config(groups), "seed": plan.seed, "table": plan.data.fingerprint}
 
-    @cached_property
-    def _module(self) -> ComponentModule:
-        return ComponentModule(**self.config)
 
-    @cached_property
-    def _penalty(self) -> PathPenalty:
-        return PathPenalty.of(self._module, self.regularizer)
-
-    @cached_property
-    def _grid(self) -> list[float]:
-        return values_of(self.coefficient, self.points)
-
-    @cached_property
-    def _settings(self) -> TrainerSettings:
-        return TrainerSettings(self.trainer)
-
-    @property
-    def _steps(self) -> int:
-        return self._settings.trainer.max_epochs or _STEPS
-
-    @cached_property
-    def _divided(self) -> list[Fold]:
-        """The folds; with `loo` any that have all rows between them."""
-        folds = 2 if self.folds == "loo" else self.folds
-        assert not isinstance(folds, str)
-        return divided(self.data, folds, kind=self._module.loss.kind, seed=self.seed)
-
-    # ------------------------------------------------------------------ fits
-
-    def _by_folds(self) -> polars.DataFrame:
-        if len(self._divided) < 2:
-            raise DataError("folds has one fold, which has no standard error: give at least two")
-        folds = self._full_batch() if self._module.resolved.is_full_batch else self._minibatches()
-        mean, error = over_folds(folds)
-        return self._table(mean, error, {f"fold_{number}": values for number, values in enumerate(folds)})
-
-    def _by_rows(self) -> polars.DataFrame:
-        estimates = self._left_out
-        if estimates is None or self.metric != "loss":
-            raise ConfigurationError(
-                "folds loo is exact for ridge regression by metric loss: a linear model, the loss mse, l2 on its "
-                "slopes and a full-batch optimizer such as closed_form; give a number of folds"
-            )
-        return self._table(estimates.mean, estimates.error, {})
-
-    def _table(
-        self, mean: Sequence[float], error: Sequence[float], folds: Mapping[str, Sequence[float]]
-    ) -> polars.DataFrame:
-        columns: dict[str, Any] = {"coefficient": self._grid, "mean": mean, "standard_error": error, **folds}
-        if self._coefficients is not None:
-            slopes = polars.exclude("coefficient", "^.*\\(intercept\\)$")
-            columns["nonzero"] = self._coefficients.select(polars.sum_horizontal(slopes != 0.0)).to_series()
-        if self._left_out is not None and self.metric == "loss":
-            columns |= {"leave_one_out": self._left_out.mean, "generalized": self._left_out.gcv}
-        return polars.DataFrame(columns).with_columns(polars.col(polars.Float64).fill_nan(None))
-
-    def _full_batch(self) -> list[list[float]]:
-        """The metric along λ, for each fold."""
-        found: list[list[float]] = []
-        console = Console(stderr=True)
-        for fold in track(
-            self._divided,
-            description=f"{len(self._grid)} λ × {len(self._divided)} folds",
-            console=console,
-            transient=True,
-            disable=not (console.is_terminal and self._settings.shows_progress),
-        ):
-            problem = Problem.of(self.config, self.data.fold(*fold), self.seed)
-            points = self._solved(problem, f"fold {len(found)}").points
-            found.append(problem.metric(self.metric, points))
-        return found
-
-    def _minibatches(self) -> list[list[float]]:
-        self.notes.append(f"{self._module.resolved.optimizer.name} uses minibatches: each λ is trained from its seed")
-        penalties = [self._penalty.specs(self.config["regularizers"], strength) for strength in self._grid]
-        configs = [{**self.config, "regularizers": own, "seed": self.seed} for own in penalties]
-        return fold_metrics(configs, self.data, self._divided, self.trainer, self.metric)
-
-    def _solved(self, problem: Problem, where: str) -> Solutions:
-        solutions = solve(problem, self._penalty, self._grid, self._steps)
-        if not self.notes:
-            self.notes.append(f"solved {solutions.method}")
-        if solutions.stalled:
-            strength, reason = solutions.stalled[0]
-            self.notes.append(f"{where}: no minimum at {len(solutions.stalled)} λ, such as {strength:.3g}: {reason}")
-        return solutions
-
-    @cached_property
-    def _whole(self) -> Problem | None:
-        """All rows of the folds, for a linear model with a full-batch optimizer."""
-        if not self._module.resolved.is_full_batch:
-            return None
-        rows = np.unique(np.concatenate([part for fold in self._divided for part in fold]))
-        problem = Problem.of(self.config, self.data.fold(rows, rows[:0]), self.seed)
-        return problem if problem.linear is not None else None
-
-    @cached_property
-    def _left_out(self) -> LeftOut | None:
-        problem = self._whole
-        if problem is None or problem.linear is None:
-            return None
-        weight = problem.linear.weight
-        return left_out(problem, slope_strengths(problem.module, weight, self._penalty, self._grid))
-
-    @cached_property
-    def _coefficients(self) -> polars.DataFrame | None:
-        if self._whole is None:
-            return None
-        return along(self._whole, self._grid, self._solved(self._whole, "all rows").points)
-
-    # ------------------------------------------------------------------ what is written
-
-    def _remark(self, best: int, simplest: int) -> None:
-        """Say where a choice is at an end of the range."""
-        ends = {0: "largest", len(self._grid) - 1: "smallest"}
-        if best in ends:
-            self.notes.append(f"the best λ is the {ends[best]} of the range, which may be too narrow")
-        if simplest == 0 and best != 0:
-            self.notes.append("the one-standard-error choice is the largest λ of the range, which may be too narrow")
-
-    def _written(self) -> Mapping[str, Any]:
-        if self.settings is not None:
-            return self.settings
-        return written_config(self._module, self.data, self.trainer, self.tracking, self.seed)
-
-    def _write(self, found: RegularizationPath) -> None:
-        run, settings = found.run, dict(self._written())
-        folds = self.folds if isinstance(self.folds, int | str) else "given"
-        own = {
-            "coefficient": self.coefficient if isinstance(self.coefficient, str) else self._grid,
-            "points": self.points,
-            "folds": folds,
-            "regularizer": self._penalty.index,
-            "metric": self.metric,
-        }
-        write_method(run, {"path": own, **settings}, self._origins())
-        run.write_table("path.csv", found.table)
-        if found.coefficients is not None:
-            run.write_coefficients(found.coefficients)
-        for name, strength in (("best.yaml", found.best), ("best_1se.yaml", found.best_1se)):
-            run.write_yaml(name, as_yaml(self._with_strength(settings, strength)))
-        if pictures.available():
-            picture.draw(found, run.path / "path.png")
-        else:
-            self.notes.append(pictures.INSTALL)
-        run.write_notes(list(dict.fromkeys(self.notes)))
-        run.write_outcome({"name": "converged", "best": found.best, "best_1se": found.best_1se})
-
-    def _with_strength(self, settings: Mapping[str, Any], strength: float) -> dict[str, Any]:
-        """Settings of a fit with this λ."""
-        model = dict(settings["model"])
-        chosen = [dict(own) if isinstance(own, Mapping) else {"class_path": own} for own in model["regularizers"]]
-        penalty = chosen[self._penalty.index]
-        penalty["init_args"] = {**(penalty.get("init_args") or {}), **self._penalty.numbers(strength)}
-        return {**settings, "model": {**model, "regularizers": chosen}}
-
-    def _origins(self) -> dict[str, Any]:
-        components = [component.entry for component in self._module.components]
-        return provenance(registry().plugins, components, self.data.fingerprint, self.seed)
+def _remarks(points: int, best: int, simplest: int) -> list[str]:
+    """Where a choice is at an end of the range."""
+    ends = {0: "largest", points - 1: "smallest"}
+    remarks = []
+    if best in ends:
+        remarks.append(f"the best λ is the {ends[best]} of the range, which may be too narrow")
+    if simplest == 0 and best != 0:
+        remarks.append("the one-standard-error choice is the largest λ of the range, which may be too narrow")
+    return remarks

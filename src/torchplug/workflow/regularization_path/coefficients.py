@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import polars
 from torch import Tensor
 
-from torchplug.evaluation.coefficients import original_coefficients
+from torchplug.components.contracts import LinearScores
+from torchplug.evaluation.coefficients import coefficients_of
 from torchplug.workflow.regularization_path.problem import Problem
 
 
@@ -19,13 +20,12 @@ def along(problem: Problem, grid: Sequence[float], points: Tensor) -> polars.Dat
         grid: L values of λ.
         points: parameters (L, p).
     """
-    names: list[str] = []
-    rows = []
-    for point in points:
-        problem.put(point)
-        found = original_coefficients(problem.module.network, problem.module.preprocessing)  # type: ignore[arg-type]
-        several = len({output for output, _, _ in found}) > 1
-        names = [f"{output}/{feature}" if several else feature for output, feature, _ in found]
-        rows.append([value for _, _, value in found])
-    columns = {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
-    return polars.DataFrame({"coefficient": list(grid), **columns})
+    shape, preprocessing = problem.objective.linear_map, problem.module.preprocessing
+    assert shape is not None, "it is linear"
+    assert preprocessing is not None, "it is fitted"
+    maps = shape.matrix(points.mT).movedim(-1, 0).mT  # (L, k, b + d)
+    linear = LinearScores(maps[..., 1:], maps[..., 0]) if shape.intercept else LinearScores(maps, None)
+    names, values = coefficients_of(linear, preprocessing)
+    several = len({output for output, _ in names}) > 1
+    columns = [f"{output}/{feature}" if several else feature for output, feature in names]
+    return polars.DataFrame({"coefficient": list(grid), **dict(zip(columns, values.mT.tolist(), strict=True))})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torchplug.objective.least_squares import LeastSquares
 from torchplug.workflow.regularization_path.penalty import SlopeStrengths
 from torchplug.workflow.regularization_path.problem import Problem
 
@@ -36,6 +37,13 @@ class LeftOut:
     gcv: list[float]
 
 
+def factorized(problem: Problem, strengths: SlopeStrengths | None) -> LeastSquares | None:
+    """The rows of ridge regression; None for other models."""
+    if strengths is None or any(strengths.l1) or problem.objective.reduction != "mean":
+        return None
+    return problem.least_squares("qr")
+
+
 def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | None:
     r"""Estimate the loss of unseen rows from all rows; None for models that are not ridge regression.
 
@@ -51,12 +59,10 @@ def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | No
 
     Reference: Golub, Heath and Wahba (1979), doi:10.1080/00401706.1979.10489751.
     """
-    if strengths is None or any(strengths.l1) or problem.objective.reduction != "mean":
+    design = factorized(problem, strengths)
+    if strengths is None or design is None:
         return None
-    design = problem.objective.least_squares("qr")
-    if design is None:
-        return None
-    rows = problem.data.training_set.read(0, design.samples)
+    rows = problem.training.read(0, design.samples)
     share = (rows.weight / len(rows.weight))[:, None] if design.intercept else torch.zeros_like(rows.weight)[:, None]
     root = rows.weight.sqrt()[:, None]
     centred, target = (root * (part - (share * part).sum(dim=0)) for part in (rows.features, rows.target))

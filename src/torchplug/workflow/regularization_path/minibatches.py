@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
-from torchplug.data.tabular import TabularData
 from torchplug.many import fit_many
-from torchplug.workflow.folds import Fold
+from torchplug.tracking.run import Run
+from torchplug.tracking.settings import Tracking
+from torchplug.workflow.regularization_path.plan import Plan
+from torchplug.workflow.regularization_path.result import Traced
+from torchplug.workflow.unfinished import Unfinished
 
 
-def fold_metrics(
-    configs: Sequence[Mapping[str, Any]],
-    data: TabularData,
-    folds: Sequence[Fold],
-    trainer: Mapping[str, Any],
-    metric: str,
-) -> list[list[float]]:
-    """Train each configuration on each fold, and return the metric along configurations, for each fold.
+def trace(plan: Plan, name: str, root: str | Path, resume: str | Path | None) -> tuple[Traced, Run]:
+    """Train each λ on each fold, and return the metric along λ, and the run directory of `fit_many`.
 
     Args:
-        configs: one for each λ.
-        data: the table.
-        folds: the rows.
-        trainer: parameters of Lightning's Trainer.
-        metric: such as loss or rmse.
+        plan: what is asked for.
+        name: the folder of the run's family.
+        root: the folder of all runs.
+        resume: the run to go on with.
+
+    Raises:
+        TorchplugError: for input that is refused.
+        Unfinished: if a signal stopped it; `fit_many` keeps what is done.
     """
-    results = fit_many(configs, data, folds, trainer)
-    found = [result.metrics[f"val/{metric}"] for result in results]
+    folds = plan.divided
+    results = fit_many(
+        plan.configs,
+        plan.data,
+        folds,
+        plan.trainer,
+        tracking=Tracking(mode="disabled"),  # the path is sent as one run
+        name=name,
+        root=root,
+        ckpt_path=resume,
+    )
+    run: Run = results[0].run.outermost
+    if run.outcome is None:
+        raise Unfinished(run)
+    found = [result.metrics[f"val/{plan.metric}"] for result in results]
     values = [math.nan if value is None else value for value in found]
-    return [values[number :: len(folds)] for number in range(len(folds))]
+    note = f"{plan.module.resolved.optimizer.name} uses minibatches: each λ is trained from its seed"
+    by_fold = [values[number :: len(folds)] for number in range(len(folds))]
+    return Traced(by_fold, coefficients=None, left_out=None, notes=[note, *run.notes]), run

@@ -4,13 +4,16 @@ r"""Smooth losses of one linear score with an l2 penalty, along λ: Newton's met
 
 At a minimum already found, ∇²F without its penalty is factorized once, by eigenvectors. That gives Newton's step for
 every further λ in the time of a product; gradients of a batch of λ are products of matrices. The batch is as long as
-this Hessian serves.
+this Hessian serves. The minima of all rows lead to those of a fold: there all λ are one batch, and Hessians of all rows
+serve, interpolated along λ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,11 +26,13 @@ Pair = tuple[Tensor, Tensor]
 
 _BLOCK = 2**19
 """How many scores are worked on at once: 4 MiB, which caches hold."""
-_PRECISION = 1e-9
+_PRECISION = 1e-7
 """½ gᵀB⁻¹g relative to F is below its square at a minimum, before the last step."""
 _ROUNDS = 16
 _FEW_ROUNDS = 7
 _FIRST_BATCH = 8
+_APART = 12
+"""How many values of λ lie between two Hessians of a guide."""
 _CONTRACTION = 0.25
 """What ½ gᵀB⁻¹g must fall to in a round, or the Hessian serves no more."""
 
@@ -121,25 +126,41 @@ class Anchor:
         found = ((slopes @ vectors) / shifted) @ vectors.mT
         return torch.cat([found, (last - found @ mixed) / own], dim=1) if self.problem.intercept else found
 
-    def batch(self, ridge: Tensor, gradient: Tensor, floor: float) -> tuple[Tensor, Tensor, int]:
-        """Return the points (m, p) for a batch of λ (m,), which of them are minima (m,), and the rounds made.
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Several λ, with the anchors by which their steps are made.
+
+    Args:
+        problem: the rows and their loss.
+        anchors: the Hessians.
+        ridge: λ (m,).
+        shares: of each λ in B⁻¹ of the anchors, (m, anchors), of sum 1.
+    """
+
+    problem: LinearScores
+    anchors: Sequence[Anchor]
+    ridge: Tensor
+    shares: Tensor
+
+    def minimize(self, start: Tensor, gradient: Tensor, floor: float) -> tuple[Tensor, Tensor, int]:
+        """Return the points (m, p), which of them are minima (m,), and the rounds made.
 
         Args:
-            ridge: λ.
-            gradient: the data's part of ∇F at the anchor's point (p,).
+            start: points (m, p).
+            gradient: the data's part of ∇F (m, p) there.
             floor: the ½ gᵀB⁻¹g below which a point is a minimum.
         """
-        points = self.point.expand(len(ridge), -1).clone()
-        solved = torch.zeros(len(ridge), dtype=torch.bool)
-        going = torch.arange(len(ridge))
-        slopes, before = gradient.expand(len(ridge), -1), torch.full((len(ridge),), torch.inf, dtype=points.dtype)
+        points, going = start.clone(), torch.arange(len(start))
+        solved = torch.zeros(len(start), dtype=torch.bool)
+        slopes, before = gradient, torch.full((len(start),), torch.inf, dtype=points.dtype)
         pairs: list[Pair] = []
         last, step, stays = slopes, slopes, solved  # of the round before
         for rounds in range(_ROUNDS):
-            whole = slopes + self._penalty(points[going], ridge[going])
+            whole = slopes + self._penalty(points[going], self.ridge[going])
             if rounds:
                 pairs.append((-step[stays], whole - last))
-            step = self._direction(whole, ridge[going], pairs)
+            step = self._direction(whole, going, pairs)
             decrement = 0.5 * (whole * step).sum(dim=1)
             improves = decrement <= _CONTRACTION * before
             points[going[improves]] -= step[improves]
@@ -153,7 +174,7 @@ class Anchor:
             slopes = self.problem.gradient(points[going])
         return points, solved, rounds + 1
 
-    def _direction(self, gradient: Tensor, ridge: Tensor, pairs: Sequence[Pair]) -> Tensor:
+    def _direction(self, gradient: Tensor, going: Tensor, pairs: Sequence[Pair]) -> Tensor:
         """B⁻¹ g (m, p), B the Hessian as BFGS's updates have corrected it for each λ."""
         found, shares = gradient, []
         for displacement, change in reversed(pairs):
@@ -161,12 +182,19 @@ class Anchor:
             inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
             shares.append(inverse * (displacement * found).sum(dim=1, keepdim=True))
             found = found - shares[-1] * change
-        found = self.solve(found, ridge)
+        found = self._solve(found, going)
         for (displacement, change), share in zip(pairs, reversed(shares), strict=True):
             curved = (displacement * change).sum(dim=1, keepdim=True)
             inverse = torch.where(curved > 0.0, 1.0 / curved, 0.0)
             found = found + (share - inverse * (change * found).sum(dim=1, keepdim=True)) * displacement
         return found
+
+    def _solve(self, right: Tensor, going: Tensor) -> Tensor:
+        total = torch.zeros_like(right)
+        for anchor, shares in zip(self.anchors, self.shares[going].T, strict=True):
+            (own,) = shares.nonzero(as_tuple=True)
+            total[own] += shares[own, None] * anchor.solve(right[own], self.ridge[going[own]])
+        return total
 
     def _penalty(self, points: Tensor, ridge: Tensor) -> Tensor:
         found = 2.0 * ridge[:, None] * points
@@ -175,36 +203,80 @@ class Anchor:
         return found
 
 
-def ridge_path(problem: LinearScores, ridge: Sequence[float], start: Tensor) -> tuple[Tensor, int]:
-    """Return points (L, p) along λ and how many of them, from the first on, are minima.
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """The minima of a problem with nearly the same rows, from which others start.
+
+    Args:
+        problem: the rows and their loss.
+        points: minima (L, p), those of large λ first.
+    """
+
+    problem: LinearScores
+    points: Tensor
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Which minima have anchors: every few of them, and both ends."""
+        last = len(self.points) - 1
+        return torch.linspace(0, last, 1 + -(-last // _APART)).round()
+
+    @cached_property
+    def _anchors(self) -> list[Anchor]:
+        return [Anchor(self.problem, self.points[int(place)]) for place in self._places]
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        """Linear interpolation between the anchors on both sides of each minimum, (L, anchors)."""
+        shares = torch.zeros(len(self.points), len(self._places), dtype=self.points.dtype)
+        for place, (low, high) in enumerate(itertools.pairwise(self._places.int().tolist())):
+            rising = torch.linspace(0.0, 1.0, high - low + 1, dtype=shares.dtype)
+            shares[low : high + 1, place], shares[low : high + 1, place + 1] = 1.0 - rising, rising
+        return shares
+
+    def lead(self, problem: LinearScores, ridge: Tensor) -> tuple[Tensor, int]:
+        """Return points (L, p) of another problem, and how many of them, from the first on, are minima."""
+        batch = Batch(problem, self._anchors, ridge, self._shares)
+        floor = _PRECISION**2 * abs(problem.value(self.points[-1]))
+        points, solved, _ = batch.minimize(self.points, problem.gradient(self.points), floor)
+        return points, int(solved.long().cumprod(0).sum())
+
+
+def ridge_path(
+    problem: LinearScores, ridge: Sequence[float], start: Tensor, guide: Guide | None = None
+) -> Iterator[Tensor]:
+    """Yield minima (m, p) for further values of λ; ends early where no step is found.
 
     Args:
         problem: the rows and their loss.
         ridge: L values of λ, from large to small.
         start: θ (p,).
+        guide: with minima for all of λ.
     """
     strengths = torch.tensor(ridge, dtype=torch.float64)
-    found = start.double().expand(len(ridge), -1).clone()
     here, done, size = start.double(), 0, _FIRST_BATCH
+    if guide is not None:
+        points, done = guide.lead(problem, strengths)
+        yield points[:done]
+        here = points[done - 1] if done else here
     while done < len(ridge):
-        anchor, gradient = Anchor(problem, here), problem.gradient(here.unsqueeze(0))[0]
+        anchor, gradient = Anchor(problem, here), problem.gradient(here.unsqueeze(0))
         floor = _PRECISION**2 * abs(problem.value(here))
-        batch = strengths[done : done + size]
-        points, solved, rounds = anchor.batch(batch, gradient, floor)
+        own = strengths[done : done + size]
+        batch = Batch(problem, [anchor], own, torch.ones(len(own), 1, dtype=own.dtype))
+        points, solved, rounds = batch.minimize(here.expand(len(own), -1), gradient.expand(len(own), -1), floor)
         good = int(solved.long().cumprod(0).sum())
         if good == 0:
-            if size == 1 and not _is_closer(problem, anchor, points[0], batch):
-                break
+            if size == 1 and not _is_closer(problem, anchor, points[0], own):
+                return
             here, size = (points[0], 1) if size == 1 else (here, max(1, size // 4))
             continue
-        found[done : done + good] = points[:good]
+        yield points[:good]
         here, done = points[good - 1], done + good
-        if good == len(batch) and rounds <= _FEW_ROUNDS:
+        if good == len(own) and rounds <= _FEW_ROUNDS:
             size *= 2
-        elif good < len(batch):
+        elif good < len(own):
             size = max(1, good)
-    found[done:] = here
-    return found, done
 
 
 def _is_closer(problem: LinearScores, anchor: Anchor, point: Tensor, ridge: Tensor) -> bool:

@@ -113,12 +113,11 @@ def slope_strengths(
         acted_on = penalized(module.network, regularizer.include)  # type: ignore[arg-type]
         if type(regularizer) not in (L1, L2, ElasticNet) or [id(p) for p in acted_on.values()] != [id(weight)]:
             return None
-    found: list[tuple[float, float]] = []
-    for strength in grid:
-        penalty.put(module.regularizers, strength)
-        both = [_of(regularizer) for regularizer in module.regularizers]
-        found.append((sum(l1 for l1, _ in both), sum(l2 for _, l2 in both)))
-    return SlopeStrengths([l1 for l1, _ in found], [l2 for _, l2 in found])
+    fixed = [_of(own) for number, own in enumerate(module.regularizers) if number != penalty.index]
+    penalty.put(module.regularizers, 1.0)
+    shares = _of(module.regularizers[penalty.index])
+    l1, l2 = ([sum(own[kind] for own in fixed) + shares[kind] * strength for strength in grid] for kind in (0, 1))
+    return SlopeStrengths(l1, l2)
 
 
 def _of(regularizer: nn.Module) -> tuple[float, float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import polars
 
 from torchplug.registry.component import Direction
 from torchplug.tracking.run import Run
+from torchplug.workflow.regularization_path.leave_one_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,42 @@ class RegularizationPath:
     run: Run
 
 
+@dataclass(frozen=True)
+class Traced:
+    """What is found along λ.
+
+    Args:
+        folds: the metric along λ, for each fold; empty if each row was left out once.
+        coefficients: of linear models, as in `RegularizationPath`.
+        left_out: of ridge regression.
+        notes: what the user should know.
+    """
+
+    folds: list[list[float]]
+    coefficients: polars.DataFrame | None
+    left_out: LeftOut | None
+    notes: list[str]
+
+    def mean_and_error(self) -> tuple[list[float], list[float]]:
+        """Mean and standard error of the metric at each λ."""
+        if self.folds:
+            return over_folds(self.folds)
+        assert self.left_out is not None, "it is ridge regression"
+        return self.left_out.mean, self.left_out.error
+
+    def table(self, grid: Sequence[float], metric: str) -> polars.DataFrame:
+        """`RegularizationPath.table`."""
+        mean, error = self.mean_and_error()
+        folds = {f"fold_{number}": values for number, values in enumerate(self.folds)}
+        columns: dict[str, Any] = {"coefficient": grid, "mean": mean, "standard_error": error, **folds}
+        if self.coefficients is not None:
+            slopes = polars.exclude("coefficient", "^.*\\(intercept\\)$")
+            columns["nonzero"] = self.coefficients.select(polars.sum_horizontal(slopes != 0.0)).to_series()
+        if self.left_out is not None and metric == "loss":
+            columns |= {"leave_one_out": self.left_out.mean, "generalized": self.left_out.gcv}
+        return polars.DataFrame(columns).with_columns(polars.col(polars.Float64).fill_nan(None))
+
+
 def over_folds(folds: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
     """Return mean and standard error of each λ over folds.
 
@@ -50,12 +88,9 @@ def over_folds(folds: Sequence[Sequence[float]]) -> tuple[list[float], list[floa
     >>> over_folds([[1.0, 2.0], [3.0, 2.0]])
     ([2.0, 2.0], [1.0, 0.0])
     """
-    values = list(zip(*folds, strict=True))
-    return [statistics.fmean(own) for own in values], [_deviation(own) / math.sqrt(len(own)) for own in values]
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    values = np.array(folds)
+    with np.errstate(invalid="ignore"):  # of infinite values
+        return values.mean(axis=0).tolist(), (values.std(axis=0, ddof=1) / math.sqrt(len(values))).tolist()
 
 
 def choices(

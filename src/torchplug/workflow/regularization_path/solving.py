@@ -2,101 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from torchplug.components.contracts import implements
 from torchplug.many.losses import takes_axes
 from torchplug.registry.component import Outcome
-from torchplug.training.threads import threads_of_steps
 from torchplug.workflow.regularization_path.lasso import least_squares_path
-from torchplug.workflow.regularization_path.newton import LinearScores, ridge_path
+from torchplug.workflow.regularization_path.newton import Guide, LinearScores, ridge_path
 from torchplug.workflow.regularization_path.penalty import PathPenalty, SlopeStrengths, slope_strengths
 from torchplug.workflow.regularization_path.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
-class Solutions:
-    """Minima along a path.
+class Minima:
+    """Minima for some consecutive values of λ.
 
     Args:
-        points: parameters (L, p).
+        points: parameters (m, p).
+        method: how they were found, in words.
         stalled: where the optimizer could not converge: λ and why.
-        method: how most of them were found, in words.
     """
 
     points: Tensor
-    stalled: list[tuple[float, str]]
     method: str
+    stalled: tuple[tuple[float, str], ...] = ()
 
 
-def solve(problem: Problem, penalty: PathPenalty, grid: Sequence[float], steps: int) -> Solutions:
-    """Find the minimum at each λ, each from the one before.
+@dataclass(frozen=True, eq=False)
+class Solver:
+    """Finds minima along λ, each from the one before.
 
     Args:
-        problem: the model and its rows; its parameters end at the last point.
         penalty: what varies.
         grid: L values of λ, from large to small.
         steps: the most steps of the optimizer at each λ.
     """
-    network, objective = problem.module.network, problem.objective
-    assert network is not None, "it is configured"
-    with threads_of_steps(network, objective.samples, objective.point.device):
-        points, solved, method = _at_once(problem, penalty, grid)
-        if solved == len(grid):
-            return Solutions(points, [], method)
-        if solved:
-            problem.put(points[solved - 1])
-        rest, stalled = _one_by_one(problem, penalty, grid[solved:], steps)
-    name = problem.module.resolved.optimizer.name
-    return Solutions(torch.cat([points[:solved], rest]), stalled, method if solved else f"by {name}, from λ to λ")
+
+    penalty: PathPenalty
+    grid: Sequence[float]
+    steps: int
+
+    def minima(self, problem: Problem, done: int = 0, guide: Guide | None = None) -> Iterator[Minima]:
+        """Yield the minima from a λ on.
+
+        Args:
+            problem: the model and its rows; its parameters are the last minimum, and end at the smallest λ's.
+            done: how many of λ are solved.
+            guide: minima for all of λ of nearly the same rows.
+        """
+        for own in self._at_once(problem, done, guide):
+            if len(own.points):
+                yield own
+                done += len(own.points)
+                problem.put(own.points[-1])
+        yield from self._one_by_one(problem, self.grid[done:])
+
+    def guide(self, problem: Problem, points: Tensor) -> Guide | None:
+        """The minima of a problem as a guide to those of others; None where none is needed.
+
+        Args:
+            problem: the model and its rows.
+            points: minima for all of λ.
+        """
+        strengths = self.strengths(problem)
+        if strengths is None or problem.objective.has_residuals:
+            return None
+        scores = _linear_scores(problem, strengths)
+        return None if scores is None else Guide(scores, points)
+
+    def strengths(self, problem: Problem, done: int = 0) -> SlopeStrengths | None:
+        """How penalties act on a linear model's slopes."""
+        if problem.linear is None:
+            return None
+        return slope_strengths(problem.module, problem.linear.weight, self.penalty, self.grid[done:])
+
+    def _at_once(self, problem: Problem, done: int, guide: Guide | None) -> Iterator[Minima]:
+        """Minima of several λ together, as far as a method for that exists."""
+        strengths = self.strengths(problem, done)
+        if strengths is None:
+            return
+        sparse = any(strengths.l1)
+        design = problem.least_squares("gram" if sparse else "qr")
+        if design is not None:
+            how = "by an active set" if sparse else "by one singular value decomposition"
+            yield Minima(least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows")
+        elif (scores := _linear_scores(problem, strengths)) is not None:
+            for points in ridge_path(scores, strengths.l2, problem.objective.point, None if done else guide):
+                yield Minima(points, "by Newton's method for several λ at once")
+
+    def _one_by_one(self, problem: Problem, grid: Sequence[float]) -> Iterator[Minima]:
+        """Minima by the configuration's optimizer."""
+        name = problem.module.resolved.optimizer.name
+        for strength in grid:
+            self.penalty.put(problem.module.regularizers, strength)
+            problem.objective.penalties_changed()
+            outcome = _minimize(problem, self.steps)
+            stalled: tuple[tuple[float, str], ...] = ()
+            if outcome is None or outcome.name != "converged":
+                stalled = ((strength, f"{self.steps} steps were made" if outcome is None else outcome.reason),)
+            yield Minima(problem.objective.point.unsqueeze(0), f"by {name}, from λ to λ", stalled)
 
 
-def _at_once(problem: Problem, penalty: PathPenalty, grid: Sequence[float]) -> tuple[Tensor, int, str]:
-    """Points, how many of them are minima, and how they were found."""
-    linear, nothing = problem.linear, (torch.empty(0), 0, "")
-    if linear is None:
-        return nothing
-    strengths = slope_strengths(problem.module, linear.weight, penalty, grid)
-    if strengths is None:
-        return nothing
-    design = problem.objective.least_squares("qr")
-    if design is not None:
-        how = "by an active set" if any(strengths.l1) else "by one singular value decomposition"
-        return *least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows"
-    if not _has_batches(problem, strengths):
-        return nothing
-    objective = problem.objective
-    scores = LinearScores(
-        objective.training_set, problem.module.loss, objective.scale, intercept=linear.bias is not None
-    )
-    return *ridge_path(scores, strengths.l2, objective.point), "by Newton's method for several λ at once"
-
-
-def _has_batches(problem: Problem, strengths: SlopeStrengths) -> bool:
-    """Whether Newton's method for many λ is applicable: one score with derivatives, and smooth penalties."""
-    loss, shape = problem.module.loss, problem.objective.linear_map
+def _linear_scores(problem: Problem, strengths: SlopeStrengths) -> LinearScores | None:
+    """The rows for Newton's method for many λ: one score with derivatives, and smooth penalties; else None."""
+    loss, objective = problem.module.loss, problem.objective
     known = implements(loss, "derivative") and implements(loss, "curvature") and takes_axes(loss)
-    return known and loss.smooth and shape is not None and shape.outputs == 1 and not any(strengths.l1)
-
-
-def _one_by_one(
-    problem: Problem, penalty: PathPenalty, grid: Sequence[float], steps: int
-) -> tuple[Tensor, list[tuple[float, str]]]:
-    """Points (L, p) by the configuration's optimizer, each from the one before."""
-    points, stalled = [], []
-    for strength in grid:
-        penalty.put(problem.module.regularizers, strength)
-        problem.objective.penalties_changed()
-        outcome = _minimize(problem, steps)
-        if outcome is None or outcome.name != "converged":
-            stalled.append((strength, f"{steps} steps were made" if outcome is None else outcome.reason))
-        points.append(problem.objective.point)
-    return torch.stack(points), stalled
+    shape = objective.linear_map
+    if not known or not loss.smooth or shape is None or shape.outputs != 1 or any(strengths.l1):
+        return None
+    return LinearScores(objective.training_set, loss, objective.scale, shape.intercept)
 
 
 def _minimize(problem: Problem, steps: int) -> Outcome | None:

@@ -8,12 +8,13 @@ from torchplug.tracking.wandb_group import GroupedRun, send_group
 from torchplug.workflow.regularization_path.result import RegularizationPath
 
 
-def send(found: RegularizationPath, tracking: Tracking) -> None:
+def send(found: RegularizationPath, tracking: Tracking, resumed: bool) -> None:
     """Send the table and both choices, if tracking is not disabled.
 
     Args:
         found: what was found.
         tracking: W&B's settings.
+        resumed: whether it may have been sent before.
     """
     run = GroupedRun(
         label="path",
@@ -26,4 +27,4 @@ def send(found: RegularizationPath, tracking: Tracking) -> None:
         summary={"best": found.best, "best_1se": found.best_1se},
         directions={"mean": found.direction},
     )
-    send_group(tracking, found.run, [run], found.run.provenance, resumed=False)
+    send_group(tracking, found.run, [run], found.run.provenance, resumed)
