@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from torchplug.checked_network import check_network
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.objective import StepObjective
 from torchplug.registry.component import use
-from torchplug.resolved_config import ResolvedConfig, check_network
+from torchplug.resolved_config import ResolvedConfig
 
 PLUGIN = """
     from torchplug import Component, Capability, hookimpl
