@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from torchplug.components.contracts import Loss, Regularizer
+from torchplug.components.parameter_groups import GroupSettings
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
@@ -138,9 +139,7 @@ class Configurations:
         """Try what goes together once for each choice of components, and each scheduler's parameters."""
         scheduler = resolved.scheduler
         if (key, scheduler and scheduler.qualified_name) not in self._tried:
-            ResolvedConfig.of(
-                *(whole[name] for name in ("model", "loss", "optimizer", "regularizers", "scheduler", "metrics"))
-            )
+            ResolvedConfig.of(**{name: whole[name] for name in inspect.signature(ResolvedConfig.of).parameters})
             self._tried.add((key, scheduler and scheduler.qualified_name))
         elif scheduler is not None and resolved.takes_learning_rate:
             trial = partial(resolved.build_scheduler, resolved.trial_optimizer(), 1000, 10)
@@ -159,7 +158,8 @@ class Configurations:
         regularizers = tuple(self._resolve(Family.REGULARIZER, value) for value in whole["regularizers"])
         scheduler = None if whole["scheduler"] is None else self._resolve(Family.SCHEDULER, whole["scheduler"])
         metrics = tuple(self._resolve(Family.METRIC, value) for value in whole["metrics"])
-        return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics)
+        groups = GroupSettings(whole["groups"] or {})
+        return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics, groups=groups)
 
     def _resolve(self, family: Family, value: Any) -> Resolved:
         key = f"{family.value} {value!r}"
@@ -193,4 +193,4 @@ def _structure(resolved: ResolvedConfig, loss: Loss, regularizers: Sequence[Regu
         (part.qualified_name, sorted(item for item in part.parameters.items() if item[0] not in hyper))
         for part, hyper in parts
     ]
-    return [resolved.optimizer.qualified_name, used, *described]
+    return [resolved.optimizer.qualified_name, resolved.groups.plain(), used, *described]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from torchplug.batch import SplitName
+from torchplug.checked_network import evaluating
 from torchplug.components.metrics import Evaluation
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation.split_evaluations import SplitEvaluations, original_units
 from torchplug.module import ComponentModule
-from torchplug.resolved_config import evaluating
 from torchplug.tracking.ensemble import Ensemble
 
 _PREFIXES: dict[SplitName, str] = {"train": "train", "validation": "val", "test": "test"}

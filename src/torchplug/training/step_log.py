@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -17,10 +18,21 @@ from torchplug.training.running_means import RunningMeans
 
 
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """Return the current learning rates, named as by Lightning's LearningRateMonitor."""
-    name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
-    names = [name] if len(groups) == 1 else [f"{name}/pg{number}" for number in range(1, len(groups) + 1)]
-    return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True) if "lr" in group}
+    """Return the current learning rates, named as by Lightning's LearningRateMonitor.
+
+    Of groups with names, which have settings of their own, momentum and weight decay as well.
+    """
+    first, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
+    row: dict[str, float] = {}
+    for number, group in enumerate(groups, start=1):
+        name = f"{first}/{group.get('name', f'pg{number}')}" if len(groups) > 1 or "name" in group else first
+        settings = {"": "lr"} | ({"-momentum": "momentum", "-weight_decay": "weight_decay"} if "name" in group else {})
+        row |= {f"{name}{suffix}": float(group[key]) for suffix, key in settings.items() if _is_number(group.get(key))}
+    return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Tensor) and not isinstance(value, bool)
 
 
 def by_layer(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, list[nn.Parameter]]:

@@ -80,8 +80,6 @@ class Stepper:
             clip: clips the reduced gradient.
         """
         self.begin()
-        if self._switch is not None:
-            self._switch.train()
         world = self._ranks.world
         self.engine.gradient(batch, world, uniform)
         if world > 1 and self.averaging is None:
@@ -122,10 +120,12 @@ class Stepper:
     # ------------------------------------------------------------------ parts of a step of Lightning's
 
     def begin(self) -> None:
-        """Record the parameters before the gradient is computed."""
+        """Record the parameters before the gradient is computed, and move them to where it is computed."""
         self.optimizer_eval()
         if self._guard is not None:
             self._guard.before_update()
+        if self._switch is not None:  # before `step`, which may refuse to begin in the other mode
+            self._switch.train()
 
     def loss(self, batch: Batch, world: int, window: int) -> Tensor:
         """Return this rank's loss, scaled for Lightning's accumulation and DDP's averaging."""

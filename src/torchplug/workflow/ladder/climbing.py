@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from torchplug.batch import Rows
+from torchplug.checked_network import evaluating
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.resolved_config import evaluating
 from torchplug.workflow.diagnosis.baselines import Constant, best_constant
 from torchplug.workflow.diagnosis.measures import Difference, difference
 from torchplug.workflow.diagnosis.optimum import SOLVERS, has_one_minimum, minimize

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from torchplug import interruption
 from torchplug.batch import Batch, Rows
+from torchplug.checked_network import evaluating
 from torchplug.components.contracts import Loss
 from torchplug.interruption import Interrupted
 from torchplug.objective import Objective, StepObjective
-from torchplug.resolved_config import evaluating
 from torchplug.training.threads import threads_of_steps
 from torchplug.workflow.ladder.problem import Problem
 
