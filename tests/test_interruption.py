@@ -58,6 +58,20 @@ def test_what_ignores_ctrl_c_goes_on_ignoring_it():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+def test_a_function_of_the_library_handles_signals_but_has_no_name():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruption.handled_within():
+        send(signal.SIGINT)
+    with interruption.handled_within():
+        assert interruption.message("stopped") == "stopped"
+    assert signal.getsignal(signal.SIGINT) == before
+    with interruption.handled("name", lambda: True):
+        with interruption.handled_within():
+            assert interruption.message("stopped") == "name: stopped"
+        assert interruption.is_handled()
+        assert interruption.message("stopped") == "name: stopped"
+
+
 SCRIPT = """
 import sys, time
 if {recipe}:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from torchplug.checked_network import check_network
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.objective import StepObjective
 from torchplug.registry.component import use
-from torchplug.resolved_config import ResolvedConfig, check_network
+from torchplug.resolved_config import ResolvedConfig
 
 PLUGIN = """
     from torchplug import Component, Capability, hookimpl
@@ -108,7 +109,7 @@ def test_a_frozen_network_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "no_kind"}, r"strange:no_kind must subclass torchplug\.Loss"),
+        ({"loss": "no_kind"}, r"strange:no_kind must have a kind of regression, .*, and has None"),
         ({"loss": "no_loss"}, r"strange:no_loss must subclass torchplug\.Loss"),
         ({"regularizers": ["no_penalty"]}, r"strange:no_penalty must subclass torchplug\.Regularizer"),
     ],

@@ -113,10 +113,21 @@ def handled(name: str, speaks: Callable[[], bool]) -> Iterator[None]:
         yield
         return
     _state.name, _state.speaks = f"{name}: ", speaks
-    if _state.program:
+    try:
+        with handled_within():
+            yield
+    finally:
+        if not _state.program:
+            _state.__init__()  # type: ignore[misc]
+
+
+@contextmanager
+def handled_within() -> Iterator[None]:
+    """Handle signals within, if no program does so, for a function that any program may call: messages name that."""
+    if _state.installed or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = _install() if threading.current_thread() is threading.main_thread() else {}
+    before = _install()
     try:
         yield
     finally:

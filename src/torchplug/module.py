@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import lightning
@@ -12,12 +12,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from torchplug import checks
+from torchplug.checked_network import check_network
 from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype
+from torchplug.components.parameter_groups import PatternSettings
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
-from torchplug.resolved_config import ResolvedConfig, SpecLike, check_network
+from torchplug.resolved_config import ResolvedConfig, SpecLike
 from torchplug.tables import enumerate_names
 from torchplug.trained_module import TrainedModule
 from torchplug.training import Engine, Execution, FullBatch, Minibatches, StepsPerExecution, planned_steps
@@ -25,7 +27,7 @@ from torchplug.training.watching import NEVER
 
 _TRIED_ROWS = 3
 
-HOW_STEPS_ARE_MADE = ("engine", "steps_per_execution", "sync_every")
+HOW_STEPS_ARE_MADE = tuple(field.name for field in fields(Execution))
 """Parameters that say how a module is trained, and may change when training is resumed."""
 
 EVALUATION_SETTINGS = ("metrics",)
@@ -51,6 +53,9 @@ class ComponentModule(TrainedModule):
         regularizers: names or specs of penalties, each added with its λ.
         scheduler: a learning-rate scheduler's name or spec, or None for a constant rate.
         metrics: names or specs of metrics beside those of the loss's kind.
+        groups: settings of parameters by glob patterns of their names, or of what follows a dot in them:
+            `{"bias": {"lr": 0.1}, "embedding.*": {"weight_decay": 0}}`. `lr` ≥ 0 is a factor of the optimizer's
+            learning rate, `weight_decay` ≥ 0 replaces its. Of several patterns the last one that sets it counts.
         reduction: `mean` as in F above; `sum` drops the 1/n (and 1/|B| of a batch).
         engine: how gradients of minibatches are computed: `analytic` (for chains of linear maps and activations),
             `autograd`, `compiled`, or `auto`, which chooses.
@@ -58,6 +63,8 @@ class ComponentModule(TrainedModule):
             many as fit into a twentieth of a second, or 1 where a callback needs every step.
         sync_every: None averages gradients over ranks at every step, which is exact. A number K lets each rank make
             steps of its own and averages parameters at every K-th: faster, and another algorithm (post-local SGD).
+        gradient_norms: whether to log `train/gradient_norm/<layer>` beside `train/gradient_norm`, every
+            `log_every_n_steps`: the Euclidean norm of the reduced gradient, before clipping, over a layer's parameters.
 
     Raises:
         UnknownComponentError: for a name that no plugin offers.
@@ -79,10 +86,12 @@ class ComponentModule(TrainedModule):
         regularizers: Sequence[SpecLike] = (),
         scheduler: SpecLike | None = None,
         metrics: Sequence[SpecLike] = (),
+        groups: PatternSettings | None = None,
         reduction: Reduction = "mean",
         engine: Engine = "auto",
         steps_per_execution: StepsPerExecution = "auto",
         sync_every: int | None = None,
+        gradient_norms: bool = False,
     ) -> None:
         if model is None:
             raise ConfigurationError(
@@ -90,10 +99,10 @@ class ComponentModule(TrainedModule):
                 "where a checkpoint was trained with one)"
             )
         own, named = (model, None) if isinstance(model, nn.Module) else (None, model)
-        resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler, metrics)
+        resolved = ResolvedConfig.of(named, loss, optimizer, regularizers, scheduler, metrics, groups)
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction is 'mean' or 'sum', not {reduction!r}")
-        options = Execution(engine, steps_per_execution, sync_every)
+        options = Execution(engine, steps_per_execution, sync_every, gradient_norms)
         checks.refuse_options(resolved, options)
         strategy = (
             FullBatch()
@@ -152,6 +161,7 @@ class ComponentModule(TrainedModule):
         if self.network is None:
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
+        self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self._try_loss(data, outputs)
         if not self.resolved.optimizer.entry.builtin:

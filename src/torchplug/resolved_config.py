@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -14,14 +13,28 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from torchplug.components.combinations import initialized, refuse_coupled_prox, refuse_loss, refuse_penalty
+from torchplug.components.combinations import (
+    initialized,
+    refuse_coupled_prox,
+    refuse_loss,
+    refuse_one_rate,
+    refuse_penalty,
+)
 from torchplug.components.contracts import LinearScores, Loss, Regularizer, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.components.optimizer import grouped, steps_by_gradients
+from torchplug.components.parameter_groups import (
+    GroupSettings,
+    PatternSettings,
+    factor_of,
+    label,
+    unlabelled,
+    with_rates,
+)
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, PluginError
 from torchplug.network_memory import FULL_SET_COPIES, copies_held, refuse_beyond_memory
-from torchplug.objective import StepObjective, deterministic_eval, penalized
+from torchplug.objective import StepObjective, penalized
 from torchplug.registry import Resolved, named_failures, registry
 from torchplug.registry.component import Capability, Family, Spec
 
@@ -30,7 +43,10 @@ SpecLike = Spec | str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """The components of one module, resolved and checked; `model` is None for a user's own network."""
+    """The components of one module, resolved and checked; `model` is None for a user's own network.
+
+    `groups` are settings of parameters by patterns of their names.
+    """
 
     model: Resolved | None
     loss: Resolved
@@ -38,6 +54,7 @@ class ResolvedConfig:
     regularizers: tuple[Resolved, ...]
     scheduler: Resolved | None
     metrics: tuple[Resolved, ...] = ()
+    groups: GroupSettings = field(default_factory=GroupSettings)
 
     @classmethod
     def of(
@@ -48,6 +65,7 @@ class ResolvedConfig:
         regularizers: Sequence[SpecLike],
         scheduler: SpecLike | None,
         metrics: Sequence[SpecLike] = (),
+        groups: PatternSettings | None = None,
     ) -> ResolvedConfig:
         """Resolve every name and try every parameter, so that mistakes surface here.
 
@@ -64,6 +82,7 @@ class ResolvedConfig:
             regularizers=tuple(find(Family.REGULARIZER, regularizer) for regularizer in regularizers),
             scheduler=None if scheduler is None else find(Family.SCHEDULER, scheduler),
             metrics=tuple(find(Family.METRIC, metric) for metric in metrics),
+            groups=GroupSettings(groups or {}),
         )
         with named_failures(resolved.components):
             resolved._try()
@@ -97,14 +116,15 @@ class ResolvedConfig:
             return f"the optimizer {self.optimizer.name} evaluates the loss by itself"
         if self.needs_graph:
             return f"the optimizer {self.optimizer.name} differentiates the gradient"
-        if self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
+        by_gradients = Capability.GRADIENTS in self.optimizer.capabilities
+        if by_gradients or self.has_update or self.is_full_batch or steps_by_gradients(type(self.trial_optimizer())):
             return None
         return f"the optimizer {self.optimizer.name} may evaluate the loss by itself: it does not declare an update"
 
     @cached_property
     def takes_learning_rate(self) -> bool:
         """Whether there is a learning rate for a scheduler to change."""
-        return "lr" in self.trial_optimizer().defaults
+        return any("lr" in group for group in self.trial_optimizer().param_groups)
 
     def notes(self, network: nn.Module | None) -> list[str]:
         """Notes for the user.
@@ -149,6 +169,7 @@ class ResolvedConfig:
             "regularizers": [regularizer.spec.plain() for regularizer in self.regularizers],
             "scheduler": None if self.scheduler is None else self.scheduler.spec.plain(),
             "metrics": [metric.spec.plain() for metric in self.metrics],
+            "groups": self.groups.plain(),
         }
 
     def records(self) -> list[dict[str, str]]:
@@ -238,14 +259,19 @@ class ResolvedConfig:
     def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
         """All trainable parameters, with names: by the optimizer's rule, or weight decay kept off biases and norms.
 
+        Settings by patterns of names divide these groups, and come before both.
+
         Raises:
-            ConfigurationError: if there is none.
+            ConfigurationError: if there is none, or a pattern matches none.
             PluginError: if the rule does not return each of them once.
         """
         everything = [*network.named_parameters(), *((f"loss.{name}", p) for name, p in loss.named_parameters())]
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
+        return self.groups.divided(self._groups_of(network, named))
+
+    def _groups_of(self, network: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
         if self.optimizer.groups is not None or not self.trial_optimizer().defaults.get("weight_decay"):
             return grouped(self.optimizer, named)
         decayed = penalized(network)
@@ -303,7 +329,14 @@ class ResolvedConfig:
         return self._built_over(groups, model=trial, total_steps=1000, num_data=1000)
 
     def _built_over(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
-        given = [{**group, "params": self._named_if_needed(group["params"])} for group in groups]
+        optimizer = self._constructed(groups, **supplied)
+        if any(factor_of(group) != 1.0 for group in groups):
+            optimizer = self._constructed(with_rates(groups, optimizer), **supplied)
+        label(optimizer, groups)
+        return optimizer
+
+    def _constructed(self, groups: Sequence[Mapping[str, Any]], **supplied: Any) -> Optimizer:
+        given = [{**unlabelled(group), "params": self._named_if_needed(group["params"])} for group in groups]
         optimizer: Optimizer = self.optimizer.build(given, **supplied)
         return optimizer
 
@@ -337,7 +370,13 @@ class ResolvedConfig:
         refuse_loss(self.optimizer, loss, self.loss.name)
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
-        self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
+        if self.groups:
+            rate = self.trial_optimizer().param_groups[0].get("lr")
+            takes_decay = "weight_decay" in registry().parameters(self.optimizer.entry)
+            self.groups.refuse(self.optimizer.name, rate, takes_decay, self.is_full_batch)
+        trial = self.trial_scheduler  # it refuses parameters that are out of range
+        if trial is not None and self.groups.sets("lr"):
+            refuse_one_rate(self.scheduler.name, partial(self.build_scheduler, total_steps=1000, steps_per_epoch=10))  # type: ignore[union-attr]
 
 
 def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
@@ -354,35 +393,3 @@ def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:
                 )
             prox[parameter] = regularizer.prox
     return prox
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode and without gradients; then every layer is back in the mode it had."""
-    with torch.no_grad(), deterministic_eval(network):
-        yield
-
-
-def check_network(
-    network: nn.Module, inputs: int, outputs: int, wanted_by: str, components: Sequence[Resolved] = ()
-) -> None:
-    """Try the network on two rows of zeros, in evaluation mode.
-
-    Raises:
-        ConfigurationError: if it does not take `inputs` features or give `outputs` scores.
-        PluginError: if the code of one of the components fails.
-    """
-    parameter = next(network.parameters(), torch.zeros(()))
-    trial = torch.zeros(2, inputs, dtype=parameter.dtype, device=parameter.device)
-    try:
-        with evaluating(network), torch.random.fork_rng(devices=[]), named_failures(components):
-            scores = network(trial)
-    except RuntimeError as error:
-        raise ConfigurationError(f"the network does not take {inputs} features: {error}") from error
-    if not isinstance(scores, Tensor) or scores.shape != (2, outputs):
-        given = (
-            f"({', '.join(['n', *map(str, scores.shape[1:])])})"
-            if isinstance(scores, Tensor)
-            else type(scores).__name__
-        )
-        raise ConfigurationError(f"{wanted_by} needs scores of shape (n, {outputs}), and the network gives {given}")

@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import softplus
 
 import torchplug
-from registered import components, resolved
 from torchplug import Family, Loss, TabularData, TargetInfo
 from torchplug.checks import try_loss
 from torchplug.errors import PluginError
+from torchplug.registry import registry
 
 NUMBERS = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]], dtype=torch.float64)
 
@@ -93,13 +93,13 @@ def test_a_sound_loss_passes(size):
     try_loss(Squares(), "acme:mine", size * NUMBERS, 2)
 
 
-@components(Family.LOSS)
-def test_registered_losses_pass(entry):
-    loss = resolved(entry).build()
+@pytest.mark.parametrize("name", [entry.qualified_name for entry in registry().entries(Family.LOSS)])
+def test_registered_losses_pass(name):
+    loss = registry().resolve(Family.LOSS, name).build()
     classes = ("a", "b", "c") if loss.task.has_indices else ("a", "b") if loss.task.has_classes else None
     outputs = loss.outputs(TargetInfo(("y",), classes))
     target = torch.cat([loss.task.example_target()] * 3)
-    try_loss(loss, entry.qualified_name, target, outputs)
+    try_loss(loss, name, target, outputs)
 
 
 def test_a_fit_is_refused_before_it_begins(distributions, tmp_path):

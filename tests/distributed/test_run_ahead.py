@@ -33,6 +33,7 @@ JOBS = {
     "diverging": {"model": "linear", "optimizer": named("sgd", lr=1e30)},
     "batch-norm": {"model": NORMALIZED, "rows": 96},
     "accumulated": {"trainer": {"accumulate_grad_batches": 2}},
+    "norms-of-layers": {"gradient_norms": True},
 }
 ALONE = ("batch-norm", "accumulated")  # which several steps per call cannot be had for
 ENGINES = {"auto": "analytic", "autograd": "autograd"}
@@ -96,3 +97,16 @@ def test_the_engines_are_those_asked_for_and_agree(ranks):
         assert (chain["engine"], autograd["engine"]) == ("analytic" if analytic else "autograd", "autograd")
         if name == "double":
             assert differences(chain["network"], autograd["network"], within=1e-12) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_norms_of_layers_are_of_the_gradient_of_all_ranks(ranks, engine):
+    first, second = (rank[f"norms-of-layers {engine} 16"]["rows"] for rank in ranks)
+    norms = [{k: v for k, v in row.items() if k.startswith("train/gradient_norm")} for _, row in first]
+    assert norms == [{k: v for k, v in row.items() if k.startswith("train/gradient_norm")} for _, row in second]
+    rows = [row for row in norms if row]
+    assert rows
+    for row in rows:
+        whole = row.pop("train/gradient_norm")
+        assert len(row) == 2
+        assert sum(value**2 for value in row.values()) == pytest.approx(whole**2)

@@ -61,6 +61,7 @@ def build(job):
         engine=job.get("engine", "auto"),
         steps_per_execution=job.get("steps_per_execution", "auto"),
         sync_every=job.get("sync_every"),
+        gradient_norms=job.get("gradient_norms", False),
     )
     frame = table(job["rows"], job.get("kind", "regression"), job.get("weighted", False))
     data = TabularData(

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine_steps import Told
-from registered import parameters_for
 from torchplug import Capability, Family, use
 from torchplug.batch import Batch, Rows
 from torchplug.engine.analytic import Analytic, why_not_analytic
@@ -47,7 +46,7 @@ class Totals(Told):
 def made(loss, optimizer, penalties, model, reduction):
     """An objective and an optimizer, the same each time."""
     torch.manual_seed(3)
-    resolved = ResolvedConfig.of(model, use(loss.qualified_name, **parameters_for(loss)), optimizer, penalties, None)
+    resolved = ResolvedConfig.of(model, loss.qualified_name, optimizer, penalties, None)
     kind = resolved.build_loss().kind
     outputs = 3 if kind == "multiclass" else 1
     if loss.name == "quantile":

@@ -71,6 +71,8 @@ CASES = {
     "adam-elastic-net": (seeds("adam", model=LINEAR, regularizers=NET), {}),
     "rmsprop": (seeds("rmsprop", model=MLP, regularizers=[use("l1", coefficient=0.01)]), {}),
     "decay": (seeds("adamw", model=LINEAR), {}),
+    "groups": (seeds("adamw", model=MLP, groups={"bias": {"lr": 0.1}, "layers.0.*": {"weight_decay": 0.2}}), {}),
+    "groups-scheduled": (seeds("momentum", model=MLP, groups={"bias": {"lr": 0.1}}, scheduler="exponential"), {}),
     "large": (seeds("nesterov", small=True, model=use("mlp", hidden=[70, 60], dropout=0.2), regularizers=LASSO), {}),
     "large-decay": (seeds("adamw", small=True, model=use("mlp", hidden=[70, 60])), {}),
 }

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sklearn.metrics
+import torch
 
+import torchplug
 from many.interrupting import wait_for_rows
 from recipe_calls import RECIPES, call
 from recipe_processes import run_directories
+from torchplug import TabularData
 
 SHORT = ["--data.source", "iris", "--trainer.max_epochs", "3"]
 OWN = ["--data.source", "groups.csv", "--data.target", "y"]
@@ -43,10 +47,65 @@ def test_the_ensemble_predicts(run, tmp_path):
     status, printed, _ = run(["predict", "--ckpt_path", str(directory), "--output", "p.csv"], recipe="mlp")
     assert (status, printed) == (0, "150 predictions: p.csv\n")
     assert pl.read_csv(tmp_path / "p.csv").columns[:2] == ["row", "target"]
-    for subcommand in ("test", "validate", "fit"):
-        status, _, errors = run([subcommand, "--ckpt_path", str(directory)], recipe="mlp")
-        assert (status, errors.count("\n")) == (2, 1)
-        assert "an ensemble" in errors
+    status, _, errors = run(["fit", "--ckpt_path", str(directory)], recipe="mlp")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "an ensemble" in errors
+
+
+@pytest.mark.parametrize(("recipe", "source"), [("mlp", "iris"), ("linear_regression", "diabetes")])
+def test_the_ensemble_is_evaluated(run, tmp_path, recipe, source):
+    run(["cross_validate", "--data.source", source, "--trainer.max_epochs", "3", "--folds", "3"], recipe=recipe)
+    directory = the_run(tmp_path, recipe)
+    ledger = tmp_path / "runs" / "test_ledger.jsonl"
+    status, printed, errors = run(["validate", "--ckpt_path", str(directory)], recipe=recipe)
+    assert (status, errors) == (0, "")
+    assert "see folds.csv for unseen rows" in printed
+    assert not ledger.exists()
+    for opened in (1, 2):
+        status, printed, errors = run(["test", "--ckpt_path", str(directory)], recipe=recipe)
+        assert status == 0
+        assert ("opened before, 1 ×" in errors) == (opened == 2)
+        assert len(ledger.read_text().splitlines()) == opened
+    content = torch.load(directory / "checkpoints" / "ensemble.ckpt", weights_only=True)
+    data = TabularData(**content["datamodule_hyper_parameters"])
+    ensemble = torchplug.load(directory)
+    data.prepare(ensemble.members[0].data_request())
+    evaluated = {"val": {}, "test": {}}
+    for line in (directory / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for name, value in row.items() if "evaluated" in row else ():
+            split, _, metric = name.partition("/")
+            if metric:
+                evaluated[split][metric] = value
+    for split, name in (("val", "validation"), ("test", "test")):
+        frame = data.frame_of(name)
+        found, true = ensemble.predict(frame), frame["target"].to_numpy()
+        if source == "iris":
+            chances = found.select(pl.selectors.starts_with("probability_")).to_numpy()
+            expected = {
+                "accuracy": sklearn.metrics.accuracy_score(true, found["target"].to_numpy()),
+                "macro_f1": sklearn.metrics.f1_score(true, found["target"].to_numpy(), average="macro"),
+                "log_loss": sklearn.metrics.log_loss(true, chances),
+            }
+        else:
+            guess = found["target"].to_numpy()
+            expected = {
+                "rmse": sklearn.metrics.root_mean_squared_error(true, guess),
+                "mae": sklearn.metrics.mean_absolute_error(true, guess),
+                "r2": sklearn.metrics.r2_score(true, guess),
+            }
+        assert evaluated[split] == pytest.approx(expected, rel=1e-6)
+        assert f"{evaluated['test'][next(iter(expected))]:.6g}" in printed
+
+
+@pytest.mark.parametrize(
+    "limit", [["--trainer.limit_test_batches", "1"], ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]]
+)
+def test_a_part_of_the_split_is_refused_for_an_ensemble(run, tmp_path, limit):
+    run(["cross_validate", *SHORT, "--folds", "2"], recipe="mlp")
+    status, _, errors = run(["test", "--ckpt_path", str(the_run(tmp_path)), *limit], recipe="mlp")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "an ensemble is evaluated in one process and on the whole split" in errors
     assert not (tmp_path / "runs" / "test_ledger.jsonl").exists()
 
 

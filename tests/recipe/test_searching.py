@@ -1,10 +1,12 @@
 """The command `search`."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
+from wandb.sdk.launch.sweeps.utils import DEFAULT_SWEEP_COMMAND, create_sweep_command_args
 from wandb.sdk.sweeps.scheduler.optuna import sweep_parameter_to_distribution
 
 from recipe_processes import run_directories
@@ -64,6 +66,7 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
             *("search", *SHORT, "--grid", "model.optimizer=adam,sgd", "--model.regularizers+=l2", "--sampler", "tpe"),
             *("--random", "model.optimizer.lr=log(1e-4,1e-1)", "--random", "data.batch_size=int(16,64)"),
             *("--random", "model.regularizers.0.coefficient=uniform(0,1)", "--metric", "val/r2", "--trials", "9"),
+            *("--grid", "data.standardize=true,false", "--tracking.project", "studies"),
             *("--export-wandb", "sweep.yaml"),
         ]
     )
@@ -71,6 +74,8 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
     assert "start it with: wandb sweep sweep.yaml" in printed
     assert not (tmp_path / "runs").exists()
     sweep = yaml.safe_load((tmp_path / "sweep.yaml").read_text())  # as `wandb sweep` reads it
+    assert sweep.keys() == {"project", "program", "method", "metric", "parameters", "run_cap"}
+    assert (sweep["project"], Path(sweep["program"]).name) == ("studies", "linear_regression.py")
     assert sweep["method"] == "bayes"
     assert sweep["metric"] == {"name": "val/r2", "goal": "maximize"}
     assert sweep["run_cap"] == 9
@@ -82,15 +87,16 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
     assert parameters["model.optimizer.lr"] == {"distribution": "log_uniform_values", "min": 1e-4, "max": 0.1}
     assert parameters["data.batch_size"] == {"distribution": "int_uniform", "min": 16, "max": 64}
     assert parameters["trainer.max_epochs"] == {"value": 2}
-    # as W&B's agent calls the program: in any order
+    assert DEFAULT_SWEEP_COMMAND == ["${env}", "${interpreter}", "${program}", "${args}"]  # without a subcommand
     chosen = {
-        name: parameter.get("value", parameter.get("values", [parameter.get("min")])[-1])
-        for name, parameter in parameters.items()
+        name: {"value": parameter.get("value", parameter.get("values", [parameter.get("min")])[-1])}
+        for name, parameter in sorted(parameters.items(), reverse=True)  # the agent gives them in any order
     }
-    flags = [f"--{name}={value}" for name, value in sorted(chosen.items(), reverse=True)]
-    assert run(flags)[0] == 0
+    assert run(create_sweep_command_args({"args": chosen})["args"])[0] == 0
     (fitted,) = run_directories(tmp_path, "linear_regression")
-    model = yaml.safe_load((fitted / "config.yaml").read_text())["model"]
+    config = yaml.safe_load((fitted / "config.yaml").read_text())
+    model = config["model"]
+    assert config["data"]["standardize"] is False
     assert model["optimizer"] == {"class_path": "sgd", "init_args": {"lr": 1e-4}}
     assert model["regularizers"][0]["init_args"]["coefficient"] == 0.0
 

@@ -1,6 +1,8 @@
 """`cross_validate`, beside scikit-learn's."""
 
+import logging
 import math
+import re
 
 import numpy as np
 import polars as pl
@@ -249,3 +251,11 @@ def test_other_folds_are_not_gone_on_with(validated):
     run = validated(ADAM, regression(), folds=3).run
     with pytest.raises(CheckpointError, match="other folds"):
         validated(ADAM, regression(), folds=4, resume=run.path)
+
+
+@pytest.mark.parametrize("config", [ADAM, {**ADAM, "steps_per_execution": 2}], ids=["one program", "one by one"])
+def test_notes_are_ours_and_not_lightnings(validated, caplog, config):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
+        validated(config, regression(), folds=2)
+    assert "training 2 models" in caplog.text
+    assert not re.search("available|tip|stopped", caplog.text, re.IGNORECASE)

@@ -115,6 +115,27 @@ class Undefined(nn.Module):
         return self.map(x) + torch.log(x[:, :1] - 100)
 
 
+class Bounded(nn.Module):
+    """Cosines of the angles between inputs and weights, without a temperature: the loss stays above log(1 + 1/e)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(1, 4))
+
+    def forward(self, x):
+        return nn.functional.linear(nn.functional.normalize(x), nn.functional.normalize(self.weight))
+
+
+def trained_before():
+    """A linear map that has been trained, with the rows of the validation split too, and goes on from there."""
+    network = nn.Linear(4, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.0, -2.0, 0.0, 0.0]]))
+        network.bias.zero_()
+    return network
+
+
 def dead():
     network = stack(lambda: nn.Linear(4, 16), nn.ReLU, lambda: nn.Linear(16, 1))
     nn.init.constant_(network[0].bias, -100.0)
@@ -171,8 +192,14 @@ BUGS = {
     "too little capacity": ("TPL015", {"model": Coarse}, numbers),
     "logarithm of negative numbers": ("TPL001", {"model": Undefined}, numbers),
     "targets shuffled": ("TPL016", {"model": lambda: mlp((128, 128))}, shuffled_targets),
+    "trained before": (
+        "TPL017",
+        {"model": trained_before},
+        lambda: numbers(300, standardize=False, standardize_target=False),
+    ),
     "penalty too strong": ("TPL018", {"model": mlp, "regularizers": [use("l2", coefficient=10.0)]}, numbers),
     "dropout too strong": ("TPL019", {"model": lambda: mlp(dropout=0.99)}, numbers),
+    "cosines without temperature": ("TPL020", {"model": Bounded, "loss": "bce"}, classes),
 }
 
 
@@ -198,6 +225,7 @@ def test_planted_bugs_are_named(tmp_path, bug):
             lambda: numbers(noise=1.0, batch_size="full"),
         ),
         ({"model": use("linear"), "optimizer": "closed_form"}, lambda: numbers(noise=1.0)),
+        ({"model": mlp(), "loss": use("cross_entropy", label_smoothing=0.2), "optimizer": ADAM}, classes),
         ({"model": mlp(batch_norm=True), "optimizer": ADAM}, lambda: numbers(batch_size="full")),
     ],
 )

@@ -6,8 +6,10 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 import torchplug
+from many.interrupting import interrupted_after
+from small_fits import regression
 from torchplug import TabularData, use
-from torchplug.errors import ConfigurationError, DataError
+from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.workflow.learning_curve.power_law import PowerLaw, fitted
 
 CLOSED_FORM = {"model": use("linear"), "optimizer": "closed_form"}
@@ -79,3 +81,21 @@ def test_impossible_settings_are_refused(tmp_path, others):
 def test_a_split_without_validation_is_refused(tmp_path):
     with pytest.raises(DataError, match="validation rows"):
         traced(tmp_path, TabularData("diabetes", split=[1.0]))
+
+
+@pytest.mark.parametrize("steps", ["auto", 2], ids=["one program", "one by one"])
+def test_an_interrupted_run_goes_on(tmp_path, steps):
+    config = {"model": use("linear"), "optimizer": use("adam", lr=0.1), "steps_per_execution": steps}
+    options = {"fractions": [0.5, 1.0], "repeats": 2, "trainer": {**TRAINER, "max_epochs": 40}}
+    whole = traced(tmp_path / "whole", regression(), config, **options)
+    with interrupted_after(60, tmp_path / "runs"), pytest.raises(KeyboardInterrupt, match="go on with resume='"):
+        traced(tmp_path / "runs", regression(), config, **options)
+    (directory,) = (tmp_path / "runs" / "learning_curve").iterdir()
+    assert not (directory / "learning_curve.csv").exists()
+    resumed = traced(tmp_path / "runs", regression(), config, resume="last", **options)
+    assert resumed.run.path == directory
+    assert resumed.fits.equals(whole.fits)
+    assert (resumed.law, resumed.interval) == (whole.law, whole.interval)
+    assert traced(tmp_path / "runs", regression(), config, resume=directory, **options).fits.equals(whole.fits)
+    with pytest.raises(CheckpointError, match=r"other folds|has other|settings"):
+        traced(tmp_path / "runs", regression(), config, resume="last", **{**options, "repeats": 3})

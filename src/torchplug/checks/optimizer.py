@@ -31,7 +31,7 @@ def refuse_options(resolved: ResolvedConfig, options: Execution) -> None:
     if resolved.is_full_batch and options not in (Execution(), Execution(steps_per_execution=1)):
         raise ConfigurationError(
             f"{resolved.optimizer.name} makes one step per epoch, alike on every rank, and chooses its own "
-            "derivatives: leave out engine, steps_per_execution and sync_every"
+            "derivatives: leave out engine, steps_per_execution, sync_every and gradient_norms"
         )
     if resolved.needs_graph and options.engine not in ("auto", "autograd"):
         raise ConfigurationError(

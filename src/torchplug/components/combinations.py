@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -134,4 +135,33 @@ def _coupled(optimizer: Resolved, name: str, obstacle: str) -> ConfigurationErro
     return ConfigurationError(
         f"{name} with proximal: true couples the elements of a parameter, and {optimizer.name} {obstacle}: "
         "use an optimizer with one step size, such as momentum, or proximal: false"
+    )
+
+
+def refuse_one_rate(scheduler: str, build: Callable[[Optimizer], Any]) -> None:
+    """Refuse a scheduler that sets one learning rate for all parameter groups, whose factors would be lost.
+
+    Args:
+        scheduler: its name.
+        build: builds it over an optimizer.
+
+    Raises:
+        ConfigurationError: naming it, and the remedy.
+    """
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": [p], "lr": 0.01 * factor} for p, factor in zip(parameters, (1.0, 0.5), strict=True)]
+    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
+    optimizer.param_groups[1]["lr_factor"] = 0.5
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # or torch warns of a schedule that steps first
+    trial = build(optimizer)
+    if getattr(trial, "monitor", None) is not None:  # it scales what there is
+        return
+    for _ in range(3):
+        first, second = (float(group["lr"]) for group in optimizer.param_groups)
+        if first != second:
+            return
+        trial.step()
+    raise ConfigurationError(
+        f"groups: the scheduler {scheduler} sets one learning rate for all parameters, so that the factors lr would be "
+        "lost: leave lr out, or use another scheduler such as cosine"
     )

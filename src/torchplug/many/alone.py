@@ -92,9 +92,10 @@ class Lone:
 
     def _train(self, module: ComponentModule, watching: _Watching) -> None:
         callbacks = [*copy.deepcopy(self.settings.callbacks), StopAtBoundary()]
-        trainer = lightning.Trainer(**{**self.settings.keywords, "callbacks": callbacks})
-        trainer.callbacks.append(watching)  # type: ignore[attr-defined]
-        trainer.fit(module, self.data)
+        with as_found():
+            trainer = lightning.Trainer(**{**self.settings.keywords, "callbacks": callbacks})
+            trainer.callbacks.append(watching)  # type: ignore[attr-defined]
+            trainer.fit(module, self.data)
 
     def _train_in(self, run: Run, module: ComponentModule, watching: _Watching) -> None:
         """As `torchplug.fit` does."""

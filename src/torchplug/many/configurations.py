@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from torchplug.components.contracts import Loss, Regularizer
+from torchplug.components.parameter_groups import GroupSettings
 from torchplug.errors import ConfigurationError
 from torchplug.many.losses import takes_axes
 from torchplug.many.stopping import WATCHED
-from torchplug.module import ComponentModule, hyper_parameters
+from torchplug.module import HOW_STEPS_ARE_MADE, ComponentModule, hyper_parameters
 from torchplug.objective import Reduction
 from torchplug.objective.function import numbers_of
 from torchplug.registry import Resolved, registry
@@ -22,8 +23,6 @@ from torchplug.registry.component import Family
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.training import Execution
 
-_OWN = ("engine", "steps_per_execution", "sync_every")
-"""Settings of how a single fit makes its steps; configurations that choose them train one by one."""
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(ComponentModule.__init__).parameters.items()
@@ -71,7 +70,7 @@ class Configuration:
     @cached_property
     def hyper_parameters(self) -> dict[str, Any]:
         """ComponentModule's parameters in plain types."""
-        options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in _OWN})
+        options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in HOW_STEPS_ARE_MADE})
         return hyper_parameters(self.components, self.reduction, options)
 
 
@@ -140,9 +139,7 @@ class Configurations:
         """Try what goes together once for each choice of components, and each scheduler's parameters."""
         scheduler = resolved.scheduler
         if (key, scheduler and scheduler.qualified_name) not in self._tried:
-            ResolvedConfig.of(
-                *(whole[name] for name in ("model", "loss", "optimizer", "regularizers", "scheduler", "metrics"))
-            )
+            ResolvedConfig.of(**{name: whole[name] for name in inspect.signature(ResolvedConfig.of).parameters})
             self._tried.add((key, scheduler and scheduler.qualified_name))
         elif scheduler is not None and resolved.takes_learning_rate:
             trial = partial(resolved.build_scheduler, resolved.trial_optimizer(), 1000, 10)
@@ -153,7 +150,7 @@ class Configurations:
             return "its network is an nn.Module of your own"
         if whole["reduction"] not in ("mean", "sum") or whole["model"] is None:
             return "it is refused"
-        return next((f"{name} is chosen" for name in _OWN if whole[name] != _DEFAULTS[name]), None)
+        return next((f"{name} is chosen" for name in HOW_STEPS_ARE_MADE if whole[name] != _DEFAULTS[name]), None)
 
     def _components(self, whole: Mapping[str, Any]) -> ResolvedConfig:
         families = {"model": Family.MODEL, "loss": Family.LOSS, "optimizer": Family.OPTIMIZER}
@@ -161,7 +158,8 @@ class Configurations:
         regularizers = tuple(self._resolve(Family.REGULARIZER, value) for value in whole["regularizers"])
         scheduler = None if whole["scheduler"] is None else self._resolve(Family.SCHEDULER, whole["scheduler"])
         metrics = tuple(self._resolve(Family.METRIC, value) for value in whole["metrics"])
-        return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics)
+        groups = GroupSettings(whole["groups"] or {})
+        return ResolvedConfig(**found, regularizers=regularizers, scheduler=scheduler, metrics=metrics, groups=groups)
 
     def _resolve(self, family: Family, value: Any) -> Resolved:
         key = f"{family.value} {value!r}"
@@ -195,4 +193,4 @@ def _structure(resolved: ResolvedConfig, loss: Loss, regularizers: Sequence[Regu
         (part.qualified_name, sorted(item for item in part.parameters.items() if item[0] not in hyper))
         for part, hyper in parts
     ]
-    return [resolved.optimizer.qualified_name, used, *described]
+    return [resolved.optimizer.qualified_name, resolved.groups.plain(), used, *described]

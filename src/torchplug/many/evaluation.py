@@ -1,11 +1,18 @@
-"""All metrics of a trained module on a part of its data."""
+"""All metrics of trained models on a part of their data."""
 
 from __future__ import annotations
 
+import torch
+
+from torchplug.batch import SplitName
+from torchplug.checked_network import evaluating
+from torchplug.components.metrics import Evaluation
 from torchplug.data.tabular import TabularData
-from torchplug.evaluation.split_evaluations import SplitEvaluations
+from torchplug.evaluation.split_evaluations import SplitEvaluations, original_units
 from torchplug.module import ComponentModule
-from torchplug.resolved_config import evaluating
+from torchplug.tracking.ensemble import Ensemble
+
+_PREFIXES: dict[SplitName, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
 def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, float]:
@@ -24,3 +31,25 @@ def validation_metrics(module: ComponentModule, data: TabularData) -> dict[str, 
             evaluations.update("val", network(batch.features), batch, module.preprocessing)
         values = evaluations.finish("val")
     return {name: float(value) for name, value in values.items()}
+
+
+def ensemble_metrics(ensemble: Ensemble, data: TabularData, split: SplitName) -> dict[str, float]:
+    """Every metric of the averaged predictions on a split, by its full name; NaN where one is undefined.
+
+    There is no loss: losses are functions of scores, in units of each member's own standardization.
+
+    Args:
+        ensemble: its first member's loss and metrics are used.
+        data: prepared for the first member.
+        split: its name.
+    """
+    first = ensemble.members[0]
+    preprocessing = first.preprocessing
+    assert preprocessing is not None, "members are trained"
+    target = torch.cat(list(data.rows_of(split).targets()))
+    points = first.loss.point(ensemble.predictions(data.frame_of(split)))
+    scale = data.target_scale or ()
+    evaluation = Evaluation(first.resolved.metric_choice, points.shape[1], preprocessing.target_coding.labels, *scale)
+    evaluation.update(torch.zeros(len(target)), points, original_units(target, first.loss, preprocessing))
+    values = evaluation.compute()
+    return {f"{_PREFIXES[split]}/{name}": value for name, value in values.items() if name != "loss"}

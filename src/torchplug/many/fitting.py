@@ -17,7 +17,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.fit_result import FitResult
 from torchplug.many.configurations import Configurations
 from torchplug.many.grouping import Grouper
-from torchplug.many.record import Record
+from torchplug.many.record import BrokenOff, Record
 from torchplug.many.settings import TrainerSettings
 from torchplug.many.tracked import TrackedFit, run_to_resume
 from torchplug.many.training import ManyTraining
@@ -107,8 +107,13 @@ def fit_many(
     with kept as record:
         with _progress(len(configurations) * len(tables), settings.shows_progress) as advance:
             training = ManyTraining(configurations, tables, grouping, settings, record, advance)
-            with named_failures(components, lambda: True):
-                fitted = training.run()
+            try:
+                with named_failures(components, lambda: True):
+                    fitted = training.run()
+            except KeyboardInterrupt as stop:
+                if record.run is None:
+                    raise
+                raise BrokenOff(record.run) from stop
         record.finish(fitted)
     return [own.result for own in fitted.values()]
 

@@ -136,6 +136,18 @@ class RunRecord(Record):
         self._due = now + (_PART - 1) * (now - start)
 
 
+class BrokenOff(KeyboardInterrupt):
+    """A signal broke off a long step; the run directory has all that was done before the last checkpoint.
+
+    Args:
+        run: the directory.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"a step was broken off: what was done before is kept; {resuming(run)}")
+        self.run = run
+
+
 def resuming(run: Run) -> str:
     """How to go on with a run."""
     return f"resume with ckpt_path={os.path.relpath(run.path)!r}"

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.errors import ConfigurationError
+from torchplug.fitting.environment import as_found
 from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.many.program import Plan
 from torchplug.many.stopping import WATCHED
@@ -59,10 +60,11 @@ class TrainerSettings:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = dict(given)
         self.keywords = {**_QUIET, **given, "enable_progress_bar": False}
-        try:
-            self.trainer = lightning.Trainer(**self.keywords)
-        except (TypeError, ValueError, MisconfigurationException) as error:
-            raise ConfigurationError(f"trainer: {' '.join(str(error).split())}") from error
+        with as_found():
+            try:
+                self.trainer = lightning.Trainer(**self.keywords)
+            except (TypeError, ValueError, MisconfigurationException) as error:
+                raise ConfigurationError(f"trainer: {' '.join(str(error).split())}") from error
         self.shows_progress = bool(given.get("enable_progress_bar", True))
 
     @property

@@ -94,7 +94,9 @@ class StackedModels:
             if proximal:
                 optimizer.prox = {by_name[name]: r.prox for r, named in proximal for name in named}
             optimizers.append(optimizer)
-        return optimizers, RowUpdate(optimizers, self._values, self._gradient)
+        return optimizers, RowUpdate(
+            optimizers, self._values, self._gradient, components_of(members.configurations[0]).has_update
+        )
 
     # ------------------------------------------------------------------ a step
 

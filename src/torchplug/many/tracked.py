@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError
+from torchplug.fitting.environment import as_found
 from torchplug.fitting.trainer import build_trainer
 from torchplug.many.config import configuration_of, refuse_others, rows_of, written_config
 from torchplug.many.configurations import Configuration
@@ -94,7 +95,8 @@ class TrackedFit:
         self.settings.refuse_in_run()
         chosen(self.tracking)
         if grouping.alone:
-            build_trainer(self.settings.of_run)  # refuses what it cannot do
+            with as_found():
+                build_trainer(self.settings.of_run)  # refuses what it cannot do
         text = written_config(self.configurations, self.folds, self.data, self.settings.given, self.tracking)
         content = new_content(self.configurations, grouping, self.data)
         run = self.resumed or Run.create(self.name, self.root)

@@ -120,7 +120,7 @@ class ManyTraining:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end training at a boundary between steps."""
-    with interruption.handled("fit_many", lambda: True):
+    with interruption.handled_within():
         _defer()
         try:
             yield

@@ -162,10 +162,12 @@ class RowUpdate(StackUpdate):
         optimizers: of each model, over views of its row whose `grad` are views of `gradient`.
         values: (K, P).
         gradient: (K, P), the only one that `apply` is given.
+        declared: whether `update()` is declared to be the optimizers' step.
     """
 
-    def __init__(self, optimizers: Sequence[Any], values: Tensor, gradient: Tensor) -> None:
+    def __init__(self, optimizers: Sequence[Any], values: Tensor, gradient: Tensor, declared: bool) -> None:
         self._optimizers = list(optimizers)
+        self._declared = declared
         self._values = values
         self._gradient = gradient
         self._switching = [optimizer for optimizer in optimizers if hasattr(optimizer, "train")]
@@ -203,7 +205,7 @@ class RowUpdate(StackUpdate):
         going = [True] * len(self._optimizers) if moves is None else moves.tolist()
         for optimizer, goes in zip(self._optimizers, going, strict=True):
             if goes:
-                getattr(optimizer, "update", optimizer.step)()
+                (optimizer.update if self._declared else optimizer.step)()
         for optimizer in self._switching:
             optimizer.eval()
         return self._values

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
 from torchplug.components.contracts import Regularizer, implements
+from torchplug.components.parameter_groups import matches
 from torchplug.errors import ConfigurationError
 from torchplug.objective.autograd import flat_gradient, vector_products
 
@@ -29,14 +29,15 @@ def penalized(network: nn.Module, include: list[str] | None = None) -> dict[str,
 
     Args:
         network: whose `named_parameters` give the names.
-        include: glob patterns of names; None leaves out biases and normalization layers.
+        include: glob patterns of names, or of what follows a dot in them; None leaves out biases and normalization
+            layers.
 
     Raises:
         ConfigurationError: if the patterns match nothing; the message lists the names.
     """
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if include is not None:
-        chosen = {name: p for name, p in named.items() if any(fnmatchcase(name, pattern) for pattern in include)}
+        chosen = {name: p for name, p in named.items() if any(matches(name, pattern) for pattern in include)}
         if not chosen:
             raise ConfigurationError(f"include={include} matches no parameter; the network has {', '.join(named)}")
         return chosen

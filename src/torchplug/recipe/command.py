@@ -88,10 +88,10 @@ class Command:
         return TabularData(**settings)
 
     def module(self) -> ComponentModule | Ensemble:
-        """The module: a new one to fit, else the checkpoint's, which may be an ensemble to predict with.
+        """The module: a new one to fit, else the checkpoint's, which may be an ensemble.
 
         Raises:
-            ConfigurationError: for components that do not exist or do not go together, and ensembles to evaluate.
+            ConfigurationError: for components that do not exist or do not go together.
             CheckpointError: if the checkpoint cannot be loaded.
         """
         if SUBCOMMANDS[self.subcommand].starts_from == "settings":
@@ -99,13 +99,9 @@ class Command:
             refuse_numbers(module.resolved, self.settings.trainer["precision"])
             return module
         assert self.origin is not None, "it starts from a checkpoint"
-        if is_ensemble(self.origin.content):
-            if self.subcommand != "predict":
-                raise ConfigurationError(
-                    f"{self.origin.file} is an ensemble, which predicts only: {self.subcommand} the checkpoint of a fit"
-                )
-            return ensemble_of(self.origin.content, self.origin.file)
         evaluation = {name: self.settings.model[name] for name in EVALUATION_SETTINGS}
+        if is_ensemble(self.origin.content):
+            return ensemble_of(self.origin.content, self.origin.file, **evaluation)
         return module_of(self.origin.content, self.origin.file, **evaluation)
 
     def run(self, module: ComponentModule | Ensemble, data: TabularData) -> int:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
+from torchplug.interruption import INTERRUPTED
 from torchplug.module import ComponentModule
 from torchplug.recipe.output import print_files, print_table, say_notes
 from torchplug.terminal import one_line
-from torchplug.workflow.learning_curve import learning_curve as trace
+from torchplug.workflow.learning_curve.api import Tracing
+from torchplug.workflow.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
@@ -21,14 +23,13 @@ def learning_curve(command: Command, module: ComponentModule, data: TabularData)
     Raises:
         TorchplugError: for input that is refused.
     """
-    values = command.settings
-    found = trace(
-        values.model,
-        data,
-        fractions=_numbers(values.others["fractions"]),
-        repeats=values.others["repeats"],
-        **command.method(),
-    )
+    options = {**command.settings.others, "fractions": _numbers(command.settings.others["fractions"])}
+    job = Tracing(config=command.settings.model, data=data, root="runs", **command.method(), **options)
+    try:
+        found = job.run()
+    except Unfinished as stop:
+        print(f"interrupted; {command.resuming(stop.run)}")
+        return INTERRUPTED
     say_notes([*command.notes, *found.run.notes])
     print_table(found.table, f"{command.recipe}: growing parts of the training split")
     print(one_line(found.line))

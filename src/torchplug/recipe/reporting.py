@@ -55,6 +55,8 @@ def _status(run: Callable[[], int], name: str) -> int:
         return _refused(error, name)
     except (KeyboardInterrupt, Interrupted):
         _tell("interrupted", INTERRUPTED)
+        if _job() is None:
+            print(interruption.message("interrupted"), file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
         job = jobs.current()

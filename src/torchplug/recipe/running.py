@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.fitting import environment
 from torchplug.fitting.ranks import first_rank
@@ -36,6 +37,8 @@ def run(command: Command, module: ComponentModule | Ensemble, data: TabularData)
         with environment.typed_errors(), named_failures(module.components):
             status = SUBCOMMANDS[command.subcommand].carry_out(command, module, data)
     except Interrupted:
+        if first_rank():
+            print(interruption.message("interrupted"), file=sys.stderr, flush=True)
         status = INTERRUPTED
     finally:
         environment.leave_process_group(together=status in (0, INTERRUPTED))

@@ -18,6 +18,7 @@ from torchplug.settings.groups import GROUPS
 from torchplug.settings.model import MODEL
 from torchplug.terminal import printable
 from torchplug.workflow.search.concluding import BEST, PICTURES, TRIALS
+from torchplug.workflow.search.planning import Plan
 from torchplug.workflow.search.result import SearchResult
 from torchplug.workflow.search.searching import Searching
 from torchplug.workflow.search.sweep import write_sweep
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torchplug.recipe.command import Command
 
 _SHOWN = 10
-_OWN = ("seed_everything", MODEL, *GROUPS)
+_SINGLE = ("seed_everything", "plugins_lock")
 
 
 def search(command: Command, module: ComponentModule, data: TabularData) -> int:
@@ -38,22 +39,22 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     values = command.settings
     options = {name: value for name, value in values.others.items() if name != "export_wandb"}
-    job = Searching(
+    plan = Plan(
         config=values.model,
         data=data,
         root="runs",
         **command.method(),
-        written={name: value for name, value in values.plain().items() if name in _OWN},
+        written={name: value for name, value in values.plain().items() if name in (*_SINGLE, MODEL, *GROUPS)},
         notes=command.notes,
         remedy=command.resuming,
         **options,
     )
     if (file := values.others["export_wandb"]) is not None:
-        write_sweep(job.sweep(command.script, _given(command)), file)
+        write_sweep(plan.sweep(command.script, _given(command)), file)
         print(f"sweep: {printable(file)}; start it with: wandb sweep {printable(shlex.quote(file))}")
         return 0
     try:
-        found = job.run()
+        found = Searching(plan).run()
     except Unfinished as stop:
         print(f"interrupted; {command.resuming(stop.run)}")
         return INTERRUPTED
@@ -79,9 +80,9 @@ def _given(command: Command) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for given in command.line.givens:
         group, *rest = given.path
-        if group == "seed_everything":
+        if group in _SINGLE:
             found[group] = plain[group]
-        elif group in _OWN and rest:
+        elif group in (MODEL, *GROUPS) and rest:
             found[f"{group}.{rest[0]}"] = _as_flag(plain[group][rest[0]])
     return found
 

@@ -66,6 +66,7 @@ _SEED = Option(int, "Seed of all generators.")
 _LOCK = Option(str | None, "Refuse plugins that differ from this file of `torchplug lock`.")
 _RESUME = Option(str | None, "Resume from best or last of the newest run, a run directory, or a file.")
 _USE = Option(str | None, "Use best or last of the newest run, a run directory, or a file.", "best")
+_GO_ON = Option(str | None, "Go on with an interrupted run: its directory, or last for the newest.")
 
 SUBCOMMANDS: Mapping[str, Subcommand] = {
     "fit": Subcommand(
@@ -139,6 +140,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "fractions": Option(str | list[float], "Shares of the training split: 0.1,0.5,1.", (0.1, 0.2, 0.5, 1.0)),
             "repeats": Option(int, "Random parts of each size.", 3),
+            "resume": _GO_ON,
         },
     ),
     "cross_validate": Subcommand(
@@ -147,7 +149,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         {
             "folds": Option(int, "Number of folds, of the rows that are not tested.", 5),
             "repeats": Option(int, "How many times the rows are divided into folds.", 1),
-            "resume": Option(str | None, "Go on with an interrupted run: its directory, or last for the newest."),
+            "resume": _GO_ON,
         },
     ),
     "search": Subcommand(

@@ -87,6 +87,8 @@ class Capability(enum.Enum):
     """Its step is elementwise, so that several parameters may be passed as one flat tensor."""
     UPDATE = "update"
     """`update()` is its step once gradients exist; it may have `update_fn`, the update as a function of tensors."""
+    GRADIENTS = "gradients"
+    """Its step uses gradients alone, so that it needs no closure, and several are made between Lightning's own."""
     CLOSURE = "closure"
     """Its step evaluates the objective itself: it is always given a closure, and steps are made one by one."""
     GRAPH = "graph"

@@ -50,6 +50,11 @@ SLOTS: Mapping[str, Slot] = {
 }
 OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
     "reduction": (Literal["mean", "sum"], "mean", "mean or sum of the samples' losses"),
+    "groups": (
+        dict[str, dict[str, float]] | None,
+        None,
+        "a factor lr and weight_decay by pattern of parameter names: '{bias: {lr: 0.1}, \"0.*\": {weight_decay: 0}}'",
+    ),
     "engine": (
         Engine,
         "auto",
@@ -65,6 +70,7 @@ OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
         None,
         "let ranks step alone and average parameters after so many steps; another algorithm",
     ),
+    "gradient_norms": (bool, False, "log the gradient norm of each layer, every log_every_n_steps"),
 }
 """Settings of the module that are no components: type, default and meaning."""
 COMPONENTS = (*SLOTS, *OPTIONS)
@@ -89,7 +95,7 @@ def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str
     for given in givens:
         _, name, *path = given.path
         if name in OPTIONS:
-            chosen[name] = read_value(OPTIONS[name][0], given.within(None, path))
+            chosen[name] = read_value(OPTIONS[name][0], given.within(chosen[name], path))
         elif SLOTS[name].many:
             chosen[name] = _change_list(SLOTS[name].family, chosen[name], path, given)
         else:

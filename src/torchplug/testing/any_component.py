@@ -15,16 +15,17 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from inspect import Parameter
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from torchplug.errors import ParameterError, PluginError
 from torchplug.registry import registry
+from torchplug.registry.annotations import annotation_of
 from torchplug.registry.component import Family
 from torchplug.registry.docstrings import describe
 from torchplug.registry.foreign_code import one_line
-from torchplug.registry.signatures import is_factory
+from torchplug.registry.signatures import is_factory, type_name
 from torchplug.testing.compared import require_equal
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 from torchplug.testing.subject import Subject
@@ -38,18 +39,6 @@ _RANGE = re.compile(
     r"fraction|probability|factor|integer|seconds|steps|epochs|whether)\b"
 )
 """What says a number's range or unit."""
-
-
-@check(*_EVERY)
-def name_is_usable(subject: Subject) -> None:
-    """The name is one that recipes can use, and the qualified name finds the component."""
-    entry = subject.entry
-    require(
-        re.fullmatch(r"[a-z][a-z0-9_]*", entry.name),
-        f"the name {entry.name!r} cannot be used in recipes: use lower-case letters, digits and underscores",
-    )
-    found = registry().find(entry.family, entry.qualified_name)
-    require(found == entry, f"{entry.qualified_name} finds another component: register the name once")
 
 
 @check(*_EVERY)
@@ -147,17 +136,18 @@ def docstring_fits_a_page(subject: Subject) -> None:
 
 @check(*_EVERY)
 def defaults_have_declared_types(subject: Subject) -> None:
-    """Every default is a plain value of its annotated type."""
+    """Every default is a value of its annotated type."""
+    written = inspect.signature(subject.target).parameters
     for name, parameter in subject.parameters.items():
         default = parameter.default
-        if default in (Parameter.empty, None) or is_factory(parameter.annotation):
+        if not isinstance(default, bool | int | float | str):
             continue
-        try:
-            value = subject.resolved(**{name: default}).parameters[name]
-        except ParameterError as error:
-            raise AssertionError(f"the default of {name} is refused: {error}") from error
-        equal = value == default or (isinstance(default, tuple | list) and list(value) == list(default))
-        require(equal, f"the default of {name}, {default!r}, is read as {value!r}: annotate it with its type")
+        annotation = annotation_of(written[name], subject.target)
+        widened = set(get_args(parameter.annotation)) - set(get_args(annotation))
+        require(
+            Literal[default] not in widened,
+            f"{name} is annotated as {type_name(annotation)}, and its default {default!r} is none: widen the type",
+        )
 
 
 @check(*_EVERY)

@@ -13,8 +13,8 @@ from torchplug.components.builtin.losses import L1, MSE
 from torchplug.objective import Objective
 from torchplug.registry.component import Capability, Family, Iteration, Outcome
 from torchplug.registry.foreign_code import one_line
-from torchplug.testing.compared import require_equal, saved_and_loaded
-from torchplug.testing.optimizers import OptimizerSubject
+from torchplug.testing.compared import require_close, require_equal, saved_and_loaded
+from torchplug.testing.descent import OptimizerSubject
 from torchplug.testing.record import NotRun, check, require
 
 _MOST_STEPS = 500
@@ -30,6 +30,13 @@ class Plane:
         self.features = torch.randn(self.samples, 3, generator=generator, dtype=torch.float64)
         noise = torch.randn(self.samples, 1, generator=generator, dtype=torch.float64)
         self.target = self.features.sum(1, keepdim=True) + 2.0 + 0.3 * noise
+
+    @property
+    def coefficients(self) -> Tensor:
+        """The coefficients of least squares, the intercept last."""
+        design = torch.cat([self.features, torch.ones(self.samples, 1, dtype=torch.float64)], dim=1)
+        found: Tensor = torch.linalg.lstsq(design, self.target).solution[:, 0]
+        return found
 
     def read(self, start: int, stop: int) -> Rows:
         """Return consecutive rows."""
@@ -72,11 +79,16 @@ class FullBatchFit:
             raise NotRun("its step fails, see the check reaches_the_minimum") from error
 
     @property
+    def coefficients(self) -> Tensor:
+        """The present coefficients, the intercept last."""
+        return torch.cat([p.detach().reshape(-1) for p in self.network.parameters()])
+
+    @property
     def gap(self) -> float:
         """How far F at a better point is below F at the present one: among small moves of single coefficients."""
         objective = self._objective()
         value = float(objective.value())
-        start = torch.cat([p.detach().reshape(-1) for p in self.network.parameters()])
+        start = self.coefficients
         lowest = value
         for size in (1e-2, 1e-3, 1e-4):
             for unit in torch.eye(len(start), dtype=torch.float64):
@@ -100,11 +112,14 @@ class FullBatchFit:
 
 @check(Family.OPTIMIZER, capability=Capability.OBJECTIVE)
 def reaches_the_minimum(subject: OptimizerSubject) -> None:
-    """It ends with the outcome `converged` at a minimum: no small move of a coefficient decreases F."""
+    """It ends with the outcome `converged` at the minimum of a convex F."""
     fit = FullBatchFit(subject).steps(_MOST_STEPS)
     outcome = fit.optimizer.outcome
     require(outcome is not None, f"after {_MOST_STEPS} steps it has no outcome: set it when a tolerance is met")
     require(outcome.name == "converged", f"on a convex problem its outcome is {outcome.name}: {outcome.reason}")
+    if Capability.PIECEWISE_LINEAR not in subject.capabilities:
+        remedy = "coefficients at convergence and by least squares (tighten the tolerance)"
+        require_close(fit.coefficients, Plane().coefficients, remedy, relative=1e-5, absolute=1e-6)
     gap = fit.gap
     require(gap <= 1e-9, f"it says that it has converged, and F is {gap:.3g} lower at a point nearby")
 

@@ -93,7 +93,7 @@ def is_a_loss(subject: LossSubject) -> None:
 
 @check(Family.LOSS)
 def value_per_row(subject: LossSubject) -> None:
-    """Forward returns one value per row, (n,), of the scores' dtype."""
+    """`forward` returns one value per row, (n,)."""
     loss = subject.module()
     scores, target = subject.arguments(loss)
     values = loss(scores, target)
@@ -309,7 +309,7 @@ def own_parameters_are_trained(subject: LossSubject) -> None:
     named = dict(loss.named_parameters())
     if not named:
         raise NotApplicable("it has no parameters of its own")
-    loss(scores, target).sum().backward()
+    loss(scores.requires_grad_(), target).sum().backward()
     for name, parameter in named.items():
         gradient = parameter.grad
         require(gradient is not None, f"its parameter {name} gets no gradient: use it in forward, or leave it out")

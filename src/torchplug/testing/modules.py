@@ -64,8 +64,7 @@ class ModuleSubject(Subject):
 def forward_works(subject: ModuleSubject) -> None:
     """The forward gives a finite tensor that depends on its arguments for autograd."""
     module = subject.module()
-    arguments = _cast(subject.arguments(module), lambda t: t.requires_grad_() if t.is_floating_point() else t)
-    found = module(*arguments)
+    found = module(*_attached(subject.arguments(module)))
     require(isinstance(found, Tensor), f"forward returns {type(found).__name__}, and not a tensor")
     require(bool(found.detach().isfinite().all()), "forward returns values that are not finite for ordinary arguments")
     require(found.requires_grad, "forward's result is cut off from autograd: leave out detach, numpy and item")
@@ -189,9 +188,8 @@ def compiles_whole(subject: ModuleSubject) -> None:
     module, arguments, expected = subject.prepared()
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    given = _cast(arguments, lambda t: t.requires_grad_() if t.is_floating_point() else t)
     try:
-        found = compiled(*given)
+        found = compiled(*_attached(arguments))
         found.sum().backward()
     except Exception as error:
         raise AssertionError(
@@ -228,6 +226,11 @@ def _cast(arguments: tuple[Any, ...], change: Callable[[Tensor], Tensor]) -> tup
     """The arguments, each of their tensors copied and changed."""
     changed: tuple[Any, ...] = tree_map_only(Tensor, lambda t: change(t.detach().clone()), arguments)
     return changed
+
+
+def _attached(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies of the arguments, the first of which has a gradient."""
+    return (*_cast(arguments[:1], lambda t: t.requires_grad_()), *_cast(arguments[1:], lambda t: t))
 
 
 def _to(*dtypes: torch.dtype) -> Callable[[Tensor], Tensor]:

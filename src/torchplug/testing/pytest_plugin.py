@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def torchplug_fit() -> Any:
     """Train components on a small table: `torchplug_fit(loss="my-losses:huber")` returns the trained module.
 
-    The parameters are those of `torchplug.testing.small_fit`.
+    The parameters are those of `torchplug.testing.fits.small_fit`.
     """
     from torchplug.testing.fits import small_fit
 

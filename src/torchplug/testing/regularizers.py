@@ -230,20 +230,22 @@ def prox_is_the_minimizer(subject: RegularizerSubject) -> None:
     """`prox` minimizes λR(u) + ‖u − θ‖²/(2·step): no point of a search around it, or of a grid, is lower."""
     penalty = subject.proximal()
     generator = torch.Generator().manual_seed(8)
+    points = [scale * point for point in subject.weights().values() for scale in (1.0, 1e-4)]
     for step in _STEPS:
-        for point in subject.weights().values():
+        for point in points:
             found = penalty.prox(point, step)
             lowest = _prox_value(penalty, found, point, step)
             tried = [scale * point for scale in torch.linspace(-0.5, 1.5, 41)]
             for size in (1.0, 1e-1, 1e-2, 1e-3):
                 noise = torch.randn(20, *point.shape, generator=generator, dtype=torch.float64)
+                size *= float(point.abs().max())
                 tried += [found + size * each for each in noise]
                 tried += [found + size * unit for unit in _units(point)] + [
                     found - size * unit for unit in _units(point)
                 ]
             other = min(_prox_value(penalty, each, point, step) for each in tried)
             require(
-                lowest <= other + 1e-9 * max(1.0, abs(other)),
+                lowest <= other + 1e-9 * abs(other) + 1e-30,
                 f"`prox` with step {step:g} reaches {lowest:.6g}, and another point {other:.6g}: it must minimize "
                 "λR(u) + Σ(u − θ)²/(2·step), with λ = `coefficient`",
             )

@@ -82,5 +82,5 @@ def refuse_unknown_checks(expected: Mapping[str, Mapping[str, Any]], names: Iter
         for name in reasons:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else "`torchplug check --help` says how to list them"
+                hint = f"did you mean {near[0]}?" if near else "`torchplug check` prints them all"
                 raise ConfigurationError(f"expected_failed_checks: {component}: no check {name!r}: {hint}")

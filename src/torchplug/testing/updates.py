@@ -12,7 +12,7 @@ from torchplug.engine.train_step import settings_as_tensors
 from torchplug.registry.component import Capability, Family
 from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_close, require_equal, saved_and_loaded
-from torchplug.testing.optimizers import OptimizerSubject, evaluation
+from torchplug.testing.descent import OptimizerSubject, evaluation
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 
 _SHAPE = (2, 3)
@@ -100,6 +100,8 @@ def update_is_the_step(subject: OptimizerSubject) -> None:
         ended = []
         for by in ("step", "update"):
             given = Given(subject, matrices(dtype=dtype), two_groups)
+            if Capability.PROX in subject.capabilities:
+                given.optimizer.prox = {given.parameters[1]: lambda p, size: p / (1 + size)}
             given.steps(by, range(1, 6))
             given.optimizer.param_groups[0]["lr"] *= 0.5  # as a scheduler does
             given.steps(by, range(6, 8))

@@ -154,17 +154,18 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
     return ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
 
 
-def ensemble_of(content: Mapping[str, Any], file: Path) -> Ensemble:
+def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Ensemble:
     """Return the ensemble that a checkpoint's content describes.
 
     Args:
         content: as `load_checkpoint` read it.
         file: the checkpoint, for messages.
+        evaluation: as for `module_of`, of every member.
 
     Raises:
         CheckpointError: if weights are not those of the components, or the members do not go together.
     """
-    members = [module_of(member, file) for member in models_in(content)]
+    members = [module_of(member, file, **evaluation) for member in models_in(content)]
     try:
         return Ensemble(members)
     except ConfigurationError as error:

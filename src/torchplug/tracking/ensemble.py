@@ -3,6 +3,7 @@
 torchplug                       version
 members                         a list of checkpoints that predict, as `ComponentModule` writes them
 datamodule_hyper_parameters     the settings of the table that they were trained on, where it is known
+TabularData                     its fingerprint, where it is known
 """
 
 from __future__ import annotations
@@ -109,11 +110,11 @@ class Ensemble:
         return total / len(self.members)
 
     def save_checkpoint(self, path: str | Path, data: TabularData | None = None) -> None:
-        """Write one checkpoint of all members, which `torchplug.load` and the recipes' `predict` read.
+        """Write one checkpoint of all members, for `torchplug.load` and the recipes' `predict`, `validate` and `test`.
 
         Args:
             path: of the file.
-            data: the table, whose settings `predict` uses where none are given.
+            data: the table, whose settings the recipes use where none are given.
 
         Raises:
             WriteError: if the file cannot be written; a previous file is unchanged.
@@ -121,6 +122,7 @@ class Ensemble:
         content = {KEY: {"version": version("torchplug")}, MEMBERS: [_checkpoint(member) for member in self.members]}
         if data is not None:
             content["datamodule_hyper_parameters"] = dict(data.hparams)
+            content[TabularData.__qualname__] = data.state_dict()
         write_checkpoint(content, path)
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import polars
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from torchplug.bounded_yaml import read_yaml
 from torchplug.errors import ConfigurationError
 from torchplug.tracking.agreement import agree, is_rank_zero
 from torchplug.tracking.checkpoint_file import write_checkpoint
 from torchplug.tracking.stack import model_checkpoint
-from torchplug.tracking.whole_files import whole_file, write_error
+from torchplug.tracking.whole_files import locked, whole_file
 
 
 class Run:
@@ -252,20 +252,14 @@ class Run:
         if not is_rank_zero():
             yield
             return
-        path = self.path / ".lock"
-        try:
-            lock = FileLock(path, timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise ConfigurationError(
-                f"{self.path} is in use: another process trains in it; wait for its end, or interrupt it"
-            ) from error
-        except OSError as error:
-            raise write_error(path, error) from error
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(self.path / ".lock", timeout=0))
+            except Timeout as error:
+                raise ConfigurationError(
+                    f"{self.path} is in use: another process trains in it; wait for its end, or interrupt it"
+                ) from error
             yield
-        finally:
-            lock.release()
 
     def write_folds(self, table: polars.DataFrame) -> None:
         """Write which rows train and validate in each fold of many models."""

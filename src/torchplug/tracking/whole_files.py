@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from torchplug.errors import WriteError
 from torchplug.interruption import postponed
 
@@ -56,6 +58,31 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         _sync_folder(target.parent)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a file's lock, which ends with its process.
+
+    Args:
+        path: the file, which is created.
+        timeout: how long to wait for it, in seconds; -1: until it is free.
+
+    Raises:
+        Timeout: if another process holds it.
+        WriteError: if the file cannot be written.
+    """
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def append_row(descriptor: int, row: bytes, path: Path) -> None:

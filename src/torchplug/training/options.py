@@ -17,6 +17,7 @@ class Execution:
         engine: how gradients are computed.
         steps_per_execution: optimizer steps per step of Lightning's, at least 1, or `auto`.
         sync_every: K, ranks average parameters at every K-th step; None: they average gradients at every step.
+        gradient_norms: whether rows of the log have the gradient norm of each layer.
 
     Raises:
         ConfigurationError: for a value that does not exist.
@@ -25,6 +26,7 @@ class Execution:
     engine: Engine = "auto"
     steps_per_execution: StepsPerExecution = "auto"
     sync_every: int | None = None
+    gradient_norms: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -34,6 +36,8 @@ class Execution:
             raise ConfigurationError(f"steps_per_execution is a whole number of at least 1, or auto, not {steps!r}")
         if every is not None and not _is_count(every):
             raise ConfigurationError(f"sync_every is a whole number of at least 1, or left out, not {every!r}")
+        if not isinstance(self.gradient_norms, bool):
+            raise ConfigurationError(f"gradient_norms is true or false, not {self.gradient_norms!r}")
 
 
 def _is_count(value: object) -> bool:

@@ -14,6 +14,7 @@ from torchplug.gradient_guard import GradientGuard
 from torchplug.objective import StepObjective
 from torchplug.training.averaging import ParameterAveraging
 from torchplug.training.graph_choice import graphs_pay
+from torchplug.training.step_log import by_layer
 
 if TYPE_CHECKING:
     from torchplug.training.minibatch_fit import MinibatchFit
@@ -42,7 +43,8 @@ class Stepper:
         parameters: list[Tensor] = list(trainer.lightning_module.parameters())
         is_all = storage is not None and len(parameters) == len(storage.parameters)
         self._log = fit.log
-        self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters)
+        layers = by_layer(self._trained) if options.gradient_norms else {}
+        self._log.watch(objective, [storage.values] if storage is not None and is_all else parameters, layers)
         pays = partial(graphs_pay, trainer, objective, layout, fit.rows)
         self.engine = choose(options.engine, objective, fit.means, storage, trainer.precision_plugin, pays)
         # fp16: GradScaler skips steps with overflowing gradients by design.
@@ -78,8 +80,6 @@ class Stepper:
             clip: clips the reduced gradient.
         """
         self.begin()
-        if self._switch is not None:
-            self._switch.train()
         world = self._ranks.world
         self.engine.gradient(batch, world, uniform)
         if world > 1 and self.averaging is None:
@@ -120,10 +120,12 @@ class Stepper:
     # ------------------------------------------------------------------ parts of a step of Lightning's
 
     def begin(self) -> None:
-        """Record the parameters before the gradient is computed."""
+        """Record the parameters before the gradient is computed, and move them to where it is computed."""
         self.optimizer_eval()
         if self._guard is not None:
             self._guard.before_update()
+        if self._switch is not None:  # before `step`, which may refuse to begin in the other mode
+            self._switch.train()
 
     def loss(self, batch: Batch, world: int, window: int) -> Tensor:
         """Return this rank's loss, scaled for Lightning's accumulation and DDP's averaging."""

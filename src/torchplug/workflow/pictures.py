@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,7 @@ def save(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: if it cannot be written.
     """
+    gc.collect()  # figures drawn before are cycles that hold their pixels: many of them fragment the memory
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     with whole_file(path) as file:

@@ -22,7 +22,8 @@ class L2(Regularizer):
 
     Args:
         coefficient: λ ≥ 0, in units of the loss per squared unit of θ.
-        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of the names of parameters to act on, or of what follows a dot in them; None: all but
+            biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.
@@ -70,7 +71,8 @@ class L1(Regularizer):
         coefficient: λ ≥ 0, in units of the loss per unit of θ.
         proximal: False adds λR to the loss, with subgradient 0 at zero: coefficients oscillate around
             zero. True applies the proximal operator in the optimizer's step, which gives exact zeros.
-        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of the names of parameters to act on, or of what follows a dot in them; None: all but
+            biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.
@@ -116,7 +118,8 @@ class ElasticNet(Regularizer):
         l2: λ₂ ≥ 0, in units of the loss per squared unit of θ.
         proximal: False adds λR to the loss, with subgradient 0 at zero; True applies the proximal
             operator in the optimizer's step, which gives exact zeros.
-        include: glob patterns of parameter names to act on; None: all but biases and normalization layers.
+        include: glob patterns of the names of parameters to act on, or of what follows a dot in them; None: all but
+            biases and normalization layers.
 
     Shape:
         {name: parameter} → (), a scalar.

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchplug.components.parameter_groups import factor_of
 from torchplug.components.validate import at_least, below_one, non_negative, one_of, positive
 
 Interval = Literal["epoch", "step"]
@@ -178,7 +179,7 @@ class Manual(Rule):
 
     Args:
         optimizer: the optimizer whose learning rates change; given by the core.
-        table: epoch ≥ 0 → α > 0. The value is α itself, not a factor, for every parameter group.
+        table: epoch ≥ 0 → α > 0. The value is α itself, times the factor of a parameter group that has one.
         interval: whether epochs or optimizer steps are counted.
 
     Raises:
@@ -195,10 +196,12 @@ class Manual(Rule):
         self.rates = [table[epoch] for epoch in self.epochs]
         super().__init__(optimizer, interval)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return the last listed learning rate, or α₀."""
-        listed = bisect_right(self.epochs, count)
-        return self.rates[listed - 1] if listed else initial
+    def get_lr(self) -> list[float | Tensor]:
+        """Return the last listed learning rate, or α₀, of each parameter group."""
+        listed = bisect_right(self.epochs, self.last_epoch)
+        if not listed:
+            return list(self.base_lrs)
+        return [self.rates[listed - 1] * factor_of(group) for group in self.optimizer.param_groups]
 
 
 class Cosine(Rule):

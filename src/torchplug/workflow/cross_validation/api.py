@@ -14,7 +14,6 @@ import yaml  # type: ignore[import-untyped]
 from torchplug.data.folds import Fold
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.fit_result import FitResult
 from torchplug.many import fit_many
 from torchplug.many.configurations import Configuration, Configurations, watched_by
 from torchplug.many.settings import TrainerSettings
@@ -27,7 +26,7 @@ from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
 from torchplug.workflow.folds import divided
-from torchplug.workflow.unfinished import Unfinished
+from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
 
 Folds = int | Sequence[tuple[Any, Any]]
 
@@ -117,18 +116,19 @@ class CrossValidating:
         settings = self._settings()
         chosen(self.tracking)
         divided = self._divided()
-        results = fit_many(
-            [{**self.config, "seed": self.seed}],
-            self.data,
-            divided,
-            self.trainer,
-            tracking=Tracking(mode="disabled"),  # sent below, fold by fold
-            name=self.name,
-            root=self.root,
-            ckpt_path=self.resume,
-        )
+        with kept_if_broken_off():
+            results = fit_many(
+                [{**self.config, "seed": self.seed}],
+                self.data,
+                divided,
+                self.trainer,
+                tracking=Tracking(mode="disabled"),  # sent below, fold by fold
+                name=self.name,
+                root=self.root,
+                ckpt_path=self.resume,
+            )
         run: Run = results[0].run.outermost
-        if not _has_ended(run, results):
+        if not has_ended(run, results):
             raise Unfinished(run)
         run.write_config(self._written(run))
         modules = [result.module for result in results]
@@ -198,9 +198,3 @@ class CrossValidating:
             remarks.append(f"undefined in at least one fold: {', '.join(found.undefined)}")
         remarks += [f"fold {number}: {found.results[number].outcome.reason}" for number in found.stalled]
         return remarks
-
-
-def _has_ended(run: Run, results: Sequence[FitResult]) -> bool:
-    """Whether training has ended; a run that was finished before and trained on may have an earlier outcome."""
-    recorded = [model["reason"] for model in (run.outcome or {}).get("models", [])]
-    return recorded == [result.outcome.reason for result in results]

@@ -58,6 +58,24 @@ def best_constant(loss: Loss, data: TabularData, outputs: int) -> Constant:
     return Constant(_by_comparison(value, scores, *ends))
 
 
+def least_losses(loss: Loss, target: Tensor, outputs: int) -> Tensor:
+    """The least loss of each row, min over z of ℓ(z, yᵢ), (n,): above 0 for smoothed labels and for probabilities.
+
+    Args:
+        loss: of classes; 0 where it is not smooth, as `hinge`.
+        target: (n,) or (n, k).
+        outputs: k.
+    """
+    if not loss.smooth:
+        return torch.zeros(len(target), dtype=torch.float64)
+    loss = copy.deepcopy(loss).cpu().double().requires_grad_(False)
+    target = target.double() if target.is_floating_point() else target
+    distinct, place = torch.unique(target, dim=0, return_inverse=True)
+    scores = _by_derivatives(lambda z: loss(z, distinct).mean(), torch.zeros(len(distinct), outputs).double())
+    least: Tensor = loss(scores, distinct)
+    return least[place]
+
+
 def _by_derivatives(value: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
     found = scores.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(

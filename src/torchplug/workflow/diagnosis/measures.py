@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.batch import Batch, Rows, SplitName
+from torchplug.checked_network import evaluating
 from torchplug.components.contracts import Loss
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation.split_evaluations import SplitEvaluations
 from torchplug.module import ComponentModule
-from torchplug.resolved_config import evaluating
 
 _BLOCK = 8192
 

@@ -42,13 +42,14 @@ def ladder(
     """Train on one row, a handful, more and all, and name the likely cause where one of them is not learnt.
 
     Each rung starts from scratch, with the configuration's network, loss, optimizer and batch size, a constant learning
-    rate, and without penalties, weight decay and dropout. It passes at accuracy 1 and a mean loss below 0.01; for
-    numbers at R² above 0.999, relative to the variance of the training split; or at the noise floor: of rows that
-    contradict each other, or the minimum of a model with fewer parameters than rows. Then, on all rows: with penalties
-    and dropout half of what can be learnt must still be learnt; the validation loss must fall below that of the best
-    constant; and with shuffled targets it must not. Climbing ends at the first rung that fails. Its cause is found by
-    looking at the network (mixed rows, dead or identical units, ignored inputs, links, gradients), then by training
-    again with scaled inputs and other learning rates.
+    rate, and without penalties, weight decay and dropout. It passes at accuracy 1 and a mean loss less than 0.01 above
+    the least possible (0, but for smoothed labels and probabilities); for numbers at R² above 0.999, relative to the
+    variance of the training split; or at the noise floor: of rows that contradict each other, or the minimum of a model
+    with fewer parameters than rows. Then, on all rows: with penalties and dropout half of what can be learnt must still
+    be learnt; the validation loss must fall below that of the best constant; and with shuffled targets it must not.
+    Climbing ends at the first rung that fails. Its cause is found by looking at the network (mixed rows, dead or
+    identical units, ignored inputs, links, gradients), then by training again with scaled inputs and other learning
+    rates.
 
     The run directory has ladder.json, rungs.csv, losses.csv and ladder.png.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from torchplug.batch import Rows
+from torchplug.checked_network import evaluating
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
-from torchplug.resolved_config import evaluating
 from torchplug.workflow.diagnosis.baselines import Constant, best_constant
 from torchplug.workflow.diagnosis.measures import Difference, difference
 from torchplug.workflow.diagnosis.optimum import SOLVERS, has_one_minimum, minimize
@@ -83,7 +83,7 @@ class Climb:
         broken = defect(self.problem.network(), self.problem.train.features)
         if broken is not None:
             return self._rung(name, trial, False, broken.evidence, broken)
-        must = "accuracy 1 and loss below 0.01" if self.problem.has_classes else f"R² above {R2}"
+        must = f"accuracy 1 and loss below {trial.threshold:.4g}" if self.problem.has_classes else f"R² above {R2}"
         if trial.reached:
             return self._rung(name, trial, True, must)
         floor = self._floor(trial) if trial.finite else None

@@ -56,14 +56,20 @@ _CAUSES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "TPL017": (
         "shuffled targets are predicted",
-        ("look for the target among the features, and for rows in both splits",),
+        (
+            "begin with new weights: look for a network that was trained before, or that keeps targets",
+            "draw the validation split at random: look for one whose targets differ from those of the training split",
+        ),
     ),
     "TPL018": (
         "penalties too strong",
         ("lower the coefficient in --model.regularizers, or --model.optimizer.weight_decay",),
     ),
     "TPL019": ("dropout too strong", ("lower --model.model.dropout",)),
-    "TPL020": ("cause not found", ("another --model.optimizer", "look at the losses in losses.csv")),
+    "TPL020": (
+        "cause not found",
+        ("another --model.optimizer", "look at the losses in losses.csv, and for bounds of loss and scores"),
+    ),
 }
 CODES = {code: name for code, (name, _) in _CAUSES.items()}
 """What each code stands for."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.batch import Rows
-from torchplug.resolved_config import evaluating
+from torchplug.checked_network import evaluating
 from torchplug.workflow.finding import Finding
 from torchplug.workflow.ladder.codes import cause
 from torchplug.workflow.ladder.problem import Problem

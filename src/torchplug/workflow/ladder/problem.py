@@ -15,6 +15,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.many.settings import TrainerSettings
 from torchplug.module import ComponentModule
+from torchplug.workflow.diagnosis.baselines import least_losses
 
 _DTYPES = {"32-true": torch.float32, "64-true": torch.float64}
 
@@ -100,6 +101,13 @@ class Problem:
         """The network at its start, a new copy."""
         assert self.module.network is not None, "it is configured"
         return copy.deepcopy(self.module.network)
+
+    def least_loss(self, rows: Rows) -> float:
+        """The mean loss of these rows that no scores fall below; for classes."""
+        preprocessing = self.module.preprocessing
+        assert preprocessing is not None, "it is configured"
+        least = least_losses(self.loss, rows.target, self.loss.outputs(preprocessing.info))
+        return float((least * rows.weight).mean())
 
     def spread(self) -> Tensor:
         """Mean squared deviation of each target column over the training split, (k,); for numbers."""

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from torchplug import interruption
 from torchplug.batch import Batch, Rows
+from torchplug.checked_network import evaluating
 from torchplug.components.contracts import Loss
 from torchplug.interruption import Interrupted
 from torchplug.objective import Objective, StepObjective
-from torchplug.resolved_config import evaluating
 from torchplug.training.threads import threads_of_steps
 from torchplug.workflow.ladder.problem import Problem
 
 LOSS = 1e-2
-"""Classes: the mean loss below which all is learnt."""
+"""Classes: all is learnt where the mean loss is less than this above the least one of these targets."""
 R2 = 0.999
 """Numbers: R², relative to the variance of the whole training split, above which all is learnt."""
 _CHECKS = 100
@@ -57,6 +57,7 @@ class Trial:
         network: as it is at the end.
         loss_function: with its parameters.
         rows: what was trained on.
+        threshold: for classes, the mean loss below which all is learnt.
         reached: whether the threshold is.
         loss: the mean loss at the end, without dropout.
         score: the accuracy, or R².
@@ -70,6 +71,7 @@ class Trial:
     network: nn.Module
     loss_function: Loss
     rows: Rows
+    threshold: float
     reached: bool = False
     loss: float = math.nan
     score: float = math.nan
@@ -92,7 +94,8 @@ def train(problem: Problem, rows: Rows, setting: Setting, limit: int | None = No
     Raises:
         Interrupted: if a signal has asked for the end.
     """
-    trial = Trial(problem.network(), copy.deepcopy(problem.loss), rows)
+    threshold = LOSS + problem.least_loss(rows) if problem.has_classes else math.nan
+    trial = Trial(problem.network(), copy.deepcopy(problem.loss), rows, threshold)
     threads = threads_of_steps(trial.network, min(problem.batch_size, len(rows.weight)), torch.device("cpu"))
     with threads, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of dependent columns among few rows
@@ -222,7 +225,7 @@ class _Training:
             trial.loss = float((trial.loss_function(scores, trial.rows.target) * trial.rows.weight).double().mean())
             trial.score = score(problem, scores, trial.rows.target)
             trial.finite = trial.finite and math.isfinite(trial.loss)
-            learnt = trial.score == 1.0 and trial.loss < LOSS if problem.has_classes else trial.score > R2
+            learnt = trial.score == 1.0 and trial.loss < trial.threshold if problem.has_classes else trial.score > R2
             trial.reached = learnt if self.setting.enough is None else trial.loss <= self.setting.enough
             if problem.validation is not None and self.setting.validates:
                 held_out = problem.validation

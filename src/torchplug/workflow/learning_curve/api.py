@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torchplug.workflow.diagnosis.measures import Measures, error_name, measure
 from torchplug.workflow.learning_curve.picture import draw
 from torchplug.workflow.learning_curve.power_law import fitted, interval
 from torchplug.workflow.learning_curve.result import LearningCurve
+from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
 
 Part = tuple[float, int, NDArray[np.int64]]
 """A share of the training split, the number of the repeat, and its rows."""
@@ -38,6 +41,7 @@ def learning_curve(
     name: str = "learning_curve",
     root: str | Path = "runs",
     seed: int = 0,
+    resume: str | Path | None = None,
 ) -> LearningCurve:
     """Train on growing random parts of the training split, always validate on the same rows, and extrapolate.
 
@@ -56,6 +60,7 @@ def learning_curve(
         name: the folder of the run's family, below `root`.
         root: the folder of all runs.
         seed: of the parts, and of each network's start and dropout, 0 or more.
+        resume: the directory of a run that was interrupted, or `last`: its finished fits are not trained again.
 
     Returns:
         errors of each fit, their means, the power law, and the run.
@@ -63,7 +68,8 @@ def learning_curve(
     Raises:
         ConfigurationError: for components or settings that do not exist or do not go together.
         DataError: for a table that cannot be used, or one without validation rows.
-        KeyboardInterrupt: after Ctrl-C; what was trained is kept in the run directory.
+        CheckpointError: if there is no run to resume, or it is one of other settings.
+        KeyboardInterrupt: after Ctrl-C; what was trained is kept, and `resume` goes on.
 
     Example:
         >>> import torchplug
@@ -72,30 +78,77 @@ def learning_curve(
         >>> options = {"trainer": {"max_epochs": 50}, "tracking": {"mode": "disabled"}}
         >>> print(torchplug.learning_curve(config, TabularData("diabetes"), **options).line)  # doctest: +SKIP
     """
-    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise ConfigurationError(f"fractions are shares of the training split in (0, 1], not {list(fractions)}")
-    if repeats < 1:
-        raise ConfigurationError(f"repeats must be at least 1, not {repeats}")
-    module = Configurations().read(config).module()
-    prepared = data.copied()
-    prepared.prepare(module.data_request())
-    if not prepared.sizes["validation"]:
-        raise DataError("a learning curve needs validation rows, and the split has none: change --data.split")
-    validation = prepared.row_numbers("validation")
-    parts = list(_parts(prepared.row_numbers("train"), sorted(set(fractions)), repeats, seed))
-    folds = [(rows, validation) for _, _, rows in parts]
-    tracked = {} if tracking is None else tracking
-    results = fit_many([{**config, "seed": seed}], data, folds, trainer, tracking=tracked, name=name, root=root)
-    run: Run = results[0].run
-    if run.outcome is None:
-        raise KeyboardInterrupt(f"the learning curve was interrupted: what was trained is kept in {run.path}")
-    found = _curve(parts, results, [_measured(own, data, fold) for own, fold in zip(results, folds, strict=True)], run)
-    run.write_table("learning_curve.csv", found.fits)
-    if pictures.available():
-        draw(found, run.path / "learning_curve.png")
-    else:
-        run.write_notes([*run.notes, pictures.INSTALL])
-    return found
+    tracked = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    job = Tracing(config, data, fractions, repeats, trainer or {}, tracked, name, root, seed, resume)
+    try:
+        return job.run()
+    except Unfinished as stop:
+        path = os.path.relpath(stop.run.path)
+        raise KeyboardInterrupt(f"the learning curve was interrupted: go on with resume={path!r}") from stop
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """A learning curve to be made; the arguments are those of `learning_curve`."""
+
+    config: Mapping[str, Any]
+    data: TabularData
+    fractions: Sequence[float]
+    repeats: int
+    trainer: Mapping[str, Any]
+    tracking: Tracking
+    name: str
+    root: str | Path
+    seed: int
+    resume: str | Path | None
+
+    def run(self) -> LearningCurve:
+        """Train, extrapolate, and write the run directory.
+
+        Raises:
+            TorchplugError: for input that is refused.
+            Unfinished: if a signal stopped it.
+        """
+        parts, folds = self._divided()
+        with kept_if_broken_off():
+            results = fit_many(
+                [{**self.config, "seed": self.seed}],
+                self.data,
+                folds,
+                self.trainer,
+                tracking=self.tracking,
+                name=self.name,
+                root=self.root,
+                ckpt_path=self.resume,
+            )
+        run = results[0].run.outermost
+        if not has_ended(run, results):
+            raise Unfinished(run)
+        measured = [_measured(result, self.data, fold) for result, fold in zip(results, folds, strict=True)]
+        found = _curve(parts, results, measured, run)
+        run.write_table("learning_curve.csv", found.fits)
+        if pictures.available():
+            draw(found, run.path / "learning_curve.png")
+        else:
+            run.write_notes([*run.notes, pictures.INSTALL])
+        return found
+
+    def _divided(self) -> tuple[list[Part], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """The parts, and the rows that train and validate with each."""
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ConfigurationError(
+                f"fractions are shares of the training split in (0, 1], not {list(self.fractions)}"
+            )
+        if self.repeats < 1:
+            raise ConfigurationError(f"repeats must be at least 1, not {self.repeats}")
+        prepared = self.data.copied()
+        prepared.prepare(Configurations().read(self.config).module().data_request())
+        if not prepared.sizes["validation"]:
+            raise DataError("a learning curve needs validation rows, and the split has none: change --data.split")
+        validation = prepared.row_numbers("validation")
+        fractions = sorted(set(self.fractions))
+        parts = list(_parts(prepared.row_numbers("train"), fractions, self.repeats, self.seed))
+        return parts, [(rows, validation) for _, _, rows in parts]
 
 
 def _parts(rows: NDArray[np.int64], fractions: Sequence[float], repeats: int, seed: int) -> Iterator[Part]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Batch, Rows, TrainingSet
+from torchplug.checked_network import evaluating
 from torchplug.components.contracts import LinearScores, linear_scores
 from torchplug.data.tabular import TabularData
 from torchplug.evaluation.split_evaluations import SplitEvaluations
@@ -17,7 +18,6 @@ from torchplug.many.losses import takes_axes
 from torchplug.module import ComponentModule
 from torchplug.objective import Objective
 from torchplug.objective.least_squares import LeastSquares, Method
-from torchplug.resolved_config import evaluating
 from torchplug.training.full_batch import full_batch_objective
 from torchplug.workflow.regularization_path.plan import Plan
 

@@ -11,6 +11,7 @@ from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.fitting.environment import as_found
 from torchplug.tracking.settings import Tracking
+from torchplug.workflow.search.planning import Plan
 from torchplug.workflow.search.pruning import Pruner
 from torchplug.workflow.search.ranges import Searched
 from torchplug.workflow.search.result import SearchResult
@@ -97,7 +98,7 @@ def search(
         >>> found = torchplug.search(config, TabularData("diabetes"), grid=grid, **options)  # doctest: +SKIP
         >>> found.best, found.best_value  # doctest: +SKIP
     """
-    job = Searching(
+    plan = Plan(
         config=config,
         data=data,
         grid=grid,
@@ -119,8 +120,8 @@ def search(
         seed=seed,
     )
     try:
-        with interruption.handled("search", lambda: True), as_found():
-            return job.run()
+        with interruption.handled_within(), as_found():
+            return Searching(plan).run()
     except Unfinished as stop:
         path = os.path.relpath(stop.run.path)
         raise KeyboardInterrupt(f"the search was interrupted: go on with resume={path!r}") from stop

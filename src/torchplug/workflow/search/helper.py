@@ -10,6 +10,7 @@ from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.interruption import INTERRUPTED
 from torchplug.workflow.search.helpers import end_with_parent
+from torchplug.workflow.search.planning import Plan
 from torchplug.workflow.search.searching import Searching
 from torchplug.workflow.unfinished import Unfinished
 
@@ -18,10 +19,10 @@ def main() -> int:
     """Train trials until none waits; returns the exit status."""
     settings: dict[str, Any] = pickle.load(sys.stdin.buffer)
     end_with_parent()
-    job = Searching(**{**settings, "data": TabularData(**settings["data"])})
+    plan = Plan(**{**settings, "data": TabularData(**settings["data"])})
     with interruption.handled("search", lambda: False):
         try:
-            job.help()
+            Searching(plan).help()
         except (Unfinished, KeyboardInterrupt):
             return 0 if interruption.requested() else INTERRUPTED
     return 0

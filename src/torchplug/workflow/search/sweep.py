@@ -17,6 +17,8 @@ from torchplug.workflow.search.space import Space
 
 _METHODS: Mapping[Sampler, str] = {"grid": "grid", "random": "random", "tpe": "bayes"}
 _DISTRIBUTIONS = {"uniform": "uniform", "log": "log_uniform_values", "int": "int_uniform"}
+_PLACES = {"tracking.project": "project", "tracking.entity": "entity"}
+"""Settings that are those of the sweep, which no run of it may change."""
 _GOALS: Mapping[Direction, str] = {"min": "minimize", "max": "maximize"}
 
 
@@ -52,9 +54,11 @@ def sweep(
                 f"{dimension.name} belongs to some of the components that are searched, and W&B would give it to all: "
                 "leave it out, or export a sweep for each component"
             )
-    parameters = {name: {"value": value} for name, value in fixed.items() if name not in space.described()}
+    left = {name: value for name, value in fixed.items() if name not in (*space.described(), *_PLACES)}
+    parameters = {name: {"value": value} for name, value in left.items()}
     parameters |= {dimension.name: _parameter(dimension.values) for dimension in space.dimensions}
     found = {
+        **{own: fixed[name] for name, own in _PLACES.items() if fixed.get(name) is not None},
         "program": program,
         "method": _METHODS[sampler],
         "metric": {"name": metric, "goal": _GOALS[direction]},

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from torchplug.tracking.whole_files import write_error
+from torchplug.tracking.whole_files import locked, write_error
 
 
 class Workers:
@@ -36,19 +36,15 @@ class Workers:
         path = self._file(self.own)
         try:
             path.parent.mkdir(exist_ok=True)
-            lock = FileLock(path)
-            lock.acquire()
         except OSError as error:
             raise write_error(path, error) from error
-        try:
+        with locked(path):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def taking(self) -> Iterator[None]:
         """Let no other process of this run directory take trials meanwhile."""
-        with FileLock(self._folder / "taking.lock"):
+        with locked(self._folder / "taking.lock"):
             yield
 
     def knows(self, name: str) -> bool:
@@ -60,7 +56,7 @@ class Workers:
         if name == self.own or not self.knows(name):
             return False
         try:
-            with FileLock(self._file(name), timeout=0):
+            with locked(self._file(name), timeout=0):
                 return True
         except Timeout:
             return False

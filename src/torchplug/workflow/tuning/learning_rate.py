@@ -16,6 +16,7 @@ import polars
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from torchplug.components.parameter_groups import factor_of
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, NonFiniteGradientError
 from torchplug.tracking.run import Run
@@ -150,7 +151,7 @@ class _Rising(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self.rates[min(len(self.losses), len(self.rates) - 1)]
+            group["lr"] = self.rates[min(len(self.losses), len(self.rates) - 1)] * factor_of(group)
 
     @override
     def on_train_batch_end(

@@ -1,0 +1,130 @@
+"""Faults of modules: of losses, a penalty and models."""
+
+import torch
+from torch import nn
+
+from planted.anything import Squared
+from planted.record import planted
+from torchplug import Family, Regularizer
+
+LOSS, MODEL, PENALTY = Family.LOSS, Family.MODEL, Family.REGULARIZER
+
+
+@planted(LOSS, "forward_works", "cut off from autograd")
+class Detached(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores.detach(), target)
+
+
+@planted(LOSS, "dtypes_are_kept", "torch.float32 arguments give torch.float64")
+class Widening(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores, target) * torch.ones(1, dtype=torch.float64)
+
+
+@planted(PENALTY, "meta_device_works", "fails on the device meta")
+class Deciding(Regularizer):
+    def forward(self, parameters):
+        total = sum(p.square().sum() for p in parameters.values())
+        return total if total > 0 else 0 * total
+
+
+@planted(LOSS, "cuda_gives_the_same", "fails on the device cuda")
+class OfTheCPU(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores, target) * torch.ones(len(scores), dtype=scores.dtype)
+
+
+@planted(LOSS, "inputs_stay_unchanged", "forward changes its arguments")
+class InPlace(Squared):
+    def forward(self, scores, target):
+        return scores.sub_(target).square().sum(1)
+
+
+@planted(LOSS, "values_repeat", "a second call gives other values")
+class Noisy(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores + torch.randn_like(scores), target)
+
+
+@planted(LOSS, "module_state_survives", "a new instance with the saved state gives other values")
+class Forgetful(Squared):
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.randn(())
+
+    def forward(self, scores, target):
+        return super().forward(scores - self.shift, target)
+
+
+@planted(LOSS, "empty_batch_works", "no rows: forward fails")
+class Reshaping(Squared):
+    def forward(self, scores, target):
+        return (scores - target).square().view(len(scores), -1).sum(1)
+
+
+@planted(LOSS, "rows_are_independent", "a row alone and among others")
+class Centred(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores - scores.mean(0), target)
+
+
+@planted(LOSS, "rows_may_be_permuted", "permuted rows and their values")
+class Counting(Squared):
+    def forward(self, scores, target):
+        return super().forward(scores, target) * torch.arange(len(scores), dtype=scores.dtype, device=scores.device)
+
+
+@planted(LOSS, "vmap_works", "torch.func.vmap fails")
+class Branching(Squared):
+    def forward(self, scores, target):
+        values = super().forward(scores, target)
+        return values if bool((values >= 0).all()) else -values
+
+
+@planted(LOSS, "compiles_whole", "makes no whole graph")
+class Reporting(Squared):
+    def forward(self, scores, target):
+        print(end="")
+        return super().forward(scores, target)
+
+
+class Plain(nn.Linear):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+
+
+@planted(MODEL, "is_a_module", "return a torch.nn.Module")
+def no_module(inputs, outputs):
+    return lambda features: features[:, :outputs]
+
+
+@planted(MODEL, "sizes_follow_arguments", "6 rows give scores (6, 3), and not (6, 1)")
+class Fixed(nn.Linear):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, 3)
+
+
+@planted(MODEL, "every_parameter_is_trained", "the parameter unused.weight gets no gradient")
+class Idle(Plain):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.unused = nn.Linear(2, 2)
+
+
+@planted(MODEL, "seed_decides_the_start", "the same seed gives other initial weights")
+class Unseeded(Plain):
+    def reset_parameters(self):
+        generator = torch.Generator()
+        generator.seed()
+        nn.init.normal_(self.weight, generator=generator)
+        nn.init.zeros_(self.bias)
+
+
+@planted(MODEL, "linear_as_declared", "scores and the linear map of `linear_scores`: differ")
+class Misdeclared(Plain):
+    def forward(self, features):
+        return super().forward(features)
+
+    def linear_scores(self):
+        return 2 * self.weight, self.bias
