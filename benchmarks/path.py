@@ -217,7 +217,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
     options = parser.parse_args()
-    warnings.simplefilter("ignore", (ConvergenceWarning, FutureWarning))  # type: ignore[arg-type]
+    for category in (ConvergenceWarning, FutureWarning):
+        warnings.simplefilter("ignore", category)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     n = 2000 if options.quick else 20_000
     print(f"{machine('scikit-learn', 'numpy', 'polars')}; n = {n}, 5 folds; medians of {options.rounds}")

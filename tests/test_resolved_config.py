@@ -109,7 +109,7 @@ def test_a_frozen_network_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "no_kind"}, r"strange:no_kind must subclass torchplug\.Loss"),
+        ({"loss": "no_kind"}, r"strange:no_kind must have a kind of regression, .*, and has None"),
         ({"loss": "no_loss"}, r"strange:no_loss must subclass torchplug\.Loss"),
         ({"regularizers": ["no_penalty"]}, r"strange:no_penalty must subclass torchplug\.Regularizer"),
     ],

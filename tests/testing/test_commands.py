@@ -1,6 +1,7 @@
 """`torchplug check`: its table, its objects, its exit status and its refusals."""
 
 import json
+import sys
 
 import pytest
 
@@ -124,3 +125,24 @@ def test_listing_imports_neither_torch_nor_the_checks(distributions):
 def test_the_checks_are_known_without_torch(distributions):
     code = "import sys, torchplug.testing, torchplug.testing.record; print({'torch', 'pytest'} & set(sys.modules))"
     assert distributions.run("-c", code).stdout.splitlines()[-1] == "set()"
+
+
+def test_progress_is_shown_on_a_terminal_alone(acme, capsys, monkeypatch):
+    acme.offer("acme", ("losses", "good", "acme_losses:Good"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, out, err = run(capsys, "check", "acme", "--quick")
+    number = len(out.splitlines()) - 3  # the header, and the summary after an empty line
+    assert f"\r{number}/{number} acme:good " in err
+    assert err.endswith("\r")
+
+
+def test_a_component_that_ends_the_process_fails_alone(acme, capsys):
+    acme.module(
+        "acme_exit",
+        "import sys\nfrom acme_losses import Good\n\nclass Ends(Good):\n"
+        "    def forward(self, scores, target):\n        sys.exit(7)\n",
+    )
+    acme.offer("acme", ("losses", "ends", "acme_exit:Ends"))
+    status, out, _ = run(capsys, "check", "acme", "--quick")
+    assert status == 1
+    assert "raises SystemExit: 7 (acme_exit.py:6)" in out

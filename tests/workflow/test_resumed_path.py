@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import torchplug
 from many.interrupting import interrupted_after
@@ -127,7 +127,8 @@ def test_minibatches_go_on(path, tmp_path):
 
 
 def test_other_settings_are_not_gone_on_with(path, tmp_path):
-    data = TabularData("diabetes")
+    X, y = load_diabetes(return_X_y=True)
+    data = TabularData((X, y))
     found = path(LASSO, data, coefficient=[1.0, 0.1])
     for changed, reason in (
         ({"coefficient": [1.0, 0.2]}, "path/coefficient"),
@@ -140,7 +141,7 @@ def test_other_settings_are_not_gone_on_with(path, tmp_path):
     with pytest.raises(CheckpointError, match="model/loss torchplug:mse, not"):
         path({**LASSO, "loss": "huber"}, data, coefficient=[1.0, 0.1], resume=found.run.path)
     with pytest.raises(CheckpointError, match="table"):
-        path(LASSO, TabularData("iris", target="petal length (cm)"), coefficient=[1.0, 0.1], resume=found.run.path)
+        path(LASSO, TabularData((X, 2 * y)), coefficient=[1.0, 0.1], resume=found.run.path)
 
 
 def test_what_cannot_be_resumed(path, tmp_path):

@@ -97,7 +97,7 @@ def _of_installation(installation: Installation) -> Iterator[Finding]:
         )
     if installation.altered:
         problem, _, remedy = altered(installation).removeprefix(f"{name} {version} ").rpartition(": ")
-        yield Finding(name, version, problem, remedy)
+        yield Finding(name, version, f"it {problem}", remedy)
 
 
 def _loaded(plugins: Sequence[Installation]) -> tuple[list[_Record], list[Finding]]:

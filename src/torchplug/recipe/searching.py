@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torchplug.recipe.command import Command
 
 _SHOWN = 10
-_OWN = ("seed_everything", MODEL, *GROUPS)
+_SINGLE = ("seed_everything", "plugins_lock")
 
 
 def search(command: Command, module: ComponentModule, data: TabularData) -> int:
@@ -44,7 +44,7 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
         data=data,
         root="runs",
         **command.method(),
-        written={name: value for name, value in values.plain().items() if name in _OWN},
+        written={name: value for name, value in values.plain().items() if name in (*_SINGLE, MODEL, *GROUPS)},
         notes=command.notes,
         remedy=command.resuming,
         **options,
@@ -80,9 +80,9 @@ def _given(command: Command) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for given in command.line.givens:
         group, *rest = given.path
-        if group == "seed_everything":
+        if group in _SINGLE:
             found[group] = plain[group]
-        elif group in _OWN and rest:
+        elif group in (MODEL, *GROUPS) and rest:
             found[f"{group}.{rest[0]}"] = _as_flag(plain[group][rest[0]])
     return found
 

@@ -25,6 +25,7 @@ class Values:
 
     Args:
         seed_everything: what all random generators are seeded with.
+        plugins_lock: the file that plugins were compared with; None: they were not.
         model: parameters of ComponentModule: specs, and how they are trained.
         data: parameters of TabularData.
         trainer: parameters of Lightning's Trainer; classes as mappings with class_path and init_args.
@@ -33,6 +34,7 @@ class Values:
     """
 
     seed_everything: int
+    plugins_lock: str | None
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     trainer: Mapping[str, Any]
@@ -43,7 +45,8 @@ class Values:
         """The settings in plain types, as `--config` reads them."""
         model = {name: written(name, value) for name, value in self.model.items()}
         groups = {MODEL: model, **{name: getattr(self, name) for name in GROUPS}}
-        everything: dict[str, Any] = plain({"seed_everything": self.seed_everything, **groups, **self.others})
+        own = {"seed_everything": self.seed_everything, "plugins_lock": self.plugins_lock}
+        everything: dict[str, Any] = plain({**own, **groups, **self.others})
         return everything
 
     def text(self, leave_out: tuple[str, ...] = ()) -> str:
@@ -78,7 +81,8 @@ def resolve(settings: Settings, line: CommandLine) -> Values:
     known = top_level(line.subcommand)
     start = {name: parameter.default for name, parameter in known.items()} | {"seed_everything": settings.seed}
     others = read_group(known, start, [given for name in known for given in line.of(name)])
-    return Values(others.pop("seed_everything"), read_model(settings.model, line.of(MODEL)), **groups, others=others)
+    seed, lock = others.pop("seed_everything"), others.pop("plugins_lock")
+    return Values(seed, lock, read_model(settings.model, line.of(MODEL)), **groups, others=others)
 
 
 def difference(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torchplug.registry.foreign_code import one_line
 from torchplug.tracebacks import TRACEBACKS
 
 if TYPE_CHECKING:
-    from torchplug.registry.lookup import Resolved
+    from torchplug.registry.resolved import Resolved
 
 _LONGEST = 300
 """Characters of an exception's text."""

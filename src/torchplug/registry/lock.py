@@ -78,7 +78,7 @@ def _difference(name: str, locked: Mapping[str, Any] | None, there: Installation
         return f"{name} {locked['version']} of {file} is not installed or may not load: {_install(name, locked)}"
     here = f"{name} {there.version}"
     if locked is None:
-        return f"{here} is not in {file}: leave it out by {BLOCK_LIST}={name}, or write the file anew"
+        return f"{here} is not in {file}: leave it out by {BLOCK_LIST}={name}, or write the file again"
     if there.version != locked["version"]:
         return f"{here} is installed, and {file} has {locked['version']}: {_install(name, locked)}"
     if there.altered:
@@ -87,11 +87,11 @@ def _difference(name: str, locked: Mapping[str, Any] | None, there: Installation
         return None
     if there.hash is None:
         return f"the files of {here} are not recorded, and {file} has their hash: {_reinstall(there)}"
-    return f"the files of {here} are not those of {file}: install the same wheel, or write the file anew"
+    return f"the files of {here} are not those of {file}: install the same wheel, or write the file again"
 
 
 def _install(name: str, locked: Mapping[str, Any]) -> str:
-    return f"pip install {name}=={locked['version']}, or write the file anew by `torchplug lock`"
+    return f"pip install {name}=={locked['version']}, or write the file again by `torchplug lock`"
 
 
 def _reinstall(installation: Installation) -> str:
@@ -110,9 +110,9 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
         raise ConfigurationError(f"{file} cannot be read: {reason}; write it by `torchplug lock > {file}`") from error
     for name, entry in content.items():
         if not isinstance(entry, dict) or not _is_entry(entry):
-            raise ConfigurationError(f"{file} is malformed at {name!r}: write it anew by `torchplug lock`")
+            raise ConfigurationError(f"{file} is malformed at {name!r}: write it again by `torchplug lock`")
     if BUILTIN not in content:
-        raise ConfigurationError(f"{file} does not name {BUILTIN} itself: write it anew by `torchplug lock`")
+        raise ConfigurationError(f"{file} does not name {BUILTIN} itself: write it again by `torchplug lock`")
     return content
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchplug.errors import PluginError
 
 if TYPE_CHECKING:
-    from torchplug.registry.lookup import Resolved
+    from torchplug.registry.resolved import Resolved
 
 _PLATEAU = "val/loss"
 """What torch's ReduceLROnPlateau monitors where nothing says otherwise."""

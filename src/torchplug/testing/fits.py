@@ -122,11 +122,9 @@ def several_steps_are_single_steps(subject: Subject) -> None:
     )
 
 
-@check(Family.OPTIMIZER, costly=True)
+@check(Family.OPTIMIZER, unless=Capability.GRAPH, costly=True)
 def two_ranks_are_one(subject: Subject) -> None:
     """Two processes that share each batch reach the weights of one process, and both the same."""
-    if Capability.GRAPH in subject.capabilities:
-        raise NotApplicable("it differentiates the gradient, which is refused on several ranks")
     choice = _tried(subject)
     single = weights(small_fit(**choice))
     first, second = both_ranks({**choice, "batch_size": _BATCH // 2})

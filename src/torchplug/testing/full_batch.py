@@ -14,7 +14,7 @@ from torchplug.objective import Objective
 from torchplug.registry.component import Capability, Family, Iteration, Outcome
 from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import require_close, require_equal, saved_and_loaded
-from torchplug.testing.optimizers import OptimizerSubject
+from torchplug.testing.descent import OptimizerSubject
 from torchplug.testing.record import NotRun, check, require
 
 _MOST_STEPS = 500

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,13 +25,16 @@ Outcome = Literal["passed", "failed", "not applicable", "not run", "failed as ex
 _FAMILIES: Mapping[Family, tuple[str, str]] = {
     Family.MODEL: ("models", "ModelSubject"),
     Family.LOSS: ("losses", "LossSubject"),
-    Family.OPTIMIZER: ("optimizers", "OptimizerSubject"),
+    Family.OPTIMIZER: ("descent", "OptimizerSubject"),
     Family.REGULARIZER: ("regularizers", "RegularizerSubject"),
     Family.SCHEDULER: ("schedulers", "SchedulerSubject"),
     Family.METRIC: ("metrics", "MetricSubject"),
 }
-"""The module of each family, and its kind of subject."""
-_MODULES = ("any_component", "modules", *(module for module, _ in _FAMILIES.values()), "updates", "full_batch")
+"""The kind of subject of each family, and its module."""
+_MODULES = (
+    *("any_component", "modules", "models", "losses", "optimizers", "updates", "full_batch"),
+    *("regularizers", "schedulers", "metrics"),
+)
 _COSTLY_MODULE = "fits"
 """Imports Lightning; all of its checks are costly."""
 _LONGEST = 400
@@ -60,7 +63,7 @@ class Result:
 
     def plain(self) -> dict[str, str]:
         """Return it as plain types, without the exception."""
-        return {key: value for key, value in asdict(self).items() if key != "error"}
+        return {name: getattr(self, name) for name in ("family", "component", "check", "outcome", "reason")}
 
 
 def checks(*, quick: bool = False) -> tuple[Check, ...]:
@@ -162,12 +165,12 @@ def _ended(check: Check, component: Subject) -> tuple[Outcome, str, BaseExceptio
         return "not run", str(error), error
     except (AssertionError, TorchplugError) as error:
         return "failed", _shortened(" ".join(str(error).split())), error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return "failed", _shortened(f"raises {one_line(error)} {_place(error)}"), error
     return "passed", "", None
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Where an exception was raised: in the innermost frame outside of torch and of the checks."""
     frames = extract_tb(error.__traceback__)
     here = str(Path(__file__).parent)

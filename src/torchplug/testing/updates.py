@@ -12,7 +12,7 @@ from torchplug.engine.train_step import settings_as_tensors
 from torchplug.registry.component import Capability, Family
 from torchplug.registry.foreign_code import one_line
 from torchplug.testing.compared import copied, require_close, require_equal, saved_and_loaded
-from torchplug.testing.optimizers import OptimizerSubject, evaluation
+from torchplug.testing.descent import OptimizerSubject, evaluation
 from torchplug.testing.record import NotApplicable, NotRun, check, require
 
 _SHAPE = (2, 3)
