@@ -15,6 +15,12 @@ _BY_LOSS = {
 _BY_CURVATURE = {"po_adahessian", "po_sophiah", "timm_adahessian"}
 """Optimizers whose step differentiates the gradient."""
 
+_BY_ELEMENT = {
+    *("torch_adadelta", "torch_adagrad", "torch_adam", "torch_adamax", "torch_adamw", "torch_asgd"),
+    *("torch_nadam", "torch_radam", "torch_rmsprop", "torch_rprop", "torch_sgd"),
+}
+"""Optimizers that treat each element by itself, whatever their settings: options of others take norms of tensors."""
+
 _BY_MATRIX = "torchplug_zoo.groups:matrices_by_muon"
 GROUPS = dict.fromkeys(
     ("po_adago", "po_adamuon", "po_distributedmuon", "po_muon", "po_muonclip", "po_normuon"), _BY_MATRIX
@@ -44,4 +50,6 @@ def capabilities(name: str) -> frozenset[Capability]:
     """Return what an optimizer supports or needs beyond gradients."""
     if name in _BY_CURVATURE:
         return frozenset({Capability.GRAPH})
-    return frozenset({Capability.CLOSURE if name in _BY_LOSS else Capability.GRADIENTS})
+    if name in _BY_LOSS:
+        return frozenset({Capability.CLOSURE})
+    return frozenset({Capability.GRADIENTS, *({Capability.ELEMENTWISE} if name in _BY_ELEMENT else ())})
