@@ -154,7 +154,7 @@ class TestDescribe:
         (adam,) = json.loads(run(capsys, "describe", "torchplug:adam", "--json")[1])
         assert adam.keys() == SCHEMA | {"description", "formula", "parameters", "reference", "note", "shape", "raises"}
         (lr,) = [parameter for parameter in adam["parameters"] if parameter["name"] == "lr"]
-        assert lr.keys() == {"name", "type", "required", "default", "description", "settable"}
+        assert lr.keys() == {"name", "type", "required", "default", "description", "fixed"}
         assert (lr["type"], lr["required"], lr["default"]) == ("float", False, 0.001)
         assert "> 0" in lr["description"]
 

@@ -100,15 +100,15 @@ def test_description_of_a_component_is_plain_data(distributions):
     assert summarize(entry).items() <= description.items()
     assert (description["description"], description["formula"]) == ("Wraps another.", "y = x")
     assert description["parameters"] == [
-        {"name": "rate", "type": "float", "required": True, "default": None, "description": "r > 0.", "settable": True},
-        {"name": "after", "type": "any value", "required": False, "default": None, "description": "", "settable": True},
+        {"name": "rate", "type": "float", "required": True, "default": None, "description": "r > 0.", "fixed": None},
+        {"name": "after", "type": "any value", "required": False, "default": None, "description": "", "fixed": None},
         {
             "name": "shape",
             "type": "tuple[int, ...]",
             "required": False,
             "default": [1, 2],
             "description": "",
-            "settable": True,
+            "fixed": None,
         },
     ]
     assert json.loads(json.dumps(description)) == description

@@ -251,6 +251,26 @@ def test_folds_of_any_rows(path):
     np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
 
 
+def test_folds_with_other_categories_than_all_rows(path):
+    """A level that only one fold validates has no feature there."""
+    X, y = load_breast_cancer(return_X_y=True)
+    letters = np.array(["a", "b"])[(X[:, 1] > 20).astype(int)]
+    letters[:3] = "rare"
+    frame = pl.DataFrame({"x": X[:, 0], "c": letters, "y": y})
+    folds = [(np.arange(200, 569), np.arange(200)), (np.arange(300), np.arange(300, 569))]
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False, handle_unknown="ignore")
+    found = path(LOGISTIC, data, coefficient=[0.1, 0.01], folds=folds)
+    for number, (training, validation) in enumerate(folds):
+        levels = sorted(set(letters[training]))
+        design = np.column_stack([X[:, 0], *(letters == level for level in levels)]).astype(float)
+        n, expected = len(training), []
+        for value in (0.1, 0.01):
+            model = LogisticRegression(C=1 / (2 * n * value), tol=1e-10, solver="newton-cholesky")
+            predicted = model.fit(design[training], y[training]).predict_proba(design[validation])[:, 1]
+            expected.append(log_loss(y[validation], predicted))
+        np.testing.assert_allclose(by_fold(found)[number], expected, rtol=1e-6)
+
+
 def test_categories_are_each_folds_own(path):
     """A level that no row that trains has shares no feature with others."""
     X, y = load_diabetes(return_X_y=True)

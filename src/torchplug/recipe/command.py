@@ -69,6 +69,11 @@ class Command:
         return self.line.subcommand
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The subcommand's own settings, without those that all subcommands have."""
+        return {name: self.settings.others[name] for name in SUBCOMMANDS[self.subcommand].options}
+
+    @property
     def notes(self) -> list[str]:
         """What followed from the table."""
         if self.adaptation is None:

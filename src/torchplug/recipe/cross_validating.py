@@ -25,7 +25,7 @@ def cross_validate(command: Command, module: ComponentModule, data: TabularData)
     Raises:
         TorchplugError: for input that is refused, and files that cannot be written.
     """
-    options = command.settings.others
+    options = command.options
     job = CrossValidating(config=command.settings.model, data=data, root="runs", **command.method(), **options)
     try:
         found = job.run()

@@ -27,7 +27,7 @@ def ladder(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     quiet = {**command.trainer(), "enable_progress_bar": False}
     climbing = Climbing(
-        module=module, data=data, root="runs", **{**command.method(), "trainer": quiet}, **command.settings.others
+        module=module, data=data, root="runs", **{**command.method(), "trainer": quiet}, **command.options
     )
     console = Console(stderr=True)
     with console.status("preparing") as status:

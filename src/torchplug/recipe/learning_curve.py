@@ -23,7 +23,7 @@ def learning_curve(command: Command, module: ComponentModule, data: TabularData)
     Raises:
         TorchplugError: for input that is refused.
     """
-    options = {**command.settings.others, "fractions": _numbers(command.settings.others["fractions"])}
+    options = {**command.options, "fractions": _numbers(command.options["fractions"])}
     job = Tracing(config=command.settings.model, data=data, root="runs", **command.method(), **options)
     try:
         found = job.run()

@@ -29,7 +29,7 @@ def path(command: Command, module: ComponentModule, data: TabularData) -> int:
     """
     values, method = command.settings, command.method()
     tracking, name = method.pop("tracking"), method.pop("name")
-    options = {option: value for option, value in values.others.items() if option != "resume"}
+    options = {option: value for option, value in command.options.items() if option != "resume"}
     plan = Plan(config=values.model, data=data, **method, **options)
     written = {group: value for group, value in values.plain().items() if group not in values.others}
     job = PathJob(plan, tracking, name, "runs", values.others["resume"], written, command.resuming)

@@ -38,7 +38,7 @@ def search(command: Command, module: ComponentModule, data: TabularData) -> int:
         TorchplugError: for input that is refused, and files that cannot be written.
     """
     values = command.settings
-    options = {name: value for name, value in values.others.items() if name != "export_wandb"}
+    options = {name: value for name, value in command.options.items() if name != "export_wandb"}
     plan = Plan(
         config=values.model,
         data=data,

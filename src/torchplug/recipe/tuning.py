@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def tune_lr(command: Command, module: ComponentModule, data: TabularData) -> int:
     """Print the suggested learning rate and its rule; returns the exit status."""
-    found = tuning.tune_lr(command.settings.model, data, **command.method(), **command.settings.others)
+    found = tuning.tune_lr(command.settings.model, data, **command.method(), **command.options)
     say_notes([*command.notes, *found.run.notes])
     if found.suggestion is not None:
         print(f"suggestion: --model.optimizer.lr {found.suggestion:.3g}, where the loss falls most steeply")
@@ -25,7 +25,7 @@ def tune_lr(command: Command, module: ComponentModule, data: TabularData) -> int
 
 def tune_batch_size(command: Command, module: ComponentModule, data: TabularData) -> int:
     """Print speed and noise for each batch size; returns the exit status."""
-    found = tuning.tune_batch_size(command.settings.model, data, **command.method(), **command.settings.others)
+    found = tuning.tune_batch_size(command.settings.model, data, **command.method(), **command.options)
     say_notes([*command.notes, *found.run.notes])
     print_table(found.table, f"{command.recipe}: noise scale {found.noise_scale:.3g} rows")
     print(f"largest: {found.largest}, fastest: {found.fastest}")

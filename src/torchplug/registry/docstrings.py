@@ -110,10 +110,12 @@ def page(description: dict[str, Any], prefix: str = "") -> str:
 
 
 def _parameter(known: Mapping[str, Any], prefix: str) -> str:
+    if known["fixed"] is not None:
+        text = f"Not settable by name: {known['fixed']}. {known['description']}".strip()
+        return parameter_text(known["name"], known["type"], known["default"], text)
     reserved = "init_args." if prefix and known["name"] in ("help", "class_path", "init_args") else ""
-    name = f"{prefix}{reserved}{known['name']}" if known["settable"] else known["name"]
-    default = repr(known["default"]) if known["settable"] else known["default"]
-    return parameter_text(name, known["type"], default, known["description"], known["required"])
+    name = f"{prefix}{reserved}{known['name']}"
+    return parameter_text(name, known["type"], repr(known["default"]), known["description"], known["required"])
 
 
 def parameter_text(name: str, type: str, default: str, description: str, required: bool = False) -> str:
@@ -158,7 +160,7 @@ def _describe_parameter(entry: Entry, parameter: Parameter, description: str) ->
         "required": required,
         "default": default,
         "description": description,
-        "settable": True,
+        "fixed": None,
     }
 
 
@@ -168,8 +170,8 @@ def _describe_fixed(fixed: Fixed, description: str) -> dict[str, Any]:
         "type": fixed.type,
         "required": False,
         "default": fixed.default,
-        "description": f"Not settable by name: {fixed.reason}. {description}".strip(),
-        "settable": False,
+        "description": description,
+        "fixed": fixed.reason,
     }
 
 

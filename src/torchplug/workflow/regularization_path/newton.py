@@ -255,7 +255,7 @@ def ridge_path(
     """
     strengths = torch.tensor(ridge, dtype=torch.float64)
     here, done, size = start.double(), 0, _FIRST_BATCH
-    if guide is not None:
+    if guide is not None and guide.points.shape[1] == len(start):  # a fold may have other categories
         points, done = guide.lead(problem, strengths)
         yield points[:done]
         here = points[done - 1] if done else here

@@ -159,16 +159,14 @@ class SharedRows:
             factor=partial(self.factor, fold=fold),
         )
 
-    def factor(self, method: Method, fold: int | None = None) -> Tensor | None:
-        """R of the training rows of a fold, or of all rows; None where it does not follow from that of the parts."""
+    def factor(self, method: Method, fold: int) -> Tensor | None:
+        """R of the training rows of a fold; None where it does not follow from those of the parts."""
         shape = self.whole.objective.linear_map
         if shape is None or not self.rows.target.is_floating_point() or (self.centred and not shape.intercept):
             return None
         sums, summaries = self._summaries(method, shape)
-        chosen = range(len(self.parts)) if fold is None else self.training[fold]
+        chosen = self.training[fold]
         triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in chosen]))
-        if fold is None:
-            return triangle
         weight = self.rows.weight[torch.cat([self.parts[part] for part in chosen])].mean()
         return self._scalings[fold].of_factor(triangle, shape.intercept) / weight.sqrt()
 
