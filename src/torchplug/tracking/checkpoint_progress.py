@@ -91,7 +91,7 @@ def check_optimizer(entries: Entries, resolved: ResolvedConfig) -> None:
         raise entries.malformed("optimizer_states", "holds NaN or infinite values")
     state = Entries({"optimizer_states": optimizers[0]}, entries.path).inside("optimizer_states")
     trial = _trial(resolved)
-    state.fits("param_groups", trial.state_dict()["param_groups"])
+    state.fits("param_groups", [_shared(trial.state_dict()["param_groups"])])
     kept = state.of("state", Mapping, "a mapping")
     if not kept and trial.state and entries.content["global_step"]:
         raise state.malformed("state", "is empty")
@@ -106,18 +106,24 @@ def check_optimizer(entries: Entries, resolved: ResolvedConfig) -> None:
                 stored.fits(name, example)
 
 
+def _shared(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that all of an optimizer's groups have: those of matrices and vectors may differ."""
+    names = set.intersection(*map(set, groups))
+    return {name: value for name, value in groups[0].items() if name in names}
+
+
 def _trial(resolved: ResolvedConfig) -> Optimizer:
     """The optimizer after a step on one parameter, as an example of its state.
 
     A full-batch optimizer makes no step here: it has an entry in its state instead. With an optimizer that cannot step
     without a network, nothing is compared.
     """
-    parameter = nn.Parameter(torch.ones(1))
+    parameter = nn.Parameter(torch.ones(1) if resolved.optimizer.groups is None else torch.ones(1, 1))
     optimizer = resolved.trial_optimizer(parameter)
     if resolved.is_full_batch:
         optimizer.state[parameter] = {}
         return optimizer
-    parameter.grad = torch.ones(1)
+    parameter.grad = torch.ones_like(parameter)
     closure: Any = lambda: torch.ones(())  # noqa: E731 what a loss is, where an optimizer asks for it
     try:
         trial_step(optimizer, closure)
