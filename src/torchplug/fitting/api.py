@@ -73,7 +73,7 @@ def fit(
     """
     settings = dict(trainer or {})
     _refuse_unknown(settings)
-    tracked = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    tracked = Tracking.of(tracking)
     seed_generators(seed)
     module = config if isinstance(config, ComponentModule) else _module(config)
     origin = None if ckpt_path is None else _origin(Path(ckpt_path), module)

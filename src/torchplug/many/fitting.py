@@ -99,7 +99,7 @@ def fit_many(
     grouping = Grouper(tables, settings).group(configurations)
     kept: AbstractContextManager[Record] = nullcontext(Record())
     if tracking is not None:
-        chosen = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking)
+        chosen = Tracking.of(tracking)
         rows = None if folds is None else [DrawnRows.of(*fold) for fold in folds]
         kept = TrackedFit(configurations, rows, data, settings, chosen, name, root, resumed).record(grouping)
     rank_zero_info(grouping.note())

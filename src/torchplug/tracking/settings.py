@@ -36,12 +36,15 @@ class Tracking:
     log_checkpoint: bool = False
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Tracking:
-        """These settings.
+    def of(cls, settings: Mapping[str, Any] | Tracking | None) -> Tracking:
+        """These settings; the defaults for None.
 
         Raises:
             ConfigurationError: for one that does not exist.
         """
+        if isinstance(settings, Tracking):
+            return settings
+        settings = settings or {}
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:

@@ -1,12 +1,16 @@
-"""The end of a method by a signal."""
+"""Many fits of a method, and their end by a signal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from torchplug.data.folds import Fold
+from torchplug.data.tabular import TabularData
 from torchplug.fit_result import FitResult
 from torchplug.interruption import Interrupted
+from torchplug.many import fit_many
 from torchplug.many.record import BrokenOff
 from torchplug.tracking.run import Run
 
@@ -22,17 +26,38 @@ class Unfinished(Interrupted):
         super().__init__()
         self.run = run
 
+    def told(self, what: str) -> KeyboardInterrupt:
+        """The interrupt that Python's callers get, with how to go on."""
+        return KeyboardInterrupt(f"{what} was interrupted: {how_to_go_on(self.run)}")
 
-@contextmanager
-def kept_if_broken_off() -> Iterator[None]:
-    """Raise Unfinished where a long step of `fit_many` was broken off."""
+
+def how_to_go_on(run: Run) -> str:
+    """The argument that resumes a run."""
+    return f"go on with resume={os.path.relpath(run.path)!r}"
+
+
+def fit_all(
+    configs: Sequence[Mapping[str, Any]], data: TabularData, folds: Sequence[Fold], **options: Any
+) -> tuple[list[FitResult], Run]:
+    """Return what `fit_many` returns, and the run directory.
+
+    Args:
+        configs: see `fit_many`.
+        data: see `fit_many`.
+        folds: see `fit_many`.
+        options: its others.
+
+    Raises:
+        TorchplugError: for input that is refused.
+        Unfinished: if a signal stopped it; what is done is kept.
+    """
     try:
-        yield
+        results = fit_many(configs, data, folds, **options)
     except BrokenOff as stop:
         raise Unfinished(stop.run) from stop
-
-
-def has_ended(run: Run, results: Sequence[FitResult]) -> bool:
-    """Whether the training of many models has ended; a run that was trained on may have an earlier outcome."""
+    run: Run = results[0].run.outermost
+    # A run that was finished before and trained on may have an earlier outcome.
     recorded = [model["reason"] for model in (run.outcome or {}).get("models", [])]
-    return recorded == [result.outcome.reason for result in results]
+    if recorded != [result.outcome.reason for result in results]:
+        raise Unfinished(run)
+    return results, run

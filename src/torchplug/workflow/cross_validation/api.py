@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,7 +13,6 @@ import yaml  # type: ignore[import-untyped]
 from torchplug.data.folds import Fold
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.many import fit_many
 from torchplug.many.configurations import Configuration, Configurations, watched_by
 from torchplug.many.settings import TrainerSettings
 from torchplug.tracking.choices import chosen
@@ -26,7 +24,7 @@ from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
 from torchplug.workflow.folds import divided
-from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
+from torchplug.workflow.unfinished import Unfinished, fit_all
 
 Folds = int | Sequence[tuple[Any, Any]]
 
@@ -82,13 +80,11 @@ def cross_validate(
         >>> found = torchplug.cross_validate(config, TabularData("diabetes"), folds=5, **options)  # doctest: +SKIP
         >>> found.mean["rmse"], found.interval["rmse"]  # doctest: +SKIP
     """
-    chosen_tracking = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
-    job = CrossValidating(config, data, folds, repeats, trainer or {}, chosen_tracking, name, root, seed, resume)
+    job = CrossValidating(config, data, folds, repeats, trainer or {}, Tracking.of(tracking), name, root, seed, resume)
     try:
         return job.run()
     except Unfinished as stop:
-        path = os.path.relpath(stop.run.path)
-        raise KeyboardInterrupt(f"cross-validation was interrupted: go on with resume={path!r}") from stop
+        raise stop.told("cross-validation") from stop
 
 
 @dataclass(frozen=True)
@@ -116,20 +112,16 @@ class CrossValidating:
         settings = self._settings()
         chosen(self.tracking)
         divided = self._divided()
-        with kept_if_broken_off():
-            results = fit_many(
-                [{**self.config, "seed": self.seed}],
-                self.data,
-                divided,
-                self.trainer,
-                tracking=Tracking(mode="disabled"),  # sent below, fold by fold
-                name=self.name,
-                root=self.root,
-                ckpt_path=self.resume,
-            )
-        run: Run = results[0].run.outermost
-        if not has_ended(run, results):
-            raise Unfinished(run)
+        results, run = fit_all(
+            [{**self.config, "seed": self.seed}],
+            self.data,
+            divided,
+            trainer=self.trainer,
+            tracking=Tracking(mode="disabled"),  # sent below, fold by fold
+            name=self.name,
+            root=self.root,
+            ckpt_path=self.resume,
+        )
         run.write_config(self._written(run))
         modules = [result.module for result in results]
         evaluated = [

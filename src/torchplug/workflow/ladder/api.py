@@ -79,7 +79,7 @@ def ladder(
         >>> found = torchplug.ladder(config, TabularData("iris"), tracking={"mode": "disabled"})  # doctest: +SKIP
         >>> found.passed, found.cause  # doctest: +SKIP
     """
-    tracked = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    tracked = Tracking.of(tracking)
     module = config if isinstance(config, ComponentModule) else ComponentModule(**config)
     try:
         return Climbing(module, data, steps, trainer or {}, tracked, name, root, seed).run(lambda rung: None)

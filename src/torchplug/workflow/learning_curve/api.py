@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult
-from torchplug.many import fit_many
 from torchplug.many.configurations import Configurations
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
@@ -24,7 +22,7 @@ from torchplug.workflow.diagnosis.measures import Measures, error_name, measure
 from torchplug.workflow.learning_curve.picture import draw
 from torchplug.workflow.learning_curve.power_law import fitted, interval
 from torchplug.workflow.learning_curve.result import LearningCurve
-from torchplug.workflow.unfinished import Unfinished, has_ended, kept_if_broken_off
+from torchplug.workflow.unfinished import Unfinished, fit_all
 
 Part = tuple[float, int, NDArray[np.int64]]
 """A share of the training split, the number of the repeat, and its rows."""
@@ -78,13 +76,11 @@ def learning_curve(
         >>> options = {"trainer": {"max_epochs": 50}, "tracking": {"mode": "disabled"}}
         >>> print(torchplug.learning_curve(config, TabularData("diabetes"), **options).line)  # doctest: +SKIP
     """
-    tracked = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
-    job = Tracing(config, data, fractions, repeats, trainer or {}, tracked, name, root, seed, resume)
+    job = Tracing(config, data, fractions, repeats, trainer or {}, Tracking.of(tracking), name, root, seed, resume)
     try:
         return job.run()
     except Unfinished as stop:
-        path = os.path.relpath(stop.run.path)
-        raise KeyboardInterrupt(f"the learning curve was interrupted: go on with resume={path!r}") from stop
+        raise stop.told("the learning curve") from stop
 
 
 @dataclass(frozen=True)
@@ -110,20 +106,16 @@ class Tracing:
             Unfinished: if a signal stopped it.
         """
         parts, folds = self._divided()
-        with kept_if_broken_off():
-            results = fit_many(
-                [{**self.config, "seed": self.seed}],
-                self.data,
-                folds,
-                self.trainer,
-                tracking=self.tracking,
-                name=self.name,
-                root=self.root,
-                ckpt_path=self.resume,
-            )
-        run = results[0].run.outermost
-        if not has_ended(run, results):
-            raise Unfinished(run)
+        results, run = fit_all(
+            [{**self.config, "seed": self.seed}],
+            self.data,
+            folds,
+            trainer=self.trainer,
+            tracking=self.tracking,
+            name=self.name,
+            root=self.root,
+            ckpt_path=self.resume,
+        )
         measured = [_measured(result, self.data, fold) for result, fold in zip(results, folds, strict=True)]
         found = _curve(parts, results, measured, run)
         run.write_table("learning_curve.csv", found.fits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from torchplug.workflow.regularization_path.kept import Kept, run_to_resume
 from torchplug.workflow.regularization_path.plan import Folds, Plan
 from torchplug.workflow.regularization_path.result import RegularizationPath, Traced, choices
 from torchplug.workflow.regularization_path.writing import Writing
-from torchplug.workflow.unfinished import Unfinished
+from torchplug.workflow.unfinished import Unfinished, how_to_go_on
 
 _TABLES = ("source", "validation", "test")
 
@@ -91,16 +90,11 @@ def path(
         >>> found.best, found.best_1se  # doctest: +SKIP
     """
     plan = Plan(config, data, coefficient, points, folds, regularizer, metric, trainer or {}, seed)
-    chosen_tracking = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
     try:
-        with interruption.handled("path", lambda: True):
-            return PathJob(plan, chosen_tracking, name, root, resume).run()
+        with interruption.handled_within():
+            return PathJob(plan, Tracking.of(tracking), name, root, resume).run()
     except Unfinished as stop:
-        raise KeyboardInterrupt(f"the path was interrupted: {_how_to_go_on(stop.run)}") from stop
-
-
-def _how_to_go_on(run: Run) -> str:
-    return f"go on with resume={os.path.relpath(run.path)!r}"
+        raise stop.told("the path") from stop
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ class PathJob:
     root: str | Path
     resume: str | Path | None = None
     settings: Mapping[str, Any] | None = None
-    remedy: Callable[[Run], str] = _how_to_go_on
+    remedy: Callable[[Run], str] = how_to_go_on
 
     def run(self) -> RegularizationPath:
         """Fit along λ, and write the run directory.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from torchplug.many import fit_many
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
 from torchplug.workflow.regularization_path.plan import Plan
 from torchplug.workflow.regularization_path.result import Traced
-from torchplug.workflow.unfinished import Unfinished
+from torchplug.workflow.unfinished import fit_all
 
 
 def trace(plan: Plan, name: str, root: str | Path, resume: str | Path | None) -> tuple[Traced, Run]:
@@ -27,19 +26,16 @@ def trace(plan: Plan, name: str, root: str | Path, resume: str | Path | None) ->
         Unfinished: if a signal stopped it; `fit_many` keeps what is done.
     """
     folds = plan.divided
-    results = fit_many(
+    results, run = fit_all(
         plan.configs,
         plan.data,
         folds,
-        plan.trainer,
+        trainer=plan.trainer,
         tracking=Tracking(mode="disabled"),  # the path is sent as one run
         name=name,
         root=root,
         ckpt_path=resume,
     )
-    run: Run = results[0].run.outermost
-    if run.outcome is None:
-        raise Unfinished(run)
     found = [result.metrics[f"val/{plan.metric}"] for result in results]
     values = [math.nan if value is None else value for value in found]
     note = f"{plan.module.resolved.optimizer.name} uses minibatches: each λ is trained from its seed"

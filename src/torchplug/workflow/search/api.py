@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def search(
         metric=metric,
         repeats=repeats,
         trainer=trainer or {},
-        tracking=tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {}),
+        tracking=Tracking.of(tracking),
         name=name,
         root=root,
         seed=seed,
@@ -123,5 +122,4 @@ def search(
         with interruption.handled_within(), as_found():
             return Searching(plan).run()
     except Unfinished as stop:
-        path = os.path.relpath(stop.run.path)
-        raise KeyboardInterrupt(f"the search was interrupted: go on with resume={path!r}") from stop
+        raise stop.told("the search") from stop

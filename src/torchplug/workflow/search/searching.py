@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,7 +26,7 @@ from torchplug.workflow.search.samplers import build_sampler, together
 from torchplug.workflow.search.storage import JOURNAL, open_database, open_journal
 from torchplug.workflow.search.study import Study, join
 from torchplug.workflow.search.workers import Workers
-from torchplug.workflow.unfinished import Unfinished
+from torchplug.workflow.unfinished import Unfinished, how_to_go_on
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ class Searching:
 
     def how_to_go_on(self, run: Run) -> str:
         """What is told after an interruption."""
-        return f"go on with resume={os.path.relpath(run.path)!r}" if self.plan.remedy is None else self.plan.remedy(run)
+        return how_to_go_on(run) if self.plan.remedy is None else self.plan.remedy(run)
 
     def _so_far(self, study: Study) -> tuple[int, str]:
         finished = study.finished()

@@ -113,7 +113,7 @@ def tune_batch_size(
         noise_scale=scale,
         run=run,
     )
-    chosen = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    chosen = Tracking.of(tracking)
     trials.record(run, "tune_batch_size", {"sizes": tried, "seconds": seconds}, chosen)
     _write(found, notes)
     return found

@@ -105,7 +105,7 @@ def tune_lr(
     )
     run = Run.create(name, root)
     found = LearningRates(table, steepest(rising.rates, rising.smoothed), run)
-    chosen = tracking if isinstance(tracking, Tracking) else Tracking.of(tracking or {})
+    chosen = Tracking.of(tracking)
     trials.record(run, "tune_lr", {"lowest": lowest, "highest": highest, "steps": steps}, chosen)
     _write(found)
     return found
