@@ -139,7 +139,7 @@ class TestDescribe:
         )
         (auroc,) = json.loads(run(capsys, "describe", "auroc", "--json")[1])
         assert auroc["metric"] == {"kinds": ["binary", "margin"], "view": "scores", "best": "max"}
-        (adam,) = json.loads(run(capsys, "list", "--filter", "adamw", "--json")[1])
+        (adam,) = json.loads(run(capsys, "list", "--filter", "torchplug:adamw", "--json")[1])
         assert adam["metric"] is None
 
     def test_every_family_that_has_the_name_or_the_one_asked_for(self, capsys):

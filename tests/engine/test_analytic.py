@@ -6,6 +6,7 @@ from torch import nn
 
 from compared_fits import Fit, differences, made, quiet, rows
 from engine_steps import Squared, analytic, batch, gradients, network, objective_of, stored
+from own_components import own_components
 from torchplug import Family, Regularizer, use
 from torchplug.components.builtin.regularizers import L1, L2, ElasticNet
 from torchplug.components.task import TASKS
@@ -202,7 +203,7 @@ def _of_kind(kind):
 
 
 def _with_derivative():
-    entries = registry().entries(Family.LOSS)
+    entries = own_components(Family.LOSS)
     built = {entry.name: registry().resolve(Family.LOSS, entry.qualified_name).build() for entry in entries}
     return {name: loss.kind for name, loss in built.items() if hasattr(loss, "derivative")}
 

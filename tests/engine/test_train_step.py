@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine_steps import Told
+from own_components import own_components
 from torchplug import Capability, Family, use
 from torchplug.batch import Batch, Rows
 from torchplug.engine.analytic import Analytic, why_not_analytic
@@ -20,8 +21,8 @@ from torchplug.registry import registry
 from torchplug.resolved_config import ResolvedConfig
 
 ROWS, STEPS = 6, 3
-LOSSES = list(registry().entries(Family.LOSS))
-OPTIMIZERS = [e for e in registry().entries(Family.OPTIMIZER) if hasattr(registry().target(e), "update_fn")]
+LOSSES = own_components(Family.LOSS)
+OPTIMIZERS = [e for e in own_components(Family.OPTIMIZER) if hasattr(registry().target(e), "update_fn")]
 PENALTIES = [
     [],
     [use("l2", coefficient=0.1)],

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from own_components import own_components
 from torchplug.errors import CheckpointError
-from torchplug.registry import registry
 from torchplug.registry.component import Capability, Family
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_entries import Entries
@@ -37,13 +37,8 @@ def _saved(resolved, steps=3):
     }
 
 
-def _own(family):
-    """The project's; what other libraries have, torchplug-zoo's tests resume."""
-    return [entry for entry in registry().entries(family) if entry.distribution != "torchplug-zoo"]
-
-
 def _minibatch_optimizers():
-    entries = _own(Family.OPTIMIZER)
+    entries = own_components(Family.OPTIMIZER)
     return [entry.qualified_name for entry in entries if Capability.OBJECTIVE not in entry.component.capabilities]
 
 
@@ -60,7 +55,7 @@ def test_an_optimizer_as_it_saves_itself_is_accepted_and_an_emptied_one_is_not(n
         check_optimizer(Entries({**emptied, "global_step": 0}, FILE), resolved)
 
 
-@pytest.mark.parametrize("name", [entry.qualified_name for entry in _own(Family.SCHEDULER)])
+@pytest.mark.parametrize("name", [entry.qualified_name for entry in own_components(Family.SCHEDULER)])
 def test_a_scheduler_as_it_saves_itself_is_accepted_and_an_emptied_one_is_not(name):
     scheduler = {"name": name, "parameters": REQUIRED.get(name.rpartition(":")[2], {})}
     resolved = _resolved("nesterov", scheduler)
