@@ -34,6 +34,8 @@ def both_ranks(job: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         AssertionError: if the fit fails on a rank, or the ranks wait for each other.
         NotRun: if the processes cannot be started.
     """
+    if _running and _running[0].path != _path():  # what they can import is what was so when they started
+        _end()
     if not _running:
         _running.append(_Ranks())
     try:
@@ -43,14 +45,19 @@ def both_ranks(job: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         raise
 
 
+def _path() -> str:
+    return os.pathsep.join(filter(None, sys.path))
+
+
 class _Ranks:
     def __init__(self) -> None:
+        self.path = _path()
         self._folder = tempfile.TemporaryDirectory()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-        common |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        common |= {"PYTHONPATH": self.path, "OMP_NUM_THREADS": "1"}
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "torchplug.testing.rank"],

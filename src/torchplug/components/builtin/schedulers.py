@@ -196,12 +196,17 @@ class Manual(Rule):
         self.rates = [table[epoch] for epoch in self.epochs]
         super().__init__(optimizer, interval)
 
+    def rate(self, initial: float, count: int) -> float:
+        """The last listed learning rate, or α₀."""
+        listed = bisect_right(self.epochs, count)
+        return self.rates[listed - 1] if listed else initial
+
     def get_lr(self) -> list[float | Tensor]:
-        """Return the last listed learning rate, or α₀, of each parameter group."""
-        listed = bisect_right(self.epochs, self.last_epoch)
-        if not listed:
+        """Return α of each parameter group: a listed rate times the group's factor."""
+        if self.last_epoch < self.epochs[0]:
             return list(self.base_lrs)
-        return [self.rates[listed - 1] * factor_of(group) for group in self.optimizer.param_groups]
+        listed = self.rate(0.0, self.last_epoch)
+        return [listed * factor_of(group) for group in self.optimizer.param_groups]
 
 
 class Cosine(Rule):
