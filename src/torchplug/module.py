@@ -161,8 +161,8 @@ class ComponentModule(TrainedModule):
         if self.network is None:
             self.network = self.resolved.build_network(inputs, outputs)
         self.resolved.set_precision(self._built(), self.loss)
-        self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
+        self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing
         self._try_loss(data, outputs)
         if not self.resolved.optimizer.entry.builtin:
             self.build_optimizer(total_steps=1000, num_data=data.sizes["train"])  # it may refuse the network's shapes

@@ -55,7 +55,7 @@ class Inner(nn.Module):
 class Outer(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()
-        self.inner, self.map = Inner(), nn.Linear(inputs, outputs)
+        self.inner = Inner()
 
     def forward(self, features):
         return self.inner(features)

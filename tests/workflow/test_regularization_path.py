@@ -243,7 +243,7 @@ def test_folds_along_time(path):
 
 
 def test_folds_of_any_rows(path):
-    """Rows drawn anew for each fold have more parts than there are folds."""
+    """Rows that are drawn for each fold by itself have more parts than there are folds."""
     X, y = load_diabetes(return_X_y=True)
     folds, grid = list(ShuffleSplit(4, test_size=0.3, random_state=0).split(X)), [10.0, 0.1]
     found = path(LASSO, TabularData((X, y), split=[1.0]), coefficient=grid, folds=folds)

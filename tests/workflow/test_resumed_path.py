@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_what_is_done(path, after, tmp_path, case, at):
     assert not (directory / "outcome.json").exists()
     found = path(config, data(), coefficient=grid, resume="last")
     assert found.run.path == directory
-    assert len(done) == pieces or case == "several λ at once"  # whose batches begin anew
+    assert len(done) == pieces or case == "several λ at once"  # whose batches start again
     assert_same(found, whole)
     before = len(done)
     assert_same(path(config, data(), coefficient=grid, resume=directory), found)

@@ -41,7 +41,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _terminal_table(header: list[str], rows: list[list[str]]) -> str:
-    # Imported here: rich is as dear as all the rest of this command, and a pipe does without.
+    # Imported here: it takes as long as all the rest of this command, and a pipe does not need it.
     from rich import box
     from rich.console import Console
     from rich.table import Table

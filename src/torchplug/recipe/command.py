@@ -228,7 +228,7 @@ def _refuse_changes(command: Command, defaults: Mapping[str, Any]) -> None:
         if slot not in free and _qualified(slot, value) != _qualified(slot, trained[slot]):
             raise ConfigurationError(
                 f"--model.{slot} cannot change: the checkpoint was trained with {_shown(trained[slot])}, "
-                f"not {_shown(value)}; fit anew without --ckpt_path"
+                f"not {_shown(value)}; fit again without --ckpt_path"
             )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SET_BY_LIBRARIES = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYTORCH_NVML_BASED_CUDA_CHECK"})
-"""Variables that scikit-learn and Lightning set when they are first imported, whoever does it."""
+"""Variables that scikit-learn and Lightning set when they are first imported, which may be by a plugin."""
 _INDUCTOR = "TORCHINDUCTOR_"
 """What the names of variables begin with that torch sets when its compiler is first imported."""
 
@@ -104,7 +104,8 @@ def _broad(filters: list[Any]) -> list[Any]:
 
     Libraries add filters for their own messages, modules and categories, which stay.
     """
-    return [kept for kept in filters if kept[1] is None and kept[3] is None and kept[2].__module__ == "builtins"]
+    everybodys = (kept for kept in filters if kept[1] is None and kept[3] is None)
+    return [kept for kept in everybodys if getattr(kept[2], "__module__", "") == "builtins"]
 
 
 def _changed_filters(name: str, before: list[Any], after: list[Any]) -> str:

@@ -38,7 +38,7 @@ _CONTRACTION = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class LinearScores:
+class RowLosses:
     """The rows, and a loss of one linear score of each.
 
     Args:
@@ -103,7 +103,7 @@ class Anchor:
         point: θ (p,).
     """
 
-    problem: LinearScores
+    problem: RowLosses
     point: Tensor
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class Batch:
         shares: of each λ in B⁻¹ of the anchors, (m, anchors), of sum 1.
     """
 
-    problem: LinearScores
+    problem: RowLosses
     anchors: Sequence[Anchor]
     ridge: Tensor
     shares: Tensor
@@ -212,7 +212,7 @@ class Guide:
         points: minima (L, p), those of large λ first.
     """
 
-    problem: LinearScores
+    problem: RowLosses
     points: Tensor
 
     @cached_property
@@ -234,7 +234,7 @@ class Guide:
             shares[low : high + 1, place], shares[low : high + 1, place + 1] = 1.0 - rising, rising
         return shares
 
-    def lead(self, problem: LinearScores, ridge: Tensor) -> tuple[Tensor, int]:
+    def lead(self, problem: RowLosses, ridge: Tensor) -> tuple[Tensor, int]:
         """Return points (L, p) of another problem, and how many of them, from the first on, are minima."""
         batch = Batch(problem, self._anchors, ridge, self._shares)
         floor = _PRECISION**2 * abs(problem.value(self.points[-1]))
@@ -243,7 +243,7 @@ class Guide:
 
 
 def ridge_path(
-    problem: LinearScores, ridge: Sequence[float], start: Tensor, guide: Guide | None = None
+    problem: RowLosses, ridge: Sequence[float], start: Tensor, guide: Guide | None = None
 ) -> Iterator[Tensor]:
     """Yield minima (m, p) for further values of λ; ends early where no step is found.
 
@@ -279,7 +279,7 @@ def ridge_path(
             size = max(1, good)
 
 
-def _is_closer(problem: LinearScores, anchor: Anchor, point: Tensor, ridge: Tensor) -> bool:
+def _is_closer(problem: RowLosses, anchor: Anchor, point: Tensor, ridge: Tensor) -> bool:
     """Whether F is lower at a point than at the anchor's."""
     slopes = slice(0, len(point) - int(problem.intercept))
     there, here = (problem.value(at) + float(ridge[0] * at[slopes].square().sum()) for at in (point, anchor.point))

@@ -44,9 +44,7 @@ class Plan:
         directions = self.module.resolved.metric_choice.directions
         if self.metric not in directions:
             raise ConfigurationError(f"metric is {self.metric!r}: choose among {', '.join(directions)}")
-        assert self.penalty, "there is one"
-        assert self.grid, "it has values"
-        assert self.settings, "the Trainer takes them"
+        _ = self.penalty, self.grid, self.settings  # each refuses what it is made from
         if self.folds != "loo" and len(self.divided) < 2:
             raise DataError("folds has one fold, which has no standard error: give at least two")
 

@@ -12,7 +12,7 @@ from torchplug.components.contracts import implements
 from torchplug.many.losses import takes_axes
 from torchplug.registry.component import Outcome
 from torchplug.workflow.regularization_path.lasso import least_squares_path
-from torchplug.workflow.regularization_path.newton import Guide, LinearScores, ridge_path
+from torchplug.workflow.regularization_path.newton import Guide, RowLosses, ridge_path
 from torchplug.workflow.regularization_path.penalty import PathPenalty, SlopeStrengths, slope_strengths
 from torchplug.workflow.regularization_path.problem import Problem
 
@@ -71,7 +71,7 @@ class Solver:
         strengths = self.strengths(problem)
         if strengths is None or problem.objective.has_residuals:
             return None
-        scores = _linear_scores(problem, strengths)
+        scores = _row_losses(problem, strengths)
         return None if scores is None else Guide(scores, points)
 
     def strengths(self, problem: Problem, done: int = 0) -> SlopeStrengths | None:
@@ -90,7 +90,7 @@ class Solver:
         if design is not None:
             how = "by an active set" if sparse else "by one singular value decomposition"
             yield Minima(least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows")
-        elif (scores := _linear_scores(problem, strengths)) is not None:
+        elif (scores := _row_losses(problem, strengths)) is not None:
             for points in ridge_path(scores, strengths.l2, problem.objective.point, None if done else guide):
                 yield Minima(points, "by Newton's method for several λ at once")
 
@@ -107,14 +107,14 @@ class Solver:
             yield Minima(problem.objective.point.unsqueeze(0), f"by {name}, from λ to λ", stalled)
 
 
-def _linear_scores(problem: Problem, strengths: SlopeStrengths) -> LinearScores | None:
+def _row_losses(problem: Problem, strengths: SlopeStrengths) -> RowLosses | None:
     """The rows for Newton's method for many λ: one score with derivatives, and smooth penalties; else None."""
     loss, objective = problem.module.loss, problem.objective
     known = implements(loss, "derivative") and implements(loss, "curvature") and takes_axes(loss)
     shape = objective.linear_map
     if not known or not loss.smooth or shape is None or shape.outputs != 1 or any(strengths.l1):
         return None
-    return LinearScores(objective.training_set, loss, objective.scale, shape.intercept)
+    return RowLosses(objective.training_set, loss, objective.scale, shape.intercept)
 
 
 def _minimize(problem: Problem, steps: int) -> Outcome | None:
