@@ -12,7 +12,7 @@ import pytest
 from torchplug import Family
 from torchplug_zoo import catalogue
 from torchplug_zoo.catalogue import DATA, components, installed_version, offers
-from torchplug_zoo.declared import GROUPS, INTERVALS, LICENCES, TARGETS
+from torchplug_zoo.declared import GROUPS, INTERVALS, LICENSES, TARGETS
 from torchplug_zoo.libraries import LIBRARIES, in_words
 from torchplug_zoo.sources import first_sentence
 
@@ -69,7 +69,7 @@ def test_first_sentence(docstring, expected):
 
 def test_every_declaration_is_of_a_component_of_the_file():
     known = {library.name(name) for library in LIBRARIES for name in STORED.get(library.key, {"offers": {}})["offers"]}
-    for names in (GROUPS, INTERVALS, LICENCES, TARGETS):
+    for names in (GROUPS, INTERVALS, LICENSES, TARGETS):
         assert set(names) <= known
 
 
@@ -80,10 +80,10 @@ def test_all_of_torch_is_there():
     assert {"torch_huber_loss", "torch_cross_entropy_loss"} <= set(of(Family.LOSS))
 
 
-def test_licences_that_are_not_permissive_are_named():
-    for name, licence in LICENCES.items():
+def test_licenses_that_are_not_permissive_are_named():
+    for name, license in LICENSES.items():
         if name in of(Family.OPTIMIZER):
-            assert of(Family.OPTIMIZER)[name].summary.endswith(f"({licence})")
+            assert of(Family.OPTIMIZER)[name].summary.endswith(f"({license})")
 
 
 def test_summaries_are_one_short_line():

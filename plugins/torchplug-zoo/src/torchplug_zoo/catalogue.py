@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from torchplug import Component, Family
-from torchplug_zoo.declared import GROUPS, INTERVALS, LICENCES, TARGETS, capabilities
+from torchplug_zoo.declared import GROUPS, INTERVALS, LICENSES, TARGETS, capabilities
 from torchplug_zoo.libraries import LIBRARIES, Library
 from torchplug_zoo.sources import folder_of, summary_of
 
@@ -72,11 +72,11 @@ def _of(library: Library) -> Iterator[tuple[str, str, str]]:
 
 def _component(library: Library, original: str, target: str, summary: str) -> Component:
     name = library.name(original)
-    licence = f" ({LICENCES[name]})" if name in LICENCES else ""
+    license = f" ({LICENSES[name]})" if name in LICENSES else ""
     return Component(
         name,
         TARGETS.get(name, target),
-        textwrap.shorten(summary, _LONGEST - len(licence), placeholder=" …") + licence,
+        textwrap.shorten(summary, _LONGEST - len(license), placeholder=" …") + license,
         capabilities(name) if library.family is Family.OPTIMIZER else frozenset(),
         groups=GROUPS.get(name),
         interval=INTERVALS.get(name),

@@ -34,8 +34,8 @@ INTERVALS: dict[str, Literal["epoch", "step"]] = {
 }
 """Schedulers that count optimizer steps, as their documentation says, although they do not ask for `total_steps`."""
 
-LICENCES = {"po_fromage": "CC BY-NC-SA 4.0", "po_nero": "CC BY-NC-SA 4.0"}
-"""Licences that are not permissive, from the libraries' own notes."""
+LICENSES = {"po_fromage": "CC BY-NC-SA 4.0", "po_nero": "CC BY-NC-SA 4.0"}
+"""Licenses that are not permissive, from the libraries' own notes."""
 
 _ADAPTED = (
     *("po_adalomo", "po_lomo", "po_magma", "po_proportion"),
