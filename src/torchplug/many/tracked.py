@@ -49,7 +49,7 @@ def run_to_resume(path: str | Path, name: str, root: str | Path) -> Run:
     if str(path) == "last":
         found = [run for run in sorted((Path(root) / name).glob("*/")) if stack_file(run).is_file()]
         if not found:
-            raise CheckpointError(f"no run of {name} in {root} can be resumed: fit without ckpt_path first")
+            raise CheckpointError(f"no run of {name} in {root} can be resumed: start one first")
         return Run(found[-1])
     directory = Path(path)
     if directory.is_file():

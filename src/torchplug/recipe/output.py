@@ -67,7 +67,7 @@ def print_table(rows: pl.DataFrame, title: str) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 1000  # a file is not 80 columns wide
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for name, kind in rows.schema.items():
         table.add_column(printable(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
     for row in rows.iter_rows():

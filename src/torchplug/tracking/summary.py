@@ -27,7 +27,7 @@ def summary_table(metrics: Mapping[str, Any], title: str | None = None) -> Table
     values = plain_values(metrics)
     named = [name.partition("/") for name in values]
     splits = [split for split in _SPLITS if any(prefix == split for prefix, _, _ in named)]
-    table = Table("metric", title=title, title_justify="left")
+    table = Table("metric", title=title, title_justify="left", min_width=len(title or ""))
     for split in splits:
         table.add_column(_SPLITS[split], justify="right")
     for metric in dict.fromkeys(metric for prefix, _, metric in named if prefix in _SPLITS):
