@@ -129,8 +129,7 @@ class Plan:
             raise ConfigurationError("a search trains each model in one process: leave out devices, and give --jobs")
         self.settings.refuse_in_run()
         Configurations().read(self.config)
-        assert self.space, "it is checked"
-        assert self.planned, "there is at least one"
+        _ = self.space, self.planned  # each refuses what it is made from
         refuse_pruner(self.pruner, self.metric, self.folds or 0)
         self._refuse_metric()
         if self.jobs > 1:
