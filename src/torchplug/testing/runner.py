@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import Any, Literal
 
 from torchplug.errors import TorchplugError
@@ -166,17 +166,21 @@ def _ended(check: Check, component: Subject) -> tuple[Outcome, str, BaseExceptio
     except (AssertionError, TorchplugError) as error:
         return "failed", _shortened(" ".join(str(error).split())), error
     except (Exception, SystemExit) as error:
-        return "failed", _shortened(f"raises {one_line(error)} {_place(error)}"), error
+        return "failed", _shortened(f"raises {one_line(error)} {_place(error, component)}"), error
     return "passed", "", None
 
 
-def _place(error: BaseException) -> str:
-    """Where an exception was raised: in the innermost frame outside of torch and of the checks."""
-    frames = extract_tb(error.__traceback__)
-    here = str(Path(__file__).parent)
-    own = [frame for frame in frames if "/torch/" not in frame.filename and not frame.filename.startswith(here)]
-    last = (own or frames)[-1]
-    return f"({Path(last.filename).name}:{last.lineno})"
+def _place(error: BaseException, component: Subject) -> str:
+    """Where an exception was raised: in the innermost frame of the component's package, or outside of torch."""
+    frames = [
+        (frame.f_globals.get("__name__", ""), f"({Path(frame.f_code.co_filename).name}:{line})")
+        for frame, line in walk_tb(error.__traceback__)
+    ]
+    package = component.entry.component.target.partition(":")[0].partition(".")[0]
+    tested = [each for each in frames if not each[0].startswith("torchplug.testing")]
+    within = [each for each in tested if each[0].partition(".")[0] == package]
+    outside = [each for each in tested if each[0].partition(".")[0] != "torch"]
+    return (within or outside or frames)[-1][1]
 
 
 def _shortened(text: str) -> str:
