@@ -53,13 +53,14 @@ def _far_value(series: pl.Series) -> int | None:
     present = np.isfinite(values)
     if not present.any():
         return None
+    place_of_largest, place_of_least = np.argmax, np.argmin
     if not present.all():
-        values = np.where(present, values, np.nan)
+        values, place_of_largest, place_of_least = np.where(present, values, np.nan), np.nanargmax, np.nanargmin
     sample = values[present][:: max(1, len(values) // _SAMPLE)]
     places = [len(sample) // 4, len(sample) - 1 - len(sample) // 4]
     # halves: no difference leaves float64's range
     low, high = (float(quartile) / 2.0 for quartile in np.partition(sample, places)[places])
-    largest, least = int(np.nanargmax(values)), int(np.nanargmin(values))
+    largest, least = int(place_of_largest(values)), int(place_of_least(values))
     above, below = values[largest] / 2.0 - high, low - values[least] / 2.0
     if high <= low or max(above, below) <= _FAR * (high - low):
         return None

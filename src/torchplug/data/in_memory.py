@@ -228,13 +228,13 @@ class InMemoryTables:
         split.keep(*encoded(preprocessing, used, [None], dtype))
         return split
 
-    def _table(self, key: str, known: Types) -> Table:
-        """A table by the types that are known."""
+    def _table(self, key: str, known: Types, *, often: bool = False) -> Table:
+        """A table by the types that are known, converted if it will be read often, as for folds."""
         types = self._settings.types(known)
         if key not in self._tables or self._tables[key][0] != types:
             self._tables[key] = types, open_table(self._sources[key], self._settings.form, types)
         table = self._tables[key][1]
-        if self._is_fold and isinstance(table, MemoryTable):
+        if (often or self._is_fold) and isinstance(table, MemoryTable):
             table.convert()
         return table
 
@@ -251,7 +251,7 @@ class InMemoryTables:
 
     def _target(self, kind: Kind) -> tuple[UsedRows, pl.DataFrame, pl.Series | None]:
         """The rows of the source that are used, their columns that are no features, and their classes if any."""
-        source, table = self._sources["source"], self._table("source", {})
+        source, table = self._sources["source"], self._table("source", {}, often=True)
         target = self._settings.columns.target_of(source, table.head)
         features = self._settings.columns.features_of(table, target, describe(source), Notes())
         used = self._used("source", table, features, target, Notes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -50,7 +51,7 @@ class TrainerSettings:
 
     Attributes:
         keywords: of a Trainer that writes and prints nothing.
-        trainer: such a one.
+        max_epochs: the user's; None where not set.
         shows_progress: whether the user has not switched that off.
 
     Raises:
@@ -60,12 +61,19 @@ class TrainerSettings:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = dict(given)
         self.keywords = {**_QUIET, **given, "enable_progress_bar": False}
+        self.max_epochs: int | None = given.get("max_epochs")
+        self.shows_progress = bool(given.get("enable_progress_bar", True))
+        if given:
+            _ = self.trainer  # which refuses
+
+    @cached_property
+    def trainer(self) -> lightning.Trainer:
+        """One that writes and prints nothing."""
         with as_found():
             try:
-                self.trainer = lightning.Trainer(**self.keywords)
+                return lightning.Trainer(**self.keywords)
             except (TypeError, ValueError, MisconfigurationException) as error:
                 raise ConfigurationError(f"trainer: {' '.join(str(error).split())}") from error
-        self.shows_progress = bool(given.get("enable_progress_bar", True))
 
     @property
     def of_run(self) -> dict[str, Any]:

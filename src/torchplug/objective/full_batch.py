@@ -325,6 +325,11 @@ class Objective:
         return factor
 
     @property
+    def factorized(self) -> tuple[Method, LeastSquares] | None:
+        """The rows as `least_squares` has factorized them last."""
+        return self._design
+
+    @property
     def linear_map(self) -> LinearMap | None:
         """Where the coefficients lie in θ, if the network is one linear map and all of it is trained; else None."""
         return self._derivatives.linear_map

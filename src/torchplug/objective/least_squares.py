@@ -26,6 +26,8 @@ Block = tuple[Tensor, Tensor, Tensor]
 _BLOCK_NUMBERS = 2**20
 """How many numbers a block should hold, 8 MiB: fewer and the calls cost more, more and they leave the cache."""
 _FEWEST_ROWS, _MOST_ROWS = 2**12, 2**15
+_INDEPENDENT = 1e-6
+"""The share of a column's square that those before it leave, above which rounding decides nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,20 @@ class LeastSquares(LinearMap):
         residual = self.factor[:, :columns] @ theta - self.factor[:, columns:]
         gradient = 2.0 * self.scale * (self.factor[:, :columns].mT @ residual)
         return self.scale * float(residual.square().sum()), self.flat(gradient)
+
+    def values(self, points: Tensor) -> Tensor:
+        """The data's part of F (L,) at flat points (L, p)."""
+        theta = self.matrix(points.to(self.factor).mT).permute(2, 0, 1)
+        residual = self.factor[:, : self.columns] @ theta - self.factor[:, self.columns :]
+        return self.scale * residual.square().sum(dim=(1, 2))
+
+    def terms(self, points: Tensor) -> Tensor:
+        """What each of the columns of [X Y] contributes to `values`, added up without their signs, (L,)."""
+        first = int(self.intercept)
+        squares = self.factor[first:, first:].square().sum(dim=0)
+        theta = self.matrix(points.to(self.factor).mT).permute(2, 0, 1)[:, first:]
+        features = theta.square().sum(dim=2) @ squares[: self.features]
+        return self.scale * (features + squares[self.features :].sum())
 
 
 class Accumulation(ABC):
@@ -241,7 +257,7 @@ class GramAccumulation(Accumulation):
         return total
 
     def factor(self, summary: Tensor) -> Tensor:
-        """R, by the eigenvalues of the products of columns scaled to norm 1."""
+        """R, of columns scaled to norm 1: by Cholesky, or by eigenvalues where columns nearly depend on each other."""
         first = int(self.intercept)
         factor = self.zero
         if not bool(summary.isfinite().all()):  # LAPACK would raise, and the objective answers with NaN
@@ -256,6 +272,12 @@ class GramAccumulation(Accumulation):
             summary[middle:, middle:],
         )
         norms = _norms(among)
+        if (triangle := _triangle(among / torch.outer(norms, norms))) is not None:
+            explained = torch.linalg.solve_triangular(triangle.mT, across / norms[:, None], upper=False)
+            factor[first:middle, first:middle] = triangle * norms
+            factor[first:middle, middle:] = explained
+            factor[middle:, middle:] = _root(own - explained.mT @ explained)
+            return factor
         values, vectors = torch.linalg.eigh(among / torch.outer(norms, norms))
         noise = 8.0 * self.size * torch.finfo(torch.float64).eps * values[-1:].clamp(min=0.0)
         known = values > noise
@@ -298,6 +320,13 @@ def _norms(products: Tensor) -> Tensor:
     """The columns' norms, 1 for those of zeros."""
     squares = products.diagonal()
     return torch.where(squares > 0.0, squares, torch.ones_like(squares)).sqrt()
+
+
+def _triangle(products: Tensor) -> Tensor | None:
+    """Upper triangular R with RᵀR the products of columns of norm 1; None where these may depend on each other."""
+    triangle, failed = torch.linalg.cholesky_ex(products, upper=True)
+    independent = not bool(failed) and bool((triangle.diagonal().square() > _INDEPENDENT).all())
+    return triangle if independent else None
 
 
 def _root(products: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def divided(
     for number, fold in enumerate(given):
         if not len(fold.validation):
             raise DataError(f"fold {number} has no row to validate")
-        tested = np.intersect1d(sealed, np.concatenate([fold.training, fold.validation]))
+        tested = sealed[np.isin(sealed, np.concatenate([fold.training, fold.validation]))]
         if len(tested):
             raise DataError(
                 f"fold {number} has row {tested[0]}, which belongs to the test split: leave that out of all folds "

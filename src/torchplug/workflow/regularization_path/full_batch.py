@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
+from torchplug.objective.least_squares import Method
 from torchplug.training.threads import threads_of_steps
 from torchplug.workflow.regularization_path.coefficients import along
 from torchplug.workflow.regularization_path.kept import Done, Kept
@@ -96,7 +98,9 @@ class FullBatchPath:
     @cached_property
     def _rows(self) -> TabularData:
         """All rows of the folds, as training rows."""
-        rows = np.unique(np.concatenate([part for fold in self.plan.divided for part in fold]))
+        parts = [part for fold in self.plan.divided for part in fold]
+        rows = np.sort(np.concatenate(parts), kind="stable")  # a merge: each part is ascending
+        rows = rows[np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))]
         return self.plan.data.fold(rows, rows[:0])
 
     @cached_property
@@ -105,7 +109,13 @@ class FullBatchPath:
         if not self.plan.is_linear:
             return None
         problem = Problem.of(self.plan, self._rows)
-        return problem if problem.linear is not None else None
+        if problem.linear is None:
+            return None
+        return problem if self.plan.folds == "loo" else replace(problem, factor=self._factor_of_parts)
+
+    def _factor_of_parts(self, method: Method) -> Tensor | None:
+        """R of all rows by that of the parts which folds consist of, so that these are read once."""
+        return None if self._shared is None else self._shared.factor(method)
 
     @cached_property
     def _shared(self) -> SharedRows | None:

@@ -86,7 +86,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """The most steps of a full-batch optimizer at each λ."""
-        return self.settings.trainer.max_epochs or _STEPS
+        return self.settings.max_epochs or _STEPS
 
     @cached_property
     def divided(self) -> list[Fold]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -23,6 +23,8 @@ from torchplug.workflow.regularization_path.plan import Plan
 
 _SCORES = 2**20
 """How many scores are evaluated at once."""
+_CANCELS = 1e-4
+"""A sum of squares below this share of its terms has lost digits in products of rows."""
 
 
 def _unknown(method: Method) -> Tensor | None:
@@ -39,13 +41,15 @@ class Problem:
         validation: those that validate; may be none.
         target_scale: mean and standard deviation of a numeric target that trains.
         factor: R of linear least squares over the rows that train, where that is known without reading them.
+        unseen: the same of the rows that validate.
     """
 
     module: ComponentModule
     training: TrainingSet
-    validation: Rows
+    validation: TrainingSet
     target_scale: tuple[Tensor, Tensor] | None
     factor: Callable[[Method], Tensor | None] = _unknown
+    unseen: Callable[[Method], Tensor | None] = _unknown
 
     @classmethod
     def of(cls, plan: Plan, data: TabularData) -> Problem:
@@ -60,8 +64,7 @@ class Problem:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             module.configure(data)
-        split = data.rows_of("validation")
-        return cls(module, data.training_set, split.read(0, split.samples), data.target_scale)
+        return cls(module, data.training_set, data.rows_of("validation"), data.target_scale)
 
     @cached_property
     def objective(self) -> Objective:
@@ -88,9 +91,25 @@ class Problem:
             name: such as loss or rmse.
             points: where.
         """
+        if name == "loss" and (squares := self._squares(points)) is not None:
+            return squares
+        rows = self.validation.read(0, self.validation.samples)
         if name == "loss" and self.linear is not None and takes_axes(self.module.loss):
-            return self._losses(points, self.validation)
-        return [self._evaluated(name, point, self.validation) for point in points]
+            return self._losses(points, rows)
+        return [self._evaluated(name, point, rows) for point in points]
+
+    def _squares(self, points: Tensor) -> list[float] | None:
+        """The mean squared loss at each point, by R of the rows; None where that is not known or has lost digits."""
+        method, design = self.objective.factorized or (None, None)
+        factor = None if method is None else self.unseen(method)
+        if design is None or factor is None:
+            return None
+        scale = design.scale / (self.objective.scale * self.validation.samples)
+        unseen = replace(design, factor=factor, samples=self.validation.samples, scale=scale)
+        found = unseen.values(points)
+        if method == "gram" and not bool((found > _CANCELS * unseen.terms(points)).all()):
+            return None
+        return found.tolist()
 
     def _losses(self, points: Tensor, rows: Rows) -> list[float]:
         """The mean weighted loss at each point, for several points at once."""
@@ -101,8 +120,8 @@ class Problem:
         for some in torch.split(points, size):
             maps = shape.matrix(some.mT).permute(2, 0, 1)
             slopes = maps[:, int(shape.intercept) :]
-            flat = rows.features @ slopes.transpose(0, 1).reshape(slopes.shape[1], -1)  # one product for all points
-            scores = flat.view(len(flat), len(some), -1).transpose(0, 1)
+            flat = slopes.transpose(1, 2).flatten(0, 1) @ rows.features.mT  # one product for all points
+            scores = flat.view(len(some), -1, flat.shape[1]).transpose(1, 2)
             if shape.intercept:
                 scores = scores + maps[:, :1]
             losses: Tensor = self.module.loss(scores, rows.target)

@@ -150,25 +150,29 @@ class SharedRows:
     def problem(self, fold: int) -> Problem:
         """The model on a fold."""
         training = self._rows_of(self.training[fold], fold)
-        validation = self._rows_of(self.validation[fold], fold)
+        scaling = self._scalings[fold]
         return replace(
             self.whole,
             training=training,
-            validation=validation.read(0, validation.samples),
+            validation=self._rows_of(self.validation[fold], fold),
             target_scale=self._target_scale(training.target),
-            factor=partial(self.factor, fold=fold),
+            factor=partial(self._factor, parts=self.training[fold], scaling=scaling),
+            unseen=partial(self._factor, parts=self.validation[fold], scaling=scaling),
         )
 
-    def factor(self, method: Method, fold: int) -> Tensor | None:
-        """R of the training rows of a fold; None where it does not follow from those of the parts."""
+    def factor(self, method: Method) -> Tensor | None:
+        """R of all rows; None where it does not follow from those of the parts."""
+        return self._factor(method, range(len(self.parts)), self._unscaled)
+
+    def _factor(self, method: Method, parts: Sequence[int], scaling: Scaling) -> Tensor | None:
+        """R of the rows of some parts, their weights of mean 1."""
         shape = self.whole.objective.linear_map
         if shape is None or not self.rows.target.is_floating_point() or (self.centred and not shape.intercept):
             return None
         sums, summaries = self._summaries(method, shape)
-        chosen = self.training[fold]
-        triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in chosen]))
-        weight = self.rows.weight[torch.cat([self.parts[part] for part in chosen])].mean()
-        return self._scalings[fold].of_factor(triangle, shape.intercept) / weight.sqrt()
+        triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in parts]))
+        weight = self.rows.weight[torch.cat([self.parts[part] for part in parts])].mean()
+        return scaling.of_factor(triangle, shape.intercept) / weight.sqrt()
 
     def _summaries(self, method: Method, shape: LinearMap) -> tuple[Accumulation, list[Tensor]]:
         """How R is found, and the summary of each part."""
@@ -190,10 +194,14 @@ class SharedRows:
         return [functools.reduce(Moments.__add__, [self._moments[part] for part in own]) for own in self.training]
 
     @cached_property
+    def _unscaled(self) -> Scaling:
+        zeros = self.rows.features.new_zeros(self.rows.features.shape[1])
+        return Scaling(zeros, zeros + 1.0)
+
+    @cached_property
     def _scalings(self) -> list[Scaling]:
         if not self.standardized:
-            zeros = self.rows.features.new_zeros(self.rows.features.shape[1])
-            return [Scaling(zeros, zeros + 1.0)] * len(self.training)
+            return [self._unscaled] * len(self.training)
         found = []
         for moments in self._of_folds:
             mean, spread = map(torch.from_numpy, moments.mean_and_spread())
@@ -218,8 +226,17 @@ class SharedRows:
             present = [own[torch.cat([self.parts[part] for part in parts])] for parts in self.training]
             if any(len(torch.unique(some)) < len(classes) for some in present):
                 return False
-        constant = [own.low == own.high for own in (*self._of_folds, functools.reduce(Moments.__add__, self._moments))]
-        return all(np.array_equal(own, constant[-1]) for own in constant)
+        extremes = [torch.stack(self.rows.features[own].aminmax(dim=0)) for own in self.parts]
+        constant = [
+            _is_constant([extremes[part] for part in parts]) for parts in (range(len(extremes)), *self.training)
+        ]
+        return all(torch.equal(own, constant[0]) for own in constant)
+
+
+def _is_constant(extremes: Sequence[Tensor]) -> Tensor:
+    """Which features (d,) have one value, by the smallest and largest (2, d) of parts of the rows."""
+    low, high = torch.stack(list(extremes), dim=1)
+    return low.amin(dim=0) == high.amax(dim=0)
 
 
 def _are_numbers(data: TabularData) -> bool:
