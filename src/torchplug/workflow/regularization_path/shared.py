@@ -33,6 +33,9 @@ from torchplug.workflow.regularization_path.problem import Problem
 
 Indices = NDArray[np.int64]
 
+_FIRST = 64
+"""How many rows show that most features vary."""
+
 _WHOLE = ("auto", "drop", "error")
 """How `impute` treats missing values where a plain column of numbers has none of them."""
 
@@ -226,17 +229,15 @@ class SharedRows:
             present = [own[torch.cat([self.parts[part] for part in parts])] for parts in self.training]
             if any(len(torch.unique(some)) < len(classes) for some in present):
                 return False
-        extremes = [torch.stack(self.rows.features[own].aminmax(dim=0)) for own in self.parts]
-        constant = [
-            _is_constant([extremes[part] for part in parts]) for parts in (range(len(extremes)), *self.training)
-        ]
-        return all(torch.equal(own, constant[0]) for own in constant)
+        return all(torch.equal(self._constant(own), self._constant(range(len(self.parts)))) for own in self.training)
 
-
-def _is_constant(extremes: Sequence[Tensor]) -> Tensor:
-    """Which features (d,) have one value, by the smallest and largest (2, d) of parts of the rows."""
-    low, high = torch.stack(list(extremes), dim=1)
-    return low.amin(dim=0) == high.amax(dim=0)
+    def _constant(self, parts: Sequence[int]) -> Tensor:
+        """Which features have one value in some parts, (m,): most differ within the first rows."""
+        features = self.rows.features
+        rows = torch.cat([self.parts[part] for part in parts])
+        (found,) = (features[rows[:_FIRST]] == features[rows[0]]).all(dim=0).nonzero(as_tuple=True)
+        same = (features[rows][:, found] == features[rows[0], found]).all(dim=0) if len(found) else found.bool()
+        return found[same]
 
 
 def _are_numbers(data: TabularData) -> bool:
