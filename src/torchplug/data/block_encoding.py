@@ -38,13 +38,18 @@ def encoded(
         DataError: for rows that cannot be encoded.
     """
     d = len(preprocessing.center)
+    drawn = [None if rows is None or len(rows) == len(used) else rows for rows in drawn]
     tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
     columns = preprocessing.reads(used.table.head.columns)
     size = block_rows(max(d, len(columns)))
-    memory = np.empty((min(size, len(used)), d))
+    # all rows are encoded where they stay
+    whole = next(
+        (own for own, rows in zip(tensors, drawn, strict=True) if rows is None and dtype == torch.float64), None
+    )
+    memory = np.empty((min(size, len(used)) if whole is None else 0, d))
     with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
         for frame, first, places in used.blocks(columns, size):
-            block = memory[: frame.height]
+            block = memory[: frame.height] if whole is None else whole[first : first + frame.height].numpy()
             spans = [None if rows is None else span(rows, first, first + len(block)) for rows in drawn]
             index = [
                 None if rows is None or ends is None else rows[slice(*ends)] - first
@@ -55,7 +60,8 @@ def encoded(
             converted = torch.from_numpy(block).to(dtype)
             for rows, ends, features in zip(index, spans, tensors, strict=True):
                 if rows is None or ends is None:
-                    features[first : first + len(block)] = converted
+                    if features is not whole:
+                        features[first : first + len(block)] = converted
                 else:
                     torch.index_select(converted, 0, torch.from_numpy(rows), out=features[slice(*ends)])
     return tensors

@@ -53,10 +53,12 @@ def _far_value(series: pl.Series) -> int | None:
     present = np.isfinite(values)
     if not present.any():
         return None
-    place_of_largest, place_of_least = np.argmax, np.argmin
-    if not present.all():
-        values, place_of_largest, place_of_least = np.where(present, values, np.nan), np.nanargmax, np.nanargmin
-    sample = values[present][:: max(1, len(values) // _SAMPLE)]
+    step = max(1, len(values) // _SAMPLE)
+    if present.all():
+        sample, place_of_largest, place_of_least = values[::step], np.argmax, np.argmin
+    else:
+        sample, place_of_largest, place_of_least = values[present][::step], np.nanargmax, np.nanargmin
+        values = np.where(present, values, np.nan)
     places = [len(sample) // 4, len(sample) - 1 - len(sample) // 4]
     # halves: no difference leaves float64's range
     low, high = (float(quartile) / 2.0 for quartile in np.partition(sample, places)[places])

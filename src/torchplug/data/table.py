@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,21 @@ from numpy.typing import NDArray
 from torchplug.data.parquet import ParquetTable
 from torchplug.preprocessing.blocks import block_rows, intervals
 from torchplug.preprocessing.rows import Rows
-from torchplug.tables import BUNDLED, CsvFormat, Types, as_series, as_type, columns_of, is_parquet, read, read_file
+from torchplug.tables import (
+    BUNDLED,
+    Column,
+    CsvFormat,
+    Types,
+    as_series,
+    as_type,
+    columns_of,
+    is_parquet,
+    read,
+    read_file,
+)
+
+_ROWS_GATHERED = 2048
+"""How many rows of scattered columns are copied together."""
 
 
 class Table(Protocol):
@@ -81,7 +95,7 @@ class MemoryTable:
 
     def convert(self) -> None:
         """Convert every column once, at the cost of a copy: for tables that are read many times."""
-        self._columns = {name: as_series(name, column) for name, column in self._columns.items()}
+        self._columns = {name: as_series(name, column) for name, column in _gathered(self._columns).items()}
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
         """Rows `start` to `stop`, counted from 0, of some columns."""
@@ -97,6 +111,20 @@ class MemoryTable:
     def columns(self, names: Sequence[str]) -> Iterator[pl.Series]:
         """Some columns with all rows, one at a time."""
         return (as_series(name, self._columns[name]) for name in names)
+
+
+def _gathered(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Columns in one piece each: those of an array's rows are copied by blocks of rows, which stay in the cache."""
+    scattered = {
+        name: column
+        for name, column in columns.items()
+        if isinstance(column, np.ndarray) and not column.flags.c_contiguous
+    }
+    copies = {name: np.empty(column.shape, column.dtype) for name, column in scattered.items()}
+    for start, stop in intervals(max(map(len, copies.values()), default=0), _ROWS_GATHERED):
+        for name, column in scattered.items():
+            copies[name][start:stop] = column[start:stop]
+    return {**columns, **copies}
 
 
 def open_table(source: Any, form: CsvFormat | None = None, types: Types | None = None) -> Table:

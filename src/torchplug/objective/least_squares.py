@@ -91,9 +91,9 @@ class LeastSquares(LinearMap):
 
     def values(self, points: Tensor) -> Tensor:
         """The data's part of F (L,) at flat points (L, p)."""
-        theta = self.matrix(points.to(self.factor).mT).permute(2, 0, 1)
-        residual = self.factor[:, : self.columns] @ theta - self.factor[:, self.columns :]
-        return self.scale * residual.square().sum(dim=(1, 2))
+        theta = self.matrix(points.to(self.factor).mT)  # (b+d, k, L)
+        scores = (self.factor[:, : self.columns] @ theta.flatten(start_dim=1)).unflatten(1, theta.shape[1:])
+        return self.scale * (scores - self.factor[:, self.columns :, None]).square_().sum(dim=(0, 1))
 
     def terms(self, points: Tensor) -> Tensor:
         """What each of the columns of [X Y] contributes to `values`, added up without their signs, (L,)."""
@@ -231,17 +231,13 @@ class GramAccumulation(Accumulation):
         if self._buffer is None:
             self._buffer = self._empty(self.block_rows, self.size)
         products = self.zero
-        half = self.size // 2
         shift: Tensor | None = None
         for piece in self._pieces(blocks):
             if self.intercept and shift is None:
                 shift = torch.cat([part.double().mean(dim=0) for part in piece[:2]], dim=0)
             rows = self._buffer[: len(piece[0])]
             self._fill(rows, piece, shift)
-            # of the symmetric matrix, three quarters
-            products[:half].addmm_(rows[:, :half].mT, rows)
-            products[half:, half:].addmm_(rows[:, half:].mT, rows[:, half:])
-        products[half:, :half] = products[:half, half:].mT
+            products += _gram(rows)
         return products if shift is None else self._centred(products, shift)
 
     def combine(self, first: Tensor, second: Tensor) -> Tensor:
@@ -314,6 +310,14 @@ def accumulation(
     """
     kind = {"qr": OrthogonalAccumulation, "gram": GramAccumulation}[method]
     return kind(features, outputs, intercept, device)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """The symmetric product of rows (m, s) with themselves (s, s): NumPy computes half of it."""
+    if rows.device.type != "cpu":
+        return rows.mT @ rows
+    values = rows.numpy()
+    return torch.from_numpy(values.T @ values)
 
 
 def _norms(products: Tensor) -> Tensor:

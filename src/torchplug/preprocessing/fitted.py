@@ -160,8 +160,10 @@ class Preprocessing:
         for encoder, values in zip(self.encoders, self._read(frame, where, rows, substitutions), strict=True):
             encoder.write(values, out[:, first : first + encoder.features], where, rows)
             first += encoder.features
-        np.subtract(out, self.center.numpy(), out=out)
-        np.divide(out, self.scale.numpy(), out=out)
+        if self.center.any():
+            np.subtract(out, self.center.numpy(), out=out)
+        if (self.scale != 1.0).any():
+            np.divide(out, self.scale.numpy(), out=out)
         if self.zero_variance.any():
             out[:, self.zero_variance.numpy()] = 0.0
 

@@ -72,19 +72,11 @@ def _version(distribution: str) -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    commit = _ask_git("rev-parse", "HEAD")
-    if commit is None:
-        return None
-    changes = _ask_git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _ask_git(*arguments: str) -> str | None:
-    """Git's output; None without git, outside a repository, or after a timeout."""
+    """Commit and whether tracked files differ; None without git, outside a repository, or after a timeout."""
     try:
         answer = subprocess.run(
             # Optional locks would disturb a git command that the user runs at the same time.
-            ["git", "--no-optional-locks", *arguments],
+            ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
             capture_output=True,
             check=True,
             encoding="utf-8",
@@ -94,4 +86,7 @@ def _ask_git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    lines = answer.stdout.splitlines()
+    (commit,) = (line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid "))
+    dirty = any(not line.startswith("#") for line in lines)
+    return None if commit == "(initial)" else {"commit": commit, "dirty": dirty}

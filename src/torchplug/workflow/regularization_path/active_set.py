@@ -37,8 +37,7 @@ class Line:
 
     def at(self, l1: Array) -> tuple[Array, Array]:
         """X (a, m) and the gradient (d, m) for m values of λ₁."""
-        values, slopes = (ends[:, :1] - ends[:, 1:] * l1 for ends in (self.values, self.slopes))
-        return values, slopes
+        return self.values[:, :1] - self.values[:, 1:] * l1, self.slopes[:, :1] - self.slopes[:, 1:] * l1
 
 
 class ActiveSet:
@@ -63,7 +62,10 @@ class ActiveSet:
         self._slack = _ROUNDING * float(np.abs(pull).max(initial=0.0))
         self._here, self._signs = np.zeros_like(pull), np.zeros_like(pull)
         self._entered: Indices = np.zeros(0, dtype=np.intp)
+        ends = np.append(np.flatnonzero(np.diff(l2)) + 1, len(l2))
+        self._until = ends[np.searchsorted(ends, np.arange(len(l2)), side="right")]  # where λ₂ changes next
 
+    @torch.no_grad()
     def path(self) -> Array:
         """Minima (m, d), up to the first λ where none is found, m ≤ L."""
         found = np.zeros((len(self._l1), len(self._pull)))
@@ -78,30 +80,31 @@ class ActiveSet:
 
     def _line(self, l1: float, l2: float) -> Line | None:
         """The minimum over the active features; None where rounding hides it."""
-        active = np.flatnonzero(self._signs)
+        (active,) = self._signs.nonzero()
         rows, signs = self._gram[active], self._signs[active]
         matrix = rows[:, active]
-        matrix.flat[:: len(active) + 1] += 2.0 * l2
-        right = np.column_stack([self._pull[active], signs])
+        if l2:
+            matrix.flat[:: len(active) + 1] += 2.0 * l2
+        right = np.array([self._pull[active], signs]).T
         triangle, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
         if failed:
             return None
         values = torch.cholesky_solve(torch.from_numpy(right), triangle).numpy()
         slopes = rows.T @ values
-        rest = np.abs(slopes[active] + 2.0 * l2 * values - right)
+        rest = slopes[active] - right + 2.0 * l2 * values
         slopes[:, 0] -= self._pull
-        return Line(active, signs, values, slopes) if (rest @ [1.0, l1] <= self._slack).all() else None
+        known = (np.abs(rest) @ np.array([1.0, l1]) <= self._slack).all()
+        return Line(active, signs, values, slopes) if known else None
 
     def _follow(self, line: Line, done: int, found: Array) -> int:
         """Write the minima that the line has from a λ on, and change the active set where it ends; how many."""
-        l1, l2 = (own[done : done + _TRIED] for own in (self._l1, self._l2))
-        l1 = l1[: int((l2 == l2[0]).cumprod().sum())]
+        l1 = self._l1[done : min(done + _TRIED, self._until[done])]
         values, slopes = line.at(l1)
         stays = (values * line.signs[:, None] > 0.0).all(axis=0)
         outside = np.abs(slopes) > l1 + self._slack
         outside[line.active] = False
         holds = stays & ~outside.any(axis=0)
-        held = int(holds.cumprod().sum())
+        held = len(l1) if holds.all() else int(holds.argmin())
         found[done : done + held, line.active] = values[:, :held].T
         if held:
             self._here = found[done + held - 1].copy()

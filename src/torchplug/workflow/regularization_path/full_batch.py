@@ -171,9 +171,11 @@ class FullBatchPath:
     def _shown(self) -> Iterator[int]:
         """The numbers of the folds, with their progress on a terminal."""
         console, numbers = Console(stderr=True), range(len(self.plan.divided))
-        shown = console.is_terminal and self.plan.settings.shows_progress
+        if not (console.is_terminal and self.plan.settings.shows_progress):
+            yield from numbers
+            return
         text = f"{len(self.plan.grid)} λ × {len(numbers)} folds"
-        yield from track(numbers, description=text, console=console, transient=True, disable=not shown)
+        yield from track(numbers, description=text, console=console, transient=True)
 
     def _notes(self, parts: list[str]) -> list[str]:
         """How minima were found, and where there are none."""

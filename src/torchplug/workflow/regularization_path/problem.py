@@ -39,7 +39,7 @@ class Problem:
         module: configured; its parameters move along the path.
         training: the rows that train.
         validation: those that validate; may be none.
-        target_scale: mean and standard deviation of a numeric target that trains.
+        target_scale: gives mean and standard deviation of a numeric target that trains; None of any other.
         factor: R of linear least squares over the rows that train, where that is known without reading them.
         unseen: the same of the rows that validate.
     """
@@ -47,7 +47,7 @@ class Problem:
     module: ComponentModule
     training: TrainingSet
     validation: TrainingSet
-    target_scale: tuple[Tensor, Tensor] | None
+    target_scale: Callable[[], tuple[Tensor, Tensor] | None]
     factor: Callable[[Method], Tensor | None] = _unknown
     unseen: Callable[[Method], Tensor | None] = _unknown
 
@@ -64,7 +64,7 @@ class Problem:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             module.configure(data)
-        return cls(module, data.training_set, data.rows_of("validation"), data.target_scale)
+        return cls(module, data.training_set, data.rows_of("validation"), lambda: data.target_scale)
 
     @cached_property
     def objective(self) -> Objective:
@@ -133,7 +133,7 @@ class Problem:
         assert module.network is not None, "it is configured"
         self.put(point)
         evaluations = SplitEvaluations(module.loss, module.resolved.metric_choice)
-        evaluations.compare_with(self.target_scale)
+        evaluations.compare_with(self.target_scale())
         batch = Batch(rows.features, rows.target, rows.weight, len(rows.weight))
         with evaluating(module.network):
             evaluations.update("val", module.network(rows.features), batch, module.preprocessing)

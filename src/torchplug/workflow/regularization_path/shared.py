@@ -11,6 +11,7 @@ in the same folds, such as the k parts of k folds. Nothing is subtracted, so tha
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -66,7 +67,7 @@ class ScaledRows:
 
     Args:
         rows: all of them.
-        chosen: which, ascending.
+        parts: which of them, in parts.
         scaling: of the fold.
         feature_names: for messages.
 
@@ -74,12 +75,17 @@ class ScaledRows:
         samples: how many.
     """
 
-    def __init__(self, rows: Rows, chosen: Tensor, scaling: Scaling, feature_names: tuple[str, ...]) -> None:
-        self.samples = len(chosen)
+    def __init__(self, rows: Rows, parts: Sequence[Tensor], scaling: Scaling, feature_names: tuple[str, ...]) -> None:
+        self.samples = sum(map(len, parts))
         self.feature_names = feature_names
         self._rows = rows
-        self._chosen = chosen
+        self._parts = parts
         self._scaling = scaling
+
+    @cached_property
+    def _chosen(self) -> Tensor:
+        """Which of the rows, ascending."""
+        return torch.cat([*self._parts]).sort().values
 
     @cached_property
     def weight(self) -> Tensor:
@@ -91,6 +97,11 @@ class ScaledRows:
     def target(self) -> Tensor:
         """(n, k) or (n,)."""
         return self._rows.target[self._chosen]
+
+    @cached_property
+    def target_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the target's columns."""
+        return location_and_spread(self.target)
 
     @cached_property
     def _features(self) -> Tensor:
@@ -158,7 +169,7 @@ class SharedRows:
             self.whole,
             training=training,
             validation=self._rows_of(self.validation[fold], fold),
-            target_scale=self._target_scale(training.target),
+            target_scale=partial(self._target_scale, training),
             factor=partial(self._factor, parts=self.training[fold], scaling=scaling),
             unseen=partial(self._factor, parts=self.validation[fold], scaling=scaling),
         )
@@ -174,8 +185,8 @@ class SharedRows:
             return None
         sums, summaries = self._summaries(method, shape)
         triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in parts]))
-        weight = self.rows.weight[torch.cat([self.parts[part] for part in parts])].mean()
-        return scaling.of_factor(triangle, shape.intercept) / weight.sqrt()
+        weight = sum(self._weights[part] for part in parts) / sum(len(self.parts[part]) for part in parts)
+        return scaling.of_factor(triangle, shape.intercept) / math.sqrt(weight)
 
     def _summaries(self, method: Method, shape: LinearMap) -> tuple[Accumulation, list[Tensor]]:
         """How R is found, and the summary of each part."""
@@ -184,6 +195,11 @@ class SharedRows:
             parts = [Rows(*(values[own] for values in self.rows)) for own in self.parts]
             self.summaries[method] = sums, [sums.summarize([part]) for part in parts]
         return self.summaries[method]
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        """The sum of each part's weights."""
+        return [float(self.rows.weight[own].sum()) for own in self.parts]
 
     @cached_property
     def _moments(self) -> list[Moments]:
@@ -212,14 +228,11 @@ class SharedRows:
         return found
 
     def _rows_of(self, parts: Sequence[int], fold: int) -> ScaledRows:
-        chosen = torch.cat([self.parts[part] for part in parts]).sort().values
         names = tuple(self.whole.module.preprocessing.feature_names)  # type: ignore[union-attr]
-        return ScaledRows(self.rows, chosen, self._scalings[fold], names)
+        return ScaledRows(self.rows, [self.parts[part] for part in parts], self._scalings[fold], names)
 
-    def _target_scale(self, target: Tensor) -> tuple[Tensor, Tensor] | None:
-        if not target.is_floating_point() or self.whole.target_scale is None:
-            return None
-        return location_and_spread(target)
+    def _target_scale(self, training: ScaledRows) -> tuple[Tensor, Tensor] | None:
+        return None if self.whole.target_scale() is None else training.target_scale
 
     def _share_preprocessing(self) -> bool:
         """Whether no fold lacks a class, or has a constant column that varies in all rows."""

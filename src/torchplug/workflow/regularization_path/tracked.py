@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torchplug.tracking.flat_config import flat_config
 from torchplug.tracking.settings import Tracking
 from torchplug.tracking.wandb_group import GroupedRun, send_group
@@ -16,7 +18,12 @@ def send(found: RegularizationPath, tracking: Tracking, resumed: bool) -> None:
         tracking: W&B's settings.
         resumed: whether it may have been sent before.
     """
-    run = GroupedRun(
+    send_group(tracking, found.run, _runs(found, tracking), found.run.provenance, resumed)
+
+
+def _runs(found: RegularizationPath, tracking: Tracking) -> Iterator[GroupedRun]:
+    """The one run, if it is asked for."""
+    yield GroupedRun(
         label="path",
         name=tracking.name or "path",
         config=flat_config(found.run.config),
@@ -27,4 +34,3 @@ def send(found: RegularizationPath, tracking: Tracking, resumed: bool) -> None:
         summary={"best": found.best, "best_1se": found.best_1se},
         directions={"mean": found.direction},
     )
-    send_group(tracking, found.run, [run], found.run.provenance, resumed)
