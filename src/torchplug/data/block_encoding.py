@@ -42,10 +42,8 @@ def encoded(
     tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
     columns = preprocessing.reads(used.table.head.columns)
     size = block_rows(max(d, len(columns)))
-    # all rows are encoded where they stay
-    whole = next(
-        (own for own, rows in zip(tensors, drawn, strict=True) if rows is None and dtype == torch.float64), None
-    )
+    of_all = [own for own, rows in zip(tensors, drawn, strict=True) if rows is None and dtype == torch.float64]
+    whole = of_all[0] if of_all else None  # encoded where it stays
     memory = np.empty((min(size, len(used)) if whole is None else 0, d))
     with worded_for_all_rows(lambda: preprocessing.check(used.select(columns), used.where, used.places)):
         for frame, first, places in used.blocks(columns, size):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,8 +93,9 @@ class LeastSquares(LinearMap):
     def values(self, points: Tensor) -> Tensor:
         """The data's part of F (L,) at flat points (L, p)."""
         theta = self.matrix(points.to(self.factor).mT)  # (b+d, k, L)
-        scores = (self.factor[:, : self.columns] @ theta.flatten(start_dim=1)).unflatten(1, theta.shape[1:])
-        return self.scale * (scores - self.factor[:, self.columns :, None]).square_().sum(dim=(0, 1))
+        scores = (self.factor[:, : self.columns] @ theta.flatten(start_dim=1)).view(-1, *theta.shape[1:])
+        values: Tensor = self.scale * (scores - self.factor[:, self.columns :, None]).square_().sum(dim=(0, 1))
+        return values
 
     def terms(self, points: Tensor) -> Tensor:
         """What each of the columns of [X Y] contributes to `values`, added up without their signs, (L,)."""
@@ -317,7 +319,8 @@ def _gram(rows: Tensor) -> Tensor:
     if rows.device.type != "cpu":
         return rows.mT @ rows
     values = rows.numpy()
-    return torch.from_numpy(values.T @ values)
+    with np.errstate(invalid="ignore", over="ignore"):  # as torch does
+        return torch.from_numpy(values.T @ values)
 
 
 def _norms(products: Tensor) -> Tensor:

@@ -100,10 +100,10 @@ class ActiveSet:
         """Write the minima that the line has from a λ on, and change the active set where it ends; how many."""
         l1 = self._l1[done : min(done + _TRIED, self._until[done])]
         values, slopes = line.at(l1)
-        stays = (values * line.signs[:, None] > 0.0).all(axis=0)
+        stays = np.logical_and.reduce(values * line.signs[:, None] > 0.0)
         outside = np.abs(slopes) > l1 + self._slack
         outside[line.active] = False
-        holds = stays & ~outside.any(axis=0)
+        holds = stays & ~np.logical_or.reduce(outside)
         held = len(l1) if holds.all() else int(holds.argmin())
         found[done : done + held, line.active] = values[:, :held].T
         if held:

@@ -28,6 +28,5 @@ def along(problem: Problem, grid: Sequence[float], points: Tensor) -> polars.Dat
     names, values = coefficients_of(linear, preprocessing)
     several = len({output for output, _ in names}) > 1
     columns = [f"{output}/{feature}" if several else feature for output, feature in names]
-    return polars.DataFrame(
-        {"coefficient": list(grid), **dict(zip(columns, values.mT.contiguous().numpy(), strict=True))}
-    )
+    each = dict(zip(columns, values.mT.contiguous().numpy(), strict=True))
+    return polars.DataFrame({"coefficient": list(grid), **each})

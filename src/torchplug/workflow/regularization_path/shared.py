@@ -248,9 +248,10 @@ class SharedRows:
         """Which features have one value in some parts, (m,): most differ within the first rows."""
         features = self.rows.features
         rows = torch.cat([self.parts[part] for part in parts])
-        (found,) = (features[rows[:_FIRST]] == features[rows[0]]).all(dim=0).nonzero(as_tuple=True)
-        same = (features[rows][:, found] == features[rows[0], found]).all(dim=0) if len(found) else found.bool()
-        return found[same]
+        found: Tensor = (features[rows[:_FIRST]] == features[rows[0]]).all(dim=0).nonzero().squeeze(1)
+        if len(found):
+            found = found[(features[:, found][rows] == features[rows[0], found]).all(dim=0)]
+        return found
 
 
 def _are_numbers(data: TabularData) -> bool:
