@@ -387,6 +387,38 @@ def test_equal_features_share_a_coefficient_or_one_has_it(path):
     np.testing.assert_allclose(by_fold(found), by_fold(plain), rtol=1e-6)
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.99])
+def test_a_lasso_of_more_features_than_rows(path, correlation):
+    """Many features enter together, more than rows can tell apart."""
+    generator = np.random.default_rng(0)
+    common = generator.standard_normal((30, 1))
+    X = np.sqrt(1.0 - correlation) * generator.standard_normal((30, 60)) + np.sqrt(correlation) * common
+    y = X[:, :5].sum(axis=1) + generator.standard_normal(30)
+    folds, grid = folds_of(X, 2), np.geomspace(10.0, 0.01, 8)
+    found = path(LASSO, TabularData((X, y), split=[1.0]), coefficient=list(grid), folds=folds)
+    expected = errors(fits(lambda v, n: Lasso(v / 2, tol=1e-13, max_iter=1_000_000), grid), X, y, folds)
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-5)
+    assert not any("no minimum" in note for note in found.run.notes)
+
+
+def test_losses_of_unseen_rows_that_nearly_vanish(path):
+    """Without noise the losses are a tiny share of the squares that they are the difference of."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((60, 3))
+    y = X @ [3.0, -2.0, 1.0] + 5.0
+    folds, grid = folds_of(X, 3), [1e-5, 1e-6]
+    found = path(LASSO, TabularData((X, y), split=[1.0]), coefficient=grid, folds=folds)
+    expected = errors(lambda X, y, new: [lasso(X, y, value)(new) for value in grid], X, y, folds)
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-4)
+
+
+def lasso(X, y, value):
+    """Predictions of the minimum, whose signs are known."""
+    signs = np.array([1.0, -1.0, 1.0])
+    slopes = np.linalg.solve(X.T @ X, X.T @ (y - y.mean()) - 0.5 * value * len(y) * signs)
+    return lambda new: new @ slopes + y.mean()
+
+
 def test_the_test_split_is_sealed(path):
     X, y = load_diabetes(return_X_y=True)
     data = TabularData((X, y))

@@ -10,6 +10,8 @@ from torch import nn
 
 from torchplug.training.cost_model import seconds_of_work
 
+_FACTORIZATION = 1e-10
+"""Seconds on one thread of factorizing a matrix in float64, for each of its rows cubed."""
 _WORTH_A_THREAD = 1.5e-4
 """Seconds of work per step and thread below which synchronization costs more than another thread saves."""
 
@@ -37,6 +39,11 @@ class ThreadLimit:
     ) -> None:
         if self._before > self._most:
             torch.set_num_threads(self._before)
+
+
+def threads_of_factorization(size: int) -> ThreadLimit:
+    """Return a context in which matrices (size, size) are factorized on the CPU."""
+    return ThreadLimit(_FACTORIZATION * size**3)
 
 
 def threads_of_steps(network: nn.Module, rows: int, device: torch.device) -> AbstractContextManager[None]:

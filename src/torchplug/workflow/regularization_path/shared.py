@@ -29,6 +29,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.objective.least_squares import Accumulation, LinearMap, Method, accumulation
 from torchplug.preprocessing.columns import NumericColumn
 from torchplug.preprocessing.moments import Moments
+from torchplug.training.threads import threads_of_factorization
 from torchplug.workflow.folds import Fold
 from torchplug.workflow.regularization_path.problem import Problem
 
@@ -184,7 +185,8 @@ class SharedRows:
         if shape is None or not self.rows.target.is_floating_point() or (self.centred and not shape.intercept):
             return None
         sums, summaries = self._summaries(method, shape)
-        triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in parts]))
+        with threads_of_factorization(sums.size):
+            triangle = sums.factor(functools.reduce(sums.combine, [summaries[part] for part in parts]))
         weight = sum(self._weights[part] for part in parts) / sum(len(self.parts[part]) for part in parts)
         return scaling.of_factor(triangle, shape.intercept) / math.sqrt(weight)
 

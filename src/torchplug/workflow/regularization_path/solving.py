@@ -11,6 +11,7 @@ from torch import Tensor
 from torchplug.components.contracts import implements
 from torchplug.many.losses import takes_axes
 from torchplug.registry.component import Outcome
+from torchplug.training.threads import threads_of_factorization
 from torchplug.workflow.regularization_path.lasso import least_squares_path
 from torchplug.workflow.regularization_path.newton import Guide, RowLosses, ridge_path
 from torchplug.workflow.regularization_path.penalty import PathPenalty, SlopeStrengths, slope_strengths
@@ -89,7 +90,9 @@ class Solver:
         design = problem.least_squares("gram" if sparse else "qr")
         if design is not None:
             how = "by an active set" if sparse else "by one singular value decomposition"
-            yield Minima(least_squares_path(design, strengths), f"{how} per fold, from one factorization of its rows")
+            with threads_of_factorization(design.features):
+                points = least_squares_path(design, strengths)
+            yield Minima(points, f"{how} per fold, from one factorization of its rows")
         elif (scores := _row_losses(problem, strengths)) is not None:
             for points in ridge_path(scores, strengths.l2, problem.objective.point, None if done else guide):
                 yield Minima(points, "by Newton's method for several λ at once")
