@@ -404,17 +404,17 @@ def test_a_lasso_of_more_features_than_rows(path, correlation):
 def test_losses_of_unseen_rows_that_nearly_vanish(path):
     """Without noise the losses are a tiny share of the squares that they are the difference of."""
     generator = np.random.default_rng(0)
-    X = generator.standard_normal((60, 3))
-    y = X @ [3.0, -2.0, 1.0] + 5.0
-    folds, grid = folds_of(X, 3), [1e-5, 1e-6]
+    X = generator.standard_normal((300, 20))
+    y = 3.0 * X @ generator.standard_normal(20) + 5.0
+    folds, grid = folds_of(X, 3), [1e-6, 1e-7, 1e-8]
     found = path(LASSO, TabularData((X, y), split=[1.0]), coefficient=grid, folds=folds)
     expected = errors(lambda X, y, new: [lasso(X, y, value)(new) for value in grid], X, y, folds)
     np.testing.assert_allclose(by_fold(found), expected, rtol=1e-4)
 
 
 def lasso(X, y, value):
-    """Predictions of the minimum, whose signs are known."""
-    signs = np.array([1.0, -1.0, 1.0])
+    """Predictions of the minimum, which has the signs of least squares."""
+    signs = np.sign(np.linalg.solve(X.T @ X, X.T @ (y - y.mean())))
     slopes = np.linalg.solve(X.T @ X, X.T @ (y - y.mean()) - 0.5 * value * len(y) * signs)
     return lambda new: new @ slopes + y.mean()
 

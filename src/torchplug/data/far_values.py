@@ -51,11 +51,11 @@ class FarValues:
 def _far_value(series: pl.Series) -> int | None:
     values = series.cast(pl.Float64).to_numpy()
     present = np.isfinite(values)
-    if not present.any():
-        return None
     step = max(1, len(values) // _SAMPLE)
-    if present.all():
+    if present.all() and len(values):
         sample, place_of_largest, place_of_least = values[::step], np.argmax, np.argmin
+    elif not present.any():
+        return None
     else:
         sample, place_of_largest, place_of_least = values[present][::step], np.nanargmax, np.nanargmin
         values = np.where(present, values, np.nan)

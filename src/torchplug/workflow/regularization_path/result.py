@@ -72,8 +72,8 @@ class Traced:
         folds = {f"fold_{number}": values for number, values in enumerate(self.folds)}
         columns: dict[str, Any] = {"coefficient": grid, "mean": mean, "standard_error": error, **folds}
         if self.coefficients is not None:
-            slopes = polars.exclude("coefficient", "^.*\\(intercept\\)$")
-            columns["nonzero"] = self.coefficients.select(polars.sum_horizontal(slopes != 0.0)).to_series()
+            slopes = [name for name in self.coefficients.columns[1:] if not name.endswith("(intercept)")]
+            columns["nonzero"] = np.count_nonzero(self.coefficients[slopes].to_numpy(), axis=1)
         if self.left_out is not None and metric == "loss":
             columns |= {"leave_one_out": self.left_out.mean, "generalized": self.left_out.gcv}
         return polars.DataFrame(columns).with_columns(polars.col(polars.Float64).fill_nan(None))

@@ -194,7 +194,7 @@ class SharedRows:
         """How R is found, and the summary of each part."""
         if method not in self.summaries:
             sums = accumulation(method, shape.features, shape.outputs, shape.intercept)
-            parts = [Rows(*(values[own] for values in self.rows)) for own in self.parts]
+            parts = (Rows(*(values[own] for values in self.rows)) for own in self.parts)
             self.summaries[method] = sums, [sums.summarize([part]) for part in parts]
         return self.summaries[method]
 
