@@ -28,8 +28,8 @@ from torchplug.tables import (
     read_file,
 )
 
-_ROWS_GATHERED = 2048
-"""How many rows of scattered columns are copied together."""
+_ROWS_GATHERED, _COLUMNS_GATHERED = 2048, 32
+"""How much of scattered columns is copied together: what caches hold."""
 
 
 class Table(Protocol):
@@ -95,7 +95,10 @@ class MemoryTable:
 
     def convert(self) -> None:
         """Convert every column once, at the cost of a copy: for tables that are read many times."""
-        self._columns = {name: as_series(name, column) for name, column in _gathered(self._columns).items()}
+        names = [*self._columns]
+        for start, stop in intervals(len(names), _COLUMNS_GATHERED):
+            some = _gathered({name: self._columns[name] for name in names[start:stop]})
+            self._columns.update({name: as_series(name, column) for name, column in some.items()})
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
         """Rows `start` to `stop`, counted from 0, of some columns."""
