@@ -142,7 +142,7 @@ def test_data_that_cannot_be_used(table, request_, options, message):
 
 
 def test_features_that_float32_cannot_hold():
-    data = TabularData(TABLE.with_columns(a=pl.col("a") * 1e60), "y", standardize=False)
+    data = TabularData(TABLE.with_columns(a=pl.col("a") * 1e60), "y", scale="none")
     data.prepare(REGRESSION)
     with pytest.raises(DataError, match="too large for float32"):
         data.train_dataloader()

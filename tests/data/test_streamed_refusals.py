@@ -125,6 +125,6 @@ def test_the_rows_are_not_held(table, tmp_path):
 
 def test_features_that_float32_cannot_hold(table, tmp_path):
     source = written(table.with_columns(a=pl.col("a") * 1e60), tmp_path)
-    data = prepared(source, DataRequirements("regression"), target="y", standardize=False, stream=True)
+    data = prepared(source, DataRequirements("regression"), target="y", scale="none", stream=True)
     with pytest.raises(DataError, match="too large for float32"):
         list(data.train_dataloader())

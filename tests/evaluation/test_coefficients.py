@@ -41,11 +41,11 @@ def fitted(tmp_path, table, target, model=None, **settings):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("standardize_target", [False, True])
-@pytest.mark.parametrize("standardize", [False, True])
-def test_the_table_is_that_of_the_raw_columns(tmp_path, standardize, standardize_target, weighted):
+@pytest.mark.parametrize("scale", ["none", "standard"])
+def test_the_table_is_that_of_the_raw_columns(tmp_path, scale, standardize_target, weighted):
     table = frame().drop("kind").with_columns(z=3 - 2 * polars.col("y") + polars.col("a") ** 2)
     weight = np.linspace(0.5, 2, table.height)
-    settings = {"standardize": standardize, "standardize_target": standardize_target}
+    settings = {"scale": scale, "standardize_target": standardize_target}
     if weighted:
         table, settings["weights"] = table.with_columns(w=weight), "w"
     result = fitted(tmp_path, table, ["y", "z"], **settings).coefficient_table()
@@ -119,9 +119,9 @@ def linear(weight, bias=None):
 
 
 @pytest.mark.parametrize("standardize_target", [True, False])
-@pytest.mark.parametrize("standardize", [True, False])
-def test_coefficients_in_original_units_are_scikit_learns(houses, standardize, standardize_target):
-    fitted = fit(houses, "price", reference=True, standardize=standardize, standardize_target=standardize_target)
+@pytest.mark.parametrize("scale", ["standard", "none"])
+def test_coefficients_in_original_units_are_scikit_learns(houses, scale, standardize_target):
+    fitted = fit(houses, "price", reference=True, scale=scale, standardize_target=standardize_target)
     X, y = fitted.features(houses).numpy(), fitted.target(houses).numpy()
     inner = LinearRegression().fit(X, y)
     rows = original_coefficients(linear(inner.coef_, inner.intercept_), fitted)

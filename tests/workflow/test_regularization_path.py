@@ -118,7 +118,7 @@ def test_separable_classes_without_intercept(path):
     y = (X[:, 0] > 0).astype(int)
     folds, grid = folds_of(X, 2), np.geomspace(1.0, 1e-7, 8)
     config = {**LOGISTIC, "model": use("linear", bias=False)}
-    data = TabularData((X, y), split=[1.0], standardize=False)
+    data = TabularData((X, y), split=[1.0], scale="none")
     found = path(config, data, coefficient="log(1e-7,1)", points=8, folds=folds)
     expected = []
     for training, validation in folds:
@@ -258,7 +258,7 @@ def test_folds_with_other_categories_than_all_rows(path):
     letters[:3] = "rare"
     frame = pl.DataFrame({"x": X[:, 0], "c": letters, "y": y})
     folds = [(np.arange(200, 569), np.arange(200)), (np.arange(300), np.arange(300, 569))]
-    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False, handle_unknown="ignore")
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", scale="none", handle_unknown="ignore")
     found = path(LOGISTIC, data, coefficient=[0.1, 0.01], folds=folds)
     for number, (training, validation) in enumerate(folds):
         levels = sorted(set(letters[training]))
@@ -277,7 +277,7 @@ def test_categories_are_each_folds_own(path):
     letters = np.array(list("abc"))[np.digitize(X[:, 2], [-0.02, 0.03])]
     frame = pl.DataFrame({"x": X[:, 3], "c": letters, "y": y})
     folds, grid = folds_of(X, 3), [1.0, 0.01]
-    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False)
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", scale="none")
     found = path(RIDGE, data, coefficient=grid, folds=folds)
     design = np.column_stack([X[:, 3], *(letters == letter for letter in "abc")]).astype(float)
     expected = []
@@ -301,7 +301,7 @@ def test_leave_one_out_equals_refits(path, bias, weighted):
     w = generator.uniform(0.2, 3.0, n) if weighted else np.ones(n)
     frame = pl.DataFrame({**{f"x{j}": X[:, j] for j in range(4)}, "y": y, "w": w})
     columns = {"weights": "w"} if weighted else {"exclude": ["w"]}
-    data = TabularData(frame, "y", split=[1.0], standardize=bias, **columns)
+    data = TabularData(frame, "y", split=[1.0], scale="standard" if bias else "none", **columns)
     config = {**RIDGE, "model": use("linear", bias=bias)}
     found = path(config, data, coefficient=grid, folds="loo")
     scaled = (X - X.mean(axis=0)) / X.std(axis=0) if bias else X

@@ -1,0 +1,50 @@
+"""Percentiles of the features of a column in the training split, for scalings by rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchplug.preprocessing.columns import Array
+from torchplug.preprocessing.rules import Scale
+
+NO_PERCENTILES: Array = np.empty((0, 0))
+"""Of a column none of whose features is scaled by rank."""
+
+_QUARTILES = np.array([25.0, 50.0, 75.0])
+_MOST = 1000
+
+
+def percentiles_of_numbers(scale: Scale, features: Array) -> Array:
+    """Return the percentiles (m, p) of features (n, m): the quartiles, or min(1000, n) evenly spaced from 0 to 100.
+
+    Values between two ranks are interpolated linearly, as `numpy.percentile` does.
+    """
+    percents = _QUARTILES if scale == "robust" else np.linspace(0.0, 1.0, min(_MOST, len(features))) * 100.0
+    # halves: no difference leaves float64's range
+    found = [np.percentile(values * 0.5, percents, overwrite_input=True) for values in features.T]
+    return 2.0 * np.stack(found)
+
+
+def percentiles_of_indicators(scale: Scale, ones: Sequence[int] | NDArray[np.int64], rows: int) -> Array:
+    """Return the percentiles (m, p) of 0/1 features where these are scaled by rank: the quartiles, for `robust`.
+
+    Args:
+        scale: how features are scaled.
+        ones: rows in which each of the m features is 1.
+        rows: n.
+    """
+    if scale != "robust" or not len(ones):
+        return NO_PERCENTILES
+    place, zeros = (rows - 1) * _QUARTILES / 100.0, rows - np.asarray(ones)[:, None]
+    below = np.floor(place)
+    found: Array = np.where(below >= zeros, 1.0, np.where(below + 1.0 >= zeros, place - below, 0.0))
+    return found
+
+
+def joined(parts: Sequence[Array]) -> Array:
+    """Return the percentiles of several features, of which some may have none."""
+    some = [part for part in parts if len(part)]
+    return np.concatenate(some) if some else NO_PERCENTILES
