@@ -100,9 +100,13 @@ class TableSettings:
             DataError: for a scaling that needs all values, or shifts features, where these are not to be had.
         """
         if self.scale in BY_RANK and streamed:
-            raise DataError(f"scale: {self.scale} needs every value at once, which stream does not hold: use standard")
+            raise DataError(
+                f"scale: {self.scale} needs every value at once, which stream does not hold: use standard or none"
+            )
         if self.scale in BY_RANK and not request.center:
-            raise DataError(f"scale: {self.scale} shifts features, which needs a model with bias: use standard")
+            raise DataError(
+                f"scale: {self.scale} shifts features, and a model without bias must not: use standard or none"
+            )
         reference = request.reference if self.encode == "auto" else self.encode == "reference"
         return EncodingRules(
             self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed, self.scale

@@ -23,7 +23,7 @@ from torchplug.preprocessing.percentiles import (
     percentiles_of_indicators,
     percentiles_of_numbers,
 )
-from torchplug.preprocessing.rules import BY_RANK, MOST_CATEGORIES, EncodingRules
+from torchplug.preprocessing.rules import MOST_CATEGORIES, EncodingRules
 from torchplug.preprocessing.value_counts import ValueCounts
 
 _CYCLE_ROWS = 2**17
@@ -69,7 +69,9 @@ class NumberFit:
         self._cyclic = replace(raw, cyclic=True) if isinstance(raw, DateColumn) and rules.dates == "cyclic" else None
         self._values, self._cycles = RunningMoments(), RunningMoments()
         self._missing = 0
-        self._held = HeldValues() if rules.scale in BY_RANK else None
+        # mapped to quantiles, a sine and its cosine would leave their circle
+        by_rank = rules.scale == "robust" or (rules.scale == "quantile" and self._cyclic is None)
+        self._held = HeldValues() if by_rank else None
         self._typical: HeldValues | ValueCounts | None = None
         if rules.fills and rules.number_fill != "mean":
             self._typical = ValueCounts(bounded=True) if rules.streamed else HeldValues()
@@ -117,8 +119,8 @@ class NumberFit:
         return FittedColumn(column, total, percentiles)
 
     def _percentiles(self, plain: NumericColumn | DateColumn, fill: float | None) -> Array:
-        """Those of the features; none of cycles under `quantile`, which would leave their circle."""
-        if self._held is None or (self._cyclic is not None and self._rules.scale == "quantile"):
+        """Those of the features, imputed values included."""
+        if self._held is None:
             return NO_PERCENTILES
         values = self._held.filled(fill, self._missing)
         if isinstance(plain, NumericColumn):

@@ -29,13 +29,15 @@ class Scaling:
 
         standard, none    z = (x − m) / s
         robust            z = c((x − m) / s),    c(u) = u / √(1 + (u/3)²)
-        quantile          z = Φ⁻¹(F(x)) for numbers, (x − m) / s for the features of categories and cycles
+        quantile          z = Φ⁻¹(F(x)) for numbers of at least three values, (x − m) / s for all other features
 
     standard: m the mean, s the population standard deviation. none: m = 0, s = 1. robust: m the median, s the
     interquartile range or, where it is 0, half the range. quantile: F interpolates linearly between min(1000, n)
-    quantiles of the n training rows, evenly spaced from 0 to 1; where several of them are one number, it is the mean of
-    the lowest and the highest level; −5.2 ≤ Φ⁻¹ ≤ 5.2. A feature that is constant in the training rows, or zero where
-    nothing is shifted, is 0 in all rows: its weight is untrained and must not affect predictions.
+    quantiles of the n training rows, evenly spaced from 0 to 1; at a number that is several of them, it is the mean of
+    the lowest and the highest level; Φ⁻¹ is bounded by ±5.2. 0/1 features, cycles and numbers of two values are
+    standardized by it, since the bounds would be all that they are mapped to, or a sine and its cosine leave their
+    circle. A feature that is constant in the training rows, or zero where nothing is shifted, is 0 in all rows: its
+    weight is untrained and must not affect predictions.
 
     Args:
         method: the user's choice.
@@ -47,8 +49,8 @@ class Scaling:
 
     Reference: robust is the preprocessing of Holzmüller et al. (2024), arXiv:2407.04491.
     Note: scikit-learn's RobustScaler does not clip, and divides by 1 where the interquartile range is 0. Its
-        QuantileTransformer takes what is within 1e-7 of a column's extremes, in the column's units, for these, which
-        makes columns of small numbers constant, and maps constant columns to −5.2.
+        QuantileTransformer maps constant columns to −5.2 and those of two values to ±5.2, and takes what is within
+        1e-7 of a column's extremes, in the column's units, for these, which makes columns of small numbers constant.
     """
 
     method: Scale
@@ -157,13 +159,12 @@ def _half_range(moments: Moments) -> Array:
 
 
 def _mapped(columns: Sequence[Moments], percentiles: Sequence[Array]) -> tuple[Any, Array]:
-    """The features (m,) that are mapped to quantiles, which are not constant, and these (m, q)."""
+    """The features (m,) that are mapped to quantiles, and these (m, q)."""
     starts = np.cumsum([0, *(len(own.count) for own in columns)]).tolist()
     found = [
         (place, values)
         for start, own in zip(starts, percentiles, strict=False)
         for place, values in enumerate(own, start)
-        if values[0] < values[-1]
     ]
     # numpy's interpolation may decrease in the last digit
     quantiles = np.maximum.accumulate([values for _, values in found], axis=1) if found else NO_PERCENTILES
