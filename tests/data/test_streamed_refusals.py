@@ -59,6 +59,8 @@ NO_LOSS = DataRequirements("regression")
 @pytest.mark.parametrize(
     ("change", "request_", "options", "message"),
     [
+        (same, REGRESSION, {"scale": "robust"}, "robust needs every value at once, .*: use standard or none"),
+        (same, REGRESSION, {"scale": "quantile"}, "quantile needs every value at once, .*: use standard or none"),
         (same, NO_LOSS, {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
         (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
         (same, REGRESSION, {"target": "Y"}, "has no column Y"),

@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge, RidgeCV, enet_path
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
 from sklearn.model_selection import KFold, ShuffleSplit
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, RobustScaler, StandardScaler
 
 import torchplug
 from torchplug import TabularData, use
@@ -285,6 +285,25 @@ def test_categories_are_each_folds_own(path):
         models = [Ridge(len(training) * value).fit(design[training], y[training]) for value in grid]
         expected.append([mean_squared_error(y[validation], model.predict(design[validation])) for model in models])
     np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["robust", "quantile"])
+def test_ranks_are_each_folds_own(path, scale):
+    """Which no mean and deviation of other rows gives."""
+    X, y = load_diabetes(return_X_y=True)
+    X, folds, grid = X[:, 2:], folds_of(X, 3), [1.0, 0.01]
+    found = path(RIDGE, TabularData((X, y), split=[1.0], scale=scale), coefficient=grid, folds=folds)
+    expected = []
+    for training, validation in folds:
+        n = len(training)
+        quantiles = QuantileTransformer(output_distribution="normal", n_quantiles=n, subsample=None)
+        scaler = (RobustScaler() if scale == "robust" else quantiles).fit(X[training])
+        clip = (lambda u: u / np.sqrt(1 + (u / 3) ** 2)) if scale == "robust" else (lambda u: u)
+        inside, outside = clip(scaler.transform(X[training])), clip(scaler.transform(X[validation]))
+        models = [Ridge(n * value).fit(inside, y[training]) for value in grid]
+        expected.append([mean_squared_error(y[validation], model.predict(outside)) for model in models])
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+    assert found.coefficients.columns == ["coefficient", "(intercept)", *(f"{scale}(x{j})" for j in range(8))]
 
 
 # ---------------------------------------------------------------------- without refitting

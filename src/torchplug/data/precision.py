@@ -18,7 +18,8 @@ def refuse_infinite(features: Tensor) -> None:
     if features.numel() and not torch.isfinite(torch.stack(features.aminmax())).all():
         name = str(features.dtype).removeprefix("torch.")
         raise DataError(
-            f"a feature is too large for {name}: set --data.scale standard, or train with --trainer.precision 64-true"
+            f"a feature is too large for {name}: set --data.scale standard or robust, or train with "
+            "--trainer.precision 64-true"
         )
 
 

@@ -136,7 +136,7 @@ class Scaling:
             and quantiles.ndim == 2
             and len(quantiles) == len(mapped)
             and bool(quantiles.isfinite().all() and (quantiles.diff() >= 0).all())
-            and (self.method == "quantile" or not len(mapped))
+            and (not len(mapped) or (self.method == "quantile" and quantiles.shape[1] > 0))
         )
 
 
