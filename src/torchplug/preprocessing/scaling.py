@@ -144,18 +144,17 @@ def _location_and_spread(method: Scale, moments: Moments, quartiles: Array) -> t
     """Location and scale (d,) each; 1 for the scale of constant features."""
     if method == "none":
         return np.zeros_like(moments.mean), np.ones_like(moments.mean)
-    if method != "robust":
-        return moments.mean_and_spread()
+    return _of_quartiles(moments, *quartiles.T) if method == "robust" else moments.mean_and_spread()
+
+
+def _of_quartiles(moments: Moments, low: Array, median: Array, high: Array) -> tuple[Array, Array]:
+    """Median and interquartile range, or half the range; a constant feature's value and 1."""
     constant, limits = moments.low == moments.high, np.finfo(np.float64)
-    low, median, high = quartiles.T
-    spread = np.where(high > low, 2.0 * np.minimum(high / 2.0 - low / 2.0, limits.max / 2.0), _half_range(moments))
-    spread = np.maximum(spread, limits.tiny)  # not 0 for the smallest numbers, whose half is 0
-    return np.where(constant, moments.low, median), np.where(constant, 1.0, spread)
-
-
-def _half_range(moments: Moments) -> Array:
-    half: Array = moments.high / 2.0 - moments.low / 2.0
-    return half
+    # halves: no difference leaves float64's range
+    half, half_range = high / 2.0 - low / 2.0, moments.high / 2.0 - moments.low / 2.0
+    spread = np.where(half > 0, 2.0 * np.minimum(half, limits.max / 2.0), half_range)
+    # not 0 for the smallest numbers, half of which is 0
+    return np.where(constant, moments.low, median), np.where(constant, 1.0, np.maximum(spread, limits.tiny))
 
 
 def _mapped(columns: Sequence[Moments], percentiles: Sequence[Array]) -> tuple[Any, Array]:
