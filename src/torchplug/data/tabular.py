@@ -88,6 +88,9 @@ class TabularData(Foldable):
             categories included, so that a penalty applies equally to all coefficients.
         standardize_target: whether regression targets are standardized; "auto" depends on the model (on for networks,
             off for linear ones). Predictions and metrics are always in original units.
+        clip_target: whether predictions of a regression target are clipped to the range of each of its columns in the
+            training split; also where they are evaluated, not in the training loss. A model that must extrapolate,
+            such as along time, is worse for it.
         batch_size: rows per rank and batch, at least 1, or "full". Full-batch optimizers do not use it.
         shuffle: whether each epoch draws a new order.
         stream: whether tables larger than memory stay on disk: they must be Parquet files, which are read in pieces.
@@ -129,6 +132,7 @@ class TabularData(Foldable):
         impute: Impute = "auto",
         standardize: bool = True,
         standardize_target: bool | Literal["auto"] = "auto",
+        clip_target: bool = False,
         batch_size: BatchSize = 32,
         shuffle: bool = True,
         stream: bool = False,
@@ -160,6 +164,7 @@ class TabularData(Foldable):
             impute=impute,
             standardize=standardize,
             standardize_target=standardize_target,
+            clip_target=clip_target,
         )
         self.sources = settings.sources
         self.form = settings.form

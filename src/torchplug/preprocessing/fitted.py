@@ -244,6 +244,18 @@ class Preprocessing:
         """
         return self.target_coding.original_units(predictions, units)
 
+    def clipped(self, predictions: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
+        """Clip predicted locations to the target's range in the training split, if that was asked for.
+
+        Args:
+            predictions: in the target's own units.
+            units: as for `original_units`.
+
+        Shape:
+            (n, m) → (n, m), m a multiple of k, the columns of one target side by side.
+        """
+        return self.target_coding.clipped(predictions, units)
+
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
         """Predictions as a table with the target's labels.
 
@@ -301,6 +313,8 @@ class Preprocessing:
         k = len(info.columns)
         vectors = [(self.center, d), (self.scale, d), (self.zero_variance, d)]
         vectors += [(self.target_coding.center, k), (self.target_coding.scale, k)]
+        limits = () if self.target_coding.limits is None else self.target_coding.limits
+        vectors += [(limit, k) for limit in limits]
         well_formed = (
             k > 0
             and self.target_coding.kind in TASKS
@@ -308,6 +322,7 @@ class Preprocessing:
             and all(isinstance(label, str | int | float) for label in labels)
             and all(isinstance(label, str | int) for label in classes)
             and len(set(map(type, classes))) <= 1
+            and len(limits) in (0, 2)
             and all(vector.shape == (length,) and bool(vector.isfinite().all()) for vector, length in vectors)
         )
         if not well_formed:
