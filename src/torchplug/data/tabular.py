@@ -351,6 +351,15 @@ class TabularData(Foldable):
             raise DataError(f"there is no {name} split: split gives it no row")
         return self.rows_of(name)
 
+    def all_batches(self, split: SplitName) -> Batches:
+        """Batches of all rows of a split, in the order of evaluation, whatever the rank.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        size = evaluation_size(self.batch_size, self.stream)
+        return self.rows_of(split).loader(self._precision(self._request), batch_size=size)
+
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""
         assert self._prediction is not None, "setup comes before the loaders"

@@ -115,10 +115,8 @@ def in_units(
     return preprocessing.clipped(preprocessing.original_units(predictions.double(), units), units)
 
 
-def predicted(
-    network: nn.Module, loss: Loss, preprocessing: Preprocessing, frame: polars.DataFrame, where: str
-) -> Tensor:
-    """Predictions for the rows of a table, the link applied, in float64 on the CPU; encoded some rows at a time.
+def scores_of(network: nn.Module, preprocessing: Preprocessing, frame: polars.DataFrame, where: str) -> Tensor:
+    """The network's scores for the rows of a table, in float64 on the CPU; encoded some rows at a time.
 
     Raises:
         DataError: for rows that cannot be encoded.
@@ -129,5 +127,5 @@ def predicted(
     with torch.no_grad(), deterministic_eval(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
         for start, stop in intervals(frame.height, size):
             features = preprocessing.features(frame[start:stop], where, np.arange(start, stop))
-            found.append(loss.link(network(features.to(parameter)).double()).cpu())
+            found.append(network(features.to(parameter)).double().cpu())
     return torch.cat(found)

@@ -17,6 +17,7 @@ from torchplug.checks import refuse_fit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.fitting.best_checkpoint import BestCheckpoint
+from torchplug.fitting.calibration import calibrate, calibrate_checkpoint, refuse_without_validation
 from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
@@ -108,7 +109,7 @@ class Training:
             try:
                 with named_failures(self.module.components, lambda: has_begun(trainer)), attributed():
                     meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
-                    self._train(trainer, wandb, run if best.is_solution else None)
+                    self._train(trainer, wandb, run, best.is_solution)
             except SystemExit as stop:
                 if trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning's answer to Ctrl-C
                     raise Interrupted from stop
@@ -129,6 +130,7 @@ class Training:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
         self.data.prepare(self.module.data_request())
         self.module.configure(self.data)
+        refuse_without_validation(self.module, self.data)
         self._refuse_origin()
         trainer = build_trainer(self.trainer)
         labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
@@ -178,20 +180,24 @@ class Training:
         of_module = self.module.notes(trainer, self.data.batch_size)
         return [one_line(note) for note in (*self.notes, *self.data.notes, *of_module, *best.notes)]
 
-    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, solution: Run | None) -> None:
-        """Fit, and end the W&B run in any case, before anything else is written into the run directory.
+    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool) -> None:
+        """Fit and calibrate; end the W&B run in any case, before anything else is written into the run directory.
 
         Args:
             trainer: fits.
             wandb: the logger, which sends best.ckpt where that is asked for.
-            solution: the run whose best.ckpt is its solution; None where it is that of an epoch.
+            run: the run directory.
+            is_solution: whether best.ckpt is the model at the end of the fit.
         """
         file = None if self.origin is None else str(self.origin.file)
         try:
             with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
-            if solution is not None and first_rank():
-                solution.keep_last_as_best()
+            if is_solution and first_rank():
+                run.keep_last_as_best()
+            if first_rank():
+                calibrate_checkpoint(self.module, self.data, run)
+            calibrate(self.module, self.data)
         finally:
             if wandb is not None:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)

@@ -118,6 +118,9 @@ class CalibrationError(Metric):
     """
 
     full_state_update = False
+    count: Tensor
+    confidence: Tensor
+    hits: Tensor
 
     def __init__(self, bins: int = 15) -> None:
         super().__init__()
