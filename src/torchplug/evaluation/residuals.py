@@ -64,8 +64,8 @@ class Residuals:
         if rank > self.rows:
             least, most = math.ceil(exact / (1 - exact)), math.floor(1000 * self.rows / (self.rows + 1)) / 1000
             raise ConfigurationError(
-                f"an interval of level {level} needs at least {least} validation rows, and there were {self.rows}: ask for "
-                f"at most {most:g}, or validate on more rows"
+                f"an interval of level {level} needs at least {least} validation rows, and there were {self.rows}: ask "
+                f"for at most {most:g}, or validate on more rows"
             )
         return self.values[int(torch.searchsorted(self.ranks, rank))]
 

@@ -16,8 +16,14 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torchplug.checks import refuse_fit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.fitting.best_checkpoint import BestCheckpoint
-from torchplug.fitting.calibration import calibrate, calibrate_checkpoint, refuse_without_validation
+from torchplug.fitting.calibration import (
+    calibrate,
+    calibrate_checkpoint,
+    kept_calibration,
+    refuse_without_validation,
+)
 from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
@@ -124,7 +130,7 @@ class Training:
             if first_rank():
                 with named_failures(self.module.components, lambda: True):
                     self._write_end(trainer, run, outcome)
-        return Trained(self.module, trainer, run, outcome)
+        return Trained(self.module, trainer, run, outcome, kept_calibration(run))
 
     def _prepared(self) -> lightning.Trainer:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
@@ -219,12 +225,14 @@ class Trained:
         trainer: after the fit.
         run: the run directory.
         outcome: how training ended.
+        calibration: of the checkpoint that predicts.
     """
 
     module: ComponentModule
     trainer: lightning.Trainer
     run: Run
     outcome: Outcome
+    calibration: Calibration | None
 
 
 def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:
