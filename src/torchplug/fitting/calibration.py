@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor
 
@@ -44,20 +45,19 @@ def calibrate(module: ComponentModule, data: TabularData) -> None:
         module.calibrate_on(data.all_batches("validation"))
 
 
-def calibrate_checkpoint(module: ComponentModule, data: TabularData, run: Run) -> None:
-    """Calibrate the model of best.ckpt, or of last.ckpt where there is no best, and keep the calibration in that file.
+def calibrate_checkpoint(module: ComponentModule, data: TabularData, file: Path) -> None:
+    """Calibrate the model of a run's checkpoint, and keep the calibration in it; nothing where there is no such file.
 
     A process that is killed before leaves a run without an outcome: when it is resumed, it comes here again.
 
     Args:
         module: of the run; it is left as it is.
         data: prepared for it.
-        run: the directory.
+        file: the checkpoint.
 
     Raises:
         WriteError: if the file cannot be written; the checkpoint is then unchanged.
     """
-    file = run.best if run.best.is_file() else run.last
     if not file.is_file() or not data.sizes["validation"]:
         return
     content = read_checkpoint(file)

@@ -121,7 +121,7 @@ class Training:
                     raise Interrupted from stop
                 raise
             except TorchplugError as error:
-                if error.exit_status == 2 and is_new and first_rank():
+                if error.exit_status == 2 and is_new and trainer.global_step == 0 and first_rank():
                     shutil.rmtree(run.path)  # refused in setup, before the first step
                 elif error.exit_status == STALLED:
                     error.args = (f"{error}; {what_is_left(run)}",)
@@ -199,14 +199,19 @@ class Training:
         try:
             with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
-            if is_solution and first_rank():
-                run.keep_last_as_best()
             if first_rank():
-                calibrate_checkpoint(self.module, self.data, run)
+                self._finish_checkpoint(run, is_solution)
             calibrate(self.module, self.data)
         finally:
             if wandb is not None:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
+
+    def _finish_checkpoint(self, run: Run, is_solution: bool) -> None:
+        """Calibrate the checkpoint that predicts; that of the solution becomes the best."""
+        file = run.last if is_solution or not run.best.is_file() else run.best
+        calibrate_checkpoint(self.module, self.data, file)
+        if is_solution:
+            run.keep_last_as_best()
 
     def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
         """Write the results of training; the outcome last: a run that has one is finished."""

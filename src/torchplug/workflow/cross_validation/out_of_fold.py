@@ -87,7 +87,7 @@ def pooled(folds: Sequence[OutOfFold], loss: Loss) -> Calibration:
     errors = [own.errors for own in folds if own.errors is not None]
     if errors:
         of_rows = polars.concat(errors).group_by("row").mean().drop("row")
-        return Calibration(residuals=Residuals.of(torch.from_numpy(of_rows.to_numpy())))
+        return Calibration(residuals=Residuals.of(torch.tensor(of_rows.to_numpy())))
     if takes_temperature(loss):
         return Calibration(temperature=Temperature.of(*HeldOut.joined([own.held_out for own in folds])))
     return Calibration()
