@@ -73,7 +73,7 @@ def test_calibration_error_is_a_metric(run):
         (
             NUMBERS,
             ["fit", "--data.clip_target", "true"],
-            "clip_target is for regression, and the loss is for multiclass",
+            "clip_target is for regression, and the loss is for",
         ),
     ],
 )
