@@ -118,15 +118,7 @@ class Ensemble:
         self.calibration = Calibration(Residuals.of(target - loss.point(self.predictions(frame))))
 
     def intervals(self, level: float) -> PredictionIntervals:
-        """The intervals that cover a share of new rows, by the residuals of rows that trained no member.
-
-        Args:
-            level: that share, in (0, 1).
-
-        Raises:
-            ConfigurationError: if the loss is not for numbers, there are no residuals or too few, or the level is out
-                of range.
-        """
+        """The intervals that cover a share of new rows, as `ComponentModule.intervals`."""
         first = self.members[0]
         return PredictionIntervals.of(level, self.calibration, first.loss, _preprocessing(first).info, _RESIDUALS)
 
