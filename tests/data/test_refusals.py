@@ -53,6 +53,7 @@ def with_value(column, row, value):
         ({"max_categories": 1}, "max_categories must be at least 2, or none, not 1"),
         ({"class_weight": "even"}, "class_weight must be one of balanced, none"),
         ({"standardize_target": "yes"}, "standardize_target must be one of"),
+        ({"clip_target": "yes"}, "clip_target must be one of"),
         ({"split_column": "a", "group": "b"}, "split_column and group are two ways of splitting"),
         ({"split_column": "a", "validation": "v.csv"}, "split_column already says"),
         ({"target": ["y", "y"]}, "target names y more than once"),
@@ -75,6 +76,7 @@ REGRESSION = DataRequirements("regression", "mse")
 UNBIASED = DataRequirements("regression", "mse", center=False)
 BINARY = DataRequirements("binary", "bce")
 CLASSES = DataRequirements("multiclass", "cross_entropy")
+COUNTS = DataRequirements("count", "poisson_nll")
 nan, inf = float("nan"), float("inf")
 
 
@@ -121,6 +123,8 @@ nan, inf = float("nan"), float("inf")
         (TABLE, UNBIASED, {"scale": "quantile"}, "scale: quantile shifts features"),
         (TABLE, REGRESSION, {"class_weight": "balanced"}, "class_weight needs class labels"),
         (TABLE, BINARY, {"target": "label", "standardize_target": True}, "standardize_target is for regression"),
+        (TABLE, BINARY, {"target": "label", "clip_target": True}, "clip_target is for regression, and bce is for"),
+        (TABLE, COUNTS, {"target": "a", "clip_target": True}, "clip_target is for regression, and poisson_nll is for"),
         (TABLE, REGRESSION, {"split_column": "town"}, "split column 'town' has 'A' in row 1: .*train, validation"),
         (TABLE.with_columns(p=pl.lit("test")), REGRESSION, {"split_column": "p"}, "leaves the train split empty"),
         (TABLE.with_columns(g=pl.lit(1)), REGRESSION, {"group": "g"}, "leaves the validation split empty"),

@@ -149,3 +149,14 @@ def test_a_damaged_state_is_refused(table):
     del state["scaling"]["scale"]
     with pytest.raises(CheckpointError, match="preprocessing cannot be read"):
         Preprocessing.from_state(state)
+
+
+def test_predictions_are_clipped_to_the_range_of_each_target():
+    info, limits = TargetInfo(("a", "b")), torch.tensor([[-1.0, 0.0], [2.0, 5.0]]).double()
+    coding = TargetCoding("regression", info, torch.zeros(2).double(), torch.ones(2).double(), limits)
+    values = torch.tensor([[-3.0, -3.0], [1.0, 1.0], [9.0, 9.0]]).double()
+    assert coding.clipped(values).tolist() == [[-1.0, 0.0], [1.0, 1.0], [2.0, 5.0]]
+    # a mean and a standard deviation of each: the deviation is no location
+    pairs = coding.clipped(torch.full((1, 4), 9.0).double(), ("location", "scale"))
+    assert pairs.tolist() == [[2.0, 9.0, 5.0, 9.0]]
+    assert TargetCoding.from_state(coding.state()).clipped(values).equal(coding.clipped(values))

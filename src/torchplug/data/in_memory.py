@@ -284,7 +284,7 @@ class InMemoryTables:
         settings.refuse_reading(reading, request, where)
         divided = self._divide(frame, frame[target[0]] if reading.labels else None, used)
         goal.update(frame[divided["train"]])
-        coding = goal.coding(reading, where, standardize=settings.scales_target(request), center=request.center)
+        coding = settings.coding(goal, reading, request, where)
         rules = settings.rules(request)
         fitted = fit_in_memory(used, features, divided["train"], rules, far)
         return Preprocessing.of(fitted, coding, center=request.center, scale=rules.scale), divided

@@ -90,6 +90,9 @@ class TabularData(Foldable):
             and 0/1 features as by "standard"; "none": not at all.
         standardize_target: whether regression targets are standardized; "auto" depends on the model (on for networks,
             off for linear ones). Predictions and metrics are always in original units.
+        clip_target: whether predictions of a regression target are clipped to the range of each of its columns in the
+            training split; also where they are evaluated, not in the training loss. A model that must extrapolate,
+            such as along time, is worse for it.
         batch_size: rows per rank and batch, at least 1, or "full". Full-batch optimizers do not use it.
         shuffle: whether each epoch draws a new order.
         stream: whether tables larger than memory stay on disk: they must be Parquet files, which are read in pieces.
@@ -132,6 +135,7 @@ class TabularData(Foldable):
         impute: Impute = "auto",
         scale: Scale = "standard",
         standardize_target: bool | Literal["auto"] = "auto",
+        clip_target: bool = False,
         batch_size: BatchSize = 32,
         shuffle: bool = True,
         stream: bool = False,
@@ -163,6 +167,7 @@ class TabularData(Foldable):
             impute=impute,
             scale=scale,
             standardize_target=standardize_target,
+            clip_target=clip_target,
         )
         self.sources = settings.sources
         self.form = settings.form
@@ -348,6 +353,15 @@ class TabularData(Foldable):
         if not self.sizes[name]:
             raise DataError(f"there is no {name} split: split gives it no row")
         return self.rows_of(name)
+
+    def all_batches(self, split: SplitName) -> Batches:
+        """Batches of all rows of a split, in the order of evaluation, whatever the rank.
+
+        Raises:
+            ConfigurationError: if the data have not been read.
+        """
+        size = evaluation_size(self.batch_size, self.stream)
+        return self.rows_of(split).loader(self._precision(self._request), batch_size=size)
 
     def predict_dataloader(self) -> Batches:
         """Batches of this rank: all rows of the source; its `rows(batch)` says which rows they are."""

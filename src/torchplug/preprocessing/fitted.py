@@ -228,6 +228,18 @@ class Preprocessing:
         """
         return self.target_coding.original_units(predictions, units)
 
+    def clipped(self, predictions: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
+        """Clip predicted locations to the target's range in the training split, if that was asked for.
+
+        Args:
+            predictions: in the target's own units.
+            units: as for `original_units`.
+
+        Shape:
+            (n, m) → (n, m), m a multiple of k, the columns of one target side by side.
+        """
+        return self.target_coding.clipped(predictions, units)
+
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
         """Predictions as a table with the target's labels.
 
@@ -279,7 +291,8 @@ class Preprocessing:
             *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
         ]
         k = len(info.columns)
-        units = (self.target_coding.center, self.target_coding.scale)
+        limits = () if self.target_coding.limits is None else self.target_coding.limits
+        units = (self.target_coding.center, self.target_coding.scale, *limits)
         well_formed = (
             k > 0
             and self.target_coding.kind in TASKS
@@ -287,6 +300,7 @@ class Preprocessing:
             and all(isinstance(label, str | int | float) for label in labels)
             and all(isinstance(label, str | int) for label in classes)
             and len(set(map(type, classes))) <= 1
+            and len(limits) in (0, 2)
             and all(vector.shape == (k,) and bool(vector.isfinite().all()) for vector in units)
             and self.scaling.fits(len(self.feature_names))
         )
