@@ -28,8 +28,8 @@ from torchplug.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torchplug.batch import Batch, Rows, TrainingSet
-    from torchplug.components.embeddings import CategoryEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding
     from torchplug.components.contracts import Loss, Pieces, Regularizer
+    from torchplug.components.embeddings import CategoryEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding
     from torchplug.components.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult

@@ -91,6 +91,7 @@ class PiecewiseLinearEmbedding(nn.Module):
     """
 
     outermost = 2.5
+    knots: Tensor
 
     def __init__(self, inputs: int, bins: int = 48, size: int = 16) -> None:
         super().__init__()
@@ -136,6 +137,8 @@ class CategoryEmbedding(nn.Module):
 
     Reference: Guo and Berkhahn (2016), arXiv 1604.06737.
     """
+
+    others: Tensor
 
     def __init__(self, inputs: int, categories: Sequence[tuple[int, int]], size: int = 8) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
 from torchplug import CategoryEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding, validate
 
 NumberEmbedding = Literal["periodic", "piecewise_linear"]

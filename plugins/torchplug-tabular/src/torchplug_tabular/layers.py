@@ -82,7 +82,7 @@ class NTKLinear(nn.Module):
         """
         outputs = self.factor * (features @ self.weight)
         spread = outputs.std(0, correction=0).clamp_min(1e-6)
-        self.weight /= spread
+        self.weight.div_(spread)
         outputs /= spread
         rows = torch.randint(len(features), (points, outputs.shape[1]))
         shares = torch.empty(points, outputs.shape[1]).exponential_()

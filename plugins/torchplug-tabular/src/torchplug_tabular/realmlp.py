@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mish, selu
-from torchplug import validate
 
+from torchplug import validate
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
 

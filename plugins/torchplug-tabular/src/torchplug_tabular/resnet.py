@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchplug import validate
 
+from torchplug import validate
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 
 

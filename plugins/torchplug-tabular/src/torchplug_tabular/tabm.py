@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchplug import validate
 
+from torchplug import validate
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 
 
