@@ -50,6 +50,17 @@ def test_categories_are_coded_like_scikit_learns(table, reference, drop):
     np.testing.assert_allclose(scaled.numpy(), theirs, atol=1e-13)
 
 
+def test_the_features_of_each_category_are_known(table):
+    marked = table.with_columns(pl.when(pl.col("rooms") > 1).then("town").alias("town"), street=pl.col("town") + " 1")
+    fitted = fit(marked.select("size", "town", "rooms", "street", "price"), "price")
+    names = fitted.feature_names
+    assert [names[first:stop] for first, stop in fitted.category_ranges] == [
+        [f"town={town}" for town in ("Aarau", "Bern", "Chur", "Davos")],
+        [f"street={town} 1" for town in ("Aarau", "Bern", "Chur", "Davos")],
+    ]
+    assert "town=missing" in names
+
+
 def test_without_center_values_are_scaled_and_not_shifted(table):
     fitted = fit(table, "price", center=False, standardize_target=True)
     assert not fitted.scaling.center.any()

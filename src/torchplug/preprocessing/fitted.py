@@ -89,6 +89,17 @@ class Preprocessing:
         return [name for encoder in self.encoders for name in encoder.feature_names]
 
     @property
+    def category_ranges(self) -> list[tuple[int, int]]:
+        """The features of each column of categories: the first, and the one after the last."""
+        found, first = [], 0
+        for encoder in self.encoders:
+            column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
+            if isinstance(column, CategoricalColumn):
+                found.append((first, first + column.features))
+            first += encoder.features
+        return found
+
+    @property
     def info(self) -> TargetInfo:
         """The target's columns and classes."""
         return self.target_coding.info
