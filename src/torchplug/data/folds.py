@@ -1,4 +1,4 @@
-"""Folds for cross-validation: which rows train and which validate, by the same rules as splits."""
+"""Folds for cross-validation, by the same rules as splits, and bootstrap samples."""
 
 from __future__ import annotations
 
@@ -106,6 +106,29 @@ class Folding:
                 f"{where}: class {smallest!r} has {_counted(count, 'row')} for {self.folds} folds: ask for fewer, or "
                 "divide without regard to classes with --data.stratify false"
             )
+
+
+def resampled(rows: Rows, classes: Rows | None, samples: int, seed: int, where: str) -> list[Rows]:
+    """Return samples with replacement of as many rows as there are, each ascending.
+
+    Args:
+        rows: (n,).
+        classes: of each row, (n,); each keeps its number of rows. None: rows are drawn from all.
+        samples: how many.
+        seed: 0 or more; sample i depends on seed and i alone.
+        where: the table's name, for messages.
+
+    Raises:
+        DataError: for fewer than 2 rows.
+    """
+    if len(rows) < 2:
+        raise DataError(f"{where}: bootstrap samples of 1 training row are all equal: give more rows")
+    strata = [rows] if classes is None else [rows[classes == own] for own in np.unique(classes)]
+    found = []
+    for sample in range(samples):
+        random = np.random.default_rng([seed, sample])
+        found.append(np.sort(np.concatenate([random.choice(own, len(own)) for own in strata])))
+    return found
 
 
 def _counted(number: int, noun: str) -> str:
