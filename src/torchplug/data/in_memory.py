@@ -176,7 +176,9 @@ class InMemoryTables:
 
     def _refuse_own_validation(self) -> None:
         if "validation" in self._settings.own:
-            raise DataError("folds and samples take the rows that validate from the source: leave out the table for validation")
+            raise DataError(
+                "folds and samples take the rows that validate from the source: leave out the table for validation"
+            )
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""

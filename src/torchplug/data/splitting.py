@@ -57,7 +57,7 @@ class DrawnRows:
             if repeated.size and not (replacement and name == "training"):
                 raise DataError(f"a fold's {name} rows have {repeated[0]} twice")
             both.append(found)
-        shared = np.intersect1d(*both)
+        shared = np.intersect1d(both[0], both[1])
         if shared.size:
             raise DataError(f"a fold trains on row {shared[0]} and validates on it: leave it out of one")
         return cls(*both)
@@ -81,10 +81,10 @@ class DrawnRows:
 
 def _positions(among: RowNumbers, rows: Rows) -> Rows:
     """Where rows stand among others, both ascending; those that are not there are left out."""
-    found = np.searchsorted(among, rows)
+    found: Rows = np.searchsorted(among, rows).astype(np.int64)
     there = found < len(among)
     found = found[there]
-    return found[among[found] == rows[there]].astype(np.int64)
+    return found[among[found] == rows[there]]
 
 
 @dataclass(frozen=True)

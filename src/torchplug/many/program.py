@@ -122,7 +122,7 @@ class _Group:
         progress = Progress(len(state["numbers"]))
         progress.load(state["progress"])
         best = None
-        if state["best"] is not None:
+        if state.get("best") is not None:
             best = BestEpochs(len(state["numbers"]))
             best.load(state["best"], torch.device("cpu"))
         return cls(list(state["numbers"]), state["parameters"], progress, best)

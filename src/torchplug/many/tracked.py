@@ -99,7 +99,9 @@ class TrackedFit:
         if grouping.alone:
             with as_found():
                 build_trainer(self.settings.of_run)  # refuses what it cannot do
-        text = written_config(self.configurations, self.folds, self.data, self.settings.given, self.tracking, self.epoch)
+        text = written_config(
+            self.configurations, self.folds, self.data, self.settings.given, self.tracking, self.epoch
+        )
         content = new_content(self.configurations, grouping, self.data)
         run = self.resumed or Run.create(self.name, self.root)
         with run.locked():

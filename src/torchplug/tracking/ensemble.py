@@ -8,13 +8,14 @@ TabularData                     its fingerprint, where it is known
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import polars
 from torch import Tensor
 
@@ -89,25 +90,45 @@ class Ensemble:
         """The type by which each column is read, by any member."""
         return {name: kind for member in self.members for name, kind in _preprocessing(member).types.items()}
 
-    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
+    def predict(self, source: Any, name: str = "the data", *, spread: bool = False) -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
 
         Args:
             source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
             name: what messages call it.
+            spread: whether the standard deviation over members is added to each number (of the population).
 
         Returns:
-            n rows: a column per target in its own units; for classes the label and `probability_…`.
+            n rows: a column per target in its own units; for classes the label and `probability_…`. With `spread` also
+            `<target>_spread`, in the target's units, or `spread_…` of each probability.
 
         Raises:
             DataError: if columns are missing or hold what training never saw.
+            ConfigurationError: for the spread of a single model.
         """
-        return self.members[0].decode(self.predictions(as_frame(source), name))
+        frame, decode = as_frame(source), self.members[0].decode
+        if not spread:
+            return decode(self.predictions(frame, name))
+        each = list(self._each(frame, name))
+        mean = decode(reduce(Tensor.add, each) / len(each))
+        return polars.concat([mean, self._spread([decode(own) for own in each])], how="horizontal")
+
+    def _spread(self, tables: Sequence[polars.DataFrame]) -> polars.DataFrame:
+        """The standard deviation of each predicted number over the members' tables."""
+        if len(tables) < 2:
+            raise ConfigurationError("one model has no spread: it is that of an ensemble, such as fit --ensemble 8")
+        first = 0 if _preprocessing(self.members[0]).info.classes is None else 1  # the label
+        names = tables[0].columns[first:]
+        deviations = np.std([table.select(names).to_numpy() for table in tables], axis=0)
+        return polars.DataFrame(deviations, schema=[_spread_name(column) for column in names])
 
     def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
         """The mean of the members' `ComponentModule.predictions`, (n, k) float64."""
-        total: Tensor = reduce(Tensor.add_, (member.predictions(frame, name) for member in self.members))
+        total: Tensor = reduce(Tensor.add_, self._each(frame, name))
         return total / len(self.members)
+
+    def _each(self, frame: polars.DataFrame, name: str) -> Iterator[Tensor]:
+        return (member.predictions(frame, name) for member in self.members)
 
     def save_checkpoint(self, path: str | Path, data: TabularData | None = None) -> None:
         """Write one checkpoint of all members, for `torchplug.load` and the recipes' `predict`, `validate` and `test`.
@@ -141,6 +162,11 @@ def _preprocessing(member: ComponentModule) -> Preprocessing:
     if member.preprocessing is None or member.network is None:
         raise ConfigurationError("a member of an ensemble is not trained: fit it first")
     return member.preprocessing
+
+
+def _spread_name(column: str) -> str:
+    label = column.removeprefix("probability_")
+    return f"{column}_spread" if label == column else f"spread_{label}"
 
 
 def _described(member: ComponentModule) -> str:

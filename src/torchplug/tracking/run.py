@@ -180,7 +180,7 @@ class Run:
 
     @property
     def ensemble(self) -> Path:
-        """The checkpoint of the models of all folds, which predict as one (`Ensemble`)."""
+        """The checkpoint of several models that predict as one (`Ensemble`)."""
         return self.checkpoints / "ensemble.ckpt"
 
     def unstack(self, configuration: int, fold: int, path: str | Path) -> None:

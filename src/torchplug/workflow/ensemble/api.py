@@ -1,0 +1,179 @@
+"""`torchplug.fit_ensemble`: several models trained together, which predict as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
+from torchplug.fit_result import FitResult
+from torchplug.many.configurations import Configuration
+from torchplug.many.evaluation import ensemble_metrics
+from torchplug.tracking.choices import chosen
+from torchplug.tracking.ensemble import Ensemble
+from torchplug.tracking.jsonl import JsonlLogger
+from torchplug.tracking.run import Run
+from torchplug.tracking.settings import Tracking
+from torchplug.workflow.ensemble import tracked
+from torchplug.workflow.ensemble.members import By, configurations, rows
+from torchplug.workflow.ensemble.result import EnsembleFit, usable
+from torchplug.workflow.requirements import one_process, unseeded
+from torchplug.workflow.unfinished import Unfinished, fit_all
+from torchplug.workflow.writing import as_yaml
+
+
+def fit_ensemble(
+    config: Mapping[str, Any],
+    data: TabularData,
+    *,
+    members: int = 8,
+    by: By = "seed",
+    trainer: Mapping[str, Any] | None = None,
+    tracking: Mapping[str, Any] | Tracking | None = None,
+    name: str = "fit_ensemble",
+    root: str | Path = "runs",
+    seed: int = 0,
+    resume: str | Path | None = None,
+) -> EnsembleFit:
+    r"""Train M models that differ in seed, bootstrap sample or fold, and average their predictions.
+
+        ŷ = (1/M) Σ_m ŷ_m,    spread² = (1/M) Σ_m (ŷ_m − ŷ)²
+
+    Members of one structure are trained as one program (`fit_many`), and each keeps the epoch of its lowest `val/loss`,
+    as its own fit would. The run directory has checkpoints/ensemble.ckpt, which `torchplug.load` and the recipes'
+    `predict`, `validate` and `test` read. A member that diverges is left out, with a note.
+
+    Args:
+        config: ComponentModule's parameters.
+        data: the table.
+        members: M ≥ 2.
+        by: what members differ in. `seed`: member m is the fit of seed + m, with its own start and dropout; rows and
+            their order are those of all. `bootstrap`: it is trained on sample m of `TabularData.bootstrap`, a table of
+            as many rows as train, drawn with replacement, from which minibatches are taken as from any table; the
+            validation split is shared. `folds`: it is trained on all but fold m of M, and validated on that.
+        trainer: parameters of Lightning's Trainer, such as `max_epochs`.
+        tracking: W&B's settings (`Tracking`), such as `{"mode": "disabled"}`; the ensemble is one W&B run.
+        name: the folder of the run's family, below `root`.
+        root: the folder of all runs.
+        seed: of the first member's start and dropout, and of samples and folds, 0 or more.
+        resume: the directory of a run that was interrupted, or `last`.
+
+    Returns:
+        the ensemble, its metrics on the validation split beside its members', the fits and the run.
+
+    Raises:
+        ConfigurationError: for components or settings that do not exist or do not go together, and members that would
+            be equal.
+        DataError: for a table that cannot be used or divided so.
+        TrainingError: if no member could be trained.
+        CheckpointError: if there is no run to resume, or it is one of other settings.
+        KeyboardInterrupt: after Ctrl-C; what was trained is kept, and `resume` goes on.
+
+    Reference: Lakshminarayanan, Pritzel and Blundell (2017), arXiv 1612.01474; Breiman (1996), doi:10.1007/BF00058655.
+
+    Example:
+        >>> import torchplug
+        >>> from torchplug import TabularData, use
+        >>> config = {"model": use("mlp", hidden=[16]), "optimizer": use("adam", lr=0.01)}
+        >>> options = {"trainer": {"max_epochs": 20}, "tracking": {"mode": "disabled"}}
+        >>> found = torchplug.fit_ensemble(config, TabularData("diabetes"), members=4, **options)  # doctest: +SKIP
+        >>> found.ensemble.predict(frame, spread=True)  # doctest: +SKIP
+    """
+    job = Ensembling(config, data, members, by, trainer or {}, Tracking.of(tracking), name, root, seed, resume)
+    try:
+        return job.run()
+    except Unfinished as stop:
+        raise stop.told("the fit of an ensemble") from stop
+
+
+@dataclass(frozen=True)
+class Ensembling:
+    """An ensemble to be trained; the arguments are those of `fit_ensemble`."""
+
+    config: Mapping[str, Any]
+    data: TabularData
+    members: int
+    by: By
+    trainer: Mapping[str, Any]
+    tracking: Tracking
+    name: str
+    root: str | Path
+    seed: int
+    resume: str | Path | None
+
+    def run(self) -> EnsembleFit:
+        """Train and evaluate, and write the run directory.
+
+        Raises:
+            TorchplugError: for input that is refused, or if no member could be trained.
+            Unfinished: if a signal stopped it.
+        """
+        settings = one_process(self.trainer, "an ensemble")
+        chosen(self.tracking)
+        if self.members < 2:
+            raise ConfigurationError(f"an ensemble has at least 2 members, not {self.members}")
+        results, run = fit_all(
+            configurations(self.config, self.members, self.by, self.seed),
+            self.data,
+            rows(self.data, self.members, self.by, self.seed, self._configuration),
+            trainer=self.trainer,
+            tracking=Tracking(mode="disabled"),  # sent below
+            name=self.name,
+            root=self.root,
+            ckpt_path=self.resume,
+            epoch="best",
+            replacement=self.by == "bootstrap",
+        )
+        own = {"ensemble": {"members": self.members, "by": self.by, "seed": self.seed}}
+        run.write_config(as_yaml({**own, **run.config, "tracking": asdict(self.tracking)}))
+        used = usable(results)
+        ensemble = Ensemble([results[number].module for number in used])
+        names = [name for name in results[used[0]].metrics if name.startswith("val/")]
+        found = EnsembleFit(
+            ensemble=ensemble,
+            metrics=self._validated(ensemble, settings.trainer),
+            members={name: [_number(results[number], name) for number in used] for name in names},
+            results=results,
+            left_out=[number for number in range(self.members) if number not in used],
+            run=run,
+        )
+        self._write(found)
+        directions = ensemble.members[0].resolved.metric_choice.directions
+        tracked.send(found, self.tracking, directions, self.resume is not None)
+        return found
+
+    @cached_property
+    def _configuration(self) -> Configuration:
+        return unseeded(self.config, "fit_ensemble")
+
+    def _validated(self, ensemble: Ensemble, trainer: Any) -> dict[str, float]:
+        """The metrics of the averaged predictions on rows that no member was trained on."""
+        if self.by == "folds":
+            return {}
+        data = self.data.copied()
+        data.trainer = trainer
+        data.prepare(ensemble.members[0].data_request())
+        return ensemble_metrics(ensemble, data, "validation") if data.sizes["validation"] else {}
+
+    def _write(self, found: EnsembleFit) -> None:
+        """Write checkpoint, final row and notes into the run directory."""
+        run = found.run
+        found.ensemble.save_checkpoint(run.ensemble, self.data)
+        _write_final(run, tracked.final_values(found))
+        left_out = [f"member {number} is left out: {found.results[number].outcome.reason}" for number in found.left_out]
+        run.write_notes(list(dict.fromkeys([*run.notes, *left_out])))
+
+
+def _write_final(run: Run, values: Mapping[str, Any]) -> None:
+    """Append the row of all members together."""
+    rows: Sequence[Mapping[str, Any]] = JsonlLogger(run).read()
+    JsonlLogger(run).log_metrics(values, max(row["step"] for row in rows))
+
+
+def _number(result: FitResult, name: str) -> float:
+    value = result.metrics[name]
+    return float("nan") if value is None else value

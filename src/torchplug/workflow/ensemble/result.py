@@ -1,0 +1,91 @@
+"""What the fit of an ensemble came to."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars
+
+from torchplug.errors import TrainingError
+from torchplug.fit_result import FitResult
+from torchplug.tracking.ensemble import Ensemble
+from torchplug.tracking.run import Run
+
+
+@dataclass(frozen=True)
+class EnsembleFit:
+    """What the fit of an ensemble came to.
+
+    Args:
+        ensemble: the members that can be used, each at its best epoch; predicts as one.
+        metrics: of the averaged predictions on the validation split, such as `val/rmse`; empty without one, and for
+            folds, whose rows most members were trained on.
+        members: the same of each member that is used, on the rows that validate it.
+        results: what the fit of each member came to, those left out included.
+        left_out: which could not be trained to the end.
+        run: the run directory.
+    """
+
+    ensemble: Ensemble
+    metrics: Mapping[str, float]
+    members: Mapping[str, Sequence[float]]
+    results: Sequence[FitResult]
+    left_out: Sequence[int]
+    run: Run
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The members' mean of each metric."""
+        return {name: statistics.fmean(values) for name, values in self.members.items()}
+
+    @property
+    def deviation(self) -> dict[str, float]:
+        """The members' standard deviation of each metric (of the population)."""
+        return {name: statistics.pstdev(values) for name, values in self.members.items()}
+
+    @property
+    def table(self) -> polars.DataFrame:
+        """A row for each metric: metric, ensemble, members (their mean), sd; null where a value is undefined."""
+        mean, deviation = self.mean, self.deviation
+        names = list(self.metrics) or list(mean)
+        columns: dict[str, list[float | None]] = {
+            "ensemble": [self.metrics.get(name) for name in names],
+            "members": [mean.get(name) for name in names],
+            "sd": [deviation.get(name) for name in names],
+        }
+        table = polars.DataFrame({"metric": names, **columns}, schema_overrides=dict.fromkeys(columns, polars.Float64))
+        return table.with_columns(polars.col(polars.Float64).fill_nan(None))
+
+    @cached_property
+    def line(self) -> str:
+        """The ensemble against its mean member, by the first metric of the task."""
+        count = f"ensemble of {len(self.ensemble.members)}"
+        names = [f"val/{name}" for name in self.ensemble.members[0].resolved.metric_choice.records]
+        name = next((name for name in names if name in self.members), None)
+        if name is None:
+            return f"{count}: no rows validate"
+        members = f"{self.mean[name]:.4g} ± {self.deviation[name]:.2g}"
+        if name not in self.metrics:
+            return f"{count}: members' {name} {members}, each on the fold that it was not trained on"
+        return f"{count}: {name} {self.metrics[name]:.4g} (members {members})"
+
+
+def usable(results: Sequence[FitResult]) -> list[int]:
+    """Which members were trained to the end, with a loss that is finite.
+
+    Raises:
+        TrainingError: if none was.
+    """
+    found = [number for number, result in enumerate(results) if _is_sound(result)]
+    if not found:
+        raise TrainingError(f"no member of the ensemble can be used; member 0: {results[0].outcome.reason}")
+    return found
+
+
+def _is_sound(result: FitResult) -> bool:
+    loss = result.metrics.get("val/loss", 0.0)
+    return result.outcome.name != "stalled" and loss is not None and math.isfinite(loss)
