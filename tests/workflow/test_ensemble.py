@@ -122,6 +122,21 @@ def test_metrics_of_classes_are_those_of_the_mean_probability(ensemble, loss, da
     np.testing.assert_allclose(predicted.select(f"spread_{label}" for label in labels), each.std(axis=0), atol=1e-12)
 
 
+def test_metrics_that_are_undefined_stay_so(ensemble):
+    found = ensemble(MLP, TabularData(frame(6).drop("kind"), "y"), members=2)
+    assert np.isnan([found.metrics["val/r2"], found.mean["val/r2"], found.deviation["val/r2"]]).all()
+    (final,) = found.run.metrics.filter(pl.col("configuration").is_null()).to_dicts()
+    assert (final["val/r2"], final["val/r2_sd"]) == (None, None)
+    assert final["val/rmse"] == found.metrics["val/rmse"]
+
+
+def test_a_target_of_probabilities_has_the_metrics_that_need_no_labels(ensemble):
+    table = frame().drop("kind").with_columns(y=pl.col("y").rank() / 61)
+    found = ensemble({**MLP, "loss": "bce"}, TabularData(table, "y"), members=2)
+    assert list(found.members) == list(found.metrics) == ["val/loss", "val/brier"]
+    assert found.ensemble.predict(frame(), spread=True).columns == ["y", "y_spread"]
+
+
 def test_the_loss_of_rates_is_that_of_the_mean_rate(ensemble):
     table = frame().with_columns(y=(pl.col("y") - pl.col("y").min()).floor()).drop("kind")
     config = {**MLP, "optimizer": use("adam", lr=0.01), "loss": "poisson_nll"}
@@ -214,13 +229,14 @@ def test_if_all_diverge_there_is_no_ensemble(ensemble, tmp_path):
 # ---------------------------------------------------------------------- refused
 
 
-FULL = {"model": use("mlp", hidden=[]), "optimizer": "closed_form"}
-
-
 @pytest.mark.parametrize(
     ("config", "settings", "error", "reason"),
     [
         (MLP, {"members": 1}, ConfigurationError, "at least 2 members, not 1"),
+        (MLP, {"members": 2.5}, ConfigurationError, "at least 2 members, not 2.5"),
+        (MLP, {"by": "rows"}, ConfigurationError, "differ by seed, bootstrap and folds, not rows"),
+        (MLP, {"trainer": {"max_epochs": 0}}, ConfigurationError, "max_epochs must be a whole number of at least 1"),
+        (MLP, {"trainer": {"fast_dev_run": True}}, ConfigurationError, "keeps nothing of it"),
         ({**MLP, "seed": 3}, {}, ConfigurationError, "give seed to fit_ensemble"),
         (LINEAR, {}, ConfigurationError, "linear starts at the same parameters from every seed: choose bootstrap"),
         ({**LINEAR, "optimizer": "closed_form"}, {}, ConfigurationError, "closed_form finds the one solution"),

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError
+from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult
 from torchplug.many.configurations import Configuration
 from torchplug.many.evaluation import ensemble_metrics
+from torchplug.many.settings import TrainerSettings
+from torchplug.tables import enumerate_names
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.ensemble import Ensemble
 from torchplug.tracking.jsonl import JsonlLogger
@@ -114,8 +116,7 @@ class Ensembling:
         """
         settings = one_process(self.trainer, "an ensemble")
         chosen(self.tracking)
-        if self.members < 2:
-            raise ConfigurationError(f"an ensemble has at least 2 members, not {self.members}")
+        self._refuse(settings)
         results, run = fit_all(
             configurations(self.config, self.members, self.by, self.seed),
             self.data,
@@ -145,6 +146,16 @@ class Ensembling:
         directions = ensemble.members[0].resolved.metric_choice.directions
         tracked.send(found, self.tracking, directions, self.resume is not None)
         return found
+
+    def _refuse(self, settings: TrainerSettings) -> None:
+        if not isinstance(self.members, int) or self.members < 2:
+            raise ConfigurationError(f"an ensemble has at least 2 members, not {self.members}")
+        if self.by not in get_args(By):
+            raise ConfigurationError(f"members of an ensemble differ by {enumerate_names(get_args(By))}, not {self.by}")
+        if settings.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise ConfigurationError("fast_dev_run tries one fit and keeps nothing of it: leave the ensemble out")
+        if self.data.stream:
+            raise DataError("stream leaves tables on disk, and an ensemble needs them in memory: leave out stream")
 
     @cached_property
     def _configuration(self) -> Configuration:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import polars
 
 from torchplug.errors import TrainingError
@@ -39,24 +40,20 @@ class EnsembleFit:
 
     @property
     def mean(self) -> dict[str, float]:
-        """The members' mean of each metric."""
+        """The members' mean of each metric; NaN where one is undefined."""
         return {name: statistics.fmean(values) for name, values in self.members.items()}
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The members' standard deviation of each metric (of the population)."""
-        return {name: statistics.pstdev(values) for name, values in self.members.items()}
+        """The members' standard deviation of each metric (of the population); NaN where one is undefined."""
+        return {name: float(np.std(values)) for name, values in self.members.items()}
 
     @property
     def table(self) -> polars.DataFrame:
-        """A row for each metric: metric, ensemble, members (their mean), sd; null where a value is undefined."""
-        mean, deviation = self.mean, self.deviation
-        names = list(self.metrics) or list(mean)
-        columns: dict[str, list[float | None]] = {
-            "ensemble": [self.metrics.get(name) for name in names],
-            "members": [mean.get(name) for name in names],
-            "sd": [deviation.get(name) for name in names],
-        }
+        """A row for each metric: metric, ensemble (if it has metrics), members (their mean), sd; null if undefined."""
+        values = {"ensemble": self.metrics, "members": self.mean, "sd": self.deviation}
+        names = list(self.members)
+        columns = {column: [own.get(name) for name in names] for column, own in values.items() if own}
         table = polars.DataFrame({"metric": names, **columns}, schema_overrides=dict.fromkeys(columns, polars.Float64))
         return table.with_columns(polars.col(polars.Float64).fill_nan(None))
 

@@ -43,15 +43,15 @@ def send(found: EnsembleFit, tracking: Tracking, directions: Mapping[str, Direct
         name=tracking.name or "ensemble",
         config=flat_config(config),
         rows=members.history(),
-        summary={"outcome": members.outcome, **final_values(found)},
+        summary={"outcome": members.outcome, **plain_values(final_values(found))},
         directions={**directions, **members.best()},
         write_checkpoints=written,
     )
     send_group(tracking, found.run, [run], found.run.provenance, resumed)
 
 
-def final_values(found: EnsembleFit) -> dict[str, float | None]:
-    """The ensemble's metrics, and mean and standard deviation of its members', by name."""
+def final_values(found: EnsembleFit) -> dict[str, float]:
+    """The ensemble's metrics, and mean and standard deviation of its members', by name; NaN where one is undefined."""
     mean = {f"{name}_mean": value for name, value in found.mean.items()}
     deviation = {f"{name}_sd": value for name, value in found.deviation.items()}
-    return plain_values({**found.metrics, **mean, **deviation})
+    return {**found.metrics, **mean, **deviation}
