@@ -123,7 +123,11 @@ def test_an_ensemble_goes_on_with_its_own_command_alone(run, tmp_path):
     status, _, errors = run(["fit", "--ckpt_path", "last"], recipe="mlp")
     assert (status, errors.count("\n")) == (2, 1)
     assert "goes on by the command that began it, with --ensemble" in errors
+    assert run(["validate"], recipe="mlp")[0] == 0
     assert run([*FIT, "--ckpt_path", "last", "--trainer.max_epochs", "5"], recipe="mlp")[0] == 0
+    rows = torchplug.Run(the_run(tmp_path)).metrics
+    assert rows["evaluated"].drop_nulls().to_list() == ["ensemble.ckpt"]
+    assert rows.filter(pl.col("configuration").is_null(), pl.col("evaluated").is_null()).height == 1
     assert json.loads((the_run(tmp_path) / "outcome.json").read_text())["epochs"] == 5
 
 

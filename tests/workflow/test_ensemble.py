@@ -122,6 +122,13 @@ def test_metrics_of_classes_are_those_of_the_mean_probability(ensemble, loss, da
     np.testing.assert_allclose(predicted.select(f"spread_{label}" for label in labels), each.std(axis=0), atol=1e-12)
 
 
+def test_large_numbers_are_shown_in_full(ensemble):
+    table = frame().drop("kind").with_columns(y=pl.col("y") * 1e7)
+    found = ensemble(MLP, TabularData(table, "y", batch_size=12), members=2)
+    assert "e+" not in found.line
+    assert f"val/rmse {found.metrics['val/rmse']:.0f} (members {found.mean['val/rmse']:.0f} ± " in found.line
+
+
 def test_metrics_that_are_undefined_stay_so(ensemble):
     found = ensemble(MLP, TabularData(frame(6).drop("kind"), "y"), members=2)
     assert np.isnan([found.metrics["val/r2"], found.mean["val/r2"], found.deviation["val/r2"]]).all()

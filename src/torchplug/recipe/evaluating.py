@@ -104,7 +104,7 @@ def _refuse_partial(trainer: Trainer, split: Evaluated) -> None:
 def _seen(data: TabularData, run: Run | None, split: Evaluated) -> list[str]:
     """What to say of rows that members of an ensemble were trained on."""
     folds = None if run is None else run.folds
-    if split == "test" or run is None or folds is None or data.stream:
+    if split == "test" or split in data.sources or run is None or folds is None:
         return []
     trained = folds.filter(part="training")["row"].to_numpy()
     if not np.isin(data.row_numbers("validation"), trained).any():

@@ -65,10 +65,15 @@ class EnsembleFit:
         name = next((name for name in names if name in self.members), None)
         if name is None:
             return f"{count}: no rows validate"
-        members = f"{self.mean[name]:.4g} ± {self.deviation[name]:.2g}"
+        members = f"{_rounded(self.mean[name], 4)} ± {_rounded(self.deviation[name], 2)}"
         if name not in self.metrics:
             return f"{count}: members' {name} {members}, each on the fold that it was not trained on"
-        return f"{count}: {name} {self.metrics[name]:.4g} (members {members})"
+        return f"{count}: {name} {_rounded(self.metrics[name], 4)} (members {members})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number to so many digits, all of those before the point included."""
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 def usable(results: Sequence[FitResult]) -> list[int]:
