@@ -2,18 +2,14 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
 
 import torchplug
-from many.interrupting import wait_for_rows
-from recipe_calls import RECIPES, call
-from recipe_processes import run_directories
+from recipe_calls import call
+from recipe_processes import interrupted, run_directories
 
 SHORT = ["--data.source", "iris", "--trainer.max_epochs", "3"]
 FIT = ["fit", "--ensemble", "3", *SHORT]
@@ -141,18 +137,7 @@ def test_if_all_members_diverge_it_ends_with_status_3(run, tmp_path):
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     arguments = ["fit", "--ensemble", "3", "--data.source", "iris", "--trainer.max_epochs", "300"]
-    process = subprocess.Popen(
-        [sys.executable, str(RECIPES / "mlp.py"), *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert wait_for_rows(tmp_path / "runs", 30, process)
-    process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
-    command = re.search(r"interrupted; go on with: python \S+ (.*)", printed)[1].split()
+    command = interrupted(tmp_path, "mlp", *arguments)
     assert command[:-1] == [*arguments, "--ckpt_path"]
     assert not (the_run(tmp_path) / "checkpoints" / "ensemble.ckpt").exists()
     monkeypatch.chdir(tmp_path)

@@ -241,7 +241,7 @@ def test_if_all_diverge_there_is_no_ensemble(ensemble, tmp_path):
     [
         (MLP, {"members": 1}, ConfigurationError, "at least 2 members, not 1"),
         (MLP, {"members": 2.5}, ConfigurationError, "at least 2 members, not 2.5"),
-        (MLP, {"by": "rows"}, ConfigurationError, "differ by seed, bootstrap and folds, not rows"),
+        (MLP, {"by": "rows"}, ConfigurationError, "differ by one of seed, bootstrap, folds, not by rows"),
         (MLP, {"trainer": {"max_epochs": 0}}, ConfigurationError, "max_epochs must be a whole number of at least 1"),
         (MLP, {"trainer": {"fast_dev_run": True}}, ConfigurationError, "keeps nothing of it"),
         ({**MLP, "seed": 3}, {}, ConfigurationError, "give seed to fit_ensemble"),

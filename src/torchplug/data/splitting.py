@@ -81,10 +81,11 @@ class DrawnRows:
 
 def _positions(among: RowNumbers, rows: Rows) -> Rows:
     """Where rows stand among others, both ascending; those that are not there are left out."""
-    found: Rows = np.searchsorted(among, rows).astype(np.int64)
-    there = found < len(among)
-    found = found[there]
-    return found[among[found] == rows[there]]
+    found = np.searchsorted(among, rows)
+    within = found < len(among)
+    found = found[within]
+    equal: Rows = found[among[found] == rows[within]].astype(np.int64)
+    return equal
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class Ensembling:
         if not isinstance(self.members, int) or self.members < 2:
             raise ConfigurationError(f"an ensemble has at least 2 members, not {self.members}")
         if self.by not in get_args(By):
-            raise ConfigurationError(f"members of an ensemble differ by {enumerate_names(get_args(By))}, not {self.by}")
+            raise ConfigurationError(f"members differ by one of {enumerate_names(get_args(By))}, not by {self.by}")
         if settings.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise ConfigurationError("fast_dev_run tries one fit and keeps nothing of it: leave the ensemble out")
         if self.data.stream:
