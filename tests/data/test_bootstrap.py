@@ -89,6 +89,9 @@ def test_refused(tmp_path):
     ):
         with pytest.raises(DataError, match=reason):
             source.bootstrap(2)
+    for asked, reason in (({"samples": 0}, "samples must be"), ({"samples": 2, "seed": -1}, "seed must be")):
+        with pytest.raises(DataError, match=reason):
+            regression().bootstrap(**asked)
     with pytest.raises(DataError, match="a fold's training rows have 3 twice"):
         regression().fold([3, 3, 4], [5])
     with pytest.raises(DataError, match="a fold's validation rows have 5 twice"):

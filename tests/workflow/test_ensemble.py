@@ -251,6 +251,7 @@ def test_if_all_diverge_there_is_no_ensemble(ensemble, tmp_path):
         (MLP, {"tracking": {"moed": "disabled"}}, ConfigurationError, "no setting moed"),
         (MLP, {"by": "folds", "members": 49}, DataError, "49 folds of 48 rows"),
         (MLP, {"resume": "last"}, CheckpointError, "no run of fit_ensemble"),
+        (MLP, {"by": "bootstrap", "seed": -1}, DataError, "seed must be a whole number of at least 0"),
         (MLP, {"seed": -1}, ConfigurationError, "seed is a whole number from 0"),
     ],
 )

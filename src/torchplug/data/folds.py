@@ -35,9 +35,7 @@ class Folding:
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("repeats", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}")
+            _refuse_below(least, name, getattr(self, name))
 
     def divide(
         self, splitting: Splitting, frame: pl.DataFrame, labels: pl.Series | None, rows: Rows, where: str
@@ -119,8 +117,10 @@ def resampled(rows: Rows, classes: Rows | None, samples: int, seed: int, where: 
         where: the table's name, for messages.
 
     Raises:
-        DataError: for fewer than 2 rows.
+        DataError: for fewer than 2 rows, and numbers out of their range.
     """
+    _refuse_below(1, "samples", samples)
+    _refuse_below(0, "seed", seed)
     if len(rows) < 2:
         raise DataError(f"{where}: bootstrap samples of 1 training row are all equal: give more rows")
     strata = [rows] if classes is None else [rows[classes == own] for own in np.unique(classes)]
@@ -129,6 +129,11 @@ def resampled(rows: Rows, classes: Rows | None, samples: int, seed: int, where: 
         random = np.random.default_rng([seed, sample])
         found.append(np.sort(np.concatenate([random.choice(own, len(own)) for own in strata])))
     return found
+
+
+def _refuse_below(least: int, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, DataError
 from torchplug.fit_result import FitResult
-from torchplug.many.configurations import Configuration
 from torchplug.many.evaluation import ensemble_metrics
 from torchplug.many.settings import TrainerSettings
 from torchplug.tables import enumerate_names
@@ -117,33 +115,10 @@ class Ensembling:
         settings = one_process(self.trainer, "an ensemble")
         chosen(self.tracking)
         self._refuse(settings)
-        results, run = fit_all(
-            configurations(self.config, self.members, self.by, self.seed),
-            self.data,
-            rows(self.data, self.members, self.by, self.seed, self._configuration),
-            trainer=self.trainer,
-            tracking=Tracking(mode="disabled"),  # sent below
-            name=self.name,
-            root=self.root,
-            ckpt_path=self.resume,
-            epoch="best",
-            replacement=self.by == "bootstrap",
-        )
-        own = {"ensemble": {"members": self.members, "by": self.by, "seed": self.seed}}
-        run.write_config(as_yaml({**own, **run.config, "tracking": asdict(self.tracking)}))
-        used = usable(results)
-        ensemble = Ensemble([results[number].module for number in used])
-        names = [name for name in results[used[0]].metrics if name.startswith("val/")]
-        found = EnsembleFit(
-            ensemble=ensemble,
-            metrics=self._validated(ensemble, settings.trainer),
-            members={name: [_number(results[number], name) for number in used] for name in names},
-            results=results,
-            left_out=[number for number in range(self.members) if number not in used],
-            run=run,
-        )
+        results, run = self._train()
+        found = self._put_together(results, run, settings)
         self._write(found)
-        directions = ensemble.members[0].resolved.metric_choice.directions
+        directions = found.ensemble.members[0].resolved.metric_choice.directions
         tracked.send(found, self.tracking, directions, self.resume is not None)
         return found
 
@@ -157,9 +132,36 @@ class Ensembling:
         if self.data.stream:
             raise DataError("stream leaves tables on disk, and an ensemble needs them in memory: leave out stream")
 
-    @cached_property
-    def _configuration(self) -> Configuration:
-        return unseeded(self.config, "fit_ensemble")
+    def _train(self) -> tuple[list[FitResult], Run]:
+        configuration = unseeded(self.config, "fit_ensemble")
+        results, run = fit_all(
+            configurations(self.config, self.members, self.by, self.seed),
+            self.data,
+            rows(self.data, self.members, self.by, self.seed, configuration),
+            trainer=self.trainer,
+            tracking=Tracking(mode="disabled"),  # the ensemble is sent as one run
+            name=self.name,
+            root=self.root,
+            ckpt_path=self.resume,
+            epoch="best",
+            replacement=self.by == "bootstrap",
+        )
+        own = {"ensemble": {"members": self.members, "by": self.by, "seed": self.seed}}
+        run.write_config(as_yaml({**own, **run.config, "tracking": asdict(self.tracking)}))
+        return results, run
+
+    def _put_together(self, results: Sequence[FitResult], run: Run, settings: TrainerSettings) -> EnsembleFit:
+        used = usable(results)
+        ensemble = Ensemble([results[number].module for number in used])
+        names = [name for name in results[used[0]].metrics if name.startswith("val/")]
+        return EnsembleFit(
+            ensemble=ensemble,
+            metrics=self._validated(ensemble, settings.trainer),
+            members={name: [_number(results[number], name) for number in used] for name in names},
+            results=results,
+            left_out=[number for number in range(self.members) if number not in used],
+            run=run,
+        )
 
     def _validated(self, ensemble: Ensemble, trainer: Any) -> dict[str, float]:
         """The metrics of the averaged predictions on rows that no member was trained on."""
@@ -182,7 +184,7 @@ class Ensembling:
 def _write_final(run: Run, values: Mapping[str, Any]) -> None:
     """Append the row of all members together."""
     rows: Sequence[Mapping[str, Any]] = JsonlLogger(run).read()
-    JsonlLogger(run).log_metrics(values, max(row["step"] for row in rows))
+    JsonlLogger(run).log_metrics(values, max((row["step"] for row in rows), default=0))
 
 
 def _number(result: FitResult, name: str) -> float:
