@@ -97,6 +97,8 @@ def test_without_validation_the_last_epoch_is_the_best(fit):
 
 
 def test_refused(fit):
+    with pytest.raises(ConfigurationError, match="epoch is last or best, not 'first'"):
+        fit(configs(), epoch="first")
     with pytest.raises(ConfigurationError, match="give tracking"):
         fit(configs(steps_per_execution=2), tracking=None)
     fit(configs())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
@@ -95,6 +95,8 @@ def fit_many(
         raise ConfigurationError("there is no configuration to fit: give at least one")
     if folds is not None and not folds:
         raise ConfigurationError("there is no fold: give at least one, or None for the data's own split")
+    if epoch not in get_args(Epoch):
+        raise ConfigurationError(f"epoch is last or best, not {epoch!r}")
     settings = TrainerSettings(trainer or {})
     reader = Configurations()
     configurations = [reader.read(config) for config in configs]
