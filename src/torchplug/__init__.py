@@ -29,6 +29,7 @@ from torchplug.registry.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torchplug.batch import Batch, Rows, TrainingSet
     from torchplug.components.contracts import Loss, Pieces, Regularizer
+    from torchplug.components.embeddings import CategoryEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding
     from torchplug.components.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.diagnosis import Diagnosis, diagnose
+    from torchplug.workflow.ensemble import fit_ensemble
+    from torchplug.workflow.ensemble.result import EnsembleFit
     from torchplug.workflow.ladder import Ladder, ladder
     from torchplug.workflow.learning_curve import LearningCurve, learning_curve
     from torchplug.workflow.regularization_path import RegularizationPath, path
@@ -55,12 +58,14 @@ __all__ = [
     "Batch",
     "BatchSizes",
     "Capability",
+    "CategoryEmbedding",
     "Comparison",
     "Component",
     "ComponentModule",
     "CrossValidation",
     "Diagnosis",
     "Ensemble",
+    "EnsembleFit",
     "Factory",
     "Family",
     "FitResult",
@@ -74,7 +79,9 @@ __all__ = [
     "Metric",
     "Objective",
     "Outcome",
+    "PeriodicEmbedding",
     "Pieces",
+    "PiecewiseLinearEmbedding",
     "ProximalOptimizer",
     "RegularizationPath",
     "Regularizer",
@@ -90,6 +97,7 @@ __all__ = [
     "cross_validate",
     "diagnose",
     "fit",
+    "fit_ensemble",
     "fit_many",
     "hookimpl",
     "ladder",
@@ -109,6 +117,7 @@ _LAZY = {
     "ComponentModule": "torchplug.module",
     "CrossValidation": "torchplug.workflow.cross_validation.result",
     "Ensemble": "torchplug.tracking.ensemble",
+    "EnsembleFit": "torchplug.workflow.ensemble.result",
     "Diagnosis": "torchplug.workflow.diagnosis",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
@@ -124,6 +133,7 @@ _LAZY = {
     "Ladder": "torchplug.workflow.ladder",
     "LearningCurve": "torchplug.workflow.learning_curve",
     "fit": "torchplug.fitting",
+    "fit_ensemble": "torchplug.workflow.ensemble",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
     "SearchResult": "torchplug.workflow.search",
@@ -132,6 +142,9 @@ _LAZY = {
     "learning_curve": "torchplug.workflow.learning_curve",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
+    "CategoryEmbedding": "torchplug.components.embeddings",
+    "PeriodicEmbedding": "torchplug.components.embeddings",
+    "PiecewiseLinearEmbedding": "torchplug.components.embeddings",
     "Loss": "torchplug.components.contracts",
     "Objective": "torchplug.objective",
     "LeastSquares": "torchplug.objective.least_squares",

@@ -37,8 +37,8 @@ def encoded(
     Raises:
         DataError: for rows that cannot be encoded.
     """
-    d = len(preprocessing.center)
-    drawn = [None if rows is None or len(rows) == len(used) else rows for rows in drawn]
+    d = preprocessing.scaling.features
+    drawn = [None if rows is not None and _are_all(rows, len(used)) else rows for rows in drawn]
     tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
     columns = preprocessing.reads(used.table.head.columns)
     size = block_rows(max(d, len(columns)))
@@ -63,6 +63,10 @@ def encoded(
                 else:
                     torch.index_select(converted, 0, torch.from_numpy(rows), out=features[slice(*ends)])
     return tensors
+
+
+def _are_all(rows: RowNumbers, count: int) -> bool:
+    return len(rows) == count and bool((rows == np.arange(count)).all())
 
 
 def _mask(count: int, rows: RowNumbers | None) -> NDArray[np.bool_]:

@@ -30,7 +30,7 @@ def fit_in_memory(
     Args:
         used: all rows, which are checked.
         features: the feature columns.
-        train: the rows that train, ascending from 0.
+        train: the rows that train, ascending from 0; several times in a bootstrap sample.
         rules: the user's choices.
         far: receives all rows as well.
 
@@ -38,7 +38,7 @@ def fit_in_memory(
         DataError: for values that cannot be used, counted over all rows.
     """
     fitted = []
-    index = None if len(train) == len(used) else pl.Series(train, dtype=pl.UInt32)
+    index = None if np.array_equal(train, np.arange(len(used))) else pl.Series(train, dtype=pl.UInt32)
     for series in used.columns(features):
         values = read_column(series, used.where, used.places)
         if not rules.fills and values.null_count():
@@ -100,9 +100,9 @@ def fit_streamed(
     settings.refuse_reading(reading, request, path)
     settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
     _recount(columns, selection)
-    coding = goal.coding(reading, path, standardize=settings.scales_target(request), center=request.center)
+    coding = settings.coding(goal, reading, request, path)
     fitted = [column.fitted() for column in columns.values()]
-    return Preprocessing.of(fitted, coding, center=request.center, standardize=settings.standardize)
+    return Preprocessing.of(fitted, coding, center=request.center, scale=rules.scale)
 
 
 def _recount(columns: Mapping[str, ColumnFit], selection: Selection) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from torchplug.data.tabular import TabularData
 from torchplug.fit_result import FitResult, LateMetrics
+from torchplug.fitting.calibration import calibrate
 from torchplug.many.configurations import Configuration
 from torchplug.many.evaluation import validation_metrics
 from torchplug.many.members import components_of
@@ -45,13 +46,16 @@ def of_program(configuration: Configuration, data: TabularData, trained: Trained
         assert network is not None, "it has adopted data"
         network.to(next(iter(trained.state.values())).dtype)
         network.load_state_dict(trained.state)
+        calibrate(module, data)
         return module
 
     steps = trained.epochs * data.batches("train")
     if not trained.metrics:
         return Fitted(FitResult({}, trained.outcome, build, run), trained.epochs, steps, trained.ended)
     result: FitResult
-    names = tuple(components_of(configuration).metric_choice.watchable(bool(data.sizes["validation"])))
+    assert data.preprocessing is not None, "it was trained on"
+    choice, labelled = components_of(configuration).metric_choice, data.preprocessing.target_coding.labels
+    names = tuple(choice.watchable(bool(data.sizes["validation"]), labelled))
     metrics = LateMetrics(trained.metrics, names, lambda: validation_metrics(result.module, data))
     result = FitResult(metrics, trained.outcome, build, run)
     return Fitted(result, trained.epochs, steps, trained.ended)

@@ -15,7 +15,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from typing_extensions import override
 
+from torchplug.checkpoint_record import CALIBRATION, KEY
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
 from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_entries import is_finite
@@ -80,7 +82,7 @@ def checkpoint_callbacks(
 def newest(recipe: str, root: str | Path = "runs") -> Run | None:
     """Return the newest run of a recipe with a checkpoint, by the time in its name; None if there is none."""
     runs = (Run(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
-    return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
+    return next((run for run in runs if any(file.is_file() for file in (run.best, run.last, run.ensemble))), None)
 
 
 def newer_without_checkpoint(run: Run) -> Run | None:
@@ -96,8 +98,9 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
     all ranks use it even if another run ends meanwhile.
 
     Args:
-        text: `best` or `last`, of the recipe's newest run that has any checkpoint; a run directory,
-            meaning its best, else its last, else its ensemble; or a file. (A file called `best` is `./best`.)
+        text: `best` or `last`, of the recipe's newest run that has any checkpoint (both its ensemble, if it is one); a
+            run directory, meaning its best, else its last, else its ensemble; or a file. (A file called `best` is
+            `./best`.)
         recipe: the recipe whose runs are searched.
         root: the folder of all runs.
 
@@ -149,9 +152,18 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
         raise CheckpointError(f"{directory} holds many models: say which configuration, such as load(run, 0, fold=0)")
     file = resolve_checkpoint(str(directory.absolute()), "")
     content = load_checkpoint(file, resume=False)
-    for note in version_notes(content):
+    loaded = ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
+    for note in [*version_notes(content), *uncalibrated(loaded)]:
         warnings.warn(note, stacklevel=2)
-    return ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
+    return loaded
+
+
+def uncalibrated(loaded: ComponentModule | Ensemble) -> list[str]:
+    """What to say of a model that is to scale its scores, and whose checkpoint has no temperature."""
+    members = loaded.members if isinstance(loaded, Ensemble) else [loaded]
+    if all(member.calibration is not None or not member.calibrate for member in members):
+        return []
+    return ["probabilities are not scaled: a temperature is kept in best.ckpt when a fit ends, and this file has none"]
 
 
 def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Ensemble:
@@ -167,7 +179,7 @@ def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> En
     """
     members = [module_of(member, file, **evaluation) for member in models_in(content)]
     try:
-        return Ensemble(members)
+        return Ensemble(members, Calibration.from_state(content[KEY].get(CALIBRATION)))
     except ConfigurationError as error:
         raise CheckpointError(f"{file} is malformed: {error}") from error
 
@@ -231,6 +243,8 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
         run = newest(recipe, root)
         if run is None:
             raise CheckpointError(f"no run of {recipe} in {root} has a checkpoint: fit first, or name a file")
+        if run.ensemble.is_file():
+            return run.ensemble
         wanted, other = (run.best, run.last) if text == "best" else (run.last, run.best)
         if not wanted.is_file():
             raise CheckpointError(f"the newest run, {run.path}, has no {text} checkpoint: ask for {other.stem}")
