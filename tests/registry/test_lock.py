@@ -198,7 +198,9 @@ def test_a_lock_file_is_toml_and_agrees_with_what_it_was_made_of(locked):
 def _edit(locked, **changes):
     content = tomllib.loads(locked.read_text("utf-8"))
     content["acme"] |= changes
-    lines = [f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in entry.items()) for name, entry in content.items()]
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in entry.items()) for name, entry in content.items()
+    ]
     locked.write_text("".join(lines), encoding="utf-8")
 
 

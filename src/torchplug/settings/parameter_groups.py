@@ -1,4 +1,4 @@
-"""`--model.groups`: learning-rate factors and weight decay by patterns of parameter names, which contain dots themselves."""
+"""`--model.groups`: learning-rate factors and weight decay by patterns of parameter names, which contain dots."""
 
 from __future__ import annotations
 
