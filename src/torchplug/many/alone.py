@@ -138,7 +138,7 @@ class Lone:
 
         def build() -> ComponentModule:
             module = self._module()
-            module.on_load_checkpoint(dict(content))
+            module.restore(content)
             load_weights(module, content, run.last)
             return module
 
