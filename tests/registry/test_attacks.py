@@ -119,7 +119,10 @@ def test_a_built_in_s_name(distributions, command):
 
 def test_entry_points_that_cannot_be_read(distributions, command):
     distributions.metadata("p-garbage", entry_points="[torchplug]\nx == !!\n[[\n")
-    assert "p-garbage 1.0 is broken: its entry_points.txt cannot be read" in command("list")[2]
+    assert (
+        "p-garbage 1.0 is broken: its entry_points.txt cannot be read: a line has not the form name = module\n"
+        in command("list")[2]
+    )
 
 
 def test_an_entry_point_to_nothing(distributions, command):

@@ -164,6 +164,14 @@ def test_a_lock_of_an_installation_in_place_refuses_other_code(in_place, tmp_pat
     )
 
 
+@pytest.mark.parametrize("points", ["[torchplug]\nx == !!\n[[", "[torchplug]\nx = nowhere\n", ""])
+def test_an_installation_in_place_without_code_has_no_hash(acme, in_place, points):
+    in_place()
+    (acme.folder / "acme-2.0.dist-info" / "entry_points.txt").write_text(f"{points}\n# torchplug")
+    one = installations()["acme"]
+    assert (one.source is None, one.hash) == (False, None)
+
+
 def test_an_installation_in_place_does_not_stand_for_a_wheel_nor_the_reverse(acme, in_place, tmp_path):
     wheel, edited = tmp_path / "wheel.lock", tmp_path / "edited.lock"
     wheel.write_text(lock(), encoding="utf-8")

@@ -106,7 +106,8 @@ def _load_all(name: str, distribution: Distribution, blocked_by: str | None) -> 
     try:
         entry_points = sorted(distribution.entry_points.select(group=GROUP))
     except Exception as error:
-        yield Plugin(name, version, "broken", error=f"its entry_points.txt cannot be read: {one_line(error)}")
+        why = one_line(error) if isinstance(error, OSError | ValueError) else "a line has not the form name = module"
+        yield Plugin(name, version, "broken", error=f"its entry_points.txt cannot be read: {why}")
         return
     for entry_point in entry_points:
         if blocked_by is None:

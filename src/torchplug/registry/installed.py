@@ -114,7 +114,7 @@ class Installation:
         files = {path.as_posix(): recorded.value for path, recorded in self._recorded()}
         if self.source is not None:
             files = {path: value for path, value in files.items() if ".dist-info/" in path}
-            code = digests(self.source, [point.module for point in self.distribution.entry_points.select(group=GROUP)])
+            code = digests(self.source, self._modules)
             files = files | code if code else {}
         if not files:
             return None
@@ -125,6 +125,14 @@ class Installation:
     def altered(self) -> tuple[str, ...]:
         """Its files that are missing or differ from their recorded hashes."""
         return tuple(path.as_posix() for path, recorded in self._recorded() if not _is_as_recorded(path, recorded))
+
+    @property
+    def _modules(self) -> list[str]:
+        """What its entry points name; nothing if they are malformed, which `torchplug plugins` says."""
+        try:
+            return [point.module for point in self.distribution.entry_points.select(group=GROUP)]
+        except Exception:
+            return []
 
     def _recorded(self) -> Iterator[tuple[PackagePath, FileHash]]:
         """The files of the wheel that have a recorded hash."""
