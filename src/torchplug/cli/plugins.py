@@ -121,7 +121,7 @@ def _page(record: dict[str, Any]) -> str:
     lines = [" ".join(map(printable, filter(None, (record["distribution"], record["version"], record["status"]))))]
     for family in Family:
         names = [known["name"] for known in record["components"] if known["family"] == family.value]
-        if family.hook in record["hooks"]:
+        if family.hook in record["hooks"] and record["status"] == "loaded":
             lines.append(f"    {family.hook}: {', '.join(names) or 'none'}")
     if remark := record["error"] or record["note"] or record["trouble"]:
         lines.append(f"    {one_line(remark)}")

@@ -193,7 +193,7 @@ def _refuse_repetition(plugin: Plugin, offered: set[tuple[str, Family, str]]) ->
     """Mark a second entry point as broken if it repeats a name of its own distribution."""
     for family, component in plugin.components:
         if (plugin.distribution, family, component.name) in offered:
-            error = f"another entry point of {plugin.distribution} already offers the {family.value} {component.name}"
+            error = f"its entry point {plugin.entry_point} repeats the {family.value} {component.name} of another"
             return replace(plugin, status="broken", components=(), error=error, note=None)
     return plugin
 
