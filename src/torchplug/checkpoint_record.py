@@ -11,6 +11,7 @@ import torch
 
 from torchplug.components.contracts import Loss
 from torchplug.errors import CheckpointError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.preprocessing import Preprocessing
 from torchplug.registry import registry
 from torchplug.registry.permissions import BUILTIN
@@ -19,16 +20,21 @@ from torchplug.resolved_config import ResolvedConfig
 KEY = "torchplug"
 RECORDED = ("family", "name", "distribution", "version")
 """Entries of each component."""
+CALIBRATION = "calibration"
+"""The entry of the record that is written when a fit has ended."""
 _version = cache(version)  # of installed packages, which do not change while a process runs
 
 
-def checkpoint_record(resolved: ResolvedConfig, loss: Loss, preprocessing: Preprocessing | None) -> dict[str, Any]:
+def checkpoint_record(
+    resolved: ResolvedConfig, loss: Loss, preprocessing: Preprocessing | None, calibration: Calibration | None
+) -> dict[str, Any]:
     """The record as plain types; without preprocessing for a module that has seen no data."""
     return {
         "version": _version("torchplug"),
         "components": resolved.records(),
         "preprocessing": None if preprocessing is None else preprocessing.state(),
         "outputs": None if preprocessing is None else loss.outputs(preprocessing.info),
+        CALIBRATION: None if calibration is None else calibration.state(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import lightning
@@ -14,10 +15,17 @@ from torchplug.batch import Batch, as_batch
 from torchplug.components.contracts import Loss, linear_scores
 from torchplug.components.metrics import MetricChoice
 from torchplug.errors import ConfigurationError
+from torchplug.evaluation.calibration import Calibration, held_out
 from torchplug.evaluation.coefficients import coefficient_table, original_coefficients
-from torchplug.evaluation.split_evaluations import SplitEvaluations, original_units, predicted
+from torchplug.evaluation.intervals import PredictionIntervals
+from torchplug.evaluation.split_evaluations import SplitEvaluations, in_units, scores_of
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
+
+_RESIDUALS = (
+    "a fit with a validation split keeps them in its best.ckpt when it ends (one that was interrupted: when it is "
+    "resumed and ends)"
+)
 
 
 class EvaluatedModule(lightning.LightningModule):
@@ -27,13 +35,18 @@ class EvaluatedModule(lightning.LightningModule):
         network: gives scores (n, k); None until its sizes are known.
         loss: what it is evaluated by.
         preprocessing: from tables to features and back; None until there are data.
+        calibration: what rows that did not train say of how sure predictions are; None before a fit has ended.
+        calibrate: whether scores of classes are divided by the calibration's temperature.
     """
+
+    calibrate = False
 
     def __init__(self, network: nn.Module | None, loss: Loss, metrics: MetricChoice) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.preprocessing: Preprocessing | None = None
+        self.calibration: Calibration | None = None
         self._evaluations = SplitEvaluations(self.loss, metrics)
 
     @property
@@ -67,6 +80,31 @@ class EvaluatedModule(lightning.LightningModule):
             indices=self.loss.task.has_indices,
         )
 
+    # ------------------------------------------------------------------ calibration
+
+    def calibrate_on(self, batches: Iterable[Batch]) -> None:
+        """Keep the residuals, or the temperature, of rows that did not train; a fit does so with its validation split.
+
+        Args:
+            batches: of these rows, such as `TabularData.val_dataloader()`, features in any precision.
+
+        Raises:
+            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
+        """
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to calibrate: fit first, or load a checkpoint")
+        self.calibration = Calibration.of(held_out(self._built(), batches), self.loss, self.preprocessing)
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before they become predictions: 1 unless `calibrate` was asked for."""
+        if not self.calibrate or self.calibration is None or self.calibration.temperature is None:
+            return 1.0
+        return self.calibration.temperature.value
+
+    def _tempered(self, scores: Tensor) -> Tensor:
+        return scores if self.temperature == 1.0 else scores / self.temperature
+
     # ------------------------------------------------------------------ evaluation
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -86,7 +124,7 @@ class EvaluatedModule(lightning.LightningModule):
         self._finish_evaluation("test")
 
     def _evaluate(self, split: str, batch: Batch) -> None:
-        self._evaluations.update(split, self(batch.features), batch, self.preprocessing)
+        self._evaluations.update(split, self._tempered(self(batch.features)), batch, self.preprocessing)
 
     def _finish_evaluation(self, split: str) -> None:
         values = self._evaluations.finish(split)
@@ -104,25 +142,47 @@ class EvaluatedModule(lightning.LightningModule):
         """Predictions, link applied and in the target's units, in float64 on the CPU."""
         own = isinstance(batch, list | tuple) and not isinstance(batch, Batch)
         features = batch.features if isinstance(batch, Batch) else batch[0] if own else batch
-        return original_units(
-            self.loss.link(self(features).double()), self.loss, self.preprocessing, self.loss.units
-        ).cpu()
+        return self._predicted(self(features).double()).cpu()
 
-    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
+    def _predicted(self, scores: Tensor) -> Tensor:
+        """Predictions from scores (n, k) in float64."""
+        return in_units(self.loss.link(self._tempered(scores)), self.loss, self.preprocessing, self.loss.units)
+
+    def intervals(self, level: float) -> PredictionIntervals:
+        """The intervals that cover a share of new rows, by the residuals of rows that did not train.
+
+        Args:
+            level: that share, in (0, 1).
+
+        Raises:
+            ConfigurationError: if the loss is not for numbers, there are no residuals or too few, or the level is out
+                of range.
+        """
+        if self.preprocessing is None:
+            raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
+        return PredictionIntervals.of(level, self.calibration, self.loss, self.preprocessing.info, _RESIDUALS)
+
+    def predict(self, source: Any, name: str = "the data", interval: float | None = None) -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
 
         Args:
             source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
             name: what messages call it.
+            interval: the share of rows that an interval around each number is to cover, in (0, 1); None: no interval.
 
         Returns:
-            n rows: a column per target in its own units; for classes the label and `probability_…`.
+            n rows: a column per target in its own units; for classes the label and `probability_…`. With an interval
+            also `<target>_lower` and `<target>_upper`.
 
         Raises:
             DataError: if columns are missing or hold what training never saw.
-            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded.
+            ConfigurationError: if there is no preprocessing: nothing was fitted or loaded. If intervals are refused:
+                see `intervals`.
         """
-        return self.decode(self.predictions(as_frame(source), name))
+        intervals = None if interval is None else self.intervals(interval)
+        predictions = self.predictions(as_frame(source), name)
+        table = self.decode(predictions)
+        return table if intervals is None else intervals.beside(table, self.loss.point(predictions))
 
     def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
         """Predictions of rows before `decode`: the link applied, numbers in the target's units.
@@ -140,8 +200,7 @@ class EvaluatedModule(lightning.LightningModule):
         """
         if self.preprocessing is None:
             raise ConfigurationError("nothing to predict with: fit first, or load a checkpoint")
-        predictions = predicted(self._built(), self.loss, self.preprocessing, frame, name)
-        return original_units(predictions, self.loss, self.preprocessing, self.loss.units)
+        return self._predicted(scores_of(self._built(), self.preprocessing, frame, name))
 
     def decode(self, predictions: Tensor) -> polars.DataFrame:
         """Name the columns of predictions, as `Trainer.predict` gives them, and restore labels."""

@@ -13,9 +13,17 @@ from torch import nn
 
 from torchplug import checks
 from torchplug.checked_network import check_network
-from torchplug.checkpoint_record import KEY, carried_preprocessing, checkpoint_record, network_dtype, version_notes
+from torchplug.checkpoint_record import (
+    CALIBRATION,
+    KEY,
+    carried_preprocessing,
+    checkpoint_record,
+    network_dtype,
+    version_notes,
+)
 from torchplug.components.parameter_groups import PatternSettings
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.objective import Reduction, StepObjective
 from torchplug.preprocessing import DataRequirements, Preprocessing
 from torchplug.registry import Resolved
@@ -30,13 +38,15 @@ _TRIED_ROWS = 3
 HOW_STEPS_ARE_MADE = tuple(field.name for field in fields(Execution))
 """Parameters that say how a module is trained, and may change when training is resumed."""
 
-EVALUATION_SETTINGS = ("metrics",)
+EVALUATION_SETTINGS = ("metrics", "calibrate")
 """Parameters that training does not depend on."""
 
 
-def hyper_parameters(resolved: ResolvedConfig, reduction: Reduction, options: Execution) -> dict[str, Any]:
+def hyper_parameters(
+    resolved: ResolvedConfig, reduction: Reduction, options: Execution, calibrate: bool
+) -> dict[str, Any]:
     """The parameters of a module in plain types, as a checkpoint has them."""
-    return {**resolved.plain(), "reduction": reduction, **asdict(options)}
+    return {**resolved.plain(), "reduction": reduction, **asdict(options), "calibrate": calibrate}
 
 
 class ComponentModule(TrainedModule):
@@ -65,6 +75,8 @@ class ComponentModule(TrainedModule):
             steps of its own and averages parameters at every K-th: faster, and another algorithm (post-local SGD).
         gradient_norms: whether to log `train/gradient_norm/<layer>` beside `train/gradient_norm`, every
             `log_every_n_steps`: the Euclidean norm of the reduced gradient, before clipping, over a layer's parameters.
+        calibrate: whether probabilities of classes are those of scores divided by a temperature T > 0, found on the
+            validation split when the fit ends, see `Temperature`. Training and labels do not depend on it.
 
     Raises:
         UnknownComponentError: for a name that no plugin offers.
@@ -92,6 +104,7 @@ class ComponentModule(TrainedModule):
         steps_per_execution: StepsPerExecution = "auto",
         sync_every: int | None = None,
         gradient_norms: bool = False,
+        calibrate: bool = False,
     ) -> None:
         if model is None:
             raise ConfigurationError(
@@ -112,7 +125,9 @@ class ComponentModule(TrainedModule):
         super().__init__(own, resolved.build_loss(), resolved.metric_choice, strategy)
         self.resolved = resolved
         self.options = options
-        self.save_hyperparameters(hyper_parameters(resolved, reduction, options), logger=False)
+        checks.refuse_calibrate(calibrate, self.loss, resolved.loss.name)
+        self.calibrate = calibrate
+        self.save_hyperparameters(hyper_parameters(resolved, reduction, options, calibrate), logger=False)
         self.reduction: Reduction = reduction
         self._saved = False
         self._version_notes: list[str] = []
@@ -160,7 +175,7 @@ class ComponentModule(TrainedModule):
         self.resolved.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
-            self.network = self.resolved.build_network(inputs, outputs)
+            self.network = self.resolved.build_network(inputs, outputs, preprocessing.category_ranges)
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing
@@ -255,7 +270,7 @@ class ComponentModule(TrainedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which code this is, and what prediction needs; each tensor with memory of its own."""
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
-        checkpoint[KEY] = checkpoint_record(self.resolved, self.loss, self.preprocessing)
+        checkpoint[KEY] = checkpoint_record(self.resolved, self.loss, self.preprocessing, self.calibration)
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             checkpoint[KEY]["fit"] = self._progress.state(trainer, self.execution.fit)
@@ -287,11 +302,14 @@ class ComponentModule(TrainedModule):
         """
         self.preprocessing = carried = carried_preprocessing(checkpoint, self.preprocessing)
         self._version_notes = list(dict.fromkeys([*self._version_notes, *version_notes(checkpoint[KEY])]))
+        self.calibration = Calibration.from_state(checkpoint[KEY].get(CALIBRATION))
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             if "fit" not in checkpoint[KEY]:
                 raise CheckpointError("this checkpoint holds a model without its training, which cannot be continued")
             self._progress.load(checkpoint[KEY]["fit"], checkpoint["loops"]["fit_loop"])
         if self.network is None and carried is not None:
-            self.network = self.resolved.build_network(len(carried.feature_names), checkpoint[KEY]["outputs"])
+            self.network = self.resolved.build_network(
+                len(carried.feature_names), checkpoint[KEY]["outputs"], carried.category_ranges
+            )
             self._built().to(network_dtype(checkpoint))

@@ -52,7 +52,8 @@ class TrainedModule(EvaluatedModule):
         return self.execution.fit.statistics
 
     def on_fit_start(self) -> None:
-        """A fit that is resumed starts with the metrics that it had."""
+        """A fit that is resumed starts with the metrics that it had, and without a calibration of other parameters."""
+        self.calibration = None
         self._progress.restore_metrics(self.trainer)
 
     def on_train_start(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from torchmetrics.functional import classification as functional
 
 import third_party
 from torchplug import ComponentModule, Family, use
@@ -80,6 +81,34 @@ def test_multiclass_equals_scikit_learn(n, seed):
         reference.f1_score(y, p.argmax(1), average="macro", labels=present, zero_division=0), abs=1e-6
     )
     assert got["log_loss"] == pytest.approx(reference.log_loss(y, p, labels=[0, 1, 2]), rel=1e-9)
+
+
+@given(n=st.integers(2, 200), c=st.sampled_from([1, 2, 5]), bins=st.integers(1, 20), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_calibration_error_equals_torchmetrics_and_its_definition(n, c, bins, seed):
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, max(c, 2), n), rng.dirichlet([0.5] * max(c, 2), n)
+    kind, seen = ("binary", p[:, 1:]) if c == 1 else ("multiclass", p)
+    evaluation = evaluation_of(kind, c, use("calibration_error", bins=bins))
+    target = torch.tensor(y)[:, None].double() if c == 1 else torch.tensor(y)
+    got = run(evaluation, torch.ones(n), torch.tensor(seen), target, cuts=(1, n // 2))["calibration_error"]
+    if c == 1:
+        confidence, hit = p[:, 1], y == 1
+        theirs = functional.binary_calibration_error(torch.tensor(p[:, 1]), torch.tensor(y), n_bins=bins)
+    else:
+        confidence, hit = p.max(axis=1), p.argmax(axis=1) == y
+        theirs = functional.multiclass_calibration_error(torch.tensor(p), torch.tensor(y), c, n_bins=bins)
+    assert got == pytest.approx(theirs.item(), abs=1e-6)
+    place = np.minimum(np.floor(confidence * bins), bins - 1)
+    parts = [(place == b) for b in range(bins) if (place == b).any()]
+    expected = sum(abs(confidence[rows].mean() - hit[rows].mean()) * rows.mean() for rows in parts)
+    assert got == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_probability_1_is_in_the_last_bin():
+    p, y = torch.tensor([[1.0], [0.99], [0.0]]).double(), torch.tensor([[1.0], [0.0], [0.0]]).double()
+    got = run(evaluation_of("binary", 1, "calibration_error"), torch.ones(3), p, y)["calibration_error"]
+    assert got == pytest.approx(abs(1.99 / 2 - 0.5) * 2 / 3)
 
 
 def test_margin_ranks_by_score_whatever_the_batch():

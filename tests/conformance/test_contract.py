@@ -5,7 +5,7 @@ from torchplug.registry.component import Family
 from torchplug.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("torchplug", "torchplug-robust", "torchplug-second-order")
+@parametrize_with_checks("torchplug", "torchplug-robust", "torchplug-second-order", "torchplug-tabular")
 def test_contract(component, check):
     check(component)
 

@@ -11,7 +11,7 @@ import yaml
 
 from recipe_calls import load
 from recipe_processes import TORCHRUN, TWO_RANKS, finish, start
-from torchplug import TabularData, recipe
+from torchplug import TabularData, recipe, use
 from torchplug.data import in_memory
 from torchplug.preprocessing.target_fit import guess_kind
 
@@ -112,6 +112,20 @@ def test_a_loss_of_a_plugin_decides_the_task(command_of, table):
     assert "(regression)" in command.notes[0]
     command = command_of(["fit", *arguments("zero_one"), "--model.loss", "hinge"])
     assert "(binary)" in command.notes[0]
+
+
+def test_a_setting_that_is_no_component_follows_from_the_table(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def adapt(summary):
+        model = {"model": use("linear"), "loss": use("bce"), "calibrate": summary.task == "binary"}
+        return {"model": {**model, "optimizer": use("adam")}}
+
+    settings = recipe.Settings({}, {}, {"max_epochs": 1}, adapt=adapt)
+    for flags, chosen, note in (((), True, True), (("--model.calibrate", "false"), False, False)):
+        command = recipe.parse("own.py", ["fit", *arguments("two"), *flags], settings)
+        assert command.settings.model["calibrate"] is chosen
+        assert ("calibrate True" in command.notes[0]) is note
 
 
 def test_printed_configuration_is_resolved_and_read_again(run, command_of, table, tmp_path):

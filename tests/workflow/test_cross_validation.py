@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torchmetrics
 from lightning.pytorch.callbacks import EarlyStopping
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn import model_selection
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
@@ -177,6 +177,46 @@ def test_the_ensemble_predicts_from_the_run(validated):
     np.testing.assert_allclose(predicted["probability_low"], expected, rtol=1e-12)
     assert predicted["kind"].to_list() == ["low" if share > 0.5 else "high" for share in expected]
     assert predicted.equals(found.ensemble.predict(frame))
+
+
+def test_intervals_of_the_ensemble_are_by_out_of_fold_residuals(validated):
+    found = validated(ADAM, regression(split=[0.8, 0.0, 0.2]), folds=4)
+    errors = np.sort(np.abs(found.predictions["y"] - found.predictions["actual_y"]))
+    half = errors[math.ceil(0.9 * (len(errors) + 1)) - 1]
+    rows = pl.DataFrame({"a": [0.1, -0.5], "b": [4.0, 12.0], "c": [100.0, 100.2]})
+    for model in (found.ensemble, torchplug.load(found.run), found.results[1].module):
+        table = model.predict(rows, interval=0.9)
+        np.testing.assert_allclose(table["y_upper"] - table["y"], [half, half], rtol=1e-5)
+    assert torchplug.load(found.run).predict(rows, interval=0.9).equals(found.ensemble.predict(rows, interval=0.9))
+
+
+def test_of_repeats_a_row_has_the_residual_of_its_mean_prediction(validated):
+    found = validated(ADAM, regression(), folds=3, repeats=2)
+    mean = found.predictions.group_by("row").mean()
+    errors = np.sort(np.abs(mean["y"] - mean["actual_y"]))
+    assert found.calibration.residuals.rows == len(mean) == len(found.predictions) / 2
+    half = errors[math.ceil(0.5 * (len(errors) + 1)) - 1]
+    np.testing.assert_allclose(found.calibration.residuals.half_widths(0.5), half, rtol=1e-5)
+
+
+def test_no_fold_is_scaled_by_a_temperature_of_its_own_rows(validated):
+    """Metrics and out-of-fold predictions are those of scores as they are; the ensemble has one T by all rows."""
+    plain = validated(BCE, classification(), folds=3)
+    scaled = validated({**BCE, "calibrate": True}, classification(), folds=3)
+    assert scaled.folds == plain.folds
+    assert scaled.predictions.equals(plain.predictions)
+    seen, kind = plain.predictions["probability_low"].to_numpy(), plain.predictions["actual_kind"].to_numpy()
+    temperature = scaled.calibration.temperature
+
+    def loss(T):
+        p = special.expit(special.logit(seen) / T)
+        return -np.mean(np.log(np.where(kind == "low", p, 1 - p)))
+
+    best = optimize.minimize_scalar(loss, bounds=(0.01, 20), method="bounded", options={"xatol": 1e-9}).x
+    assert temperature.value == pytest.approx(best, rel=1e-4)
+    for model in (*scaled.ensemble.members, *torchplug.load(scaled.run).members):
+        assert model.temperature == temperature.value
+    assert torchplug.load(plain.run).members[0].temperature == 1.0
 
 
 def test_without_matplotlib_a_note_says_how_to_have_the_picture(validated, monkeypatch):

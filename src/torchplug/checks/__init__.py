@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import lightning
 
+from torchplug.checks.calibration import refuse_calibrate
 from torchplug.checks.limits import refuse_evaluation, refuse_limits, validates
 from torchplug.checks.numbers import refuse_numbers
 from torchplug.checks.optimizer import refuse_model, refuse_options, refuse_settings, refuse_start
@@ -22,6 +23,7 @@ from torchplug.training import Execution
 
 __all__ = [
     "check_units",
+    "refuse_calibrate",
     "refuse_evaluation",
     "refuse_fit",
     "refuse_model",

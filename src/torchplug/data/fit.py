@@ -100,9 +100,9 @@ def fit_streamed(
     settings.refuse_reading(reading, request, path)
     settings.splitting.refuse_empty(counts.tolist(), settings.own, path)
     _recount(columns, selection)
-    coding = goal.coding(reading, path, standardize=settings.scales_target(request), center=request.center)
+    coding = settings.coding(goal, reading, request, path)
     fitted = [column.fitted() for column in columns.values()]
-    return Preprocessing.of(fitted, coding, center=request.center, standardize=settings.standardize)
+    return Preprocessing.of(fitted, coding, center=request.center, scale=rules.scale)
 
 
 def _recount(columns: Mapping[str, ColumnFit], selection: Selection) -> None:

@@ -13,9 +13,20 @@ from torchplug.batch import Rows
 from torchplug.data.columns import Columns
 from torchplug.data.splitting import Splitting, sample_weights
 from torchplug.errors import DataError
-from torchplug.preprocessing import DataRequirements, EncodingRules, HandleUnknown, Impute, Preprocessing, TargetReading
+from torchplug.preprocessing import (
+    DataRequirements,
+    EncodingRules,
+    HandleUnknown,
+    Impute,
+    Preprocessing,
+    Scale,
+    TargetFit,
+    TargetReading,
+)
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.rows import Rows as RowNumbers
+from torchplug.preprocessing.rules import BY_RANK
+from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import BUNDLED, CsvFormat, Types, describe, enumerate_names, require_columns
 
 
@@ -34,8 +45,9 @@ class TableSettings:
         handle_unknown: treatment of categories absent from the training split.
         max_categories: maximum number of features per categorical column; None: no bound.
         impute: treatment of missing values.
-        standardize: whether features are standardized.
-        standardize_target: whether regression targets are.
+        scale: how features are scaled.
+        standardize_target: whether regression targets are standardized.
+        clip_target: whether predictions are clipped to the training target's range.
     """
 
     sources: dict[str, Any]
@@ -48,8 +60,9 @@ class TableSettings:
     handle_unknown: HandleUnknown
     max_categories: int | None
     impute: Impute
-    standardize: bool
+    scale: Scale
     standardize_target: bool | Literal["auto"]
+    clip_target: bool
 
     def __post_init__(self) -> None:
         """Refuse what cannot be chosen."""
@@ -60,9 +73,11 @@ class TableSettings:
         _refuse_choice("handle_unknown", self.handle_unknown, get_args(HandleUnknown))
         _refuse_choice("dates", self.dates, get_args(Dates))
         _refuse_choice("impute", self.impute, get_args(Impute))
+        _refuse_choice("scale", self.scale, get_args(Scale))
         if self.max_categories is not None and self.max_categories < 2:
             raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
         _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
+        _refuse_choice("clip_target", self.clip_target, (True, False))
         if self.splitting.column is not None and self.own:
             raise DataError("split_column already says which rows validate and test: give no files for these splits")
 
@@ -79,14 +94,30 @@ class TableSettings:
         """Return a table's name in notes: empty for the source."""
         return "" if key == "source" else describe(self.sources[key])
 
-    def scales_target(self, request: DataRequirements) -> bool:
-        """Whether a regression target is standardized."""
-        return request.standardize_target if self.standardize_target == "auto" else self.standardize_target
+    def coding(self, goal: TargetFit, reading: TargetReading, request: DataRequirements, where: str) -> TargetCoding:
+        """How a target that `goal` was fitted to is encoded."""
+        automatic = self.standardize_target == "auto"
+        standardize = request.standardize_target if automatic else bool(self.standardize_target)
+        return goal.coding(reading, where, standardize=standardize, center=request.center, clip=self.clip_target)
 
     def rules(self, request: DataRequirements, *, streamed: bool = False) -> EncodingRules:
-        """How columns become features."""
+        """How columns become features.
+
+        Raises:
+            DataError: for a scaling that needs all values, or shifts features, where these are not to be had.
+        """
+        if self.scale in BY_RANK and streamed:
+            raise DataError(
+                f"scale: {self.scale} needs every value at once, which stream does not hold: use standard or none"
+            )
+        if self.scale in BY_RANK and not request.center:
+            raise DataError(
+                f"scale: {self.scale} shifts features, and a model without bias must not: use standard or none"
+            )
         reference = request.reference if self.encode == "auto" else self.encode == "reference"
-        return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed)
+        return EncodingRules(
+            self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed, self.scale
+        )
 
     def needed_columns(self, key: str, features: Sequence[str], target: Sequence[str]) -> list[str]:
         """The columns that a table must have, each once.
@@ -111,10 +142,10 @@ class TableSettings:
 
     def refuse_reading(self, reading: TargetReading, request: DataRequirements, where: str) -> None:
         """Refuse settings that do not suit the target."""
-        if self.standardize_target is True and not reading.task.standardizes:
-            raise DataError(
-                f"standardize_target is for regression, and {request.loss or 'the loss'} is for {reading.kind} targets"
-            )
+        for name, chosen in (("standardize_target", self.standardize_target), ("clip_target", self.clip_target)):
+            if chosen is True and not reading.task.standardizes:
+                loss = request.loss or "the loss"
+                raise DataError(f"{name} is for regression, and {loss} is for {reading.kind} targets")
         if self.class_weight and not reading.labels:
             names = enumerate_names(reading.columns)
             raise DataError(f"{where}: class_weight needs class labels, and target {names} has none")

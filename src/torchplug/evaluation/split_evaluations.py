@@ -52,8 +52,8 @@ class SplitEvaluations:
             check_shapes(self._loss, scores, batch.target)
             self._running[split] = self._begin(split, predictions, batch.target, preprocessing)
         losses = self._loss(scores, batch.target) * batch.weight
-        predicted, true = (original_units(v, self._loss, preprocessing) for v in (predictions, batch.target))
-        self._running[split].update(losses, predicted, true)
+        true = original_units(batch.target, self._loss, preprocessing)
+        self._running[split].update(losses, in_units(predictions, self._loss, preprocessing), true)
 
     def finish(self, split: str) -> dict[str, Tensor]:
         """The split's metrics by their full names, float64; nothing where it had no batch."""
@@ -86,35 +86,46 @@ class SplitEvaluations:
         return self._kept[settings]
 
 
-def original_units(
-    values: Tensor, loss: Loss, preprocessing: Preprocessing | None, units: Sequence[Unit] = ("location",)
-) -> Tensor:
-    """Regression values in the target's units, in float64; anything else as it is.
+def original_units(target: Tensor, loss: Loss, preprocessing: Preprocessing | None) -> Tensor:
+    """Regression targets in their own units, in float64; anything else as it is.
 
     Args:
-        values: targets, points or predictions.
+        target: as the loss sees it.
+        loss: which it is for.
+        preprocessing: None where the data came without.
+    """
+    if preprocessing is None or not loss.task.standardizes:
+        return target
+    return preprocessing.original_units(target.double())
+
+
+def in_units(
+    predictions: Tensor, loss: Loss, preprocessing: Preprocessing | None, units: Sequence[Unit] = ("location",)
+) -> Tensor:
+    """Regression predictions in the target's units, in float64, clipped where that was asked for; others as they are.
+
+    Args:
+        predictions: points, or all that the loss's link gives.
         loss: which predicts them.
         preprocessing: None where the data came without.
         units: of predictions, those of the loss.
     """
     if preprocessing is None or not loss.task.standardizes:
-        return values
-    return preprocessing.original_units(values.double(), units)
+        return predictions
+    return preprocessing.clipped(preprocessing.original_units(predictions.double(), units), units)
 
 
-def predicted(
-    network: nn.Module, loss: Loss, preprocessing: Preprocessing, frame: polars.DataFrame, where: str
-) -> Tensor:
-    """Predictions for the rows of a table, the link applied, in float64 on the CPU; encoded some rows at a time.
+def scores_of(network: nn.Module, preprocessing: Preprocessing, frame: polars.DataFrame, where: str) -> Tensor:
+    """The network's scores for the rows of a table, in float64 on the CPU; encoded some rows at a time.
 
     Raises:
         DataError: for rows that cannot be encoded.
     """
     parameter = next(network.parameters(), torch.zeros(()))
-    size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, len(preprocessing.center)))
+    size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, preprocessing.scaling.features))
     found = []
     with torch.no_grad(), deterministic_eval(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
         for start, stop in intervals(frame.height, size):
             features = preprocessing.features(frame[start:stop], where, np.arange(start, stop))
-            found.append(loss.link(network(features.to(parameter)).double()).cpu())
+            found.append(network(features.to(parameter)).double().cpu())
     return torch.cat(found)

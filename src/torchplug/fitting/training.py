@@ -16,7 +16,14 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torchplug.checks import refuse_fit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.fitting.best_checkpoint import BestCheckpoint
+from torchplug.fitting.calibration import (
+    calibrate,
+    calibrate_checkpoint,
+    kept_calibration,
+    refuse_without_validation,
+)
 from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
@@ -108,13 +115,13 @@ class Training:
             try:
                 with named_failures(self.module.components, lambda: has_begun(trainer)), attributed():
                     meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
-                    self._train(trainer, wandb, run if best.is_solution else None)
+                    self._train(trainer, wandb, run, best.is_solution)
             except SystemExit as stop:
                 if trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning's answer to Ctrl-C
                     raise Interrupted from stop
                 raise
             except TorchplugError as error:
-                if error.exit_status == 2 and is_new and first_rank():
+                if error.exit_status == 2 and is_new and trainer.global_step == 0 and first_rank():
                     shutil.rmtree(run.path)  # refused in setup, before the first step
                 elif error.exit_status == STALLED:
                     error.args = (f"{error}; {what_is_left(run)}",)
@@ -123,12 +130,13 @@ class Training:
             if first_rank():
                 with named_failures(self.module.components, lambda: True):
                     self._write_end(trainer, run, outcome)
-        return Trained(self.module, trainer, run, outcome)
+        return Trained(self.module, trainer, run, outcome, kept_calibration(run))
 
     def _prepared(self) -> lightning.Trainer:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
         self.data.prepare(self.module.data_request())
         self.module.configure(self.data)
+        refuse_without_validation(self.module, self.data)
         self._refuse_origin()
         trainer = build_trainer(self.trainer)
         labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
@@ -178,23 +186,32 @@ class Training:
         of_module = self.module.notes(trainer, self.data.batch_size)
         return [one_line(note) for note in (*self.notes, *self.data.notes, *of_module, *best.notes)]
 
-    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, solution: Run | None) -> None:
-        """Fit, and end the W&B run in any case, before anything else is written into the run directory.
+    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool) -> None:
+        """Fit and calibrate; end the W&B run in any case, before anything else is written into the run directory.
 
         Args:
             trainer: fits.
             wandb: the logger, which sends best.ckpt where that is asked for.
-            solution: the run whose best.ckpt is its solution; None where it is that of an epoch.
+            run: the run directory.
+            is_solution: whether best.ckpt is the model at the end of the fit.
         """
         file = None if self.origin is None else str(self.origin.file)
         try:
             with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
-            if solution is not None and first_rank():
-                solution.keep_last_as_best()
+            if first_rank():
+                self._finish_checkpoint(run, is_solution)
+            calibrate(self.module, self.data)
         finally:
             if wandb is not None:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
+
+    def _finish_checkpoint(self, run: Run, is_solution: bool) -> None:
+        """Calibrate the checkpoint that predicts; that of the solution becomes the best."""
+        file = run.last if is_solution or not run.best.is_file() else run.best
+        calibrate_checkpoint(self.module, self.data, file)
+        if is_solution:
+            run.keep_last_as_best()
 
     def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
         """Write the results of training; the outcome last: a run that has one is finished."""
@@ -213,12 +230,14 @@ class Trained:
         trainer: after the fit.
         run: the run directory.
         outcome: how training ended.
+        calibration: of the checkpoint that predicts.
     """
 
     module: ComponentModule
     trainer: lightning.Trainer
     run: Run
     outcome: Outcome
+    calibration: Calibration | None
 
 
 def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torchplug.checkpoint_record import KEY
 from torchplug.data.tabular import TabularData
 from torchplug.errors import NonFiniteGradientError
 from torchplug.fit_result import FitResult
+from torchplug.fitting.calibration import calibrate
 from torchplug.fitting.config import written_config
 from torchplug.fitting.environment import as_found
 from torchplug.fitting.origin import Origin
@@ -120,8 +121,13 @@ class Lone:
     def _fitted(self, module: ComponentModule, watching: _Watching, outcome: Outcome, ended: bool = True) -> Fitted:
         trainer = watching.trainer
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        result = FitResult(metrics, outcome, lambda: module, self.record.run)
+        result = FitResult(metrics, outcome, lambda: self._calibrated(module), self.record.run)
         return Fitted(result, trainer.current_epoch, trainer.global_step, ended)
+
+    def _calibrated(self, module: ComponentModule) -> ComponentModule:
+        self.data.prepare(module.data_request())
+        calibrate(module, self.data)
+        return module
 
     # ------------------------------------------------------------------ what has been trained before
 
@@ -140,7 +146,7 @@ class Lone:
             module = self._module()
             module.restore(content)
             load_weights(module, content, run.last)
-            return module
+            return self._calibrated(module)
 
         metrics = dict((content[KEY].get("fit") or {}).get("metrics", {}))
         outcome = Outcome(end["name"], end["reason"], end["remedy"])

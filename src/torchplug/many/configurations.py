@@ -71,7 +71,8 @@ class Configuration:
     def hyper_parameters(self) -> dict[str, Any]:
         """ComponentModule's parameters in plain types."""
         options = Execution(**{name: self.given.get(name, _DEFAULTS[name]) for name in HOW_STEPS_ARE_MADE})
-        return hyper_parameters(self.components, self.reduction, options)
+        calibrate: bool = self.given.get("calibrate", _DEFAULTS["calibrate"])
+        return hyper_parameters(self.components, self.reduction, options, calibrate)
 
 
 class Configurations:

@@ -8,6 +8,7 @@ import torch
 
 from torchplug.data.tabular import TabularData
 from torchplug.fit_result import FitResult, LateMetrics
+from torchplug.fitting.calibration import calibrate
 from torchplug.many.configurations import Configuration
 from torchplug.many.evaluation import validation_metrics
 from torchplug.many.members import components_of
@@ -45,6 +46,7 @@ def of_program(configuration: Configuration, data: TabularData, trained: Trained
         assert network is not None, "it has adopted data"
         network.to(next(iter(trained.state.values())).dtype)
         network.load_state_dict(trained.state)
+        calibrate(module, data)
         return module
 
     steps = trained.epochs * data.batches("train")

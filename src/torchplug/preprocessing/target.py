@@ -29,12 +29,15 @@ class TargetCoding:
         info: column names and, if there are any, classes in the order of their indices.
         center: (k,) float64, subtracted from regression targets.
         scale: (k,) float64, which regression targets are divided by.
+        limits: (2, k) float64, the least and the greatest value of each column, to which predictions are clipped; None:
+            they are not.
     """
 
     kind: Kind
     info: TargetInfo
     center: Tensor
     scale: Tensor
+    limits: Tensor | None = None
 
     @property
     def task(self) -> Task:
@@ -99,10 +102,24 @@ class TargetCoding:
         if self.task.has_classes:
             return values
         scale, center = (t.to(values).repeat_interleave(each) for t in (self.scale, self.center))
-        columns = list(units) * (targets * each // len(units))
+        columns = _units_of_each(units, targets * each)
         scale[[unit == "none" for unit in columns]] = 1.0
         center[[unit != "location" for unit in columns]] = 0.0
         return values * scale + center
+
+    def clipped(self, values: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
+        """Clip predicted locations in original units to the training split's range, if that was asked for.
+
+        Args:
+            values: predictions (n, m), m a multiple of k with a target's columns side by side.
+            units: of each of a target's columns, or of all.
+        """
+        if self.limits is None:
+            return values
+        each = values.shape[1] // len(self.info.columns)
+        low, high = self.limits.to(values).repeat_interleave(each, dim=1)
+        located = torch.tensor([unit == "location" for unit in _units_of_each(units, len(low))], device=values.device)
+        return torch.where(located, values.clamp(low, high), values)
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
         """Predictions (n, m), link applied and in original units, as a table with the target's labels.
@@ -141,13 +158,19 @@ class TargetCoding:
             "classes": None if self.info.classes is None else list(self.info.classes),
             "center": self.center.clone(),
             "scale": self.scale.clone(),
+            "limits": None if self.limits is None else self.limits.clone(),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TargetCoding:
         """Return the coding that `state` describes."""
         classes = None if state["classes"] is None else tuple(state["classes"])
-        return cls(state["kind"], TargetInfo(tuple(state["columns"]), classes), state["center"], state["scale"])
+        info = TargetInfo(tuple(state["columns"]), classes)
+        return cls(state["kind"], info, state["center"], state["scale"], state.get("limits"))
+
+
+def _units_of_each(units: Sequence[Unit], columns: int) -> list[Unit]:
+    return list(units) * (columns // len(units))
 
 
 def _table(names: Sequence[str], values: Tensor) -> pl.DataFrame:

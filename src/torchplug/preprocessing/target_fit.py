@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -120,7 +121,9 @@ class TargetFit:
         if self._numeric:
             self._moments.add(Moments.of([*numbers_of(frame, self._columns).numpy().T]))
 
-    def coding(self, reading: TargetReading, where: str, *, standardize: bool, center: bool) -> TargetCoding:
+    def coding(
+        self, reading: TargetReading, where: str, *, standardize: bool, center: bool, clip: bool = False
+    ) -> TargetCoding:
         """Return the classes, or mean and population standard deviation, of the training split.
 
         Args:
@@ -128,6 +131,7 @@ class TargetFit:
             where: the table's name, for messages.
             standardize: whether a target of the regression kind is standardized.
             center: whether it is shifted to mean zero as well.
+            clip: whether predictions are clipped to the range of its values.
 
         Raises:
             DataError: for a single class or a constant number.
@@ -151,10 +155,11 @@ class TargetFit:
                 f"{where}: target '{self._columns[j]}' is {moments.low[j]:g} in every row of the training split: "
                 "nothing to predict"
             )
+        limits = torch.from_numpy(np.stack([moments.low, moments.high])) if clip else None
         if not standardize or not self._task.standardizes:
-            return TargetCoding(self._kind, info, zeros, ones)
+            return TargetCoding(self._kind, info, zeros, ones, limits)
         mean, spread = (torch.from_numpy(statistic) for statistic in moments.mean_and_spread())
-        return TargetCoding(self._kind, info, mean if center else zeros, spread)
+        return TargetCoding(self._kind, info, mean if center else zeros, spread, limits)
 
     def _holds_labels(self) -> bool:
         if not self._numeric:

@@ -12,6 +12,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.preprocessing import DataRequirements
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
+from torchplug.settings.model import SLOTS
 
 if TYPE_CHECKING:
     from torchplug.recipe.settings import Settings
@@ -61,11 +62,15 @@ class Adaptation:
         """What was chosen and not overridden by the user, in one line, and how the target was understood.
 
         Args:
-            specs: the components of the command line.
+            specs: the components of the command line, and the settings beside them.
             others: its other settings, by group.
         """
         kept = [
-            *(text for slot, value in self.chosen.get("model", {}).items() if (text := _kept(value, specs[slot]))),
+            *(
+                text
+                for slot, value in self.chosen.get("model", {}).items()
+                if (text := _kept(slot, value, specs[slot]))
+            ),
             *(
                 f"{key} {value}"
                 for group, chosen in self.chosen.items()
@@ -134,8 +139,10 @@ def _with(settings: Settings, chosen: Mapping[str, Mapping[str, Any]]) -> Settin
     )
 
 
-def _kept(chosen: Any, final: Any) -> str:
-    """The part of a component's choice that the user has not overridden, as text; empty if there is none."""
+def _kept(slot: str, chosen: Any, final: Any) -> str:
+    """The part of a choice for the model that the user has not overridden, as text; empty if there is none."""
+    if slot not in SLOTS:
+        return f"{slot} {chosen}" if chosen == final else ""
     wanted = Spec.of(chosen)
     if not isinstance(final, Spec) or final.name != wanted.name:
         return ""

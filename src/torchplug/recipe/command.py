@@ -37,7 +37,7 @@ from torchplug.registry.signatures import plain
 from torchplug.settings.model import SLOTS, read_model
 from torchplug.terminal import printable
 from torchplug.tracking.checkpoint_versions import version_notes
-from torchplug.tracking.checkpoints import ensemble_of, module_of
+from torchplug.tracking.checkpoints import ensemble_of, module_of, uncalibrated
 from torchplug.tracking.ensemble import Ensemble, is_ensemble
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
@@ -111,7 +111,8 @@ class Command:
             The exit status: 0, or 130 where training was interrupted and can be resumed.
         """
         if self.origin is not None:
-            say_notes(version_notes(self.origin.content))
+            evaluated = SUBCOMMANDS[self.subcommand].starts_from == "checkpoint"
+            say_notes([*version_notes(self.origin.content), *(uncalibrated(module) if evaluated else [])])
         return running.run(self, module, data)
 
     def trainer(self) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def _print_config(command: Command, settings: Settings) -> None:
 
 def _refuse_changes(command: Command, defaults: Mapping[str, Any]) -> None:
     """Refuse model settings that differ from the checkpoint's and could not take effect."""
-    free = {"fit": (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS), "predict": ()}.get(
+    free = {"fit": (*HOW_STEPS_ARE_MADE, *EVALUATION_SETTINGS), "predict": ("calibrate",)}.get(
         command.subcommand, EVALUATION_SETTINGS
     )
     trained, wanted = read_model(defaults, ()), command.settings.model

@@ -14,6 +14,7 @@ from torchplug.fitting.ranks import first_rank
 from torchplug.fitting.training import STALLED, Trained, Training
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
+from torchplug.recipe.certainty import how_sure
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome
 from torchplug.recipe.output import say_notes, short_path
 from torchplug.terminal import one_line, printable
@@ -73,6 +74,8 @@ def _print_end(command: Command, trained: Trained) -> None:
         print(one_line(describe_outcome(trained.module)))
     elif trained.run.best.is_file():
         print(_best_epoch(trained.trainer, trained.run))
+    for line in how_sure(trained.module, trained.calibration):
+        print(one_line(line))
     found = from_curves(trained.run, trained.module.resolved.is_full_batch)
     if found is not None:
         script = printable(short_path(Path(command.script)))

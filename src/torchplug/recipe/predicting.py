@@ -41,10 +41,13 @@ def predict(command: Command, module: ComponentModule | Ensemble, data: TabularD
         raise ConfigurationError(f"--output {output}: predictions are written as .csv or .parquet")
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no directory {output.parent}")
-    ensemble = module if isinstance(module, Ensemble) else Ensemble([module])
+    interval = command.settings.others["interval"]
+    if interval is not None:
+        module.intervals(interval)  # which may be refused, before the table is read
+    ensemble = module if isinstance(module, Ensemble) else Ensemble([module], module.calibration)
     frame = read(data.sources["source"], data.form, ensemble.types)
     where = describe(data.sources["source"])
-    table = ensemble.predict(frame, where)
+    table = ensemble.predict(frame, where, interval)
     say_notes(_notes(ensemble, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.others["id"]) is not None:

@@ -95,6 +95,10 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
                 str | None, "File to write, .csv or .parquet; its column `row` counts the input's rows from 1."
             ),
             "id": Option(str | None, "Column of the input to repeat in the output."),
+            "interval": Option(
+                float | None,
+                "Share of rows, such as 0.9, that an interval around each number is to cover: two more columns.",
+            ),
         },
         "checkpoint",
     ),

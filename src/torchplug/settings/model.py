@@ -72,6 +72,7 @@ OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
         "let ranks step alone and average parameters after so many steps; another algorithm",
     ),
     "gradient_norms": (bool, False, "log the gradient norm of each layer, every log_every_n_steps"),
+    "calibrate": (bool, False, "divide the scores of classes by a temperature, found on the validation split"),
 }
 """Settings of the module that are no components: type, default and meaning."""
 COMPONENTS = (*SLOTS, *OPTIONS)

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from torchplug.checkpoint_record import KEY, RECORDED
+from torchplug.checkpoint_record import CALIBRATION, KEY, RECORDED
 from torchplug.errors import CheckpointError, TorchplugError, UnknownComponentError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig
@@ -142,6 +143,8 @@ def _check_record(record: Entries, resolved: ResolvedConfig) -> None:
         if not isinstance(component, Mapping) or not all(isinstance(component.get(name), str) for name in RECORDED):
             raise record.malformed("components", f"does not say of each component {', '.join(RECORDED)}")
     record.of("version", str, "text")
+    with _naming(record.path):
+        calibration = Calibration.from_state(record.content.get(CALIBRATION))
     if record.of("preprocessing", Mapping | None, "a mapping") is not None:
         with _naming(record.path):
             info = Preprocessing.from_state(record.content["preprocessing"]).info
@@ -151,6 +154,13 @@ def _check_record(record: Entries, resolved: ResolvedConfig) -> None:
             raise record.malformed("preprocessing", f"has a target that the loss does not take: {error}") from error
         if record.count("outputs", least=1) != outputs:
             raise record.malformed("outputs", f"is not the {outputs} that the loss takes")
+        _check_residuals(record, calibration, len(info.columns))
+
+
+def _check_residuals(record: Entries, calibration: Calibration | None, columns: int) -> None:
+    residuals = None if calibration is None else calibration.residuals
+    if residuals is not None and residuals.values.shape[1] != columns:
+        raise record.malformed(CALIBRATION, f"has residuals of {residuals.values.shape[1]} columns, not {columns}")
 
 
 def _check_tensors(entries: Entries) -> None:

@@ -15,7 +15,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from typing_extensions import override
 
+from torchplug.checkpoint_record import CALIBRATION, KEY
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
+from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
 from torchplug.tracking.checkpoint_content import check_content, load_weights
 from torchplug.tracking.checkpoint_entries import is_finite
@@ -150,9 +152,18 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
     else:
         file = resolve_checkpoint(str(directory.absolute()), "")
         content = load_checkpoint(file, resume=False)
-    for note in version_notes(content):
+    loaded = ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
+    for note in [*version_notes(content), *(uncalibrated(loaded) if configuration is None else [])]:
         warnings.warn(note, stacklevel=2)
-    return ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
+    return loaded
+
+
+def uncalibrated(loaded: ComponentModule | Ensemble) -> list[str]:
+    """What to say of a model that is to scale its scores, and whose checkpoint has no temperature."""
+    members = loaded.members if isinstance(loaded, Ensemble) else [loaded]
+    if all(member.calibration is not None or not member.calibrate for member in members):
+        return []
+    return ["probabilities are not scaled: a temperature is kept in best.ckpt when a fit ends, and this file has none"]
 
 
 def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Ensemble:
@@ -168,7 +179,7 @@ def ensemble_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> En
     """
     members = [module_of(member, file, **evaluation) for member in models_in(content)]
     try:
-        return Ensemble(members)
+        return Ensemble(members, Calibration.from_state(content[KEY].get(CALIBRATION)))
     except ConfigurationError as error:
         raise CheckpointError(f"{file} is malformed: {error}") from error
 

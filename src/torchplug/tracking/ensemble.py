@@ -2,6 +2,7 @@
 
 torchplug                       version
 members                         a list of checkpoints that predict, as `ComponentModule` writes them
+calibration                     of the averaged predictions, where it is known
 datamodule_hyper_parameters     the settings of the table that they were trained on, where it is known
 TabularData                     its fingerprint, where it is known
 """
@@ -18,9 +19,13 @@ import lightning
 import polars
 from torch import Tensor
 
-from torchplug.checkpoint_record import KEY, checkpoint_record
+from torchplug.checkpoint_record import CALIBRATION, KEY, checkpoint_record
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
+from torchplug.evaluation.calibration import Calibration, takes_intervals
+from torchplug.evaluation.intervals import PredictionIntervals
+from torchplug.evaluation.residuals import Residuals
+from torchplug.evaluation.split_evaluations import original_units
 from torchplug.module import ComponentModule
 from torchplug.preprocessing import Preprocessing
 from torchplug.registry import Resolved
@@ -28,6 +33,9 @@ from torchplug.tables import as_frame, enumerate_names
 from torchplug.tracking.checkpoint_file import write_checkpoint
 
 MEMBERS = "members"
+_RESIDUALS = (
+    "an ensemble of cross_validate has them; any other, after `Ensemble.calibrate_on` with rows that trained no member"
+)
 
 
 class Ensemble:
@@ -40,9 +48,12 @@ class Ensemble:
 
     Args:
         members: M ≥ 1 trained modules.
+        calibration: what rows that trained no member say of how sure the averages are, for intervals. Members that
+            scale scores by a temperature do so each by its own.
 
     Attributes:
         members: the modules.
+        calibration: as given.
 
     Raises:
         ConfigurationError: if a member is not trained, or predicts something else than the first, or reads a column by
@@ -57,10 +68,11 @@ class Ensemble:
         >>> ensemble = Ensemble([result.module for result in results])
     """
 
-    def __init__(self, members: Sequence[ComponentModule]) -> None:
+    def __init__(self, members: Sequence[ComponentModule], calibration: Calibration | None = None) -> None:
         if not members:
             raise ConfigurationError("an ensemble needs at least one member")
         self.members = list(members)
+        self.calibration = calibration
         first, own = self.members[0], _preprocessing(self.members[0])
         for number, member in enumerate(self.members):
             preprocessing = _preprocessing(member)
@@ -89,20 +101,47 @@ class Ensemble:
         """The type by which each column is read, by any member."""
         return {name: kind for member in self.members for name, kind in _preprocessing(member).types.items()}
 
-    def predict(self, source: Any, name: str = "the data") -> polars.DataFrame:
+    def calibrate_on(self, frame: polars.DataFrame) -> None:
+        """Keep the residuals of rows that trained no member, such as a validation split that all of them share.
+
+        Args:
+            frame: the rows with their target, which is a number.
+
+        Raises:
+            ConfigurationError: if members predict classes: each has a temperature of its own.
+            DataError: if columns are missing or hold what training never saw.
+        """
+        loss, preprocessing = self.members[0].loss, _preprocessing(self.members[0])
+        if not takes_intervals(loss):
+            raise ConfigurationError("calibrate_on keeps residuals of numbers, and the members predict none")
+        target = original_units(preprocessing.target(frame), loss, preprocessing)
+        self.calibration = Calibration(Residuals.of(target - loss.point(self.predictions(frame))))
+
+    def intervals(self, level: float) -> PredictionIntervals:
+        """The intervals that cover a share of new rows, as `ComponentModule.intervals`."""
+        first = self.members[0]
+        return PredictionIntervals.of(level, self.calibration, first.loss, _preprocessing(first).info, _RESIDUALS)
+
+    def predict(self, source: Any, name: str = "the data", interval: float | None = None) -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
 
         Args:
             source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
             name: what messages call it.
+            interval: the share of rows that an interval around each number is to cover, in (0, 1); None: no interval.
 
         Returns:
-            n rows: a column per target in its own units; for classes the label and `probability_…`.
+            n rows: a column per target in its own units; for classes the label and `probability_…`. With an interval
+            also `<target>_lower` and `<target>_upper`.
 
         Raises:
             DataError: if columns are missing or hold what training never saw.
+            ConfigurationError: if intervals are refused, see `intervals`.
         """
-        return self.members[0].decode(self.predictions(as_frame(source), name))
+        intervals, first = None if interval is None else self.intervals(interval), self.members[0]
+        predictions = self.predictions(as_frame(source), name)
+        table = first.decode(predictions)
+        return table if intervals is None else intervals.beside(table, first.loss.point(predictions))
 
     def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
         """The mean of the members' `ComponentModule.predictions`, (n, k) float64."""
@@ -119,7 +158,11 @@ class Ensemble:
         Raises:
             WriteError: if the file cannot be written; a previous file is unchanged.
         """
-        content = {KEY: {"version": version("torchplug")}, MEMBERS: [_checkpoint(member) for member in self.members]}
+        calibration = None if self.calibration is None else self.calibration.state()
+        content = {
+            KEY: {"version": version("torchplug"), CALIBRATION: calibration},
+            MEMBERS: [_checkpoint(member) for member in self.members],
+        }
         if data is not None:
             content["datamodule_hyper_parameters"] = dict(data.hparams)
             content[TabularData.__qualname__] = data.state_dict()
@@ -156,5 +199,5 @@ def _checkpoint(module: ComponentModule) -> dict[str, Any]:
         "pytorch-lightning_version": lightning.__version__,
         "state_dict": {name: value.clone() for name, value in module.state_dict().items()},
         "hyper_parameters": dict(module.hparams),
-        KEY: checkpoint_record(module.resolved, module.loss, module.preprocessing),
+        KEY: checkpoint_record(module.resolved, module.loss, module.preprocessing, module.calibration),
     }

@@ -96,6 +96,7 @@ def torchplug_metrics() -> list[Metric]:
     classes = partial(Metric, kinds=frozenset({"binary", "margin", "multiclass"}), view="labels", direction="max")
     two = partial(Metric, kinds=frozenset({"binary", "margin"}), view="scores", direction="max", needs_variation=True)
     soft = partial(Metric, view="distributions", direction="min")
+    calibrated = partial(Metric, kinds=frozenset({"binary", "multiclass"}), view="scores", direction="min")
     return [
         numbers("rmse", f"{here}:rmse", "root of the mean squared error", view="values", direction="min"),
         numbers("mae", f"{here}:mae", "mean absolute error", view="values", direction="min"),
@@ -105,5 +106,6 @@ def torchplug_metrics() -> list[Metric]:
         two("auroc", f"{here}:auroc", "area under the ROC curve of the second class"),
         two("average_precision", f"{here}:average_precision", "precision averaged over recall"),
         soft("brier", f"{here}:Brier", "squared error of the probability", kinds=frozenset({"binary"})),
+        calibrated("calibration_error", f"{here}:CalibrationError", "how far probabilities are from frequencies"),
         soft("log_loss", f"{here}:LogLoss", "cross entropy of class probabilities", kinds=frozenset({"multiclass"})),
     ]

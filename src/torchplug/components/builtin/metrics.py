@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, Metric, R2Score
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, MulticlassAccuracy, MulticlassF1Score
 
@@ -92,6 +93,58 @@ def average_precision(ignore_index: int) -> Metric:
     Note: exact, so it keeps every score until the end of an evaluation.
     """
     return BinaryAveragePrecision(ignore_index=ignore_index, validate_args=False)
+
+
+class CalibrationError(Metric):
+    r"""Expected calibration error: the distance of predicted probabilities from frequencies, over bins of equal width.
+
+        Σ_b (n_b / n) |mean of c in b − mean of h in b|
+
+    Two classes with one probability: c is that of the second class, h whether it is the true one. Otherwise c is the
+    probability of the most probable class, h whether that is the true one.
+
+    Args:
+        bins: number of bins of [0, 1], at least 1; each includes its lower end, the last one both.
+
+    Shape:
+        probabilities (n,) of the second class or (n, c) of all, and true class indices (n,).
+
+    Raises:
+        ValueError: if bins is below 1.
+
+    Reference: Naeini, Cooper and Hauskrecht (2015), AAAI; Guo et al. (2017), arXiv 1706.04599.
+    Note: as torchmetrics' CalibrationError with norm l1, which keeps every row and counts the probability 1 as a bin of
+    its own. It depends on the bins, and is biased upwards on few rows.
+    """
+
+    full_state_update = False
+    count: Tensor
+    confidence: Tensor
+    hits: Tensor
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        if bins < 1:
+            raise ValueError(f"bins must be at least 1, got {bins}")
+        self.bins = bins
+        for name in ("count", "confidence", "hits"):
+            self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Add rows."""
+        if predicted.ndim == 1:
+            confidence, hits = predicted.double(), target.double()
+        else:
+            confidence, label = predicted.double().max(dim=1)
+            hits = (label == target).double()
+        inside = one_hot((confidence * self.bins).long().clamp(0, self.bins - 1), self.bins).double()
+        self.count += inside.sum(dim=0)
+        self.confidence += confidence @ inside
+        self.hits += hits @ inside
+
+    def compute(self) -> Tensor:
+        """The error; NaN without rows."""
+        return (self.confidence - self.hits).abs().sum() / self.count.sum()
 
 
 class _RowMean(MeanMetric):

@@ -47,7 +47,8 @@ def cross_validate(
     Preprocessing is fitted on each fold's training rows. Metrics are those of the end of training: no epoch is chosen
     by the fold that is held out. The test split belongs to no fold. Models of one structure are trained as one program
     (`fit_many`). The run directory has folds.csv (the metrics), out_of_fold.csv and out_of_fold.png, and
-    checkpoints/ensemble.ckpt, with which `torchplug.load(run).predict` averages the predictions of all folds' models.
+    checkpoints/ensemble.ckpt, with which `torchplug.load(run).predict` averages the predictions of all folds' models;
+    `interval` gives intervals by out-of-fold residuals. Metrics are of scores as they are, also with `calibrate`.
 
     Args:
         config: ComponentModule's parameters.

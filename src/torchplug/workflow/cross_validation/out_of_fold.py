@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import lightning
 import polars
+import torch
 
+from torchplug.components.contracts import Loss
 from torchplug.data.folds import Fold
 from torchplug.data.tabular import TabularData
+from torchplug.evaluation.calibration import Calibration, HeldOut, errors_of, held_out, takes_intervals
+from torchplug.evaluation.residuals import Residuals
+from torchplug.evaluation.temperature import Temperature, takes_temperature
 from torchplug.many.evaluation import validation_metrics
 from torchplug.module import ComponentModule
 
@@ -26,12 +31,16 @@ class OutOfFold:
         predictions: `fold`, `row` (of the source, counted from 1), the target and the predictions.
         training: how many rows trained.
         notes: what was noticed of these rows.
+        held_out: the scores of these rows.
+        errors: y − ŷ of these rows for each target column, in its units; None for classes.
     """
 
     metrics: Mapping[str, float]
     predictions: polars.DataFrame
     training: int
     notes: Sequence[str]
+    held_out: HeldOut
+    errors: polars.DataFrame | None
 
 
 def out_of_fold(
@@ -40,7 +49,7 @@ def out_of_fold(
     """Evaluate one fold's model, as it is at the end of training, on the rows that validate.
 
     Args:
-        module: trained, on the CPU.
+        module: trained, on the CPU; it loses its calibration, which is by these rows.
         data: the table.
         fold: the rows that trained and validate.
         number: the fold's.
@@ -49,13 +58,39 @@ def out_of_fold(
     own = data.fold(*fold)
     own.trainer = trainer
     own.prepare(module.data_request())
+    module.calibration = None
     metrics = {name.partition("/")[2]: value for name, value in validation_metrics(module, own).items()}
     frame = own.frame_of("validation")
     predicted = module.decode(module.predictions(frame))
     (numbers,) = own.rows_of("validation").row_numbers()
     place = polars.DataFrame({"fold": [number] * len(numbers), "row": numbers + 1})
     predictions = polars.concat([place, _actual(module, frame), predicted], how="horizontal")
-    return OutOfFold(metrics, predictions, own.sizes["train"], own.notes)
+    assert module.network is not None, "it is trained"
+    assert module.preprocessing is not None, "it is trained"
+    scored = held_out(module.network, own.all_batches("validation"))
+    errors = None
+    if takes_intervals(module.loss):
+        errors = polars.DataFrame(errors_of(scored, module.loss, module.preprocessing).numpy())
+        errors.insert_column(0, place["row"])
+    return OutOfFold(metrics, predictions, own.sizes["train"], own.notes, scored, errors)
+
+
+def pooled(folds: Sequence[OutOfFold], loss: Loss) -> Calibration:
+    """What all rows say of the models that have not seen them.
+
+    Of a row in several folds, as with repeats, the mean of its errors counts: that of its averaged predictions.
+
+    Args:
+        folds: evaluated.
+        loss: which predicts.
+    """
+    errors = [own.errors for own in folds if own.errors is not None]
+    if errors:
+        of_rows = polars.concat(errors).group_by("row").mean().drop("row")
+        return Calibration(residuals=Residuals.of(torch.tensor(of_rows.to_numpy())))
+    if takes_temperature(loss):
+        return Calibration(temperature=Temperature.of(*HeldOut.joined([own.held_out for own in folds])))
+    return Calibration()
 
 
 def _actual(module: ComponentModule, frame: polars.DataFrame) -> polars.DataFrame:

@@ -10,11 +10,12 @@ from functools import cached_property
 
 import polars
 
+from torchplug.evaluation.calibration import Calibration
 from torchplug.fit_result import FitResult
 from torchplug.tracking.ensemble import Ensemble
 from torchplug.tracking.run import Run
 from torchplug.workflow.cross_validation.intervals import Interval, corrected_interval
-from torchplug.workflow.cross_validation.out_of_fold import OutOfFold
+from torchplug.workflow.cross_validation.out_of_fold import OutOfFold, pooled
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class CrossValidation:
             1), the target as `actual_…`, and the columns of `predict`.
         results: what the fit of each fold came to.
         run: the run directory.
+        calibration: by the rows of all folds, each scored by models that have not seen it; the ensemble and each
+            fold's module have it.
     """
 
     folds: Mapping[str, list[float]]
@@ -38,10 +41,14 @@ class CrossValidation:
     predictions: polars.DataFrame
     results: Sequence[FitResult]
     run: Run
+    calibration: Calibration
 
     @classmethod
     def of(cls, evaluated: Sequence[OutOfFold], results: Sequence[FitResult], run: Run) -> CrossValidation:
         """Put the folds together."""
+        calibration = pooled(evaluated, results[0].module.loss)
+        for result in results:
+            result.module.calibration = calibration
         folds = {name: [own.metrics[name] for own in evaluated] for name in evaluated[0].metrics}
         training = [own.training for own in evaluated]
         validation = [own.predictions.height for own in evaluated]
@@ -52,12 +59,13 @@ class CrossValidation:
             predictions=polars.concat(own.predictions for own in evaluated).sort("row", "fold"),
             results=results,
             run=run,
+            calibration=calibration,
         )
 
     @cached_property
     def ensemble(self) -> Ensemble:
         """The models of all folds, which predict as one."""
-        return Ensemble([result.module for result in self.results])
+        return Ensemble([result.module for result in self.results], self.calibration)
 
     @property
     def table(self) -> polars.DataFrame:
