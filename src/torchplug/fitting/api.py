@@ -39,8 +39,8 @@ def fit(
     """Train components on a table, in a run directory of its own, and return what came of it.
 
     Does what a recipe's `fit` does: checks before anything is written, checkpoints (`best` and `last`), metrics,
-    provenance, coefficients and outcome in the run directory, W&B. When training ends, the best checkpoint and the module
-    are calibrated on the validation split: they predict with intervals. Prints nothing and needs no command
+    provenance, coefficients and outcome in the run directory, W&B. When training ends, the best checkpoint and the
+    module are calibrated on the validation split: they predict with intervals. Prints nothing and needs no command
     line; warnings are Python's.
 
     Args:
