@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/torchplug-robust plugins/torchplug-second-order plugins/torchplug-zoo
+PLUGINS := plugins/torchplug-robust plugins/torchplug-second-order plugins/torchplug-tabular plugins/torchplug-zoo
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -98,7 +98,7 @@ class Job:
 
 def path(config: dict[str, Any], X: Array, y: Array, grid: Array, folds: Any, root: str) -> RegularizationPath:
     """Ours, whose penalties act on the features as they are."""
-    data = TabularData((X, y), split=[1.0], standardize=False)
+    data = TabularData((X, y), split=[1.0], scale="none")
     tracking = {"mode": "disabled"}
     return torchplug.path(config, data, coefficient=list(grid), folds=folds, tracking=tracking, root=root)
 

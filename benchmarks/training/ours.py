@@ -76,7 +76,7 @@ def torchplug(
         (problem.features, problem.target if problem.cell.loss == "mse" else problem.labels),
         split=[1, 0, 0],
         stratify=False,
-        standardize=False,
+        scale="none",
         standardize_target=False,
         batch_size=problem.cell.batch,
         shuffle=problem.shuffle,

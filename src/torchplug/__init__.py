@@ -29,6 +29,7 @@ from torchplug.registry.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torchplug.batch import Batch, Rows, TrainingSet
     from torchplug.components.contracts import Loss, Pieces, Regularizer
+    from torchplug.components.embeddings import CategoryEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding
     from torchplug.components.optimizer import FusedOptimizer, ProximalOptimizer
     from torchplug.data.tabular import TabularData
     from torchplug.fit_result import FitResult
@@ -55,6 +56,7 @@ __all__ = [
     "Batch",
     "BatchSizes",
     "Capability",
+    "CategoryEmbedding",
     "Comparison",
     "Component",
     "ComponentModule",
@@ -74,7 +76,9 @@ __all__ = [
     "Metric",
     "Objective",
     "Outcome",
+    "PeriodicEmbedding",
     "Pieces",
+    "PiecewiseLinearEmbedding",
     "ProximalOptimizer",
     "RegularizationPath",
     "Regularizer",
@@ -132,6 +136,9 @@ _LAZY = {
     "learning_curve": "torchplug.workflow.learning_curve",
     "runs": "torchplug.tracking.run",
     "load": "torchplug.tracking.checkpoints",
+    "CategoryEmbedding": "torchplug.components.embeddings",
+    "PeriodicEmbedding": "torchplug.components.embeddings",
+    "PiecewiseLinearEmbedding": "torchplug.components.embeddings",
     "Loss": "torchplug.components.contracts",
     "Objective": "torchplug.objective",
     "LeastSquares": "torchplug.objective.least_squares",

@@ -167,7 +167,7 @@ class ComponentModule(TrainedModule):
         self.resolved.metric_choice.refuse_target(preprocessing.target_coding.labels, outputs)
         inputs = len(preprocessing.feature_names)
         if self.network is None:
-            self.network = self.resolved.build_network(inputs, outputs)
+            self.network = self.resolved.build_network(inputs, outputs, preprocessing.category_ranges)
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing
@@ -284,5 +284,7 @@ class ComponentModule(TrainedModule):
                 raise CheckpointError("this checkpoint holds a model without its training, which cannot be continued")
             self._progress.load(checkpoint[KEY]["fit"], checkpoint["loops"]["fit_loop"])
         if self.network is None and carried is not None:
-            self.network = self.resolved.build_network(len(carried.feature_names), checkpoint[KEY]["outputs"])
+            self.network = self.resolved.build_network(
+                len(carried.feature_names), checkpoint[KEY]["outputs"], carried.category_ranges
+            )
             self._built().to(network_dtype(checkpoint))

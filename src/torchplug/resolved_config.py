@@ -184,17 +184,23 @@ class ResolvedConfig:
             for component in self.components
         ]
 
-    def build_network(self, inputs: int, outputs: int) -> nn.Module:
+    def build_network(self, inputs: int, outputs: int, categories: Sequence[tuple[int, int]] = ()) -> nn.Module:
         """The network for a number of encoded features and of scores.
+
+        Args:
+            inputs: d.
+            outputs: k.
+            categories: the features of each column of categories, for a model that asks for them.
 
         Raises:
             ConfigurationError: if training it takes more memory than there is.
         """
         assert self.model is not None, "a network is built only where a model was named"
         model = self.model
+        build = partial(model.build, inputs, outputs, categories=list(categories))
         key = f"{model.qualified_name} {model.parameters} {inputs} {outputs}"
-        refuse_beyond_memory(key, lambda: model.build(inputs, outputs), self.optimizer.name, self._copies)
-        network: nn.Module = initialized(model, model.build(inputs, outputs))
+        refuse_beyond_memory(key, build, self.optimizer.name, self._copies)
+        network: nn.Module = initialized(model, build())
         return network
 
     @cached_property

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -89,54 +88,3 @@ def test_no_samples_give_no_scores(model):
 def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(ValueError, match="must be"):
         MLP(3, 1, **parameters)
-
-
-class TestPeriodicEmbedding:
-    def test_each_feature_has_itself_and_mixtures_of_its_cosines(self):
-        torch.manual_seed(0)
-        embedding = MLP(3, 1, hidden=[4], embedding="periodic").double().layers[0]
-        x = torch.randn(5, 3, dtype=torch.float64)
-        out = embedding(x).detach().numpy().reshape(5, 3, 4)
-        f, phase, V, c = (p.detach().numpy() for p in embedding.parameters())
-        for i in range(5):
-            for j in range(3):
-                cosines = np.cos(2 * np.pi * f[j] * float(x[i, j]) + phase[j])
-                np.testing.assert_allclose(
-                    out[i, j], [float(x[i, j]), *(cosines @ V[j] + c[j])], rtol=1e-13, atol=1e-14
-                )
-
-    def test_the_network_takes_the_embedded_width(self):
-        model = MLP(6, 2, hidden=[5], embedding="periodic")
-        assert model.layers[1].in_features == 24
-        assert model(torch.randn(7, 6)).shape == (7, 2)
-        assert MLP(6, 2, hidden=[], embedding="periodic")(torch.randn(7, 6)).shape == (7, 2)
-
-    def test_frequencies_start_at_the_scale(self):
-        torch.manual_seed(0)
-        frequency = MLP(500, 1, embedding="periodic", frequency_scale=2.0).layers[0].frequency
-        assert frequency.detach().std().item() == pytest.approx(2.0, rel=0.03)
-        assert frequency.detach().mean().item() == pytest.approx(0.0, abs=0.1)
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [({"embedding": "fourier"}, "embedding must be periodic"), ({"frequency_scale": 0.0}, "must be positive")],
-    )
-    def test_what_cannot_be_is_refused(self, settings, message):
-        with pytest.raises(ValueError, match=message):
-            MLP(3, 1, **settings)
-
-    def test_it_learns_what_oscillates_where_a_plain_network_does_not(self):
-        x = torch.linspace(-2, 2, 64).unsqueeze(1)
-        y = torch.sin(12 * x)
-        losses = {}
-        for embedding in (None, "periodic"):
-            torch.manual_seed(0)
-            model = MLP(1, 1, hidden=[32], activation="silu", embedding=embedding, frequency_scale=1.0)
-            optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-            for _ in range(300):
-                loss = (model(x) - y).square().mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            losses[embedding] = loss.item()
-        assert losses["periodic"] < 0.01 < losses[None]

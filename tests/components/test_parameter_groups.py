@@ -120,7 +120,7 @@ def frame():
 
 
 def plain_data():
-    return TabularData(frame(), "y", batch_size=9, shuffle=False, standardize=False, standardize_target=False)
+    return TabularData(frame(), "y", batch_size=9, shuffle=False, scale="none", standardize_target=False)
 
 
 class Start(lightning.Callback):

@@ -9,6 +9,7 @@ from torchplug.testing import parametrize_with_checks
     "torchplug",
     "torchplug-robust",
     "torchplug-second-order",
+    "torchplug-tabular",
     parameters={"scheduler:manual": {"table": {2: 0.01}}},
 )
 def test_contract(component, check):

@@ -8,9 +8,9 @@ from torchplug.data.tabular import TabularData
 from torchplug.preprocessing import DataRequirements
 
 
-def notes_of(frame, path, stream):
+def notes_of(frame, path, stream, **options):
     frame.write_parquet(path / "t.parquet")
-    data = TabularData(path / "t.parquet", "y", split=[1, 0, 0], stream=stream)
+    data = TabularData(path / "t.parquet", "y", split=[1, 0, 0], stream=stream, **options)
     data.prepare(DataRequirements(kind="regression", loss="mse"))
     return [note for note in data.notes if "so far from all other values" in note]
 
@@ -28,6 +28,13 @@ def test_a_value_far_from_all_others_is_noted_with_its_row(tmp_path, values, str
     notes = notes_of(pl.DataFrame({"z": values, "x": x, "y": values}), tmp_path, stream)
     assert len(notes) == 1
     assert f"x ({far:g} in row 2346);" in notes[0]
+
+
+@pytest.mark.parametrize("scale", ["robust", "quantile"])
+def test_beside_a_bounded_value_others_differ(tmp_path, values, scale):
+    x = values.copy()
+    x[2345] = 1e300
+    assert notes_of(pl.DataFrame({"x": x, "y": values}), tmp_path, stream=False, scale=scale) == []
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])

@@ -48,6 +48,8 @@ def with_value(column, row, value):
         ({"handle_unknown": "other"}, "handle_unknown must be one of pool, error, ignore, not 'other'"),
         ({"impute": "zero"}, "impute must be one of auto, mean, median, most_frequent, drop, error, not 'zero'"),
         ({"impute": None}, "impute must be one of auto, .*, not None"),
+        ({"scale": "minmax"}, "scale must be one of standard, robust, quantile, none, not 'minmax'"),
+        ({"scale": True}, "scale must be one of .*, not True"),
         ({"max_categories": 1}, "max_categories must be at least 2, or none, not 1"),
         ({"class_weight": "even"}, "class_weight must be one of balanced, none"),
         ({"standardize_target": "yes"}, "standardize_target must be one of"),
@@ -71,6 +73,7 @@ def test_no_source(source):
 
 
 REGRESSION = DataRequirements("regression", "mse")
+UNBIASED = DataRequirements("regression", "mse", center=False)
 BINARY = DataRequirements("binary", "bce")
 CLASSES = DataRequirements("multiclass", "cross_entropy")
 COUNTS = DataRequirements("count", "poisson_nll")
@@ -116,6 +119,8 @@ nan, inf = float("nan"), float("inf")
         (with_value("w", 8, nan), REGRESSION, {"weights": "w"}, r"missing values in w \(1, first in row 8\)"),
         (with_value("w", 8, inf), REGRESSION, {"weights": "w"}, "column 'w' has 1 infinite value"),
         (TABLE, REGRESSION, {"weights": "town"}, "weights column 'town' has type String"),
+        (TABLE, UNBIASED, {"scale": "robust"}, "robust shifts features, .* without bias .*: use standard or none"),
+        (TABLE, UNBIASED, {"scale": "quantile"}, "scale: quantile shifts features"),
         (TABLE, REGRESSION, {"class_weight": "balanced"}, "class_weight needs class labels"),
         (TABLE, BINARY, {"target": "label", "standardize_target": True}, "standardize_target is for regression"),
         (TABLE, BINARY, {"target": "label", "clip_target": True}, "clip_target is for regression, and bce is for"),
@@ -146,7 +151,7 @@ def test_data_that_cannot_be_used(table, request_, options, message):
 
 
 def test_features_that_float32_cannot_hold():
-    data = TabularData(TABLE.with_columns(a=pl.col("a") * 1e60), "y", standardize=False)
+    data = TabularData(TABLE.with_columns(a=pl.col("a") * 1e60), "y", scale="none")
     data.prepare(REGRESSION)
     with pytest.raises(DataError, match="too large for float32"):
         data.train_dataloader()

@@ -64,7 +64,7 @@ def with_gaps(table):
         (REGRESSION, {"target": "y"}),
         (SCALED, {"target": "y", "weights": "w"}),
         (UNCENTERED, {"target": ["y", "z"], "weights": "w"}),
-        (REGRESSION, {"target": "y", "standardize": False, "encode": "reference"}),
+        (REGRESSION, {"target": "y", "scale": "none", "encode": "reference"}),
         (DataRequirements(full_batch=True), {"target": "y", "max_categories": 3}),
         (DataRequirements(full_batch=True), {"target": "label"}),
         (CLASSES, {"target": "label", "weights": "w", "class_weight": "balanced"}),
@@ -89,13 +89,13 @@ def test_a_streamed_file_is_what_it_is_in_memory(table, tmp_path, request_, opti
             assert mine.fill == (pytest.approx(other.fill, rel=1e-14) if number else other.fill)
         assert dataclasses.replace(mine, fill=None) == dataclasses.replace(other, fill=None)
     for mine, other in [
-        (fitted.center, reference.center),
-        (fitted.scale, reference.scale),
+        (fitted.scaling.center, reference.scaling.center),
+        (fitted.scaling.scale, reference.scaling.scale),
         (fitted.target_center, reference.target_center),
         (fitted.target_scale, reference.target_scale),
     ]:
         torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-13)
-    assert torch.equal(fitted.zero_variance, reference.zero_variance)
+    assert torch.equal(fitted.scaling.zero_variance, reference.scaling.zero_variance)
     assert fitted.info == reference.info
     assert data.sizes == expected.sizes
     assert data.notes == expected.notes
@@ -210,7 +210,7 @@ def ids(data, split, size=23):
     return whole(data.rows_of(split), size).features[:, 0].long().tolist()
 
 
-PLAIN = {"target": "y", "features": ["id"], "standardize": False, "stream": True}
+PLAIN = {"target": "y", "features": ["id"], "scale": "none", "stream": True}
 
 
 @pytest.mark.parametrize(("split", "rows"), [([0.6, 0.2, 0.2], 37), ([0.5, 0.5], 400), ([1, 0, 0], 5)])

@@ -59,6 +59,8 @@ NO_LOSS = DataRequirements("regression")
 @pytest.mark.parametrize(
     ("change", "request_", "options", "message"),
     [
+        (same, REGRESSION, {"scale": "robust"}, "robust needs every value at once, .*: use standard or none"),
+        (same, REGRESSION, {"scale": "quantile"}, "quantile needs every value at once, .*: use standard or none"),
         (same, NO_LOSS, {"batch_size": "full"}, "stream never holds all rows, so batch_size cannot"),
         (same, REGRESSION, {"target": None}, "which column is the target.*id, a, b"),
         (same, REGRESSION, {"target": "Y"}, "has no column Y"),
@@ -125,6 +127,6 @@ def test_the_rows_are_not_held(table, tmp_path):
 
 def test_features_that_float32_cannot_hold(table, tmp_path):
     source = written(table.with_columns(a=pl.col("a") * 1e60), tmp_path)
-    data = prepared(source, DataRequirements("regression"), target="y", standardize=False, stream=True)
+    data = prepared(source, DataRequirements("regression"), target="y", scale="none", stream=True)
     with pytest.raises(DataError, match="too large for float32"):
         list(data.train_dataloader())

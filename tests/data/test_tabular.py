@@ -73,7 +73,7 @@ def test_scaling_is_fitted_on_the_training_part_alone(table):
             (batch,) = loader
             expected = scaler.transform(data.frame_of(split).select("a", "b").to_numpy())
             np.testing.assert_allclose(batch.features.numpy(), expected.astype(np.float32), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(data.preprocessing.center.numpy(), scaler.mean_, rtol=1e-12)
+    np.testing.assert_allclose(data.preprocessing.scaling.center.numpy(), scaler.mean_, rtol=1e-12)
 
 
 def test_classes_are_stratified():

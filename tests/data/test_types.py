@@ -55,7 +55,7 @@ def prepared(source, target="y", request=NUMBERS, **options):
 @pytest.mark.parametrize("values", [("007", "012", "A1", "B2"), ("7", "12", "A1", "B2"), ("true", "false", "1", "x")])
 def test_categories_stay_text_in_a_file_that_has_no_letters(csv, values):
     codes = pl.DataFrame({"g": list(values) * 10, "x": np.arange(40.0), "y": np.arange(40.0)})
-    data = prepared(csv(codes), standardize=False)
+    data = prepared(csv(codes), scale="none")
     new = csv(codes.filter(pl.col("g").is_in(values[:2])), "new.csv")
     found = data.preprocessing.features(read(new, types=data.preprocessing.types))
     expected = data.preprocessing.features(codes.filter(pl.col("g").is_in(values[:2])))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import QuantileTransformer, RobustScaler
 from torch import nn
 
 from preprocessing_fits import fit
@@ -41,11 +42,11 @@ def fitted(tmp_path, table, target, model=None, **settings):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("standardize_target", [False, True])
-@pytest.mark.parametrize("standardize", [False, True])
-def test_the_table_is_that_of_the_raw_columns(tmp_path, standardize, standardize_target, weighted):
+@pytest.mark.parametrize("scale", ["none", "standard"])
+def test_the_table_is_that_of_the_raw_columns(tmp_path, scale, standardize_target, weighted):
     table = frame().drop("kind").with_columns(z=3 - 2 * polars.col("y") + polars.col("a") ** 2)
     weight = np.linspace(0.5, 2, table.height)
-    settings = {"standardize": standardize, "standardize_target": standardize_target}
+    settings = {"scale": scale, "standardize_target": standardize_target}
     if weighted:
         table, settings["weights"] = table.with_columns(w=weight), "w"
     result = fitted(tmp_path, table, ["y", "z"], **settings).coefficient_table()
@@ -57,6 +58,30 @@ def test_the_table_is_that_of_the_raw_columns(tmp_path, standardize, standardize
         expected = ordinary(X, table[output].to_numpy(), weight if weighted else None)
         for name, values in zip(COMPARED, expected, strict=True):
             np.testing.assert_allclose(rows[name].to_numpy(), values, rtol=1e-6, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("standardize_target", [False, True])
+@pytest.mark.parametrize("scale", ["robust", "quantile"])
+def test_after_another_scaling_than_an_affine_one_it_is_that_of_the_scaled_features(
+    tmp_path, scale, standardize_target
+):
+    table = frame().drop("kind").with_columns(flag=polars.Series(["no", "yes", "no"] * 20))
+    module = fitted(tmp_path, table, "y", scale=scale, standardize_target=standardize_target)
+    result, raw = module.coefficient_table(), table.select("a", "b", "c").to_numpy()
+    flag = (table["flag"] == "yes").to_numpy().astype(float)
+    if scale == "robust":
+        u = np.column_stack([RobustScaler().fit_transform(raw), flag])  # of 0 and 1 the interquartile range is 1
+        scaled, last = u / np.sqrt(1 + (u / 3) ** 2), "robust(flag=yes)"
+    else:
+        transformer = QuantileTransformer(output_distribution="normal", n_quantiles=table.height)
+        scaled, last = np.column_stack([transformer.fit_transform(raw), flag]), "flag=yes"
+    names = [f"{scale}({name})" for name in "abc"]
+    assert result["feature"].to_list() == ["(intercept)", *names, last]
+    X = np.column_stack([np.ones(table.height), scaled])
+    for name, values in zip(COMPARED, ordinary(X, table["y"].to_numpy()), strict=True):
+        np.testing.assert_allclose(result[name].to_numpy(), values, rtol=1e-6, atol=1e-12, err_msg=name)
+    predictions = X @ result["coefficient"].to_numpy()
+    np.testing.assert_allclose(module.predict(table)["y"].to_numpy(), predictions, rtol=1e-6)
 
 
 def test_without_a_bias_there_is_no_intercept(tmp_path):
@@ -119,9 +144,9 @@ def linear(weight, bias=None):
 
 
 @pytest.mark.parametrize("standardize_target", [True, False])
-@pytest.mark.parametrize("standardize", [True, False])
-def test_coefficients_in_original_units_are_scikit_learns(houses, standardize, standardize_target):
-    fitted = fit(houses, "price", reference=True, standardize=standardize, standardize_target=standardize_target)
+@pytest.mark.parametrize("scale", ["standard", "none"])
+def test_coefficients_in_original_units_are_scikit_learns(houses, scale, standardize_target):
+    fitted = fit(houses, "price", reference=True, scale=scale, standardize_target=standardize_target)
     X, y = fitted.features(houses).numpy(), fitted.target(houses).numpy()
     inner = LinearRegression().fit(X, y)
     rows = original_coefficients(linear(inner.coef_, inner.intercept_), fitted)

@@ -416,7 +416,7 @@ def test_a_hundred_thousand_categories_take_no_time(memory):
 def test_many_categories_are_streamed_without_their_features():
     frame = pl.DataFrame({"k": [f"person{i % 40_000}" for i in range(160_000)], "y": np.arange(160_000.0)})
     frame.write_parquet("t.parquet")
-    data = TabularData("t.parquet", "y", stream=True, standardize=False, max_categories=None)
+    data = TabularData("t.parquet", "y", stream=True, scale="none", max_categories=None)
     data.prepare(REQUEST)
     assert len(data.preprocessing.feature_names) > 30_000
     np.testing.assert_array_equal(data.preprocessing.features(frame[:5]).sum(1), np.ones(5))

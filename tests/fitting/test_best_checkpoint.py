@@ -57,7 +57,7 @@ def test_best_is_the_solution_that_is_reported(run, table, tmp_path, optimizer):
     preprocessing = torch.load(best, weights_only=True)["torchplug"]["preprocessing"]
     with (directory / "coefficients.csv").open() as file:
         written = [float(row["coefficient"]) for row in csv.DictReader(file) if row["feature"] != "(intercept)"]
-    slopes = network["network.map.weight"][0] / preprocessing["scale"]
+    slopes = network["network.map.weight"][0] / preprocessing["scaling"]["scale"]
     np.testing.assert_allclose(written, slopes.numpy(), rtol=1e-12)
     assert predictions(run, tmp_path, "best", table).equals(predictions(run, tmp_path, "last", table))
 

@@ -61,6 +61,8 @@ CASES = {
     "multinomial": (grid(model=LINEAR, loss="cross_entropy"), {"target": "three", "categories": ["three"]}),
     "two-targets": (grid(model=MLP), {"target": ["y", "z"]}),
     "weighted": (grid(model=MLP), {"weights": "w"}),
+    "robust-scale": (grid(model=MLP), {"scale": "robust"}),
+    "quantile-scale": (grid(model=LINEAR), {"scale": "quantile"}),
     "huber": ([{"model": MLP, "loss": use("huber", delta=d), "optimizer": "sgd"} for d in (0.3, 1.0)], {}),
     "quantile": (seeds("sgd", model=LINEAR, loss=use("quantile", quantiles=[0.2, 0.9])), {}),
     "poisson-sum": (seeds("adam", model=LINEAR, loss="poisson_nll", reduction="sum"), {"target": "count"}),

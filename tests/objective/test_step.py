@@ -13,6 +13,9 @@ from torchplug.batch import Batch
 from torchplug.components.contracts import Loss, Regularizer
 from torchplug.errors import ConfigurationError
 from torchplug.objective import StepObjective, check_shapes, penalized
+from torchplug.objective.function import ObjectiveFunction
+from torchplug.registry import registry
+from torchplug.registry.component import Family
 
 
 class Squared(Loss):
@@ -145,3 +148,34 @@ class Two(Loss):
 def test_shapes_that_would_broadcast_are_refused(loss, scores, target, fit):
     with nullcontext() if fit else pytest.raises(ConfigurationError, match=r"scores of shape .* do not fit"):
         check_shapes(loss, torch.zeros(scores), torch.zeros(target))
+
+
+class Members(nn.Module):
+    """Three linear maps: scores (3, n, k) in training, their mean in evaluation."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, k, dtype=torch.float64))
+
+    def forward(self, features):
+        scores = features @ self.weight
+        return scores if self.training else scores.mean(0)
+
+
+@pytest.mark.parametrize(("name", "k"), [("mse", 2), ("bce", 1), ("cross_entropy", 3)])
+def test_members_of_a_network_are_trained_by_the_mean_of_their_losses(name, k):
+    torch.manual_seed(0)
+    loss, network = registry().resolve(Family.LOSS, name).build(), Members(k)
+    features, weight = torch.randn(6, 4, dtype=torch.float64), torch.rand(6, dtype=torch.float64)
+    target = {
+        "mse": torch.randn(6, 2, dtype=torch.float64),
+        "bce": torch.tensor([[0.0], [1.0]] * 3, dtype=torch.float64),
+        "cross_entropy": torch.tensor([0, 1, 2, 2, 1, 0]),
+    }[name]
+    expected = sum((loss(features @ w, target) * weight).sum() for w in network.weight) / (3 * 6)
+    objective = StepObjective(network, loss, [])
+    value, _ = objective.scaled_loss(Batch(features, target, weight, 6), 1, 1)
+    torch.testing.assert_close(value, expected)
+    function = ObjectiveFunction(objective)
+    found = function({"network.weight": network.weight}, {}, (features, target, weight), 1 / 6)
+    torch.testing.assert_close(found.value, expected)

@@ -22,7 +22,15 @@ def frame():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"center": False}, {"standardize": False}, {"reference": True, "max_categories": 3}]
+    "options",
+    [
+        {},
+        {"center": False},
+        {"scale": "none"},
+        {"scale": "robust"},
+        {"scale": "quantile"},
+        {"reference": True, "max_categories": 3},
+    ],
 )
 @pytest.mark.parametrize("size", [1, 13, 499])
 def test_preprocessing_does_not_depend_on_blocks(frame, size, options, monkeypatch):

@@ -22,7 +22,7 @@ def table(dates):
 
 
 def test_a_date_is_the_days_since_the_first():
-    found = fit(table(DAYS), standardize=False, center=False)
+    found = fit(table(DAYS), scale="none", center=False)
     assert found.feature_names == ["d"]
     np.testing.assert_array_equal(found.features(table(DAYS))[:, 0], np.arange(len(DAYS)))
     assert found.features(table(pl.Series([date(2024, 1, 2)]))).item() == -3.0
@@ -30,7 +30,7 @@ def test_a_date_is_the_days_since_the_first():
 
 def test_times_are_parts_of_days_and_of_greenwich():
     instants = pl.Series(["2024-01-05 06:00", "2024-01-06 18:00"]).str.to_datetime()
-    found = fit(table(instants), standardize=False, center=False)
+    found = fit(table(instants), scale="none", center=False)
     assert found.features(table(instants))[:, 0].tolist() == [0.25, 1.75]
     zoned = instants.dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York")
     assert found.features(table(zoned))[:, 0].tolist() == [0.25, 1.75]
@@ -38,7 +38,7 @@ def test_times_are_parts_of_days_and_of_greenwich():
 
 def test_times_of_the_day_are_hours():
     times = pl.Series(["06:30", "18:00"]).str.to_time("%H:%M")
-    found = fit(table(times), standardize=False, center=False)
+    found = fit(table(times), scale="none", center=False)
     assert found.features(table(times))[:, 0].tolist() == [6.5, 18.0]
     with pytest.raises(DataError, match="column 'd' has type Date, and times of the day are expected"):
         found.features(table(DAYS))
@@ -46,7 +46,7 @@ def test_times_of_the_day_are_hours():
 
 def test_cycles_are_sines_and_cosines():
     instants = pl.Series(["2024-01-05 06:00", "2024-07-06 18:00"]).str.to_datetime()
-    found = fit(table(instants), standardize=False, center=False, dates="cyclic")
+    found = fit(table(instants), scale="none", center=False, dates="cyclic")
     waves = [f"d={cycle}_{wave}" for cycle in ("year", "week", "day") for wave in ("sin", "cos")]
     assert found.feature_names == waves
     t = instants.to_numpy().astype("datetime64[s]").astype(float) / 86400
@@ -89,7 +89,7 @@ def source(request, tmp_path, monkeypatch):
 @pytest.mark.parametrize("dates", ["number", "cyclic"])
 def test_all_sources_agree(source, dates):
     frame = table(DAYS).with_row_index("i").with_columns(d=pl.when(pl.col("i") % 9 == 4).then(None).otherwise("d"))
-    options = {"split": [1, 0, 0], "impute": "mean", "standardize": True, "dates": dates}
+    options = {"split": [1, 0, 0], "impute": "mean", "scale": "standard", "dates": dates}
     reference = TabularData(frame.drop("i"), "y", **options)
     data = TabularData(**source(frame.drop("i")), target="y", **options)
     for prepared in (reference, data):

@@ -58,7 +58,7 @@ def towns_of(frame):
 
 @pytest.mark.parametrize("standardize", [True, False])
 def test_missing_numbers_are_filled_in_and_marked_as_scikit_learn_does(gaps, later, standardize):
-    fitted = fit(gaps.drop("town"), standardize=standardize)
+    fitted = fit(gaps.drop("town"), scale="standard" if standardize else "none")
     assert fitted.feature_names == ["a", "a=missing", "b", "b=missing", "c", "n", "n=missing"]
     theirs = SimpleImputer(strategy="median", add_indicator=True).fit(numbers_of(gaps))
     order = [0, 4, 1, 5, 2, 3, 6]  # scikit-learn has the indicators last
@@ -70,7 +70,7 @@ def test_missing_numbers_are_filled_in_and_marked_as_scikit_learn_does(gaps, lat
 
 @pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent"])
 def test_a_strategy_that_is_named_marks_nothing(gaps, later, strategy):
-    fitted = fit(gaps.drop("town"), standardize=False, impute=strategy)
+    fitted = fit(gaps.drop("town"), scale="none", impute=strategy)
     assert fitted.feature_names == NUMBERS
     theirs = SimpleImputer(strategy=strategy).fit(numbers_of(gaps))
     for frame in (gaps, later):
@@ -91,7 +91,7 @@ def test_a_strategy_that_is_named_marks_nothing(gaps, later, strategy):
 )
 @pytest.mark.parametrize("scaled", [True, False])
 def test_rare_many_and_unknown_categories_are_pooled_as_scikit_learn_does(gaps, later, rules, options, scaled):
-    fitted = fit(gaps.select("town", "y"), standardize=scaled, **rules)
+    fitted = fit(gaps.select("town", "y"), scale="standard" if scaled else "none", **rules)
     imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
     encoder = OneHotEncoder(sparse_output=False, **options)
     theirs = make_column_transformer(
@@ -109,7 +109,7 @@ def test_rare_many_and_unknown_categories_are_pooled_as_scikit_learn_does(gaps, 
 
 def test_equally_rare_categories_are_pooled_in_scikit_learns_order():
     towns = pl.DataFrame({"town": list("aabbccddeeeff"), "y": np.arange(13.0)})
-    fitted = fit(towns, standardize=False, max_categories=3)
+    fitted = fit(towns, scale="none", max_categories=3)
     encoder = OneHotEncoder(max_categories=3, sparse_output=False).fit(towns_of(towns))
     assert fitted.feature_names == ["town=e", "town=f", "town=other"]
     np.testing.assert_array_equal(fitted.features(towns).numpy(), encoder.transform(towns_of(towns)))
@@ -123,7 +123,7 @@ def test_no_more_categories_than_the_bound_are_kept_as_they_are():
 
 def test_the_reference_is_one_of_the_categories_that_are_kept():
     towns = pl.DataFrame({"town": list("abbcc"), "y": np.arange(5.0)})
-    fitted = fit(towns, standardize=False, reference=True)
+    fitted = fit(towns, scale="none", reference=True)
     assert fitted.feature_names == ["town=c", "town=other"]
     coded = fitted.features(pl.DataFrame({"town": ["a", "b", "c", "z"]}))
     assert coded.tolist() == [[0, 1], [0, 0], [1, 0], [0, 1]]
@@ -139,14 +139,14 @@ def test_the_reference_is_one_of_the_categories_that_are_kept():
 )
 def test_unknown_categories(rules, names, unknown):
     towns = pl.DataFrame({"town": list("abbccc"), "y": np.arange(6.0)})
-    fitted = fit(towns, standardize=False, **rules)
+    fitted = fit(towns, scale="none", **rules)
     assert fitted.feature_names == names
     assert fitted.features(pl.DataFrame({"town": ["z"]})).tolist() == [unknown]
 
 
 def test_an_unknown_category_has_no_feature_where_none_is_rare():
     towns = pl.DataFrame({"town": list("aabb"), "y": np.arange(4.0)})
-    fitted = fit(towns, standardize=False)
+    fitted = fit(towns, scale="none")
     assert fitted.feature_names == ["town=a", "town=b"]
     assert fitted.features(pl.DataFrame({"town": ["z"]})).tolist() == [[0, 0]]
 
@@ -187,7 +187,7 @@ def test_a_column_without_values_has_no_effect():
 def test_categories_too_many_to_be_listed_are_pooled(monkeypatch, later):
     monkeypatch.setattr(column_fit, "MOST_CATEGORIES", 2)
     towns = pl.DataFrame({"town": list("aaabbcdef"), "y": np.arange(9.0)})
-    fitted = fit(towns, standardize=False)
+    fitted = fit(towns, scale="none")
     assert fitted.encoders[0].pooled == ()
     assert Preprocessing.from_state(fitted.state()) == fitted
     assert fitted.feature_names == ["town=a", "town=b", "town=other"]
@@ -197,7 +197,7 @@ def test_categories_too_many_to_be_listed_are_pooled(monkeypatch, later):
 
 def test_categories_called_other_and_missing_have_features_of_their_own():
     kinds = ["other"] * 3 + ["missing"] * 3 + ["a"] * 3 + ["b", None]
-    fitted = fit(pl.DataFrame({"kind": kinds, "y": np.arange(11.0)}), standardize=False)
+    fitted = fit(pl.DataFrame({"kind": kinds, "y": np.arange(11.0)}), scale="none")
     assert fitted.feature_names == ["kind=a", "kind=missing", "kind=other", "kind=(other)", "kind=(missing)"]
     coded = fitted.features(pl.DataFrame({"kind": ["other", "b", "z", "missing", None]}))
     # of equally frequent categories the first in order stands in for a missing one
@@ -206,7 +206,7 @@ def test_categories_called_other_and_missing_have_features_of_their_own():
 
 def test_what_is_replaced_is_counted(gaps, later):
     fitted, found = fit(gaps), Substitutions()
-    fitted.encode(later, np.empty((4, len(fitted.center))), "t", np.arange(4), [found])
+    fitted.encode(later, np.empty((4, fitted.scaling.features)), "t", np.arange(4), [found])
     assert found.missing == {"a": 1, "b": 1, "c": 2, "n": 1, "town": 1}
     # the town t58 is not among those of the training split either
     assert "t58" not in set(gaps["town"])

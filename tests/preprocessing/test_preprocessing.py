@@ -39,7 +39,7 @@ def test_numbers_are_standardized_like_scikit_learns(table):
 @pytest.mark.parametrize(("reference", "drop"), [(False, None), (True, "first")])
 def test_categories_are_coded_like_scikit_learns(table, reference, drop):
     towns = table.select("town", "price")
-    fitted = fit(towns, "price", reference=reference, standardize=False)
+    fitted = fit(towns, "price", reference=reference, scale="none")
     encoder = OneHotEncoder(drop=drop, sparse_output=False)
     np.testing.assert_array_equal(
         fitted.features(towns).numpy(), encoder.fit_transform(towns.select("town").to_numpy())
@@ -50,9 +50,20 @@ def test_categories_are_coded_like_scikit_learns(table, reference, drop):
     np.testing.assert_allclose(scaled.numpy(), theirs, atol=1e-13)
 
 
+def test_the_features_of_each_category_are_known(table):
+    marked = table.with_columns(pl.when(pl.col("rooms") > 1).then("town").alias("town"), street=pl.col("town") + " 1")
+    fitted = fit(marked.select("size", "town", "rooms", "street", "price"), "price")
+    names = fitted.feature_names
+    assert [names[first:stop] for first, stop in fitted.category_ranges] == [
+        [f"town={town}" for town in ("Aarau", "Bern", "Chur", "Davos")],
+        [f"street={town} 1" for town in ("Aarau", "Bern", "Chur", "Davos")],
+    ]
+    assert "town=missing" in names
+
+
 def test_without_center_values_are_scaled_and_not_shifted(table):
     fitted = fit(table, "price", center=False, standardize_target=True)
-    assert not fitted.center.any()
+    assert not fitted.scaling.center.any()
     assert not fitted.target_center.any()
     raw = table.select("size").to_numpy()
     theirs = StandardScaler(with_mean=False).fit_transform(raw)
@@ -84,8 +95,8 @@ def test_constant_columns_stay_and_stay_silent():
     frame = pl.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.1, 0.1, 0.1], "y": [1.0, 2.0, 3.0]})
     fitted = fit(frame, "y")
     assert fitted.feature_names == ["a", "b"]
-    assert fitted.scale[1] == 1
-    assert fitted.zero_variance.tolist() == [False, True]
+    assert fitted.scaling.scale[1] == 1
+    assert fitted.scaling.zero_variance.tolist() == [False, True]
     # a weight on b was never trained, so another value of b must not move a prediction
     assert fitted.features(frame.with_columns(b=pl.lit(7.0)))[:, 1].tolist() == [0, 0, 0]
     assert fit(frame, "y", center=False).features(frame)[:, 1].tolist() == [0.1] * 3
@@ -113,7 +124,7 @@ def test_columns_of_another_type_are_refused(table, column, values, message):
 
 def test_numbers_as_text_and_codes_as_numbers_are_understood():
     frame = pl.DataFrame({"a": [1.0, 2.0, 3.0], "code": ["1", "2", "x"], "y": [1.0, 2.0, 4.0]})
-    fitted = fit(frame, "y", standardize=False, handle_unknown="ignore")
+    fitted = fit(frame, "y", scale="none", handle_unknown="ignore")
     new = pl.DataFrame({"a": ["1.5"], "code": [2]})
     assert fitted.features(new).tolist() == [[1.5, 0.0, 1.0, 0.0]]
 
@@ -146,7 +157,7 @@ def test_state_survives_a_file(table):
 
 def test_a_damaged_state_is_refused(table):
     state = fit(table, "price").state()
-    del state["scale"]
+    del state["scaling"]["scale"]
     with pytest.raises(CheckpointError, match="preprocessing cannot be read"):
         Preprocessing.from_state(state)
 

@@ -66,7 +66,7 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
             *("search", *SHORT, "--grid", "model.optimizer=adam,sgd", "--model.regularizers+=l2", "--sampler", "tpe"),
             *("--random", "model.optimizer.lr=log(1e-4,1e-1)", "--random", "data.batch_size=int(16,64)"),
             *("--random", "model.regularizers.0.coefficient=uniform(0,1)", "--metric", "val/r2", "--trials", "9"),
-            *("--grid", "data.standardize=true,false", "--tracking.project", "studies"),
+            *("--grid", "data.scale=standard,none", "--tracking.project", "studies"),
             *("--export-wandb", "sweep.yaml"),
         ]
     )
@@ -96,7 +96,7 @@ def test_weights_and_biases_take_the_sweep(run, tmp_path):
     (fitted,) = run_directories(tmp_path, "linear_regression")
     config = yaml.safe_load((fitted / "config.yaml").read_text())
     model = config["model"]
-    assert config["data"]["standardize"] is False
+    assert config["data"]["scale"] == "none"
     assert model["optimizer"] == {"class_path": "sgd", "init_args": {"lr": 1e-4}}
     assert model["regularizers"][0]["init_args"]["coefficient"] == 0.0
 

@@ -112,7 +112,7 @@ def test_a_curve_of_ones_own_has_a_row_for_each_parameter(tmp_path, optimizer):
     x = np.linspace(70, 760, 30)
     y = 240 * (1 - np.exp(-0.0055 * x)) + 0.1 * np.sin(x)
     module = ComponentModule(Saturation(), "mse", optimizer)
-    data = TabularData((x, y), split=[1, 0, 0], standardize=False, standardize_target=False)
+    data = TabularData((x, y), split=[1, 0, 0], scale="none", standardize_target=False)
     trainer(tmp_path, max_epochs=300).fit(module, data)
     assert module.outcome.name == "converged", module.outcome
     found = module.coefficient_table()

@@ -29,7 +29,7 @@ def table(rows=10):
 
 def logged(tmp_path, engine, steps, every, **settings):
     """Rows with norms of layers, by step."""
-    as_it_is = {"shuffle": False, "standardize": False, "standardize_target": False}
+    as_it_is = {"shuffle": False, "scale": "none", "standardize_target": False}
     data = TabularData(table(), target="y", weights="w", split=[1.0], batch_size=BATCH, **as_it_is)
     module = ComponentModule(
         network(),

@@ -21,18 +21,18 @@ def climbed(tmp_path, config, data, **others):
     return torchplug.ladder(config, data, **{**settings, **others})
 
 
-def numbers(n=120, scale=1.0, noise=0.0, **settings):
+def numbers(n=120, unit=1.0, noise=0.0, **settings):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 4))
     y = X[:, 0] - 2 * X[:, 1] + noise * rng.normal(size=n)
-    return _data(X * scale, {"y": y}, **settings)
+    return _data(X * unit, {"y": y}, **settings)
 
 
-def classes(n=120, scale=1.0, **settings):
+def classes(n=120, unit=1.0, **settings):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 4))
     y = np.where(X[:, 0] - X[:, 1] > 0, "b", "a")
-    return _data(X * scale, {"y": y}, **settings)
+    return _data(X * unit, {"y": y}, **settings)
 
 
 def _data(X, target, **settings):
@@ -185,7 +185,7 @@ BUGS = {
     "unscaled inputs": (
         "TPL012",
         {"model": lambda: use("mlp", hidden=[64], activation="tanh"), "optimizer": use("sgd", lr=0.1)},
-        lambda: numbers(scale=1e4, standardize=False),
+        lambda: numbers(unit=1e4, scale="none"),
     ),
     "rate too high": ("TPL013", {"model": mlp, "optimizer": use("sgd", lr=30.0)}, numbers),
     "rate too low": ("TPL014", {"model": mlp, "optimizer": use("adam", lr=1e-6)}, numbers),
@@ -195,7 +195,7 @@ BUGS = {
     "trained before": (
         "TPL017",
         {"model": trained_before},
-        lambda: numbers(300, standardize=False, standardize_target=False),
+        lambda: numbers(300, scale="none", standardize_target=False),
     ),
     "penalty too strong": ("TPL018", {"model": mlp, "regularizers": [use("l2", coefficient=10.0)]}, numbers),
     "dropout too strong": ("TPL019", {"model": lambda: mlp(dropout=0.99)}, numbers),

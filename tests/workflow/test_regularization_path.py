@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge, RidgeCV, enet_path
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
 from sklearn.model_selection import KFold, ShuffleSplit
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, RobustScaler, StandardScaler
 
 import torchplug
 from torchplug import TabularData, use
@@ -118,7 +118,7 @@ def test_separable_classes_without_intercept(path):
     y = (X[:, 0] > 0).astype(int)
     folds, grid = folds_of(X, 2), np.geomspace(1.0, 1e-7, 8)
     config = {**LOGISTIC, "model": use("linear", bias=False)}
-    data = TabularData((X, y), split=[1.0], standardize=False)
+    data = TabularData((X, y), split=[1.0], scale="none")
     found = path(config, data, coefficient="log(1e-7,1)", points=8, folds=folds)
     expected = []
     for training, validation in folds:
@@ -258,7 +258,7 @@ def test_folds_with_other_categories_than_all_rows(path):
     letters[:3] = "rare"
     frame = pl.DataFrame({"x": X[:, 0], "c": letters, "y": y})
     folds = [(np.arange(200, 569), np.arange(200)), (np.arange(300), np.arange(300, 569))]
-    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False, handle_unknown="ignore")
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", scale="none", handle_unknown="ignore")
     found = path(LOGISTIC, data, coefficient=[0.1, 0.01], folds=folds)
     for number, (training, validation) in enumerate(folds):
         levels = sorted(set(letters[training]))
@@ -277,7 +277,7 @@ def test_categories_are_each_folds_own(path):
     letters = np.array(list("abc"))[np.digitize(X[:, 2], [-0.02, 0.03])]
     frame = pl.DataFrame({"x": X[:, 3], "c": letters, "y": y})
     folds, grid = folds_of(X, 3), [1.0, 0.01]
-    data = TabularData(frame, "y", split=[1.0], encode="onehot", standardize=False)
+    data = TabularData(frame, "y", split=[1.0], encode="onehot", scale="none")
     found = path(RIDGE, data, coefficient=grid, folds=folds)
     design = np.column_stack([X[:, 3], *(letters == letter for letter in "abc")]).astype(float)
     expected = []
@@ -285,6 +285,25 @@ def test_categories_are_each_folds_own(path):
         models = [Ridge(len(training) * value).fit(design[training], y[training]) for value in grid]
         expected.append([mean_squared_error(y[validation], model.predict(design[validation])) for model in models])
     np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["robust", "quantile"])
+def test_ranks_are_each_folds_own(path, scale):
+    """Which no mean and deviation of other rows gives."""
+    X, y = load_diabetes(return_X_y=True)
+    X, folds, grid = X[:, 2:], folds_of(X, 3), [1.0, 0.01]
+    found = path(RIDGE, TabularData((X, y), split=[1.0], scale=scale), coefficient=grid, folds=folds)
+    expected = []
+    for training, validation in folds:
+        n = len(training)
+        quantiles = QuantileTransformer(output_distribution="normal", n_quantiles=n, subsample=None)
+        scaler = (RobustScaler() if scale == "robust" else quantiles).fit(X[training])
+        clip = (lambda u: u / np.sqrt(1 + (u / 3) ** 2)) if scale == "robust" else (lambda u: u)
+        inside, outside = clip(scaler.transform(X[training])), clip(scaler.transform(X[validation]))
+        models = [Ridge(n * value).fit(inside, y[training]) for value in grid]
+        expected.append([mean_squared_error(y[validation], model.predict(outside)) for model in models])
+    np.testing.assert_allclose(by_fold(found), expected, rtol=1e-6)
+    assert found.coefficients.columns == ["coefficient", "(intercept)", *(f"{scale}(x{j})" for j in range(8))]
 
 
 # ---------------------------------------------------------------------- without refitting
@@ -301,7 +320,7 @@ def test_leave_one_out_equals_refits(path, bias, weighted):
     w = generator.uniform(0.2, 3.0, n) if weighted else np.ones(n)
     frame = pl.DataFrame({**{f"x{j}": X[:, j] for j in range(4)}, "y": y, "w": w})
     columns = {"weights": "w"} if weighted else {"exclude": ["w"]}
-    data = TabularData(frame, "y", split=[1.0], standardize=bias, **columns)
+    data = TabularData(frame, "y", split=[1.0], scale="standard" if bias else "none", **columns)
     config = {**RIDGE, "model": use("linear", bias=bias)}
     found = path(config, data, coefficient=grid, folds="loo")
     scaled = (X - X.mean(axis=0)) / X.std(axis=0) if bias else X

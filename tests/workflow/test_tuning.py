@@ -50,7 +50,7 @@ def test_the_losses_are_those_of_sgd_with_these_rates(options):
     """One batch of all rows: each step by hand, in double precision."""
     X, y = table(64)
     config = {**CONFIG, "optimizer": use("sgd")}
-    data = TabularData((X, y), split=[1.0], batch_size="full", standardize=False)
+    data = TabularData((X, y), split=[1.0], batch_size="full", scale="none")
     given = {**options, "trainer": {"accelerator": "cpu", "precision": "64-true"}}
     found = torchplug.tune_lr(config, data, lowest=1e-3, highest=0.1, steps=12, seed=3, **given)
     module = ComponentModule(**config)
@@ -147,7 +147,7 @@ def test_noise_scale_is_that_of_gradients_of_single_rows():
     """At θ = 0 of a linear model: B = tr Σ / |G|² from each row's own gradient."""
     X, y = table(n=4096)
     module = ComponentModule(**CONFIG)
-    data = TabularData((X, y), split=[1.0], standardize=False)
+    data = TabularData((X, y), split=[1.0], scale="none")
     data.prepare(module.data_request())
     module.configure(data)
     for parameter in module.network.parameters():
@@ -160,7 +160,7 @@ def test_noise_scale_is_that_of_gradients_of_single_rows():
 def test_at_a_minimum_there_is_no_signal():
     X, y = table(n=512)
     module = ComponentModule(**CONFIG)
-    data = TabularData((X, y), split=[1.0], standardize=False)
+    data = TabularData((X, y), split=[1.0], scale="none")
     data.prepare(module.data_request())
     module.configure(data)
     solution = np.linalg.lstsq(np.column_stack([X, np.ones(len(y))]), y, rcond=None)[0]

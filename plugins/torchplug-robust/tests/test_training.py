@@ -72,7 +72,7 @@ class TestEndToEnd:
         rates = module.predict(data.frame_of("test"))["count"].to_numpy()
         assert (rates > 0).all()
         assert metrics["val/r2"] > 0.2
-        weights = module.network.map.weight.detach().numpy()[0] / data.preprocessing.scale.numpy()
+        weights = module.network.map.weight.detach().numpy()[0] / data.preprocessing.scaling.scale.numpy()
         np.testing.assert_allclose(weights, [1.0, -0.5], atol=0.2)
 
     @pytest.mark.parametrize("loss", ["hinge", "focal"])

@@ -163,6 +163,25 @@ class Loss(nn.Module):
         return list(info.columns)
 
 
+def row_losses(loss: Loss, scores: Tensor, target: Tensor) -> Tensor:
+    r"""Return the loss of each row, (n,); where a network has several members, the mean of theirs.
+
+        ℓᵢ = (1/m) Σ_j ℓ(z_ji, yᵢ)
+
+    Args:
+        loss: ℓ.
+        scores: (n, k), or (m, n, k) of m members.
+        target: of the n rows.
+    """
+    if scores.ndim == 2:
+        values: Tensor = loss(scores, target)
+        return values
+    members, rows = scores.shape[:2]
+    spread = target.expand(members, *target.shape).flatten(0, 1)
+    values = loss(scores.flatten(0, 1), spread)
+    return values.view(members, rows).mean(0)
+
+
 class Regularizer(nn.Module):
     """Base class of regularizers: R(θ), which the core multiplies by `coefficient`.
 

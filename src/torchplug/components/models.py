@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from torchplug.components.embeddings import PeriodicEmbedding
+from torchplug.components.embeddings import NumberEmbedding, number_embedding
+from torchplug.components.validate import positive
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 
@@ -77,9 +78,11 @@ class MLP(nn.Module):
         batch_norm: whether each hidden map is followed by batch normalization, whose shift replaces the
             map's bias.
         bias: whether the maps have biases.
-        embedding: None, or `periodic`: each feature is complemented by three learned mixtures of cosines of it
-            (`torchplug.components.embeddings.PeriodicEmbedding`), for targets that change fast along single features.
-        frequency_scale: σ > 0 of the embedding's initial frequencies, in periods per unit of a feature.
+        embedding: None, or how each feature becomes several, for targets that change fast along single features:
+            `periodic` complements it by three learned mixtures of cosines of it, `piecewise_linear` replaces it by 16
+            learned functions that are piecewise linear in it, best with `--data.scale quantile`
+            (`torchplug.PeriodicEmbedding`, `torchplug.PiecewiseLinearEmbedding`).
+        frequency_scale: σ > 0 of the initial frequencies of `periodic`, in periods per unit of a feature.
 
     Shape:
         features (n, d) → scores (n, k).
@@ -105,7 +108,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         bias: bool = True,
-        embedding: Literal["periodic"] | None = None,
+        embedding: NumberEmbedding | None = None,
         frequency_scale: float = 0.1,
     ) -> None:
         super().__init__()
@@ -117,13 +120,10 @@ class MLP(nn.Module):
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        if embedding not in (None, "periodic"):
-            raise ValueError(f"embedding must be periodic or left out, got {embedding!r}")
-        if not frequency_scale > 0:
-            raise ValueError(f"frequency_scale must be positive, got {frequency_scale}")
+        positive(frequency_scale=frequency_scale)
         chain: list[nn.Module] = []
-        if embedding == "periodic":
-            first = PeriodicEmbedding(inputs, frequency_scale)
+        if embedding is not None:
+            first = number_embedding(embedding, inputs, frequency_scale)
             chain.append(first)
             inputs = first.width
         widths = [inputs, *hidden]

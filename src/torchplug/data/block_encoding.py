@@ -37,7 +37,7 @@ def encoded(
     Raises:
         DataError: for rows that cannot be encoded.
     """
-    d = len(preprocessing.center)
+    d = preprocessing.scaling.features
     tensors = [torch.empty(len(used) if rows is None else len(rows), d, dtype=dtype) for rows in drawn]
     columns = preprocessing.reads(used.table.head.columns)
     size = block_rows(max(d, len(columns)))

@@ -102,7 +102,7 @@ def fit_streamed(
     _recount(columns, selection)
     coding = settings.coding(goal, reading, request, path)
     fitted = [column.fitted() for column in columns.values()]
-    return Preprocessing.of(fitted, coding, center=request.center, standardize=settings.standardize)
+    return Preprocessing.of(fitted, coding, center=request.center, scale=rules.scale)
 
 
 def _recount(columns: Mapping[str, ColumnFit], selection: Selection) -> None:

@@ -202,7 +202,9 @@ class InMemoryTables:
         require_feature_memory(preprocessing.encoders, list(used.values()), dtype)
         rules = None if carried else settings.rules(request)
         if rules is not None:
-            notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
+            notes.add(
+                Topic.TYPES, [*counted_times(preprocessing), *([] if preprocessing.scaling.bounds else far.notes)]
+            )
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
         made: dict[str, Split] = {}
         for key, rows in used.items():
@@ -283,9 +285,9 @@ class InMemoryTables:
         divided = self._divide(frame, frame[target[0]] if reading.labels else None, used)
         goal.update(frame[divided["train"]])
         coding = settings.coding(goal, reading, request, where)
-        fitted = fit_in_memory(used, features, divided["train"], settings.rules(request), far)
-        fit = Preprocessing.of(fitted, coding, center=request.center, standardize=settings.standardize)
-        return fit, divided
+        rules = settings.rules(request)
+        fitted = fit_in_memory(used, features, divided["train"], rules, far)
+        return Preprocessing.of(fitted, coding, center=request.center, scale=rules.scale), divided
 
     def _divide(self, frame: pl.DataFrame, labels: pl.Series | None, used: UsedRows) -> dict[str, RowNumbers]:
         """Return the rows of each split that is drawn from the source."""

@@ -203,7 +203,7 @@ def training_notes(preprocessing: Preprocessing, sizes: Mapping[str, int], unuse
         unused: a batch size that a full-batch optimizer does not use.
     """
     notes, rows = [], sizes["train"]
-    named = zip(preprocessing.feature_names, preprocessing.zero_variance, strict=True)
+    named = zip(preprocessing.feature_names, preprocessing.scaling.zero_variance, strict=True)
     constant = [name for name, zero_variance in named if zero_variance]
     if constant:
         notes.append(f"constant in the training split, so without effect: {enumerate_names(constant)}")

@@ -17,7 +17,10 @@ def refuse_infinite(features: Tensor) -> None:
     """
     if features.numel() and not torch.isfinite(torch.stack(features.aminmax())).all():
         name = str(features.dtype).removeprefix("torch.")
-        raise DataError(f"a feature is too large for {name}: standardize, or train with --trainer.precision 64-true")
+        raise DataError(
+            f"a feature is too large for {name}: set --data.scale standard or robust, or train with "
+            "--trainer.precision 64-true"
+        )
 
 
 def refuse_range(coding: TargetCoding, location: Tensor, spread: Tensor, *, squared: bool) -> None:

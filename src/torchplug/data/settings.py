@@ -19,11 +19,13 @@ from torchplug.preprocessing import (
     HandleUnknown,
     Impute,
     Preprocessing,
+    Scale,
     TargetFit,
     TargetReading,
 )
 from torchplug.preprocessing.dates import Dates
 from torchplug.preprocessing.rows import Rows as RowNumbers
+from torchplug.preprocessing.rules import BY_RANK
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import BUNDLED, CsvFormat, Types, describe, enumerate_names, require_columns
 
@@ -43,8 +45,8 @@ class TableSettings:
         handle_unknown: treatment of categories absent from the training split.
         max_categories: maximum number of features per categorical column; None: no bound.
         impute: treatment of missing values.
-        standardize: whether features are standardized.
-        standardize_target: whether regression targets are.
+        scale: how features are scaled.
+        standardize_target: whether regression targets are standardized.
         clip_target: whether predictions are clipped to the training target's range.
     """
 
@@ -58,7 +60,7 @@ class TableSettings:
     handle_unknown: HandleUnknown
     max_categories: int | None
     impute: Impute
-    standardize: bool
+    scale: Scale
     standardize_target: bool | Literal["auto"]
     clip_target: bool
 
@@ -71,6 +73,7 @@ class TableSettings:
         _refuse_choice("handle_unknown", self.handle_unknown, get_args(HandleUnknown))
         _refuse_choice("dates", self.dates, get_args(Dates))
         _refuse_choice("impute", self.impute, get_args(Impute))
+        _refuse_choice("scale", self.scale, get_args(Scale))
         if self.max_categories is not None and self.max_categories < 2:
             raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
         _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
@@ -98,9 +101,23 @@ class TableSettings:
         return goal.coding(reading, where, standardize=standardize, center=request.center, clip=self.clip_target)
 
     def rules(self, request: DataRequirements, *, streamed: bool = False) -> EncodingRules:
-        """How columns become features."""
+        """How columns become features.
+
+        Raises:
+            DataError: for a scaling that needs all values, or shifts features, where these are not to be had.
+        """
+        if self.scale in BY_RANK and streamed:
+            raise DataError(
+                f"scale: {self.scale} needs every value at once, which stream does not hold: use standard or none"
+            )
+        if self.scale in BY_RANK and not request.center:
+            raise DataError(
+                f"scale: {self.scale} shifts features, and a model without bias must not: use standard or none"
+            )
         reference = request.reference if self.encode == "auto" else self.encode == "reference"
-        return EncodingRules(self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed)
+        return EncodingRules(
+            self.impute, self.handle_unknown, self.max_categories, reference, self.dates, streamed, self.scale
+        )
 
     def needed_columns(self, key: str, features: Sequence[str], target: Sequence[str]) -> list[str]:
         """The columns that a table must have, each once.

@@ -32,7 +32,7 @@ from torchplug.data.splitting import Splitting, check_ratios
 from torchplug.data.streamed import StreamedTables
 from torchplug.data.trainer_options import is_double, rank_options, training_options
 from torchplug.errors import ConfigurationError, DataError
-from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing
+from torchplug.preprocessing import DataRequirements, HandleUnknown, Impute, Preprocessing, Scale
 from torchplug.preprocessing.dates import Dates
 from torchplug.tables import CsvFormat
 
@@ -84,8 +84,10 @@ class TabularData(Foldable):
             values in the training split; "mean", "median" and "most_frequent" impute numbers as named, without
             such a feature; "drop" excludes rows with missing values from training and evaluation, and predicts for
             them as "auto" does; "error" refuses them. Rows without target are always left out.
-        standardize: whether features are standardized to mean 0 and standard deviation 1, the 0/1 features of
-            categories included, so that a penalty applies equally to all coefficients.
+        scale: how features are scaled, the 0/1 features of categories included, so that a penalty applies to all
+            coefficients alike. "standard": to mean 0 and standard deviation 1; "robust": (x − median) / interquartile
+            range, smoothly clipped to ±3, for outliers; "quantile": numbers to the quantiles of a normal distribution,
+            and 0/1 features as by "standard"; "none": not at all.
         standardize_target: whether regression targets are standardized; "auto" depends on the model (on for networks,
             off for linear ones). Predictions and metrics are always in original units.
         clip_target: whether predictions of a regression target are clipped to the range of each of its columns in the
@@ -95,8 +97,9 @@ class TabularData(Foldable):
         shuffle: whether each epoch draws a new order.
         stream: whether tables larger than memory stay on disk: they must be Parquet files, which are read in pieces.
             Rows are assigned to splits one by one, so that the ratios hold approximately and classes are not
-            stratified; group, time and the median are not available. Shuffling draws pieces of the file, and rows
-            within a few of these. Memory depends on the size of the file's row groups, not on the number of rows.
+            stratified; group, time, the median, and robust and quantile scaling are not available. Shuffling draws
+            pieces of the file, and rows within a few of these. Memory depends on the size of the file's row groups, not
+            on the number of rows.
 
     Raises:
         DataError: for settings that cannot work; in `prepare`, for data that cannot be used.
@@ -130,7 +133,7 @@ class TabularData(Foldable):
         handle_unknown: HandleUnknown = "pool",
         max_categories: int | None = 100,
         impute: Impute = "auto",
-        standardize: bool = True,
+        scale: Scale = "standard",
         standardize_target: bool | Literal["auto"] = "auto",
         clip_target: bool = False,
         batch_size: BatchSize = 32,
@@ -162,7 +165,7 @@ class TabularData(Foldable):
             handle_unknown=handle_unknown,
             max_categories=max_categories,
             impute=impute,
-            standardize=standardize,
+            scale=scale,
             standardize_target=standardize_target,
             clip_target=clip_target,
         )

@@ -20,7 +20,9 @@ def original_coefficients(network: nn.Module, preprocessing: Preprocessing | Non
 
         b_j = t·w_j / s_j,    intercept = c + t·(bias − Σ_j w_j m_j / s_j)
 
-    with m, s the features' and c, t the target's center and scale.
+    with m, s the features' and c, t the target's center and scale. A feature that is scaled by a function that is not
+    affine has m = 0 and s = 1: its coefficient is that of the scaled feature, which is called `robust(x)` or
+    `quantile(x)`.
 
     Returns:
         (output, feature, coefficient), each output's intercept first, as feature `(intercept)`; it is omitted if there
@@ -47,8 +49,9 @@ def coefficients_of(linear: LinearScores, preprocessing: Preprocessing) -> tuple
         (output, feature) of the c coefficients; their values (…, c).
     """
     slopes, offset = _slopes_and_offset(linear, preprocessing)
-    values, features = slopes, list(preprocessing.feature_names)
-    if linear.bias is not None or bool(preprocessing.center.any() or preprocessing.target_center.any()):
+    values, features = slopes, preprocessing.scaling.coefficient_names(preprocessing.feature_names)
+    center, _ = preprocessing.scaling.affine_part
+    if linear.bias is not None or bool(center.any() or preprocessing.target_center.any()):
         values, features = torch.cat([offset.unsqueeze(-1), slopes], dim=-1), ["(intercept)", *features]
     outputs = preprocessing.target_coding.output_names(slopes.shape[-2])
     return [(output, name) for output in outputs for name in features], values.flatten(start_dim=-2)
@@ -57,8 +60,9 @@ def coefficients_of(linear: LinearScores, preprocessing: Preprocessing) -> tuple
 def _slopes_and_offset(linear: LinearScores, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     """Coefficients (…, k, d) and intercepts (…, k) in original units."""
     weight = linear.weight.detach().cpu().double()
-    slopes = torch.where(preprocessing.zero_variance, 0.0, weight / preprocessing.scale)
-    offset = -(slopes @ preprocessing.center)
+    center, scale = preprocessing.scaling.affine_part
+    slopes = torch.where(preprocessing.scaling.zero_variance, 0.0, weight / scale)
+    offset = -(slopes @ center)
     if linear.bias is not None:
         offset = offset + linear.bias.detach().cpu().double()
     if preprocessing.target_coding.task.has_classes:
@@ -75,13 +79,13 @@ def original_map(preprocessing: Preprocessing, intercept: bool) -> Tensor:
         b_j = w_j / s_j,    b₀ = w₀ − Σ_j w_j m_j / s_j
 
     Args:
-        preprocessing: fitted; m and s are the features' center and scale.
+        preprocessing: fitted; m and s are the features' center and scale, as in `original_coefficients`.
         intercept: whether there is one; its row and column come first.
 
     Shape:
         (1 + d, 1 + d), or (d, d) without an intercept.
     """
-    center, scale = preprocessing.center, preprocessing.scale
+    center, scale = preprocessing.scaling.affine_part
     if not intercept:
         return torch.diag(1.0 / scale)
     found = torch.diag(torch.cat([torch.ones_like(scale[:1]), 1.0 / scale]))
@@ -94,7 +98,8 @@ def coefficient_table(
 ) -> polars.DataFrame:
     """The coefficients, a row each, with standard errors where there are statistics.
 
-    A linear model has the columns output, feature and coefficient, in original units. A curve of the user's has
+    A linear model has the columns output, feature and coefficient, in original units, or in those of features scaled by
+    another function than an affine one. A curve of the user's has
     parameter and coefficient, as they were trained. With statistics there follow standard_error, t or z, p (two-sided),
     lower_95 and upper_95, and for linear least squares r_squared of each output. Where the statistics are relative to
     a reference class, so are the coefficients, and what is not determined is null.

@@ -122,7 +122,7 @@ def scores_of(network: nn.Module, preprocessing: Preprocessing, frame: polars.Da
         DataError: for rows that cannot be encoded.
     """
     parameter = next(network.parameters(), torch.zeros(()))
-    size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, len(preprocessing.center)))
+    size = min(_PREDICTION_ROWS, rows_of(_PREDICTION_NUMBERS, preprocessing.scaling.features))
     found = []
     with torch.no_grad(), deterministic_eval(network), worded_for_all_rows(lambda: preprocessing.check(frame, where)):
         for start, stop in intervals(frame.height, size):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from torchplug.chain import Stage
+from torchplug.components.contracts import row_losses
 from torchplug.many.folds import FoldBatch
 from torchplug.many.losses import StackedLoss
 from torchplug.many.stack import Layout, chosen
@@ -249,8 +250,11 @@ class FunctionalGradients(StackGradients):
         super().__init__(*rest)
         self._network = network
         self._moved: dict[str, Tensor] = {}
+        saved = network.state_dict().keys()  # buffers that are not saved are constants, shared by all models
         self.buffers = {
-            name: buffer.detach().expand(models, *buffer.shape).clone() for name, buffer in network.named_buffers()
+            name: buffer.detach().expand(models, *buffer.shape).clone()
+            for name, buffer in network.named_buffers()
+            if name in saved
         }
 
     def write(self, values: Tensor, batch: FoldBatch, out: Tensor) -> Tensor:
@@ -261,7 +265,7 @@ class FunctionalGradients(StackGradients):
 
         def value(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Any]:
             scores = functional_call(self._network, {**parameters, **buffers}, (features,))
-            each = loss(scores, target)
+            each = row_losses(loss, scores, target)
             return (each * scale).sum(), ((each * weight).sum(), buffers)
 
         moving = {name: buffer.clone() for name, buffer in self.buffers.items()}

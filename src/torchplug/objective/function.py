@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from torchplug.components.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer, row_losses
 from torchplug.objective.penalties import total_penalty
 from torchplug.objective.step import StepObjective
 
@@ -106,7 +106,7 @@ class _Weighted(nn.Module):
         self.loss = loss
 
     def forward(self, features: Any, target: Tensor, weight: Tensor, numbers: Numbers) -> Tensor:
-        values: Tensor = with_numbers(self.loss, numbers)(self.network(features), target)
+        values = row_losses(with_numbers(self.loss, numbers), self.network(features), target)
         return (values * weight).sum()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.batch import Batch
-from torchplug.components.contracts import Loss, Regularizer
+from torchplug.components.contracts import Loss, Regularizer, row_losses
 from torchplug.errors import ConfigurationError
 from torchplug.objective.penalties import penalized, total_penalty
 from torchplug.registry.component import TargetInfo
@@ -72,9 +72,9 @@ class StepObjective:
             return torch.stack([0.0 * p.sum() for p in self.parameters()]).sum()
         scores = self.network(batch.features)
         if not self._checked:
-            check_shapes(self.loss, scores, batch.target)
+            check_shapes(self.loss, scores[0] if scores.ndim == 3 else scores, batch.target)
             self._checked = True
-        values: Tensor = self.loss(scores, batch.target)
+        values = row_losses(self.loss, scores, batch.target)
         return values.sum() if uniform else (values * batch.weight).sum()
 
 

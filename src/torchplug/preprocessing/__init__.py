@@ -1,9 +1,9 @@
-"""Preprocessing fitted on the training split: encoding, standardization, classes and units."""
+"""Preprocessing fitted on the training split: encoding, scaling, classes and units."""
 
 from torchplug.preprocessing.features import check_columns
 from torchplug.preprocessing.fitted import Preprocessing
 from torchplug.preprocessing.requirements import DataRequirements
-from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute
+from torchplug.preprocessing.rules import EncodingRules, HandleUnknown, Impute, Scale
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target_fit import TargetFit, TargetReading
 
@@ -13,6 +13,7 @@ __all__ = [
     "HandleUnknown",
     "Impute",
     "Preprocessing",
+    "Scale",
     "Substitutions",
     "TargetFit",
     "TargetReading",

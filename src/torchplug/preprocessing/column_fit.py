@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from torchplug.errors import DataError
 from torchplug.preprocessing.blocks import intervals
-from torchplug.preprocessing.columns import CategoricalColumn, Column, MarkedColumn, NumericColumn, PlainColumn
+from torchplug.preprocessing.columns import Array, CategoricalColumn, Column, MarkedColumn, NumericColumn, PlainColumn
 from torchplug.preprocessing.dates import DateColumn
 from torchplug.preprocessing.moments import Moments, RunningMoments
+from torchplug.preprocessing.percentiles import (
+    NO_PERCENTILES,
+    joined,
+    percentiles_of_indicators,
+    percentiles_of_numbers,
+)
 from torchplug.preprocessing.rules import MOST_CATEGORIES, EncodingRules
 from torchplug.preprocessing.value_counts import ValueCounts
 
@@ -26,10 +32,17 @@ _CYCLE_ROWS = 2**17
 
 @dataclass(frozen=True)
 class FittedColumn:
-    """A fitted column, and the moments of its features over the training split, imputed values included."""
+    """A fitted column, and statistics of its features over the training split, imputed values included.
+
+    Args:
+        column: it.
+        moments: of its features.
+        percentiles: of its first features, where these are scaled by rank.
+    """
 
     column: Column
     moments: Moments
+    percentiles: Array
 
 
 def column_fit(raw: PlainColumn, rules: EncodingRules) -> ColumnFit:
@@ -56,6 +69,9 @@ class NumberFit:
         self._cyclic = replace(raw, cyclic=True) if isinstance(raw, DateColumn) and rules.dates == "cyclic" else None
         self._values, self._cycles = RunningMoments(), RunningMoments()
         self._missing = 0
+        # mapped to quantiles, a sine and its cosine would leave their circle
+        by_rank = rules.scale == "robust" or (rules.scale == "quantile" and self._cyclic is None)
+        self._held = HeldValues() if by_rank else None
         self._typical: HeldValues | ValueCounts | None = None
         if rules.fills and rules.number_fill != "mean":
             self._typical = ValueCounts(bounded=True) if rules.streamed else HeldValues()
@@ -74,6 +90,8 @@ class NumberFit:
         if self._cyclic is not None:
             for start, stop in intervals(max(1, len(numbers)), _CYCLE_ROWS):
                 self._cycles.add(Moments.of([*self._cyclic.parts(numbers[start:stop]).T]))
+        if self._held is not None:
+            self._held.update(present)
         if self._typical is not None:
             self._typical.update(present)
             if isinstance(self._typical, ValueCounts) and not self._typical.complete:
@@ -93,10 +111,22 @@ class NumberFit:
             filled = plain.parts(np.array([fill]))[0] if isinstance(plain, DateColumn) else np.array([fill])
             total += Moments.of_constants(filled, np.full(len(filled), float(self._missing)))
         rows = int(total.count[0])
+        percentiles = self._percentiles(plain, fill)
         column = _marked(plain, self._missing, rows, self._rules)
         if column is not plain:
             total = Moments.joined([total, Moments.of_indicators([self._missing], rows)])
-        return FittedColumn(column, total)
+            percentiles = joined([percentiles, percentiles_of_indicators(self._rules.scale, [self._missing], rows)])
+        return FittedColumn(column, total, percentiles)
+
+    def _percentiles(self, plain: NumericColumn | DateColumn, fill: float | None) -> Array:
+        """Those of the features, imputed values included."""
+        if self._held is None:
+            return NO_PERCENTILES
+        values = self._held.filled(fill, self._missing)
+        if isinstance(plain, NumericColumn):
+            return percentiles_of_numbers(self._rules.scale, values[:, None])
+        blocks = (plain.parts(values[start:stop]) for start, stop in intervals(len(values), _CYCLE_ROWS))
+        return percentiles_of_numbers(self._rules.scale, np.concatenate(list(blocks)))
 
     def _plain(self, fill: float | None, first: float) -> NumericColumn | DateColumn:
         """Return the column by its fill value and its smallest value."""
@@ -150,7 +180,9 @@ class CategoryFit:
         counts, rows = self.values.counts, self._missing + self.values.rows
         others = self.values.rows - counts.total()
         column = _marked(_categories(self._name, counts, self._rules, others), self._missing, rows, self._rules)
-        return FittedColumn(column, Moments.of_indicators(_ones(column, counts, self._missing, others), rows))
+        ones = _ones(column, counts, self._missing, others)
+        percentiles = percentiles_of_indicators(self._rules.scale, ones, rows)
+        return FittedColumn(column, Moments.of_indicators(ones, rows), percentiles)
 
 
 ColumnFit = NumberFit | CategoryFit
@@ -165,6 +197,11 @@ class HeldValues:
     def update(self, present: pl.Series) -> None:
         """Hold the values of a block, none of which is missing."""
         self._blocks.append(present)
+
+    def filled(self, fill: float | None, missing: int) -> Array:
+        """Return all values (n,), the missing ones last, as another is in their place."""
+        present = pl.concat(self._blocks).to_numpy()
+        return present if fill is None or not missing else np.append(present, np.full(missing, fill))
 
     def median(self) -> float:
         """Return the median."""

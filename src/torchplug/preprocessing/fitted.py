@@ -24,9 +24,10 @@ from torchplug.preprocessing.columns import (
     column_state,
 )
 from torchplug.preprocessing.features import read_block
-from torchplug.preprocessing.moments import Moments
 from torchplug.preprocessing.refusals import refuse_missing
 from torchplug.preprocessing.rows import Rows
+from torchplug.preprocessing.rules import Scale
+from torchplug.preprocessing.scaling import Scaling
 from torchplug.preprocessing.substitutions import Substitutions
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.registry.component import TargetInfo, Unit
@@ -37,54 +38,40 @@ _FILL_IN = "the model was trained with --data.impute error: fill them in, or tra
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    r"""Maps features and target to numbers, as fitted on the training split.
-
-        x_j = (raw_j − center_j) / scale_j,    scale_j the population standard deviation
-
-    The 0/1 features of categories are standardized like all others, so that one λ penalizes all coefficients equally.
-    A feature that is zero in every training row is set to zero in later rows too: its weight is untrained and must
-    not affect predictions.
+    """Maps features and target to numbers, as fitted on the training split.
 
     Attributes:
         encoders: the columns with their levels and fill values.
-        center: (d,) float64, in the columns' units; zeros where nothing is shifted.
-        scale: (d,) float64, in the columns' units; 1 for constant columns.
-        silent: (d,) bool, the features that are zero in every training row.
+        scaling: of the features that they make.
         target_coding: the target's classes, or its center and scale.
 
     Note: without a bias (`DataRequirements.center` false) features and target are divided by the same scale, unshifted.
     """
 
     encoders: tuple[Column, ...]
-    center: Tensor
-    scale: Tensor
-    zero_variance: Tensor
+    scaling: Scaling
     target_coding: TargetCoding
 
     @classmethod
     def of(
-        cls, fitted: Sequence[FittedColumn], target: TargetCoding, *, center: bool = True, standardize: bool = True
+        cls, fitted: Sequence[FittedColumn], target: TargetCoding, *, center: bool = True, scale: Scale = "standard"
     ) -> Preprocessing:
         """Return the preprocessing by columns and a target that were fitted on the training split.
 
         Args:
             fitted: the feature columns, in order.
             target: fitted on the same rows.
-            center: whether features are shifted to mean zero.
-            standardize: whether features are scaled (and, by `center`, shifted) at all.
+            center: whether features are shifted.
+            scale: how features are scaled, for which the columns were fitted.
 
         Raises:
             DataError: if no feature is left.
         """
-        moments = Moments.joined([column.moments for column in fitted])
-        d = len(moments.mean)
-        if d == 0:
+        if not any(column.column.features for column in fitted):
             raise DataError("no feature is left: every column is a category with a single level")
-        mean, spread = moments.mean_and_spread() if standardize else (np.zeros(d), np.ones(d))
-        if not center:
-            mean = np.zeros(d)
-        center_, scale, zero_variance = map(torch.from_numpy, (mean, spread, moments.all_equal(mean)))
-        return cls(tuple(column.column for column in fitted), center_, scale, zero_variance, target)
+        moments, percentiles = [column.moments for column in fitted], [column.percentiles for column in fitted]
+        scaling = Scaling.of(scale, moments, percentiles, center=center)
+        return cls(tuple(column.column for column in fitted), scaling, target)
 
     @property
     def columns(self) -> list[str]:
@@ -100,6 +87,17 @@ class Preprocessing:
     def feature_names(self) -> list[str]:
         """The d features that the network sees: columns, and `column=level` for categories."""
         return [name for encoder in self.encoders for name in encoder.feature_names]
+
+    @property
+    def category_ranges(self) -> list[tuple[int, int]]:
+        """The features of each column of categories: the first, and the one after the last."""
+        found, first = [], 0
+        for encoder in self.encoders:
+            column = encoder.column if isinstance(encoder, MarkedColumn) else encoder
+            if isinstance(column, CategoricalColumn):
+                found.append((first, first + column.features))
+            first += encoder.features
+        return found
 
     @property
     def info(self) -> TargetInfo:
@@ -134,7 +132,7 @@ class Preprocessing:
             DataError: if columns are missing, or hold the wrong type, infinite values, or, where these are refused,
                 missing values or unknown categories.
         """
-        features = np.empty((frame.height, len(self.center)))
+        features = np.empty((frame.height, self.scaling.features))
         places = np.arange(frame.height) if rows is None else rows
         with worded_for_all_rows(lambda: self.check(frame, where, rows)):
             for start, stop in intervals(frame.height, block_rows(features.shape[1])):
@@ -160,10 +158,7 @@ class Preprocessing:
         for encoder, values in zip(self.encoders, self._read(frame, where, rows, substitutions), strict=True):
             encoder.write(values, out[:, first : first + encoder.features], where, rows)
             first += encoder.features
-        np.subtract(out, self.center.numpy(), out=out)
-        np.divide(out, self.scale.numpy(), out=out)
-        if self.zero_variance.any():
-            out[:, self.zero_variance.numpy()] = 0.0
+        self.scaling.apply(out)
 
     def refuse(self, frame: pl.DataFrame, where: str, rows: Rows, substitutions: Sequence[Substitutions] = ()) -> None:
         """Refuse and count what `encode` does in these rows, at a cost that does not grow with the number of features.
@@ -274,9 +269,7 @@ class Preprocessing:
         """Return the state as plain data and tensors, readable by `torch.load(weights_only=True)`."""
         return {
             "columns": [column_state(encoder) for encoder in self.encoders],
-            "center": self.center.clone(),
-            "scale": self.scale.clone(),
-            "zero_variance": self.zero_variance.clone(),
+            "scaling": self.scaling.state(),
             "target": self.target_coding.state(),
         }
 
@@ -290,9 +283,7 @@ class Preprocessing:
         try:
             restored = cls(
                 tuple(column_from_state(column) for column in state["columns"]),
-                state["center"].cpu(),
-                state["scale"].cpu(),
-                state["zero_variance"].cpu(),
+                Scaling.from_state(state["scaling"]),
                 TargetCoding.from_state(state["target"]),
             )
             restored._refuse_misfits()
@@ -304,17 +295,15 @@ class Preprocessing:
 
     def _refuse_misfits(self) -> None:
         """Raise a ValueError if entries have a wrong type or inconsistent sizes."""
-        info, d = self.target_coding.info, len(self.feature_names)
+        info = self.target_coding.info
         classes = info.classes or ()
         labels = [
             *(level for column in self._categories for level in (*column.levels, *column.pooled)),
             *(encoder.fill for encoder in self.encoders if encoder.fill is not None),
         ]
         k = len(info.columns)
-        vectors = [(self.center, d), (self.scale, d), (self.zero_variance, d)]
-        vectors += [(self.target_coding.center, k), (self.target_coding.scale, k)]
         limits = () if self.target_coding.limits is None else self.target_coding.limits
-        vectors += [(limit, k) for limit in limits]
+        units = (self.target_coding.center, self.target_coding.scale, *limits)
         well_formed = (
             k > 0
             and self.target_coding.kind in TASKS
@@ -323,7 +312,8 @@ class Preprocessing:
             and all(isinstance(label, str | int) for label in classes)
             and len(set(map(type, classes))) <= 1
             and len(limits) in (0, 2)
-            and all(vector.shape == (length,) and bool(vector.isfinite().all()) for vector, length in vectors)
+            and all(vector.shape == (k,) and bool(vector.isfinite().all()) for vector in units)
+            and self.scaling.fits(len(self.feature_names))
         )
         if not well_formed:
             raise ValueError("its parts do not go together")

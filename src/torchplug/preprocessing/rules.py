@@ -1,4 +1,4 @@
-"""Settings of how columns become features: missing values, unknown categories, many categories."""
+"""Settings of how columns become features: missing values, unknown categories, many categories, scaling."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ Impute = Literal["auto", "mean", "median", "most_frequent", "drop", "error"]
 
 HandleUnknown = Literal["pool", "error", "ignore"]
 """Treatment of categories that are absent from the training split."""
+
+Scale = Literal["standard", "robust", "quantile", "none"]
+"""How features are scaled."""
+
+BY_RANK: tuple[Scale, ...] = ("robust", "quantile")
+"""The scalings that need all values of a column at once."""
 
 MOST_CATEGORIES = 2**16
 """How many categories of a column that share a feature are listed in a checkpoint at most."""
@@ -33,6 +39,7 @@ class EncodingRules:
         reference: whether the first level of each categorical column gets no feature.
         dates: number makes dates one feature each, the time since the first; cyclic two for each of year, week and day.
         streamed: whether rows are read in pieces, in which case auto imputes the mean instead of the median.
+        scale: how features are scaled, as `Scaling` defines it.
     """
 
     impute: Impute = "auto"
@@ -41,6 +48,7 @@ class EncodingRules:
     reference: bool = False
     dates: Dates = "number"
     streamed: bool = False
+    scale: Scale = "standard"
 
     @property
     def fills(self) -> bool:

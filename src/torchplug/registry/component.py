@@ -57,8 +57,9 @@ class Family(enum.Enum):
     def supplied_by_keyword(self) -> tuple[str, ...]:
         """Arguments that the core passes where the target's signature names them.
 
-        Of an optimizer: the optimizer steps of the fit, the number of training rows, and the network. Of a scheduler:
-        the optimizer steps of the fit and of an epoch. Of a metric: the number of classes (2 for two), of target
+        Of a model: the features of each column of categories, as (first, stop) pairs. Of an optimizer: the optimizer
+        steps of the fit, the number of training rows, and the network. Of a scheduler: the optimizer steps of the fit
+        and of an epoch. Of a metric: the number of classes (2 for two), of target
         columns, and a class index of rows that do not count.
         """
         return _SUPPLIED_BY_KEYWORD.get(self, ())
@@ -70,6 +71,7 @@ _SUPPLIED = {
     Family.SCHEDULER: ("optimizer",),
 }
 _SUPPLIED_BY_KEYWORD = {
+    Family.MODEL: ("categories",),
     Family.OPTIMIZER: ("total_steps", "num_data", "model"),
     Family.SCHEDULER: ("total_steps", "steps_per_epoch"),
     Family.METRIC: ("num_classes", "num_outputs", "ignore_index"),

@@ -1,7 +1,7 @@
 """Regularizers, with their proximal operators.
 
-λ acts on the coefficients in training, that is on standardized features if the data module
-standardizes. F = (1/n) Σ wᵢ ℓᵢ + Σ λR, so the meaning of λ does not depend on n.
+λ acts on the coefficients in training, that is on the features as the data module scales them.
+F = (1/n) Σ wᵢ ℓᵢ + Σ λR, so the meaning of λ does not depend on n.
 """
 
 from __future__ import annotations

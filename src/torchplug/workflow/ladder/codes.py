@@ -43,7 +43,7 @@ _CAUSES: dict[str, tuple[str, tuple[str, ...]]] = {
         "equal rows with different targets",
         ("correct the table: look for duplicated rows, and for a feature that is missing or rounded",),
     ),
-    "TPL012": ("inputs are not scaled", ("--data.standardize true",)),
+    "TPL012": ("inputs are not scaled", ("--data.scale standard",)),
     "TPL013": ("learning rate too high", ("lower --model.optimizer.lr",)),
     "TPL014": ("learning rate too low", ("raise --model.optimizer.lr", "train longer: raise --trainer.max_epochs")),
     "TPL015": (

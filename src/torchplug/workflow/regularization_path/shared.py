@@ -144,7 +144,7 @@ class SharedRows:
         split = data.training_set
         request, settings = whole.module.data_request(), data.hparams
         rows = split.read(0, split.samples)
-        found = cls(whole, rows, parts, training, validation, settings["standardize"], request.center)
+        found = cls(whole, rows, parts, training, validation, settings["scale"] == "standard", request.center)
         return found if found._share_preprocessing() else None
 
     def problem(self, fold: int) -> Problem:
@@ -223,12 +223,13 @@ class SharedRows:
 
 
 def _are_numbers(data: TabularData) -> bool:
-    """Whether all columns are numbers without gaps, targets stay as they are, and weights depend on no fold."""
+    """Whether all columns are numbers without gaps, scaled affinely, and targets and weights depend on no fold."""
     fitted, settings = data.preprocessing, data.hparams
     assert fitted is not None, "it is prepared"
     return (
         all(isinstance(column, NumericColumn) for column in fitted.encoders)
         and settings["impute"] in _WHOLE
+        and settings["scale"] in ("standard", "none")
         and settings["class_weight"] is None
         and settings["standardize_target"] in (False, "auto")  # auto: not for linear models
     )

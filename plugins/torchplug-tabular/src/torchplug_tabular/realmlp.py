@@ -1,0 +1,104 @@
+"""RealMLP: a multilayer perceptron with the parts that let one predict well on tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mish, selu
+
+from torchplug import validate
+from torchplug_tabular.inputs import Inputs, NumberEmbedding
+from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
+
+_ACTIVATIONS = {"mish": mish, "selu": selu}
+_SAMPLE = 256
+"""Rows of normal numbers for which the first outputs of each layer are brought to mean 0 and deviation 1."""
+
+
+class RealMLP(nn.Module):
+    r"""RealMLP: a perceptron with embedded and scaled inputs, NTK parametrization and learned activations.
+
+        h₀ = s ∘ e(x),    hᵢ = pᵢ(hᵢ₋₁ Wᵢ / √dᵢ + bᵢ),    z = h_last W / √d + b
+        pᵢ(u) = u + aᵢ ∘ (σ(u) − u)
+
+    e is `torchplug.PeriodicEmbedding`, and vectors of large categories. Factors of the learning rate are part of the
+    parametrization: 6 for the scaling s, 0.1 for biases, activations and embeddings of numbers. They are as published
+    for Adam, whose steps do not depend on the size of gradients. Weights start normal, scaled so that each layer's
+    outputs have deviation 1 for normal features; biases at random points among the outputs.
+
+    Made for `--data.scale robust`, the optimizer `adamw` with lr 0.2 (classes: 0.04), betas (0.9, 0.95) and
+    weight_decay 0.02, the scheduler `coslog`, batches of 256 and 256 epochs.
+
+    Args:
+        inputs: d, the number of encoded features; taken from the data.
+        outputs: k, the number of scores; taken from the loss and the target.
+        categories: the features of each column of categories; taken from the data.
+        hidden: widths of the hidden layers, each at least 1.
+        activation: σ, `mish` or `selu`; the latter is recommended for classes.
+        dropout: probability in [0, 1) that a hidden unit is dropped in training, after the activation.
+        embedding: None, `periodic` or `piecewise_linear`: how each number, and each 0/1 feature of a small category,
+            becomes several.
+        frequency_scale: σ > 0 of the initial frequencies of `periodic`, in periods per unit of a feature.
+        max_onehot: number of features up to which a category is not embedded, at least 0.
+        category_size: the size of an embedded category's vector, at least 1.
+
+    Shape:
+        features (n, d) → scores (n, k).
+
+    Raises:
+        ValueError: if a width, dropout, activation, embedding, scale or size is out of range.
+
+    Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
+    Note: the published training lowers dropout and weight decay to 0 in its second half, and draws initial weights
+    and biases for the training rows themselves.
+    """
+
+    hyper = ("dropout",)
+    """Parameters that may differ among models that are trained at once: rates of `nn.Dropout`."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        categories: Sequence[tuple[int, int]] = (),
+        hidden: list[int] = [256, 256, 256],  # noqa: B006 - only read; configuration files hold lists
+        activation: Literal["mish", "selu"] = "mish",
+        dropout: float = 0.15,
+        embedding: NumberEmbedding | None = "periodic",
+        frequency_scale: float = 0.1,
+        max_onehot: int = 9,
+        category_size: int = 8,
+    ) -> None:
+        super().__init__()
+        validate.one_of(*_ACTIVATIONS, activation=activation)
+        validate.below_one(dropout=dropout)
+        validate.at_least(1, **{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+        self.inputs = Inputs(
+            inputs, categories, embedding, frequency_scale, rate=0.1, max_onehot=max_onehot, category_size=category_size
+        )
+        chain: list[nn.Module] = [Scaling(self.inputs.width)]
+        for fan_in, units in pairwise([self.inputs.width, *hidden]):
+            chain += [NTKLinear(fan_in, units), ParametricActivation(units, _ACTIVATIONS[activation])]
+            if dropout > 0:
+                chain.append(nn.Dropout(dropout))
+        self.layers = nn.Sequential(*chain, NTKLinear([self.inputs.width, *hidden][-1], outputs))
+        self._initialize(inputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return scores (n, k) for features (n, d)."""
+        scores: Tensor = self.layers(self.inputs(features))
+        return scores
+
+    @torch.no_grad()
+    def _initialize(self, inputs: int) -> None:
+        sample = self.inputs(torch.randn(_SAMPLE, inputs))
+        for layer in self.layers:
+            if isinstance(layer, NTKLinear):
+                sample = layer.initialize(sample)
+            elif not isinstance(layer, nn.Dropout):
+                sample = layer(sample)

@@ -1,0 +1,64 @@
+"""Schedules against their formulas, step by step, and resumed."""
+
+import numpy as np
+import pytest
+import torch
+
+from torchplug import TorchplugError, use
+from torchplug.registry import registry
+from torchplug.registry.component import Family
+
+FORMULAS = {
+    "coslog": (use("coslog"), lambda t: 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + 15 * t)))),
+    "one cycle": (use("coslog", cycles=1), lambda t: 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + t)))),
+    "flat_cosine": (use("flat_cosine"), lambda t: np.where(t < 0.5, 1.0, 0.5 * (1 + np.cos(2 * np.pi * (t - 0.5))))),
+    "cosine": (use("flat_cosine", flat=0.0), lambda t: 0.5 * (1 + np.cos(np.pi * t))),
+}
+
+
+def built(spec, steps):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    return optimizer, registry().resolve(Family.SCHEDULER, spec).build(optimizer, total_steps=steps)
+
+
+def rates(optimizer, scheduler, steps):
+    for _ in range(steps):
+        yield optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(("spec", "formula"), FORMULAS.values(), ids=FORMULAS.keys())
+def test_the_rate_follows_the_formula_and_stays_at_its_end(spec, formula):
+    found = np.array(list(rates(*built(spec, 40), 45)))
+    expected = 0.3 * formula(np.minimum(np.arange(45) / 40, 1.0))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("spec", ["coslog", "flat_cosine"])
+def test_a_resumed_run_goes_on_where_it_was(spec):
+    whole = list(rates(*built(spec, 20), 20))
+    optimizer, scheduler = built(spec, 20)
+    first = list(rates(optimizer, scheduler, 7))
+    saved = scheduler.state_dict(), optimizer.state_dict()
+    optimizer, scheduler = built(spec, 20)
+    scheduler.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    assert [*first, *rates(optimizer, scheduler, 13)] == whole
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (use("coslog", cycles=0), "cycles must be from 1 to 30, got 0"),
+        (use("flat_cosine", flat=1.0), r"flat must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(spec, message):
+    with pytest.raises(TorchplugError, match=message):
+        built(spec, 10)
+
+
+def test_a_run_without_a_planned_end_is_refused():
+    with pytest.raises(TorchplugError, match="set max_epochs or max_steps"):
+        built("coslog", None)
