@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from many.interrupting import wait_for_rows
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TWO_RANKS = ("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
@@ -42,6 +46,16 @@ def finish(process, timeout=240):
 def run(folder, recipe, *arguments, timeout=240, **environment):
     """Run a recipe to its end: exit status, output and errors."""
     return finish(start(folder, recipe, *arguments, **environment), timeout)
+
+
+def interrupted(folder, recipe, *arguments, rows=30):
+    """Ctrl-C once a method has written so many rows of metrics: the arguments that go on with it, as printed."""
+    process = start(folder, recipe, *arguments)
+    assert wait_for_rows(Path(folder) / "runs", rows, process)
+    process.send_signal(signal.SIGINT)
+    status, printed, errors = finish(process)
+    assert (status, errors) == (130, "")
+    return shlex.split(re.search(r"interrupted; go on with: python \S+ (.*)", printed)[1])
 
 
 def kill(process):

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from torchplug.workflow.cross_validation import cross_validate
     from torchplug.workflow.cross_validation.result import CrossValidation
     from torchplug.workflow.diagnosis import Diagnosis, diagnose
+    from torchplug.workflow.ensemble import fit_ensemble
+    from torchplug.workflow.ensemble.result import EnsembleFit
     from torchplug.workflow.ladder import Ladder, ladder
     from torchplug.workflow.learning_curve import LearningCurve, learning_curve
     from torchplug.workflow.regularization_path import RegularizationPath, path
@@ -63,6 +65,7 @@ __all__ = [
     "CrossValidation",
     "Diagnosis",
     "Ensemble",
+    "EnsembleFit",
     "Factory",
     "Family",
     "FitResult",
@@ -94,6 +97,7 @@ __all__ = [
     "cross_validate",
     "diagnose",
     "fit",
+    "fit_ensemble",
     "fit_many",
     "hookimpl",
     "ladder",
@@ -113,6 +117,7 @@ _LAZY = {
     "ComponentModule": "torchplug.module",
     "CrossValidation": "torchplug.workflow.cross_validation.result",
     "Ensemble": "torchplug.tracking.ensemble",
+    "EnsembleFit": "torchplug.workflow.ensemble.result",
     "Diagnosis": "torchplug.workflow.diagnosis",
     "FitResult": "torchplug.fit_result",
     "TabularData": "torchplug.data.tabular",
@@ -128,6 +133,7 @@ _LAZY = {
     "Ladder": "torchplug.workflow.ladder",
     "LearningCurve": "torchplug.workflow.learning_curve",
     "fit": "torchplug.fitting",
+    "fit_ensemble": "torchplug.workflow.ensemble",
     "fit_many": "torchplug.many",
     "Run": "torchplug.tracking.run",
     "SearchResult": "torchplug.workflow.search",

@@ -59,6 +59,14 @@ def test_the_loss_of_the_readme():
 
 
 @QUIET
+def test_ensembles(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = execute(example("docs/ensembles.md", "fit_ensemble"))
+    assert "ensemble of 8: val/rmse" in capsys.readouterr().out
+    assert names["table"].columns == ["target", "target_spread"]
+
+
+@QUIET
 def test_many_models_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = execute(example("docs/many_models.md", "import numpy"))

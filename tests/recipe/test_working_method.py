@@ -2,17 +2,12 @@
 
 import inspect
 import json
-import re
-import signal
-import subprocess
-import sys
 
 import pytest
 
 import torchplug
-from many.interrupting import wait_for_rows
-from recipe_calls import RECIPES, call
-from recipe_processes import run_directories
+from recipe_calls import call
+from recipe_processes import interrupted, run_directories
 from torchplug.recipe.subcommands import SUBCOMMANDS
 
 FEW = ["--trainer.max_epochs", "3", "--tracking.mode", "disabled"]
@@ -73,18 +68,7 @@ def test_a_learning_curve(run):
 def test_an_interrupted_learning_curve_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     arguments = ["learning_curve", "--fractions", "0.5,1", "--trainer.max_epochs", "400"]
-    process = subprocess.Popen(
-        [sys.executable, str(RECIPES / "linear_regression.py"), *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert wait_for_rows(tmp_path / "runs", 30, process)
-    process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
-    command = re.search(r"interrupted; go on with: python \S+ (.*)", printed)[1].split()
+    command = interrupted(tmp_path, "linear_regression", *arguments)
     (directory,) = run_directories(tmp_path, "linear_regression-learning_curve")
     assert not (directory / "learning_curve.csv").exists()
     monkeypatch.chdir(tmp_path)

@@ -26,6 +26,7 @@ class Task:
         problem: what recipes call it: numbers, two classes or more.
         metrics: the names of the metrics that every evaluation has.
         link: scores (n, k) → predictions (n, k).
+        scores: predictions (n, k) → scores of which the link makes them.
         domain: the least and the greatest target value that such losses are defined for.
         outside: what to say of a target that leaves the domain.
         standardizes: whether the target may be standardized for training, and predictions are scaled back.
@@ -41,6 +42,7 @@ class Task:
     problem: Problem
     metrics: tuple[str, ...]
     link: Callable[[Tensor], Tensor]
+    scores: Callable[[Tensor], Tensor]
     domain: tuple[float, float] = (-math.inf, math.inf)
     outside: str = ""
     standardizes: bool = False
@@ -159,14 +161,15 @@ _SHARE = ((0.0, 1.0), "needs targets in [0, 1]")
 _COUNT = ((0.0, math.inf), "needs counts, the target has negative values")
 
 _RECORDS = (
-    Task("regression", "regression", _NUMBERS, _identity, standardizes=True),
-    Task("count", "regression", _NUMBERS, torch.exp, *_COUNT, predicts_rates=True),
-    Task("margin", "binary", _RANKED, _identity, *_SHARE, label=_positive, ranking=_squashed),
+    Task("regression", "regression", _NUMBERS, _identity, _identity, standardizes=True),
+    Task("count", "regression", _NUMBERS, torch.exp, torch.log, *_COUNT, predicts_rates=True),
+    Task("margin", "binary", _RANKED, _identity, _identity, *_SHARE, label=_positive, ranking=_squashed),
     Task(
         "binary",
         "binary",
         (*_RANKED, "brier"),
         torch.sigmoid,
+        torch.logit,
         *_SHARE,
         takes_probabilities=True,
         label=_more_likely,
@@ -178,6 +181,7 @@ _RECORDS = (
         "multiclass",
         ("accuracy", "macro_f1", "log_loss"),
         _softmax,
+        torch.log,
         label=_most_likely,
         ranking=_identity,
         probabilities=_identity,

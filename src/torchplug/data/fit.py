@@ -30,7 +30,7 @@ def fit_in_memory(
     Args:
         used: all rows, which are checked.
         features: the feature columns.
-        train: the rows that train, ascending from 0.
+        train: the rows that train, ascending from 0; several times in a bootstrap sample.
         rules: the user's choices.
         far: receives all rows as well.
 
@@ -38,7 +38,7 @@ def fit_in_memory(
         DataError: for values that cannot be used, counted over all rows.
     """
     fitted = []
-    index = None if len(train) == len(used) else pl.Series(train, dtype=pl.UInt32)
+    index = None if np.array_equal(train, np.arange(len(used))) else pl.Series(train, dtype=pl.UInt32)
     for series in used.columns(features):
         values = read_column(series, used.where, used.places)
         if not rules.fills and values.null_count():

@@ -94,7 +94,35 @@ class Foldable(LightningDataModule):
             raise DataError("stream leaves tables on disk, and folds need them in memory: leave out stream")
         return self._tables
 
-    def fold(self, training: Any, validation: Any) -> Self:
+    def bootstrap(
+        self, samples: int, *, seed: int = 0, kind: Kind | None = None
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Draw bootstrap samples of the training rows: as many as there are, with replacement.
+
+        Where targets are classes and `stratify` is set, each class is resampled by itself and keeps its number of rows.
+        The validation split is that of the table, in all samples.
+
+        Args:
+            samples: how many, at least 1.
+            seed: 0 or more; sample i depends on seed and i alone.
+            kind: of the loss; none: guessed from the target.
+
+        Returns:
+            (training, validation) rows of each sample, counted from 0 in the source, ascending; rows train as often as
+            they were drawn. `fold` and `fit_many` take them with `replacement=True`.
+
+        Raises:
+            DataError: for fewer than 2 training rows; for streamed tables, and where validation has a table of its own.
+
+        Reference: Efron (1979), doi:10.1214/aos/1176344552.
+
+        >>> from torchplug import TabularData
+        >>> [(len(training), len(set(training)) < 90) for training, _ in TabularData("iris").bootstrap(2)]
+        [(90, True), (90, True)]
+        """
+        return self._in_memory().bootstrap(kind or self.guess_kind()[0], samples, seed)
+
+    def fold(self, training: Any, validation: Any, *, replacement: bool = False) -> Self:
         """A copy of these tables with other rows for training and validation, and none for test.
 
         All that is learned from data is learned from these training rows. A table is read once for all folds.
@@ -102,13 +130,14 @@ class Foldable(LightningDataModule):
         Args:
             training: which rows of the source, counted from 0, (n,) whole numbers; rows without target are left out.
             validation: the same for validation; may be empty.
+            replacement: whether rows may train several times, as in a bootstrap sample.
 
         Raises:
             DataError: for rows that do not exist, occur twice or in both; for streamed tables, and where validation has
                 a table of its own.
         """
         found, tables = self.copied(), self._in_memory()
-        found._tables = tables.divided(DrawnRows.of(training, validation))
+        found._tables = tables.divided(DrawnRows.of(training, validation, replacement))
         found.sources = {"source": self.sources["source"]}
         return found
 

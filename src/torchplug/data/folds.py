@@ -1,4 +1,4 @@
-"""Folds for cross-validation: which rows train and which validate, by the same rules as splits."""
+"""Folds for cross-validation, by the same rules as splits, and bootstrap samples."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ class Folding:
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("repeats", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}")
+            _refuse_below(least, name, getattr(self, name))
 
     def divide(
         self, splitting: Splitting, frame: pl.DataFrame, labels: pl.Series | None, rows: Rows, where: str
@@ -106,6 +104,36 @@ class Folding:
                 f"{where}: class {smallest!r} has {_counted(count, 'row')} for {self.folds} folds: ask for fewer, or "
                 "divide without regard to classes with --data.stratify false"
             )
+
+
+def resampled(rows: Rows, classes: Rows | None, samples: int, seed: int, where: str) -> list[Rows]:
+    """Return samples with replacement of as many rows as there are, each ascending.
+
+    Args:
+        rows: (n,).
+        classes: of each row, (n,); each keeps its number of rows. None: rows are drawn from all.
+        samples: how many.
+        seed: 0 or more; sample i depends on seed and i alone.
+        where: the table's name, for messages.
+
+    Raises:
+        DataError: for fewer than 2 rows, and numbers out of their range.
+    """
+    _refuse_below(1, "samples", samples)
+    _refuse_below(0, "seed", seed)
+    if len(rows) < 2:
+        raise DataError(f"{where}: bootstrap samples of 1 training row are all equal: give more rows")
+    strata = [rows] if classes is None else [rows[classes == own] for own in np.unique(classes)]
+    found = []
+    for sample in range(samples):
+        random = np.random.default_rng([seed, sample])
+        found.append(np.sort(np.concatenate([random.choice(own, len(own)) for own in strata])))
+    return found
+
+
+def _refuse_below(least: int, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def _counted(number: int, noun: str) -> str:

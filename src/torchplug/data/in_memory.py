@@ -18,7 +18,7 @@ from torchplug.data.block_encoding import encoded
 from torchplug.data.columns import complete_rows, rows_with_target
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
-from torchplug.data.folds import Fold, Folding
+from torchplug.data.folds import Fold, Folding, resampled
 from torchplug.data.loaders import Loader
 from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
 from torchplug.data.precision import refuse_infinite
@@ -159,9 +159,26 @@ class InMemoryTables:
         found = folding.divide(self._settings.splitting, frame, labels, rows, used.where)
         return [(used.numbers(training), used.numbers(validation)) for training, validation in found]
 
+    def bootstrap(self, kind: Kind, samples: int, seed: int) -> list[Fold]:
+        """Bootstrap samples of the training rows, with the rows that validate, counted from 0 in the table.
+
+        Raises:
+            DataError: if there are fewer than 2 training rows, or validation has a table of its own.
+        """
+        self._refuse_own_validation()
+        used, frame, labels = self._target(kind)
+        divided = self._divide(frame, labels, used)
+        training = divided["train"].astype(np.int64)
+        classes = self._settings.splitting.classes(labels, used.where)
+        drawn = resampled(training, None if classes is None else classes[training], samples, seed, used.where)
+        validation = used.numbers(divided["validation"])
+        return [(used.numbers(rows), validation) for rows in drawn]
+
     def _refuse_own_validation(self) -> None:
         if "validation" in self._settings.own:
-            raise DataError("folds take the rows that validate from the source: leave out the table for validation")
+            raise DataError(
+                "folds and samples take the rows that validate from the source: leave out the table for validation"
+            )
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each table's content, as hexadecimal text."""

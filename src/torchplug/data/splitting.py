@@ -27,14 +27,22 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class DrawnRows:
-    """Rows of a table that train and validate, each (n,) ascending, counted from 0 in the table as it was given."""
+    """Rows of a table that train and validate, each (n,) ascending, counted from 0 in the table as it was given.
+
+    In a bootstrap sample rows may train several times.
+    """
 
     training: Rows
     validation: Rows
 
     @classmethod
-    def of(cls, training: Any, validation: Any) -> DrawnRows:
+    def of(cls, training: Any, validation: Any, replacement: bool = False) -> DrawnRows:
         """Read a fold.
+
+        Args:
+            training: whole numbers (n,).
+            validation: the same.
+            replacement: whether rows may train several times.
 
         Raises:
             DataError: if rows are no whole numbers, occur twice, or in both.
@@ -46,10 +54,10 @@ class DrawnRows:
                 raise DataError(f"a fold's {name} rows are whole numbers (n,), not {rows.dtype} of shape {rows.shape}")
             found = np.sort(rows.astype(np.int64))
             repeated = found[1:][found[1:] == found[:-1]]
-            if repeated.size:
+            if repeated.size and not (replacement and name == "training"):
                 raise DataError(f"a fold's {name} rows have {repeated[0]} twice")
             both.append(found)
-        shared = np.intersect1d(both[0], both[1], assume_unique=True)
+        shared = np.intersect1d(both[0], both[1])
         if shared.size:
             raise DataError(f"a fold trains on row {shared[0]} and validates on it: leave it out of one")
         return cls(*both)
@@ -68,8 +76,16 @@ class DrawnRows:
     def divide(self, height: int, places: RowNumbers | None) -> list[Rows]:
         """Which of the rows that are used train, validate and test; `places` says where in the table these stand."""
         used = np.arange(height) if places is None else places
-        found = [np.flatnonzero(np.isin(used, rows)) for rows in (self.training, self.validation)]
-        return [*found, np.zeros(0, dtype=np.int64)]
+        return [*(_positions(used, rows) for rows in (self.training, self.validation)), np.zeros(0, dtype=np.int64)]
+
+
+def _positions(among: RowNumbers, rows: Rows) -> Rows:
+    """Where rows stand among others, both ascending; those that are not there are left out."""
+    found = np.searchsorted(among, rows)
+    within = found < len(among)
+    found = found[within]
+    equal: Rows = found[among[found] == rows[within]].astype(np.int64)
+    return equal
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def build_trainer(settings: Mapping[str, Any]) -> lightning.Trainer:
     Raises:
         ConfigurationError: for values that cannot work, unknown strategies, and more devices than there are.
     """
-    _refuse_out_of_range(settings)
+    refuse_out_of_range(settings)
     chosen = dict(settings)
     callbacks = chosen.pop("callbacks", None) or []
     callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
@@ -82,7 +82,15 @@ def build_trainer(settings: Mapping[str, Any]) -> lightning.Trainer:
     return trainer
 
 
-def _refuse_out_of_range(settings: Mapping[str, Any]) -> None:
+def refuse_out_of_range(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that no training can have.
+
+    Args:
+        settings: parameters of Lightning's Trainer.
+
+    Raises:
+        ConfigurationError: naming the setting and its range.
+    """
     for name, (works, range_) in _RANGES.items():
         value = settings.get(name)
         if value is not None and not works(value):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -24,7 +26,9 @@ from torchplug.fitting.environment import as_found
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.training import Training
 from torchplug.interruption import Interrupted
+from torchplug.many.config import Epoch
 from torchplug.many.configurations import Configuration
+from torchplug.many.evaluation import validation_metrics
 from torchplug.many.record import Record
 from torchplug.many.result import Fitted
 from torchplug.many.settings import TrainerSettings
@@ -52,6 +56,7 @@ class Lone:
         settings: of the Trainer; callbacks are copied.
         record: of all models.
         directory: the run directory for it, which may hold a part of the training already; None: none is kept.
+        epoch: whose parameters it ends with; the best one needs a run directory.
     """
 
     configuration: Configuration
@@ -59,9 +64,16 @@ class Lone:
     settings: TrainerSettings
     record: Record
     directory: Run | None
+    epoch: Epoch = "last"
 
     def fit(self, seen: EpochSeen) -> Fitted:
         """Train what is left to be trained."""
+        fitted, run = self._fit(seen), self.directory
+        if self.epoch == "last" or run is None or not run.best.is_file() or not fitted.ended:
+            return fitted
+        return replace(fitted, result=self._at_best(run, fitted.result.outcome))
+
+    def _fit(self, seen: EpochSeen) -> Fitted:
         if self.directory is not None and self._has_ended(self.directory):
             return self._restored(self.directory)
         watching = _Watching(seen, self.directory)
@@ -141,16 +153,24 @@ class Lone:
 
     def _restored(self, run: Run) -> Fitted:
         content, end = read_checkpoint(run.last), run.outcome or {}
-
-        def build() -> ComponentModule:
-            module = self._module()
-            module.on_load_checkpoint(dict(content))
-            load_weights(module, content, run.last)
-            return self._calibrated(module)
-
         metrics = dict((content[KEY].get("fit") or {}).get("metrics", {}))
         outcome = Outcome(end["name"], end["reason"], end["remedy"])
-        return Fitted(FitResult(metrics, outcome, build, self.record.run), end["epochs"], end["steps"])
+        result = FitResult(metrics, outcome, lambda: self._calibrated(self._loaded(content, run.last)), self.record.run)
+        return Fitted(result, end["epochs"], end["steps"])
+
+    def _at_best(self, run: Run, outcome: Outcome) -> FitResult:
+        """The model of best.ckpt."""
+        module, data = self._loaded(read_checkpoint(run.best), run.best), self.data.copied()
+        data.trainer = self.settings.trainer
+        data.prepare(module.data_request())
+        metrics = validation_metrics(module, data) if data.sizes["validation"] else {}
+        return FitResult(metrics, outcome, lambda: self._calibrated(module), self.record.run)
+
+    def _loaded(self, content: Mapping[str, Any], file: Path) -> ComponentModule:
+        module = self._module()
+        module.on_load_checkpoint(dict(content))
+        load_weights(module, content, file)
+        return module
 
 
 class _Watching(Checkpoint):

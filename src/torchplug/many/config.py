@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars
@@ -36,6 +36,8 @@ _FREE = frozenset(
     }
 )
 """Settings of the Trainer that may be others when training is resumed."""
+Epoch = Literal["last", "best"]
+"""Whose parameters models end with."""
 _STOPPING = (
     *("monitor", "min_delta", "patience", "mode"),
     *("check_finite", "stopping_threshold", "divergence_threshold"),
@@ -48,6 +50,7 @@ def written_config(
     data: TabularData,
     trainer: Mapping[str, Any],
     tracking: Tracking,
+    epoch: Epoch = "last",
 ) -> str:
     """The settings of a run as YAML: under `model` what all configurations have in common, then the rest of each.
 
@@ -59,6 +62,7 @@ def written_config(
         "model": shared,
         "configurations": [{name: value for name, value in own.items() if name not in shared} for own in described],
         "folds": None if folds is None else [_fold(rows) for rows in folds],
+        "epoch": epoch,
         "data": data_settings(data),
         "trainer": {name: plain_settings(_described_callbacks(value)) for name, value in trainer.items()},
         "tracking": asdict(tracking),
@@ -114,6 +118,10 @@ def refuse_others(stored: Mapping[str, Any], text: str, where: object) -> None:
                     f"{where} was trained with {name} {old.get(name)} in configuration {number}, not "
                     f"{new.get(name)}: {remedy} configurations"
                 )
+    if (then := stored.get("epoch", "last")) != given["epoch"]:
+        raise CheckpointError(
+            f"{where} keeps the {then} epoch of its models, not the {given['epoch']}: {remedy} method that began it"
+        )
     if stored["folds"] != given["folds"]:
         raise CheckpointError(f"{where} was trained on other folds: {remedy} ones")
     for section in ("data", "trainer"):

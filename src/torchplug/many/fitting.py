@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
@@ -15,6 +15,7 @@ from torchplug.data.splitting import DrawnRows
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fit_result import FitResult
+from torchplug.many.config import Epoch
 from torchplug.many.configurations import Configurations
 from torchplug.many.grouping import Grouper
 from torchplug.many.record import BrokenOff, Record
@@ -35,6 +36,8 @@ def fit_many(
     name: str = "fit_many",
     root: str | Path = "runs",
     ckpt_path: str | Path | None = None,
+    epoch: Epoch = "last",
+    replacement: bool = False,
 ) -> list[FitResult]:
     r"""Train every configuration on every fold: many small models of one structure in the time of a few.
 
@@ -65,6 +68,9 @@ def fit_many(
         root: the folder of all runs.
         ckpt_path: the run directory from which training is resumed, or `last`: the newest of the family.
             Configurations, folds, tables and settings must be its own; `max_epochs` may grow.
+        epoch: whose parameters and metrics the results have: the `last`, or the `best`, which is that of lowest
+            `val/loss` (the last of equals), as best.ckpt of a fit; full-batch optimizers end with their solution.
+        replacement: whether rows may train several times, as in a bootstrap sample.
 
     Returns:
         a result for each configuration and fold, those of the first configuration first: of F folds, result c·F + f
@@ -89,10 +95,13 @@ def fit_many(
         raise ConfigurationError("there is no configuration to fit: give at least one")
     if folds is not None and not folds:
         raise ConfigurationError("there is no fold: give at least one, or None for the data's own split")
+    if epoch not in get_args(Epoch):
+        raise ConfigurationError(f"epoch is last or best, not {epoch!r}")
     settings = TrainerSettings(trainer or {})
     reader = Configurations()
     configurations = [reader.read(config) for config in configs]
-    tables = [data.copied()] if folds is None else [data.fold(*fold) for fold in folds]
+    rows = None if folds is None else [DrawnRows.of(*fold, replacement=replacement) for fold in folds]
+    tables = [data.copied()] if rows is None else [data.fold(*own, replacement=replacement) for own in folds or ()]
     resumed = None if ckpt_path is None else run_to_resume(ckpt_path, name, root)
     if tracking is None and resumed is not None:
         tracking = resumed.config["tracking"]
@@ -100,13 +109,14 @@ def fit_many(
     kept: AbstractContextManager[Record] = nullcontext(Record())
     if tracking is not None:
         chosen = Tracking.of(tracking)
-        rows = None if folds is None else [DrawnRows.of(*fold) for fold in folds]
-        kept = TrackedFit(configurations, rows, data, settings, chosen, name, root, resumed).record(grouping)
+        kept = TrackedFit(configurations, rows, data, settings, chosen, name, root, resumed, epoch).record(grouping)
+    elif epoch == "best" and grouping.alone:
+        raise ConfigurationError("best epochs of models that are trained one by one are kept in a run: give tracking")
     rank_zero_info(grouping.note())
     components = [c for own in configurations if own.resolved is not None for c in own.resolved.components]
     with kept as record:
         with _progress(len(configurations) * len(tables), settings.shows_progress) as advance:
-            training = ManyTraining(configurations, tables, grouping, settings, record, advance)
+            training = ManyTraining(configurations, tables, grouping, settings, record, advance, epoch=epoch)
             try:
                 with named_failures(components, lambda: True):
                     fitted = training.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from torchplug import interruption
+from torchplug.many.best_epochs import BestEpochs
 from torchplug.many.folds import FoldBatch, FoldTables
 from torchplug.many.members import Members
 from torchplug.many.progress import Progress
@@ -38,6 +40,7 @@ class Plan:
         clip: bounds each model's gradient: a norm, or a magnitude.
         clip_by_norm: which of these.
         early_stopping: callbacks whose settings hold for each model.
+        keeps_best: whether each model ends with the parameters of its best epoch, where there is a validation split.
         advanced: is called after each step.
         save: is called after each step and each epoch, with what gives the program's state.
         watch: sees each epoch's metrics, and may end models.
@@ -50,6 +53,7 @@ class Plan:
     clip: float | None = None
     clip_by_norm: bool = True
     early_stopping: Sequence[EarlyStopping] = ()
+    keeps_best: bool = False
     advanced: Callable[[], None] = lambda: None
     save: Callable[[Callable[[], State]], None] = lambda state: None
     watch: EpochWatch | None = None
@@ -61,8 +65,8 @@ class Trained:
     """What became of one model.
 
     Args:
-        state: parameters and buffers by name.
-        metrics: of the last epoch that it trained in.
+        state: parameters and buffers by name, of the last step or of the best epoch.
+        metrics: of the last epoch that it trained in, or of the best one.
         outcome: how its training ended.
         epochs: how many whole ones it has behind it.
         ended: whether it has; False where it was interrupted.
@@ -83,21 +87,25 @@ class _Group:
         numbers: which of the K.
         parameters: and buffers, (k, …) by name.
         progress: theirs.
+        best: their best epochs; None where these are not kept.
     """
 
     numbers: list[int]
     parameters: Mapping[str, Tensor]
     progress: Progress
+    best: BestEpochs | None = None
 
     def trained(self, plan: Plan) -> Iterator[tuple[int, Trained]]:
         """Each model's number, and what became of it by this plan."""
         stored, progress = {name: own.cpu() for name, own in self.parameters.items()}, self.progress
         for place, number in enumerate(self.numbers):
-            state = {name: own[place] for name, own in stored.items()}
+            state, metrics = {name: own[place] for name, own in stored.items()}, progress.metrics_of(place)
+            if self.best is not None and self.best.has(place):
+                state, metrics = self.best.parameters_of(place), self.best.metrics_of(place)
             epochs = int(progress.epochs[place])
             ended = place in progress.outcomes or epochs >= plan.epochs
             outcome = progress.outcome(place, plan.epochs, plan.remedy)
-            yield number, Trained(state, progress.metrics_of(place), outcome, epochs, ended)
+            yield number, Trained(state, metrics, outcome, epochs, ended)
 
     def state(self) -> State:
         """For a checkpoint."""
@@ -105,6 +113,7 @@ class _Group:
             "numbers": list(self.numbers),
             "parameters": {name: own.cpu() for name, own in self.parameters.items()},
             "progress": self.progress.state(),
+            "best": None if self.best is None else self.best.state(),
         }
 
     @classmethod
@@ -112,7 +121,11 @@ class _Group:
         """What `state` described."""
         progress = Progress(len(state["numbers"]))
         progress.load(state["progress"])
-        return cls(list(state["numbers"]), state["parameters"], progress)
+        best = None
+        if state.get("best") is not None:
+            best = BestEpochs(len(state["numbers"]))
+            best.load(state["best"], torch.device("cpu"))
+        return cls(list(state["numbers"]), state["parameters"], progress, best)
 
 
 class Program:
@@ -143,6 +156,7 @@ class Program:
             members, models.optimizers, plan.epochs, self._tables.steps, models.update.read_settings
         )
         self._stops = [EarlyStops(callback, len(members)) for callback in plan.early_stopping]
+        self._best = BestEpochs(len(members)) if plan.keeps_best and self._validation is not None else None
         self._progress = Progress(len(members))
         self._numbers = list(range(len(members)))
         self._ended: list[_Group] = []
@@ -183,6 +197,8 @@ class Program:
         if len(live.numbers) < len(self._numbers):
             self._keep(live.numbers)
         self._progress.load(live.progress.state())
+        if self._best is not None and live.best is not None:
+            self._best.load(live.best.state(), self._plan.device)
         self._models.load(live.parameters, state["models"])
         self._schedules.load(state["schedules"])
         for stops, saved in zip(self._stops, state["stops"], strict=True):
@@ -192,7 +208,7 @@ class Program:
 
     def _groups(self) -> list[_Group]:
         """All models: those that have been left out, and those that are in the program."""
-        return [*self._ended, _Group(self._numbers, self._models.parameters(), self._progress)]
+        return [*self._ended, _Group(self._numbers, self._models.parameters(), self._progress, self._best)]
 
     def _compact(self) -> None:
         """Drop the configurations that have ended in every fold, once they are half: what is left is a grid again."""
@@ -201,18 +217,20 @@ class Program:
             return
         models = range(len(self._numbers))
         ended = [model for model in models if not going[model % self._each]]
-        progress = Progress(len(self._numbers))
-        progress.load(self._progress.state())
+        progress, best = copy.copy(self._progress), copy.copy(self._best)
         progress.keep(ended)
+        if best is not None:
+            best.keep(ended)
         parameters = {name: own[ended] for name, own in self._models.parameters().items()}
-        self._ended.append(_Group([self._numbers[model] for model in ended], parameters, progress))
+        self._ended.append(_Group([self._numbers[model] for model in ended], parameters, progress, best))
         self._keep([model for model in models if going[model % self._each]])
 
     def _keep(self, models: list[int]) -> None:
         """Forget all models but these."""
         self._each = self._each * len(models) // len(self._numbers)
         self._numbers = [self._numbers[model] for model in models]
-        parts: list[Any] = [self._models, self._schedules, self._progress, *self._stops]
+        best = [] if self._best is None else [self._best]
+        parts: list[Any] = [self._models, self._schedules, self._progress, *self._stops, *best]
         for part in parts:
             part.keep(models)
 
@@ -264,6 +282,8 @@ class Program:
         trained = progress.active.clone()
         if self._validation is not None:
             progress.note("val/loss", self._validated(self._validation), trained)
+            if self._best is not None:
+                self._best.note(trained, self._models.parameters(), progress.metrics)
         self._schedules.step("epoch", lambda model: bool(progress.active[model]), progress.metrics)
         for stops in self._stops:
             metric = torch.where(trained, progress.metrics[stops.monitor], math.nan)

@@ -22,6 +22,7 @@ from torchplug.many.program import State
 from torchplug.many.result import Fitted
 from torchplug.tracking.agreement import is_rank_zero
 from torchplug.tracking.checkpoint_file import read_checkpoint, write_checkpoint
+from torchplug.tracking.jsonl import EVALUATED
 from torchplug.tracking.row_file import RowFile
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import own_directory, stack_file
@@ -86,7 +87,11 @@ class RunRecord(Record):
         self._due = 0.0
 
     def begin(self) -> None:
-        """Drop the rows of epochs that the checkpoints do not have behind them, and write the checkpoint."""
+        """Drop the rows of epochs that the checkpoints do not have behind them, and write the checkpoint.
+
+        Rows of all models together, which are of none, are dropped too: a method writes them at its end. Those of later
+        evaluations stay.
+        """
         if is_rank_zero() and self.run.metrics_file.is_file():
             done, lines = epochs_done(self.run, self._content), self._rows.lines()
             kept = [line for line in lines if _is_done(json.loads(line), done)]
@@ -180,7 +185,9 @@ def _epochs_of(run: Run) -> int:
 
 
 def _is_done(row: Mapping[str, Any], done: Mapping[Model, int]) -> bool:
-    return bool(row["epoch"] < done.get((row["configuration"], row["fold"]), 0))
+    if EVALUATED in row:
+        return True
+    return "configuration" in row and bool(row["epoch"] < done.get((row["configuration"], row["fold"]), 0))
 
 
 def new_content(configurations: Sequence[Configuration], grouping: Grouping, data: TabularData) -> dict[str, Any]:

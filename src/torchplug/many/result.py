@@ -53,7 +53,9 @@ def of_program(configuration: Configuration, data: TabularData, trained: Trained
     if not trained.metrics:
         return Fitted(FitResult({}, trained.outcome, build, run), trained.epochs, steps, trained.ended)
     result: FitResult
-    names = tuple(components_of(configuration).metric_choice.watchable(bool(data.sizes["validation"])))
+    assert data.preprocessing is not None, "it was trained on"
+    choice, labelled = components_of(configuration).metric_choice, data.preprocessing.target_coding.labels
+    names = tuple(choice.watchable(bool(data.sizes["validation"]), labelled))
     metrics = LateMetrics(trained.metrics, names, lambda: validation_metrics(result.module, data))
     result = FitResult(metrics, trained.outcome, build, run)
     return Fitted(result, trained.epochs, steps, trained.ended)

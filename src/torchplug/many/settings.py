@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.environment import as_found
-from torchplug.fitting.trainer import NOT_SETTABLE
+from torchplug.fitting.trainer import NOT_SETTABLE, refuse_out_of_range
 from torchplug.many.program import Plan
 from torchplug.many.stopping import WATCHED
 
@@ -54,11 +54,12 @@ class TrainerSettings:
         shows_progress: whether the user has not switched that off.
 
     Raises:
-        ConfigurationError: for a setting that the Trainer refuses.
+        ConfigurationError: for a setting that the Trainer refuses, or a number out of its range.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = dict(given)
+        refuse_out_of_range(given)
         self.keywords = {**_QUIET, **given, "enable_progress_bar": False}
         with as_found():
             try:

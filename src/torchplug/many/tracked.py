@@ -17,7 +17,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError
 from torchplug.fitting.environment import as_found
 from torchplug.fitting.trainer import build_trainer
-from torchplug.many.config import configuration_of, refuse_others, rows_of, written_config
+from torchplug.many.config import Epoch, configuration_of, refuse_others, rows_of, written_config
 from torchplug.many.configurations import Configuration
 from torchplug.many.grouping import Grouping
 from torchplug.many.record import Model, RunRecord, adopted, epochs_done, new_content, resuming
@@ -72,6 +72,7 @@ class TrackedFit:
         name: the folder of the run's family.
         root: the folder of all runs.
         resumed: the run to go on with; None for a new one.
+        epoch: whose parameters models end with.
     """
 
     configurations: Sequence[Configuration]
@@ -82,6 +83,7 @@ class TrackedFit:
     name: str
     root: str | Path
     resumed: Run | None
+    epoch: Epoch = "last"
 
     @contextmanager
     def record(self, grouping: Grouping) -> Iterator[RunRecord]:
@@ -97,7 +99,9 @@ class TrackedFit:
         if grouping.alone:
             with as_found():
                 build_trainer(self.settings.of_run)  # refuses what it cannot do
-        text = written_config(self.configurations, self.folds, self.data, self.settings.given, self.tracking)
+        text = written_config(
+            self.configurations, self.folds, self.data, self.settings.given, self.tracking, self.epoch
+        )
         content = new_content(self.configurations, grouping, self.data)
         run = self.resumed or Run.create(self.name, self.root)
         with run.locked():

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.many.alone import Lone
+from torchplug.many.config import Epoch
 from torchplug.many.configurations import Configuration
 from torchplug.many.grouping import Grouping, Share
 from torchplug.many.program import Program
@@ -44,6 +45,7 @@ class ManyTraining:
         record: what is kept of the training, and what it goes on from.
         advance: is called with a number of models as training goes on.
         watch: sees each epoch's metrics, and may end models.
+        epoch: whose parameters models end with.
     """
 
     configurations: Sequence[Configuration]
@@ -53,6 +55,7 @@ class ManyTraining:
     record: Record
     advance: Callable[[float], None] = lambda models: None
     watch: Watch = keep_all
+    epoch: Epoch = "last"
 
     def run(self) -> dict[Model, Fitted]:
         """Train until all models have ended, or an interruption is asked for."""
@@ -87,6 +90,7 @@ class ManyTraining:
         part = len(members) / (plan.epochs * max(steps))
         plan = replace(
             plan,
+            keeps_best=self.epoch == "best",
             advanced=partial(self.advance, part),
             save=partial(self.record.save, index),
             watch=watch,
@@ -114,7 +118,8 @@ class ManyTraining:
             return bool(self.watch(epoch, [model], values).all())
 
         data, directory = self.folds[fold].copied(), self.record.directory(model)
-        return Lone(self.configurations[number], data, self.settings, self.record, directory).fit(seen)
+        lone = Lone(self.configurations[number], data, self.settings, self.record, directory, self.epoch)
+        return lone.fit(seen)
 
 
 @contextmanager

@@ -47,6 +47,11 @@ def settings_of(origin: Origin, recipe: Settings, resume: bool) -> Settings:
     )
 
 
+def is_of_ensemble(line: CommandLine) -> bool:
+    """Whether an ensemble is trained, which is resumed by its own settings."""
+    return line.subcommand == "fit" and option(line, "ensemble") is not None
+
+
 def locate(line: CommandLine, recipe: str) -> Origin | None:
     """The checkpoint that a command starts from: best, last, a run directory or a file; none for a new fit.
 
@@ -58,7 +63,7 @@ def locate(line: CommandLine, recipe: str) -> Origin | None:
         CheckpointError: if there is no such checkpoint, or it cannot be read.
         ConfigurationError: if it is no path.
     """
-    if "ckpt_path" not in top_level(line.subcommand):
+    if "ckpt_path" not in top_level(line.subcommand) or is_of_ensemble(line):
         return None
     wanted = option(line, "ckpt_path")
     if wanted is None and SUBCOMMANDS[line.subcommand].starts_from == "checkpoint":

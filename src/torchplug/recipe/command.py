@@ -140,16 +140,16 @@ class Command:
             "seed": self.settings.seed_everything,
         }
 
-    def resuming(self, run: Run) -> str:
-        """How to go on with a method that was interrupted: this command line with `--resume`."""
+    def resuming(self, run: Run, flag: str = "--resume") -> str:
+        """How to go on with a method that was interrupted: this command line with the flag and the run."""
         given = list(self.line.arguments)
-        if not any(argument == "--resume" or argument.startswith("--resume=") for argument in given):
-            given += ["--resume", min(os.path.relpath(run.path), str(run.path), key=len)]
+        if not any(argument == flag or argument.startswith(f"{flag}=") for argument in given):
+            given += [flag, min(os.path.relpath(run.path), str(run.path), key=len)]
         return f"go on with: python {short_path(Path(self.script))} {printable(shlex.join(given))}"
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""
-        return self.settings.text(leave_out=("ckpt_path",))
+        return self.settings.text(leave_out=("ckpt_path", "ensemble", "ensemble_by"))
 
 
 def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> Command:

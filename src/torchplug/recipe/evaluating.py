@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from lightning import Trainer
 
 from torchplug.checks import refuse_evaluation
@@ -16,7 +17,7 @@ from torchplug.errors import ConfigurationError, WriteError
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.same_tables import changed_tables
 from torchplug.fitting.trainer import build_trainer
-from torchplug.many.evaluation import ensemble_metrics
+from torchplug.many.evaluation import Evaluated, ensemble_metrics
 from torchplug.module import ComponentModule
 from torchplug.recipe.output import say_notes
 from torchplug.tracking.ensemble import Ensemble
@@ -31,9 +32,6 @@ from torchplug.training import StopAtBoundary
 
 if TYPE_CHECKING:
     from torchplug.recipe.command import Command
-
-Evaluated = Literal["validation", "test"]
-"""A split that a checkpoint is evaluated on."""
 
 _MOST_DATES = 5
 
@@ -64,7 +62,7 @@ def _evaluate(command: Command, module: ComponentModule | Ensemble, data: Tabula
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     key = split if split in data.sources else "source"
     changed = changed_tables(command.origin.content, data, split, named=command.names(f"data.{key}"))
-    say_notes([*changed, *_seen(module, run, split), *data.notes, *(data.test_notes if split == "test" else [])])
+    say_notes([*changed, *_seen(data, run, split), *data.notes, *(data.test_notes if split == "test" else [])])
     meet(trainer, data, command.settings.plain(), command.origin.file)
     opening = _record_opening(command, data) if split == "test" and first_rank() else {}
     if isinstance(module, Ensemble):
@@ -103,11 +101,16 @@ def _refuse_partial(trainer: Trainer, split: Evaluated) -> None:
         )
 
 
-def _seen(module: ComponentModule | Ensemble, run: Run | None, split: Evaluated) -> list[str]:
+def _seen(data: TabularData, run: Run | None, split: Evaluated) -> list[str]:
     """What to say of rows that members of an ensemble were trained on."""
-    if split == "test" or run is None or not isinstance(module, Ensemble) or not (run.path / "folds.parquet").is_file():
+    folds = None if run is None else run.folds
+    if split == "test" or split in data.sources or run is None or folds is None:
         return []
-    return ["cross-validation trained its models on rows of the validation split too: see folds.csv for unseen rows"]
+    trained = folds.filter(part="training")["row"].to_numpy()
+    if not np.isin(data.row_numbers("validation"), trained).any():
+        return []
+    where = "see folds.csv for unseen rows" if (run.path / "folds.csv").is_file() else "test has unseen rows"
+    return [f"members of the ensemble were trained on rows of the validation split too: {where}"]
 
 
 def _record_opening(command: Command, data: TabularData) -> dict[str, Any]:

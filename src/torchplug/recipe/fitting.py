@@ -10,12 +10,14 @@ import lightning
 
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
+from torchplug.errors import ConfigurationError
 from torchplug.fitting.ranks import first_rank
 from torchplug.fitting.training import STALLED, Trained, Training
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
 from torchplug.recipe.certainty import how_sure
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome
+from torchplug.recipe.ensembling import fit_ensemble
 from torchplug.recipe.output import say_notes, short_path
 from torchplug.terminal import one_line, printable
 from torchplug.tracking.checkpoint_file import read_checkpoint
@@ -34,6 +36,10 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     Raises:
         TorchplugError: for input that is refused, or training that had to stop.
     """
+    if command.settings.others["ensemble"] is not None:
+        return fit_ensemble(command, data)
+    if command.names("ensemble_by"):
+        raise ConfigurationError("--ensemble_by has no effect without --ensemble: say how many models")
     is_full_batch = module.resolved.is_full_batch
     trainer = command.trainer()
     trainer["enable_progress_bar"] = trainer["enable_progress_bar"] and not is_full_batch

@@ -47,7 +47,7 @@ def predict(command: Command, module: ComponentModule | Ensemble, data: TabularD
     ensemble = module if isinstance(module, Ensemble) else Ensemble([module], module.calibration)
     frame = read(data.sources["source"], data.form, ensemble.types)
     where = describe(data.sources["source"])
-    table = ensemble.predict(frame, where, interval)
+    table = ensemble.predict(frame, where, interval, spread=command.settings.others["spread"])
     say_notes(_notes(ensemble, frame, where))
     names = polars.DataFrame({"row": range(1, frame.height + 1)})  # as messages count them
     if (column := command.settings.others["id"]) is not None:

@@ -159,6 +159,8 @@ def _sorted_out(
             files.append(_required(flag, value))
         elif (name := _option(flag)) in subcommand.options and subcommand.options[name].repeats:
             flags.append(Given((name,), [_required(flag, value)], flag, appends=True))
+        elif value is None and name in subcommand.options and subcommand.options[name].annotation is bool:
+            flags.append(Given((name,), True, flag))
         else:
             flags += _known_flag(flag, value, known)
     return flags, files, special

@@ -72,7 +72,13 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
     "fit": Subcommand(
         "Train on the training split and report on the validation split.",
         "torchplug.recipe.fitting:fit",
-        {"ckpt_path": _RESUME},
+        {
+            "ckpt_path": _RESUME,
+            "ensemble": Option(int | None, "Train so many models together, which predict as one; at least 2."),
+            "ensemble_by": Option(
+                Literal["seed", "bootstrap", "folds"], "What they differ in: seed, sample of the rows, or fold.", "seed"
+            ),
+        },
     ),
     "validate": Subcommand(
         "Evaluate a checkpoint on the validation split.",
@@ -99,6 +105,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
                 float | None,
                 "Share of rows, such as 0.9, that an interval around each number is to cover: two more columns.",
             ),
+            "spread": Option(bool, "Add the standard deviation over an ensemble's members to each number.", False),
         },
         "checkpoint",
     ),

@@ -37,7 +37,9 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
     """
     if is_ensemble(content):
         if resume:
-            raise CheckpointError(f"{path} holds an ensemble, whose training cannot be continued")
+            raise CheckpointError(
+                f"{path} holds an ensemble, whose training goes on by the command that began it, with --ensemble"
+            )
         for member in Entries(content, path).of(MEMBERS, list, "a list"):
             check_content(member if isinstance(member, Mapping) else {}, path, resume)
         return

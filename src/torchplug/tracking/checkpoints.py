@@ -82,7 +82,7 @@ def checkpoint_callbacks(
 def newest(recipe: str, root: str | Path = "runs") -> Run | None:
     """Return the newest run of a recipe with a checkpoint, by the time in its name; None if there is none."""
     runs = (Run(path) for path in sorted((Path(root) / recipe).glob("*/"), reverse=True))
-    return next((run for run in runs if run.best.is_file() or run.last.is_file()), None)
+    return next((run for run in runs if any(file.is_file() for file in (run.best, run.last, run.ensemble))), None)
 
 
 def newer_without_checkpoint(run: Run) -> Run | None:
@@ -98,8 +98,9 @@ def resolve_checkpoint(text: str, recipe: str, root: str | Path = "runs") -> Pat
     all ranks use it even if another run ends meanwhile.
 
     Args:
-        text: `best` or `last`, of the recipe's newest run that has any checkpoint; a run directory,
-            meaning its best, else its last, else its ensemble; or a file. (A file called `best` is `./best`.)
+        text: `best` or `last`, of the recipe's newest run that has any checkpoint (both its ensemble, if it is one); a
+            run directory, meaning its best, else its last, else its ensemble; or a file. (A file called `best` is
+            `./best`.)
         recipe: the recipe whose runs are searched.
         root: the folder of all runs.
 
@@ -242,6 +243,8 @@ def _find(text: str, recipe: str, root: str | Path) -> Path:
         run = newest(recipe, root)
         if run is None:
             raise CheckpointError(f"no run of {recipe} in {root} has a checkpoint: fit first, or name a file")
+        if run.ensemble.is_file():
+            return run.ensemble
         wanted, other = (run.best, run.last) if text == "best" else (run.last, run.best)
         if not wanted.is_file():
             raise CheckpointError(f"the newest run, {run.path}, has no {text} checkpoint: ask for {other.stem}")

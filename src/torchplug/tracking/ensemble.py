@@ -9,13 +9,14 @@ TabularData                     its fingerprint, where it is known
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import polars
 from torch import Tensor
 
@@ -122,31 +123,53 @@ class Ensemble:
         first = self.members[0]
         return PredictionIntervals.of(level, self.calibration, first.loss, _preprocessing(first).info, _RESIDUALS)
 
-    def predict(self, source: Any, name: str = "the data", interval: float | None = None) -> polars.DataFrame:
+    def predict(
+        self, source: Any, name: str = "the data", interval: float | None = None, *, spread: bool = False
+    ) -> polars.DataFrame:
         """Predict rows given as the training data were: an array, or a frame with those columns.
 
         Args:
             source: NumPy array, tensor, polars or pandas frame (n rows). The target is not needed.
             name: what messages call it.
             interval: the share of rows that an interval around each number is to cover, in (0, 1); None: no interval.
+            spread: whether the standard deviation over members is added to each number (of the population).
 
         Returns:
             n rows: a column per target in its own units; for classes the label and `probability_…`. With an interval
-            also `<target>_lower` and `<target>_upper`.
+            also `<target>_lower` and `<target>_upper`. With `spread` also `<target>_spread`, in the target's units, or
+            `spread_…` of each probability.
 
         Raises:
             DataError: if columns are missing or hold what training never saw.
-            ConfigurationError: if intervals are refused, see `intervals`.
+            ConfigurationError: if intervals are refused, see `intervals`, and for the spread of a single model.
         """
         intervals, first = None if interval is None else self.intervals(interval), self.members[0]
-        predictions = self.predictions(as_frame(source), name)
+        if spread and len(self.members) < 2:
+            raise ConfigurationError("one model has no spread: it is that of an ensemble, such as fit --ensemble 8")
+        frame = as_frame(source)
+        each = list(self._each(frame, name)) if spread else []
+        predictions = reduce(Tensor.add, each) / len(each) if spread else self.predictions(frame, name)
         table = first.decode(predictions)
-        return table if intervals is None else intervals.beside(table, first.loss.point(predictions))
+        if intervals is not None:
+            table = intervals.beside(table, first.loss.point(predictions))
+        if spread:
+            table = polars.concat([table, self._spread([first.decode(own) for own in each])], how="horizontal")
+        return table
+
+    def _spread(self, tables: Sequence[polars.DataFrame]) -> polars.DataFrame:
+        """The standard deviation of each predicted number over the members' tables."""
+        first = 0 if _preprocessing(self.members[0]).info.classes is None else 1  # the label
+        names = tables[0].columns[first:]
+        deviations = np.std([table.select(names).to_numpy() for table in tables], axis=0)
+        return polars.DataFrame(deviations, schema=[_spread_name(column) for column in names])
 
     def predictions(self, frame: polars.DataFrame, name: str = "the data") -> Tensor:
         """The mean of the members' `ComponentModule.predictions`, (n, k) float64."""
-        total: Tensor = reduce(Tensor.add_, (member.predictions(frame, name) for member in self.members))
+        total: Tensor = reduce(Tensor.add_, self._each(frame, name))
         return total / len(self.members)
+
+    def _each(self, frame: polars.DataFrame, name: str) -> Iterator[Tensor]:
+        return (member.predictions(frame, name) for member in self.members)
 
     def save_checkpoint(self, path: str | Path, data: TabularData | None = None) -> None:
         """Write one checkpoint of all members, for `torchplug.load` and the recipes' `predict`, `validate` and `test`.
@@ -184,6 +207,11 @@ def _preprocessing(member: ComponentModule) -> Preprocessing:
     if member.preprocessing is None or member.network is None:
         raise ConfigurationError("a member of an ensemble is not trained: fit it first")
     return member.preprocessing
+
+
+def _spread_name(column: str) -> str:
+    label = column.removeprefix("probability_")
+    return f"{column}_spread" if label == column else f"spread_{label}"
 
 
 def _described(member: ComponentModule) -> str:

@@ -16,7 +16,7 @@ from torchplug.tracking.agreement import is_rank_zero
 from torchplug.tracking.row_file import RowFile
 from torchplug.tracking.run import Run
 
-_EVALUATED = "evaluated"
+EVALUATED = "evaluated"
 """The first key of rows written by an evaluation of a checkpoint."""
 
 
@@ -133,7 +133,7 @@ class EvaluationLogger(JsonlLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         values = plain_values(metrics)
-        row = {_EVALUATED: self._checkpoint, "step": step, "epoch": values.pop("epoch", None), **values}
+        row = {EVALUATED: self._checkpoint, "step": step, "epoch": values.pop("epoch", None), **values}
         try:
             self._rows.append([row])
         except WriteError as error:
@@ -141,4 +141,4 @@ class EvaluationLogger(JsonlLogger):
 
 
 def _is_evaluation(line: bytes) -> bool:
-    return line.startswith(f'{{"{_EVALUATED}"'.encode())
+    return line.startswith(f'{{"{EVALUATED}"'.encode())

@@ -29,7 +29,8 @@ class Run:
         config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
         checkpoints/best.ckpt  checkpoints/last.ckpt
 
-    A run of many models has `folds.parquet` and `checkpoints/stack.ckpt` instead of coefficients and checkpoints.
+    A run of many models has `folds.parquet` and `checkpoints/stack.ckpt` instead of coefficients and checkpoints, and
+    `checkpoints/ensemble.ckpt` if they predict as one.
     Names sort by time (UTC, to the millisecond). Files are written atomically: beside their final place,
     and then renamed. Properties read the files at each access, so that a run can be followed while it
     trains.
@@ -131,7 +132,7 @@ class Run:
     def metrics(self) -> polars.DataFrame:
         """The logged rows: step, epoch and a column per metric, null if a row lacks it.
 
-        Many models have a row for each epoch, configuration and fold.
+        Many models have a row for each epoch, configuration and fold, and an ensemble at the end one of all members.
         Rows of later evaluations have the checkpoint's name in the column `evaluated`. A row that is being written is
         omitted.
         """
@@ -180,7 +181,7 @@ class Run:
 
     @property
     def ensemble(self) -> Path:
-        """The checkpoint of the models of all folds, which predict as one (`Ensemble`)."""
+        """The checkpoint of several models that predict as one (`Ensemble`)."""
         return self.checkpoints / "ensemble.ckpt"
 
     def unstack(self, configuration: int, fold: int, path: str | Path) -> None:

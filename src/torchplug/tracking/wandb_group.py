@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import statistics
@@ -86,7 +87,7 @@ def over_folds(metrics: Sequence[Mapping[str, float | None]], folds: int) -> dic
         return dict(metrics[0])
     found: dict[str, float | None] = {}
     for name in dict.fromkeys(name for own in metrics for name in own):
-        values = [value for own in metrics if (value := own.get(name)) is not None]
+        values = [value for own in metrics if (value := own.get(name)) is not None and math.isfinite(value)]
         whole = len(values) == len(metrics)
         found[f"{name}_mean"] = statistics.fmean(values) if whole else None
         found[f"{name}_sd"] = statistics.pstdev(values) if whole else None

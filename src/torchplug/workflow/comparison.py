@@ -52,7 +52,9 @@ class Comparison:
         if not pictures.available():
             raise ConfigurationError(pictures.INSTALL)
         curves = [_curves(run) for run in self.runs]
-        shown = [name for name in self.metrics["metric"] if name.startswith("val/") or name in _LOSSES][:_MOST_PANELS]
+        drawn = {name for curve in curves for name, (epochs, _) in curve.items() if epochs}
+        shown = [name for name in self.metrics["metric"] if name.startswith("val/") or name in _LOSSES]
+        shown = [name for name in shown if name in drawn][:_MOST_PANELS]
         if not shown:
             raise ConfigurationError("none of the runs has metrics by epoch yet")
         columns = min(3, len(shown))
@@ -135,6 +137,8 @@ def _rows(run: Run) -> pl.DataFrame:
 
 def _last_values(run: Run) -> dict[str, float]:
     rows = _rows(run)
+    if "configuration" in rows.columns and rows["configuration"].null_count():
+        rows = rows.filter(pl.col("configuration").is_null())  # of all models together
     names = [name for name in rows.columns if "/" in name]
     values = {name: rows[name].drop_nulls() for name in names}
     return {name: float(column[-1]) for name, column in values.items() if len(column)}
@@ -147,5 +151,6 @@ def _curves(run: Run) -> dict[str, tuple[list[int], list[float]]]:
     for name in rows.columns:
         if "/" in name:
             known = rows.filter(pl.col(name).is_not_null() & pl.col("epoch").is_not_null())
-            curves[name] = (known["epoch"].to_list(), known[name].to_list())
+            means = known.group_by("epoch").agg(pl.mean(name)).sort("epoch")  # over many models
+            curves[name] = (means["epoch"].to_list(), means[name].to_list())
     return curves

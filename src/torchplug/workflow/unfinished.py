@@ -37,7 +37,7 @@ def how_to_go_on(run: Run) -> str:
 
 
 def fit_all(
-    configs: Sequence[Mapping[str, Any]], data: TabularData, folds: Sequence[Fold], **options: Any
+    configs: Sequence[Mapping[str, Any]], data: TabularData, folds: Sequence[Fold] | None, **options: Any
 ) -> tuple[list[FitResult], Run]:
     """Return what `fit_many` returns, and the run directory.
 

@@ -12,8 +12,8 @@ import yaml  # type: ignore[import-untyped]
 
 from torchplug.data.folds import Fold
 from torchplug.data.tabular import TabularData
-from torchplug.errors import ConfigurationError, DataError
-from torchplug.many.configurations import Configuration, Configurations, watched_by
+from torchplug.errors import DataError
+from torchplug.many.configurations import Configuration, watched_by
 from torchplug.many.settings import TrainerSettings
 from torchplug.tracking.choices import chosen
 from torchplug.tracking.run import Run
@@ -24,6 +24,7 @@ from torchplug.workflow.cross_validation.out_of_fold import out_of_fold
 from torchplug.workflow.cross_validation.picture import draw
 from torchplug.workflow.cross_validation.result import CrossValidation
 from torchplug.workflow.folds import divided
+from torchplug.workflow.requirements import one_process, unseeded
 from torchplug.workflow.unfinished import Unfinished, fit_all
 
 Folds = int | Sequence[tuple[Any, Any]]
@@ -110,7 +111,7 @@ class CrossValidating:
             TorchplugError: for input that is refused.
             Unfinished: if a signal stopped it.
         """
-        settings = self._settings()
+        settings = one_process(self.trainer, "cross_validate")
         chosen(self.tracking)
         divided = self._divided()
         results, run = fit_all(
@@ -138,15 +139,7 @@ class CrossValidating:
 
     @cached_property
     def _configuration(self) -> Configuration:
-        if "seed" in self.config:
-            raise ConfigurationError("config has no seed here: give seed to cross_validate")
-        return Configurations().read(self.config)
-
-    def _settings(self) -> TrainerSettings:
-        settings = TrainerSettings(self.trainer)
-        if settings.trainer.world_size > 1:
-            raise ConfigurationError("cross_validate runs in one process: leave --trainer.devices at 1")
-        return settings
+        return unseeded(self.config, "cross_validate")
 
     def _divided(self) -> list[Fold]:
         """The rows of each fold, none of them of the test split."""
