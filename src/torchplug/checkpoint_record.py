@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -13,9 +13,13 @@ from torchplug.components.contracts import Loss
 from torchplug.errors import CheckpointError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.preprocessing import Preprocessing
+from torchplug.registry import registry
+from torchplug.registry.permissions import BUILTIN
 from torchplug.resolved_config import ResolvedConfig
 
 KEY = "torchplug"
+RECORDED = ("family", "name", "distribution", "version")
+"""Entries of each component."""
 CALIBRATION = "calibration"
 """The entry of the record that is written when a fit has ended."""
 _version = cache(version)  # of installed packages, which do not change while a process runs
@@ -56,3 +60,34 @@ def network_dtype(checkpoint: Mapping[str, Any]) -> torch.dtype:
     """The precision of the network that was saved."""
     dtypes = [value.dtype for name, value in checkpoint["state_dict"].items() if name.startswith("network.")]
     return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
+
+
+def recorded_components(record: Any) -> Iterator[Mapping[str, str]]:
+    """Yield the components that a record names, those that are malformed left out."""
+    components = record.get("components") if isinstance(record, Mapping) else None
+    for component in components if isinstance(components, list) else ():
+        if isinstance(component, Mapping) and all(isinstance(component.get(name), str) for name in RECORDED):
+            yield component
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of loaded plugins, built-in components included, by distribution."""
+    loaded = {plugin.distribution: plugin.version for plugin in registry().plugins if plugin.status == "loaded"}
+    return {**loaded, BUILTIN: _version(BUILTIN)}
+
+
+def version_notes(record: Mapping[str, Any]) -> list[str]:
+    """Return a note for each distribution whose installed version is not the one that made a checkpoint.
+
+    Args:
+        record: of the checkpoint; it names torchplug's version, and the components in use with theirs.
+    """
+    installed = installed_versions()
+    made_with = {BUILTIN: record.get("version")}
+    for component in recorded_components(record):
+        made_with.setdefault(component["distribution"], component["version"])
+    return [
+        f"the checkpoint was made with {name} {old}, and {installed[name]} is installed: results may differ"
+        for name, old in made_with.items()
+        if name in installed and old is not None and installed[name] != old
+    ]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from torchplug import checks
 from torchplug.checked_network import check_network
-from torchplug.checkpoint_record import CALIBRATION, KEY, carried_preprocessing, checkpoint_record, network_dtype
+from torchplug.checkpoint_record import (
+    CALIBRATION,
+    KEY,
+    carried_preprocessing,
+    checkpoint_record,
+    network_dtype,
+    version_notes,
+)
 from torchplug.components.parameter_groups import PatternSettings
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation.calibration import Calibration
@@ -123,6 +130,7 @@ class ComponentModule(TrainedModule):
         self.save_hyperparameters(hyper_parameters(resolved, reduction, options, calibrate), logger=False)
         self.reduction: Reduction = reduction
         self._saved = False
+        self._version_notes: list[str] = []
         self.regularizers = nn.ModuleList(resolved.build_regularizers())
 
     # ------------------------------------------------------------------ what is asked, and of whom
@@ -271,12 +279,29 @@ class ComponentModule(TrainedModule):
                 self._saved = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up a checkpoint that Lightning loads, and warn if other versions made it.
+
+        Raises:
+            CheckpointError: as for `restore`.
+        """
+        before = self._version_notes
+        self.restore(checkpoint)
+        for note in self._version_notes[len(before) :]:
+            rank_zero_warn(note)
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Take up a checkpoint's preprocessing, or refuse one that belongs to other data.
+
+        The caller tells the user if other versions made it.
+
+        Args:
+            checkpoint: its content.
 
         Raises:
             CheckpointError: if it is not ours, or its features are not those of the data.
         """
         self.preprocessing = carried = carried_preprocessing(checkpoint, self.preprocessing)
+        self._version_notes = list(dict.fromkeys([*self._version_notes, *version_notes(checkpoint[KEY])]))
         self.calibration = Calibration.from_state(checkpoint[KEY].get(CALIBRATION))
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":

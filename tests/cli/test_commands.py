@@ -205,7 +205,7 @@ class TestPlugins:
             "home_page": "",
             "requires": "",
             "hash": None,
-            "editable": False,
+            "source": None,
             "altered": [],
             "changed": [],
             "targets": None,

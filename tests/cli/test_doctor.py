@@ -13,21 +13,22 @@ EMPTY = f"{HEAD}@hookimpl\ndef torchplug_losses():\n    return []\n"
 
 
 @pytest.fixture
-def doctor(capsys, monkeypatch):
+def doctor(capfd, monkeypatch):
     def examined(*plugins):
         monkeypatch.setenv("TORCHPLUG_PLUGINS", ",".join(plugins))  # what else is installed is no business of tests
         status = main(["doctor", "--json"])
-        findings = json.loads(capsys.readouterr().out)
+        out, examined.said = capfd.readouterr()
+        findings = json.loads(out)
         return status, {(one["distribution"], one["problem"]): one["remedy"] for one in findings}
 
     return examined
 
 
-def test_no_fault(distributions, doctor, capsys):
+def test_no_fault(distributions, doctor, capfd):
     distributions.add("acme", EMPTY)
     assert doctor("acme") == (0, {})
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out == "no fault found in 2 plugins\n"
+    assert capfd.readouterr().out == "no fault found in 2 plugins\n"
 
 
 def test_every_kind_of_fault(distributions, doctor):
@@ -70,3 +71,26 @@ def test_a_plugin_that_ends_the_process_is_named(distributions, doctor):
     ((problem, remedy),) = found.items()
     assert problem == ("deadly", "it ends the process while it is loaded (signal 6)")
     assert "TORCHPLUG_BLOCKED_PLUGINS=deadly" in remedy
+
+
+@pytest.mark.parametrize("module", ["hanging_plugin", "hanging_parts"])
+def test_a_plugin_that_hangs_is_named(distributions, doctor, monkeypatch, module):
+    """When it is imported, or when its component is."""
+    monkeypatch.setattr("torchplug.cli.doctor.PATIENCE", 5.0)
+    distributions.offer("hanging", ("losses", "late", "hanging_parts:Loss"))
+    distributions.module(module, "import time\ntime.sleep(600)\n")
+    distributions.add("broken", "raise RuntimeError('no luck')")
+    status, found = doctor("hanging", "broken")
+    assert status == 1
+    assert found == {
+        (name, problem): f"update or uninstall it, or leave it out by TORCHPLUG_BLOCKED_PLUGINS={name}"
+        for name, problem in (
+            ("hanging", "it does not load with its components within 5 s"),
+            ("broken", "import of broken_plugin failed: RuntimeError: no luck"),
+        )
+    }
+    said = "torchplug: plugins do not load together: each is tried by itself, for at most 5 s\n"
+    if module == "hanging_plugin":
+        slow = f"torchplug: hanging 1.0 has been importing {module} for 2 s"
+        said = f"{slow}; TORCHPLUG_BLOCKED_PLUGINS=hanging leaves it out\n{said}"
+    assert doctor.said.endswith(said)

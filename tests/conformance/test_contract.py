@@ -5,13 +5,7 @@ from torchplug.registry.component import Family
 from torchplug.testing import parametrize_with_checks
 
 
-@parametrize_with_checks(
-    "torchplug",
-    "torchplug-robust",
-    "torchplug-second-order",
-    "torchplug-tabular",
-    parameters={"scheduler:manual": {"table": {2: 0.01}}},
-)
+@parametrize_with_checks("torchplug", "torchplug-robust", "torchplug-second-order", "torchplug-tabular")
 def test_contract(component, check):
     check(component)
 

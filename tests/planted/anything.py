@@ -22,6 +22,16 @@ class Slow(Squared):
     pass
 
 
+@planted(
+    LOSS,
+    "importing_changes_no_global_state",
+    "importing planted.importing changes Python's random generator, which the whole process shares",
+    target="planted.importing:Seeding",
+)
+class Unseeded(Squared):
+    pass
+
+
 @planted(LOSS, "target_is_importable", "cannot be imported", target="planted.anything:Missing")
 class Present(Squared):
     pass
@@ -127,7 +137,7 @@ class Talking(Squared):
         print("hello")
 
 
-@planted(LOSS, "building_changes_no_global_state", "changes the default dtype of the process")
+@planted(LOSS, "building_changes_no_global_state", "building it changes torch's default dtype, which")
 class Global(Squared):
     def __init__(self):
         super().__init__()

@@ -102,6 +102,70 @@ def test_errors_say_where(run, tmp_path, line, where):
     assert f"error: {where}" in errors
 
 
+BIAS = {"bias": {"lr": 0.1}}
+GROUPS = [
+    (["--model.groups", '{"bias": {lr: 0.1}}'], BIAS),
+    (["--model.groups.bias", "{lr: 0.1}"], BIAS),
+    (["--model.groups.bias.lr", "0.1"], BIAS),
+    (["model.groups.bias.lr=1e-1"], BIAS),
+    (["--config", "dotted.yaml"], BIAS),
+    (["--model.groups.layers.0.*.weight_decay", "0"], {"layers.0.*": {"weight_decay": 0.0}}),
+    (["--model.groups.lr", "{lr: 2}"], {"lr": {"lr": 2.0}}),
+    (
+        ["--model.groups.bias.lr", "0.1", "--model.groups.bias.weight_decay", "0"],
+        {"bias": {"lr": 0.1, "weight_decay": 0}},
+    ),
+    (["--model.groups.0.bias.lr", "3", "--model.groups.bias.lr", "2"], {"0.bias": {"lr": 3.0}, "bias": {"lr": 2.0}}),
+    (
+        ["--model.groups.bias.lr", "2", "--model.groups", "{weight: {lr: 1}}"],
+        {"weight": {"lr": 1.0}, "bias": {"lr": 2.0}},
+    ),
+    (["--model.groups.bias.lr", "2", "--model.groups", "null"], {"bias": {"lr": 2.0}}),
+    (["--model.groups", "null"], None),
+]
+
+
+@pytest.mark.parametrize(("line", "groups"), GROUPS, ids=[" ".join(line) for line, _ in GROUPS])
+def test_groups_by_pattern_in_every_form(model_of, tmp_path, line, groups):
+    (tmp_path / "dotted.yaml").write_text("model: {groups.bias.lr: 0.1}")
+    found = model_of(*line)["groups"]
+    assert found == groups
+    assert list(found or ()) == list(groups or ())  # the last pattern that matches counts
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            ["--model.groups.foo", "3"],
+            "--model.groups.foo: expected lr and weight_decay by pattern of parameter names, got 3",
+        ),
+        (
+            ["--model.groups.bias.momentum", "0.9"],
+            "--model.groups.bias.momentum: expected lr and weight_decay by pattern",
+        ),
+        (["--model.groups.lr", "0.1"], "--model.groups.lr: expected lr and weight_decay by pattern"),
+        (["--model.groups", '{"bias": 0.1}'], "--model.groups: expected lr and weight_decay by pattern"),
+        (["--model.groups", "{bias: {lr"], "--model.groups: expected lr and weight_decay by pattern"),
+        (["--model.groups.bias", "null"], "--model.groups.bias: expected lr and weight_decay by pattern"),
+        (["--model.groups+=", "{}"], "--model.groups: += adds to lists only"),
+        (["--model.groups.bias.lr+=0.1"], "--model.groups.bias.lr: += adds to lists only"),
+    ],
+)
+def test_other_forms_of_groups_are_refused_with_those_that_work(run, line, message):
+    status, _, errors = run(line)
+    assert status == 2
+    assert f"error: {message}" in errors
+    assert errors.endswith("""write --model.groups '{"bias": {lr: 0.1}}' or --model.groups.bias.lr 0.1\n""")
+    assert errors.count("\n") == 1
+
+
+def test_a_factor_that_is_no_number_is_refused(run):
+    status, _, errors = run(["--model.groups.bias.lr", "fast"])
+    assert status == 2
+    assert errors.endswith("error: --model.groups.bias.lr: expected float, got fast\n")
+
+
 def test_specs_are_written_as_configurations_have_them():
     assert written("scheduler", [use("warmup", after=use("cosine", min_lr=0.1))]) == [
         {"class_path": "warmup", "init_args": {"after": {"class_path": "cosine", "init_args": {"min_lr": 0.1}}}}

@@ -236,7 +236,7 @@ def test_two_entry_points_of_one_distribution_may_not_repeat_a_name(distribution
     distributions.metadata("acme", entry_points="[torchplug]\na = first_plugin\nb = second_plugin\n")
     first, second = [plugin for plugin in discover() if plugin.distribution == "acme"]
     assert first.status == "loaded"
-    assert second.error == "another entry point of acme already offers the loss good_loss"
+    assert second.error == "its entry point second_plugin repeats the loss good_loss of another"
 
 
 def test_two_distributions_may_have_the_same_name(distributions):

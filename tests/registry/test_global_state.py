@@ -26,6 +26,10 @@ CHANGES = {
     "NumPy's random generator": lambda: np.random.seed(1),
     "torch's random generator": lambda: torch.manual_seed(1),
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "torch's default device": lambda: torch.set_default_device("meta"),
+    "torch's gradient mode": lambda: torch.set_grad_enabled(False),
+    "torch's precision of matrix products": lambda: torch.set_float32_matmul_precision("high"),
+    "torch's deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
     "torch's thread count": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
 }
 
@@ -41,6 +45,10 @@ def state():
         np.random.get_state()[1].tolist(),
         torch.get_rng_state().tolist(),
         torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.is_grad_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
         torch.get_num_threads(),
     )
 

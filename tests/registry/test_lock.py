@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import json
 import tomllib
 
 import pytest
@@ -84,10 +85,115 @@ def test_a_file_that_differs_is_found(acme, change):
         lock()
 
 
-def test_an_installation_in_place_has_no_hash(acme):
-    (acme.folder / "acme-2.0.dist-info" / "direct_url.json").write_text('{"dir_info": {"editable": true}}')
+@pytest.fixture
+def in_place(acme, tmp_path, monkeypatch):
+    """Make an installation in place of it, as `pip install -e` does; its folder of source is returned."""
+
+    def install(code="src"):
+        source = tmp_path / "project"
+        package = source / code / "acme_plugin"
+        package.mkdir(parents=True)
+        (acme.folder / "acme_plugin.py").rename(package / "__init__.py")
+        info = acme.folder / "acme-2.0.dist-info"
+        (info / "direct_url.json").write_text(json.dumps({"dir_info": {"editable": True}, "url": source.as_uri()}))
+        record = (info / "RECORD").read_text().splitlines()
+        (info / "RECORD").write_text("\n".join(line for line in record if not line.startswith("acme_plugin.py")))
+        monkeypatch.syspath_prepend(str(source / code))
+        return source
+
+    return install
+
+
+CODE = {
+    "the code": ("src", "src/acme_plugin/__init__.py"),
+    "a new module": ("src", "src/acme_plugin/parts.py"),
+    "data of the package": ("src", "src/acme_plugin/data/table.csv"),
+    "another package of its source": ("src", "src/acme_parts/losses.py"),
+    "the code beside pyproject.toml": (".", "acme_plugin/__init__.py"),
+}
+NO_CODE = {
+    "documentation": ("src", "README.md"),
+    "tests beside the code": (".", "tests/test_losses.py"),
+    "compiled files": ("src", "src/acme_plugin/__pycache__/parts.pyc"),
+    "metadata of setuptools": ("src", "src/acme.egg-info/SOURCES.txt"),
+    "hidden files": ("src", "src/acme_plugin/.cache/file"),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "differs"), [*((case, True) for case in CODE.values()), *((case, False) for case in NO_CODE.values())],
+    ids=[*CODE, *NO_CODE],
+)  # fmt: skip
+def test_the_hash_of_an_installation_in_place_is_of_its_code(in_place, case, differs):
+    code, changed = case
+    source = in_place(code)
+    before = installations()["acme"]
+    assert before.source == source
+    assert before.hash.startswith("sha256:")
+    (source / changed).parent.mkdir(parents=True, exist_ok=True)
+    with (source / changed).open("a") as file:
+        file.write("# changed\n")
+    assert (installations()["acme"].hash != before.hash) == differs
+
+
+def test_it_is_the_same_in_another_folder(in_place, tmp_path, monkeypatch):
+    source = in_place()
+    before = installations()["acme"].hash
+    moved = source.rename(tmp_path / "moved")
+    monkeypatch.syspath_prepend(str(moved / "src"))
+    assert installations()["acme"].hash == before
+
+
+def test_a_lock_of_an_installation_in_place_refuses_other_code(in_place, tmp_path, capsys):
+    source, file = in_place(), tmp_path / "plugins.lock"
+    file.write_text(lock(), encoding="utf-8")
+    assert tomllib.loads(file.read_text())["acme"] == {
+        "version": "2.0",
+        "hash": installations()["acme"].hash,
+        "editable": True,
+    }
+    refuse_difference(file)
+    assert main(["plugins"]) == 0
+    assert f" of the code in {source}, where it is installed in place\n" in capsys.readouterr().out
+    (source / "src" / "acme_plugin" / "__init__.py").write_text("")
+    with pytest.raises(PluginError) as caught:
+        refuse_difference(file)
+    assert str(caught.value) == (
+        f"the code of acme 2.0 in {source} is not that of {file}: restore it, or write the file again by "
+        "`torchplug lock`"
+    )
+
+
+@pytest.mark.parametrize("points", ["[torchplug]\nx == !!\n[[", "[torchplug]\nx = nowhere\n", ""])
+def test_an_installation_in_place_without_code_has_no_hash(acme, in_place, points):
+    in_place()
+    (acme.folder / "acme-2.0.dist-info" / "entry_points.txt").write_text(f"{points}\n# torchplug")
     one = installations()["acme"]
-    assert (one.editable, one.hash) == (True, None)
+    assert (one.source is None, one.hash) == (False, None)
+
+
+def test_an_installation_in_place_does_not_stand_for_a_wheel_nor_the_reverse(acme, in_place, tmp_path):
+    wheel, edited = tmp_path / "wheel.lock", tmp_path / "edited.lock"
+    wheel.write_text(lock(), encoding="utf-8")
+    in_place()
+    with pytest.raises(PluginError, match=r"^the code of acme 2\.0 in .* is not that of .*wheel\.lock"):
+        refuse_difference(wheel)
+    edited.write_text(lock(), encoding="utf-8")
+    (acme.folder / "acme-2.0.dist-info" / "direct_url.json").unlink()
+    with pytest.raises(PluginError, match=r"are not those of .*: install it in place from the same source, or write"):
+        refuse_difference(edited)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"dir_info": {}}', '{"dir_info": 3, "url": 3}'])
+def test_other_records_of_origin_are_no_installation_in_place(acme, content):
+    (acme.folder / "acme-2.0.dist-info" / "direct_url.json").write_text(content)
+    assert installations()["acme"].source is None
+
+
+def test_files_that_are_not_recorded_are_said_to_be_unpinned(distributions):
+    distributions.offer("bare", ("losses", "bare", "nowhere:Loss"))
+    entry = lock().partition('["bare"]')[2].partition("[")[0].split("\n")
+    assert entry[1:3] == ['version = "1.0"', "# Its files are not recorded: only the version is compared."]
 
 
 def test_a_lock_file_is_toml_and_agrees_with_what_it_was_made_of(locked):
@@ -100,7 +206,9 @@ def test_a_lock_file_is_toml_and_agrees_with_what_it_was_made_of(locked):
 def _edit(locked, **changes):
     content = tomllib.loads(locked.read_text("utf-8"))
     content["acme"] |= changes
-    lines = [f"[{name}]\n" + "".join(f"{k} = '{v}'\n" for k, v in entry.items()) for name, entry in content.items()]
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in entry.items()) for name, entry in content.items()
+    ]
     locked.write_text("".join(lines), encoding="utf-8")
 
 
@@ -151,6 +259,7 @@ def test_several_differences_are_counted(locked):
         ("acme = 3", "is malformed at 'acme'"),
         ("[acme]\nhash = 'x'", "is malformed at 'acme'"),
         ("[acme]\nversion = '1'\nextra = 1", "is malformed at 'acme'"),
+        ("[acme]\nversion = '1'\neditable = 'yes'", "is malformed at 'acme'"),
         ("", "does not name torchplug itself"),
     ],
 )

@@ -72,7 +72,7 @@ def test_where_the_list_stands_is_said(status, tmp_path):
         ("[tool.torchplug\n", "is malformed: "),
         ("tool.torchplug = 3", "tool.torchplug must be a table"),
         ("[tool.torchplug]\nplugin = []", "has no key 'plugin': did you mean plugins?"),
-        ("[tool.torchplug]\nxyzzy = []", "has no key 'xyzzy': keys are plugins, blocked_plugins"),
+        ("[tool.torchplug]\nxyzzy = []", "has no key 'xyzzy': keys are plugins, blocked_plugins, check"),
         ("[tool.torchplug]\nplugins = 'one'", "plugins must be a list of distributions"),
         ("[tool.torchplug]\nblocked_plugins = [1]", "blocked_plugins must be a list of distributions"),
         ("[tool.torchplug]\nblocked_plugins = ['torchplug']", "built-in components cannot be blocked"),

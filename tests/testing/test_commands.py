@@ -88,7 +88,9 @@ def test_json_has_an_object_for_each_check(acme, capsys):
     assert outcomes["acme:good", "value_per_row"]["outcome"] == "passed"
     needs = outcomes["acme:weighted", "value_per_row"]
     assert needs["outcome"] == "not run"
-    assert needs["reason"].startswith("needs a value of factor: declare parameters={'loss:weighted': {'factor': ...}}")
+    assert needs["reason"].startswith(
+        'needs a value of factor: declare it in [tool.torchplug.check.parameters."loss:weighted"]'
+    )
     assert err.startswith("2 components, ")
 
 

@@ -65,7 +65,10 @@ def test_an_expected_failure_is_strict(acme, name):
     ("settings", "message"),
     [
         ({"expected_failed_checks": {"maen": {"value_per_row": "why"}}}, "no component 'maen' .* did you mean mean?"),
-        ({"expected_failed_checks": {"mean": {"value_per_rov": "why"}}}, "no check 'value_per_rov': .* value_per_row?"),
+        (
+            {"expected_failed_checks": {"mean": {"value_per_rov": "why"}}},
+            "'value_per_rov' of losses: .* value_per_row?",
+        ),
         ({"parameters": {"loss:maen": {}}}, "parameters: no component 'loss:maen'"),
     ],
 )

@@ -122,6 +122,40 @@ def test_metrics_of_classes_are_those_of_the_mean_probability(ensemble, loss, da
     np.testing.assert_allclose(predicted.select(f"spread_{label}" for label in labels), each.std(axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("by", ["seed", "bootstrap"])
+def test_intervals_are_by_the_residuals_of_the_mean_prediction(ensemble, by):
+    found = ensemble(LINEAR if by == "bootstrap" else MLP, regression(), members=3, by=by)
+    data = regression()
+    data.prepare(found.ensemble.members[0].data_request())
+    rows = data.frame_of("validation")
+    residuals = np.sort(np.abs(rows["y"].to_numpy() - found.ensemble.predict(rows)["y"].to_numpy()))
+    expected = residuals[int(np.ceil((len(residuals) + 1) * 0.8)) - 1]
+    table = torchplug.load(found.run).predict(rows, interval=0.8, spread=True)
+    assert table.columns == ["y", "y_lower", "y_upper", "y_spread"]
+    np.testing.assert_allclose((table["y_upper"] - table["y_lower"]).to_numpy(), 2 * expected, rtol=1e-9)
+
+
+def test_intervals_by_folds_are_by_each_rows_residual_of_the_member_that_has_not_seen_it(ensemble):
+    found = ensemble(LINEAR, regression(), members=3, by="folds", seed=2)
+    residuals = []
+    for member, fold in zip(found.ensemble.members, regression().folds(3, seed=2), strict=True):
+        data = regression().fold(*fold)
+        data.prepare(member.data_request())
+        rows = data.frame_of("validation")
+        residuals.extend(np.abs(rows["y"].to_numpy() - member.predict(rows)["y"].to_numpy()))
+    expected = np.sort(residuals)[int(np.ceil((len(residuals) + 1) * 0.9)) - 1]
+    table = found.ensemble.predict(frame(), interval=0.9)
+    np.testing.assert_allclose((table["y_upper"] - table["y"]).to_numpy(), expected, rtol=1e-9)
+
+
+def test_members_by_folds_share_a_temperature(ensemble):
+    config = {**MLP, "loss": "bce", "calibrate": True}
+    found = ensemble(config, classification(), members=3, by="folds")
+    values = {member.calibration.temperature.value for member in found.ensemble.members}
+    assert len(values) == 1
+    assert values != {1.0}
+
+
 def test_large_numbers_are_shown_in_full(ensemble):
     table = frame().drop("kind").with_columns(y=pl.col("y") * 1e7)
     found = ensemble(MLP, TabularData(table, "y", batch_size=12), members=2)

@@ -23,7 +23,8 @@ def add_to(commands: Commands) -> None:
     checking = commands.add_parser(
         "check",
         help="whether components keep the contract",
-        description="Check the components of a distribution, or those of a name. Exit status 1 if a check fails. "
+        description="Check the components of a distribution, or those of a name, with the parameters and the expected "
+        "failures of [tool.torchplug.check] in their project's pyproject.toml. Exit status 1 if a check fails. "
         "JSON is a list of objects (family, component, check, outcome, reason), with the summary on standard error.",
     )
     checking.add_argument("name", help="distribution, name, or distribution:name")
@@ -33,13 +34,15 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> str | Printed:
-    from torchplug.testing import checks, run_all, select, subject, summary  # no other subcommand needs it
+    from torchplug.testing import checks, declared_in_projects, run_all, select, subject, summary  # none other needs it
 
     with redirect_stdout(sys.stderr):  # what components print must not stand in the way of JSON
         entries = select(options.name)
-        components = [subject(entry) for entry in entries]
+        declared = declared_in_projects(entries)
+        components = [subject(entry, declared.parameters.get(entry)) for entry in entries]
+        expected = {component.key: declared.expected.get(component.entry, {}) for component in components}
         number = sum(bool(each.families & {c.family}) for each in checks(quick=options.quick) for c in components)
-        results = list(_shown(run_all(components, quick=options.quick), number))
+        results = list(_shown(run_all(components, expected, quick=options.quick), number))
     results.sort(key=lambda result: result.outcome == "failed")  # where a reader looks: at the end
     status = _FAILED if any(result.outcome == "failed" for result in results) else 0
     if options.json:

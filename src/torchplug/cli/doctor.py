@@ -102,9 +102,11 @@ def _of_installation(installation: Installation) -> Iterator[Finding]:
 
 def _loaded(plugins: Sequence[Installation]) -> tuple[list[_Record], list[Finding]]:
     """The records of plugins and of the built-in components; and findings for those whose process does not answer."""
-    answer = _probe([plugin.name for plugin in plugins])
+    answer = _probe([plugin.name for plugin in plugins], says_what_is_slow=True)
     if not isinstance(answer, str):
         return answer, []
+    each = f"torchplug: plugins do not load together: each is tried by itself, for at most {PATIENCE:g} s"
+    print(each, file=sys.stderr, flush=True)
     answers = [(plugin, _probe([plugin.name])) for plugin in plugins]
     records = _probe([])
     found = [] if isinstance(records, str) else records
@@ -113,8 +115,13 @@ def _loaded(plugins: Sequence[Installation]) -> tuple[list[_Record], list[Findin
     return found, dead
 
 
-def _probe(names: Sequence[str]) -> list[_Record] | str:
-    """The records from a process that loads these plugins alone; if it does not answer, why."""
+def _probe(names: Sequence[str], says_what_is_slow: bool = False) -> list[_Record] | str:
+    """The records from a process that loads these plugins alone; if it does not answer, why.
+
+    Args:
+        names: of the plugins.
+        says_what_is_slow: whether the lines that name slow plugins, and what else is on standard error, are shown.
+    """
     environment = {
         **os.environ,
         ALLOW_LIST: ",".join(names),
@@ -125,11 +132,18 @@ def _probe(names: Sequence[str]) -> list[_Record] | str:
     command = [sys.executable, "-m", "torchplug", "plugins", "--targets", "--json"]
     try:
         answer = subprocess.run(
-            command, env=environment, capture_output=True, encoding="utf-8", timeout=PATIENCE, stdin=subprocess.DEVNULL
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=None if says_what_is_slow else subprocess.DEVNULL,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            check=False,
         )
         records: list[_Record] = json.loads(answer.stdout)
     except subprocess.TimeoutExpired:
-        return f"it does not load within {PATIENCE:g} s"
+        return f"it does not load with its components within {PATIENCE:g} s"
     except ValueError:
         ended = f"exit status {answer.returncode}" if answer.returncode >= 0 else f"signal {-answer.returncode}"
         return f"it ends the process while it is loaded ({ended})"

@@ -90,7 +90,7 @@ def _record(
         "home_page": installation.home_page if installation else "",
         "requires": installation.requirement if installation else "",
         "hash": installation.hash if installation else None,
-        "editable": installation.editable if installation else False,
+        "source": str(installation.source) if installation and installation.source else None,
         "altered": list(installation.altered) if installation else [],
         "entry_point": plugin.entry_point,
         "status": plugin.status,
@@ -121,7 +121,7 @@ def _page(record: dict[str, Any]) -> str:
     lines = [" ".join(map(printable, filter(None, (record["distribution"], record["version"], record["status"]))))]
     for family in Family:
         names = [known["name"] for known in record["components"] if known["family"] == family.value]
-        if family.hook in record["hooks"]:
+        if family.hook in record["hooks"] and record["status"] == "loaded":
             lines.append(f"    {family.hook}: {', '.join(names) or 'none'}")
     if remark := record["error"] or record["note"] or record["trouble"]:
         lines.append(f"    {one_line(remark)}")
@@ -144,7 +144,8 @@ def _page(record: dict[str, Any]) -> str:
 def _files(record: dict[str, Any]) -> str:
     if record["altered"]:
         return f"changed since the installation: {', '.join(record['altered'])}"
-    return record["hash"] or ("not recorded, as it is installed in place" if record["editable"] else "not recorded")
+    place = f" of the code in {record['source']}, where it is installed in place" if record["source"] else ""
+    return f"{record['hash']}{place}" if record["hash"] else "not recorded"
 
 
 def _seconds(targets: list[dict[str, Any]] | None) -> str:

@@ -15,7 +15,8 @@ from torchplug.errors import ConfigurationError
 PatternSettings = Mapping[str, Mapping[str, float]]
 """Pattern of parameter names → `lr`, a factor of the learning rate, and `weight_decay`."""
 
-_KEYS = ("lr", "weight_decay")
+SETTINGS = ("lr", "weight_decay")
+"""What can be set: a factor of the learning rate, and the weight decay."""
 _LABELS = ("name", "lr_factor")
 
 
@@ -164,8 +165,8 @@ def _checked(pattern: Any, settings: Any) -> dict[str, float]:
     if not isinstance(settings, Mapping) or not settings:
         raise ConfigurationError(f"groups: {pattern!r} needs settings such as {{lr: 0.1}}, got {settings!r}")
     for key, value in settings.items():
-        if key not in _KEYS:
-            raise ConfigurationError(f"groups: {pattern!r} has the setting {key!r}: known are {', '.join(_KEYS)}")
+        if key not in SETTINGS:
+            raise ConfigurationError(f"groups: {pattern!r} has the setting {key!r}: known are {', '.join(SETTINGS)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigurationError(f"groups: {key} of {pattern!r} must be a number, got {value!r}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torchplug.fitting.trainer import NOT_SETTABLE
 from torchplug.fitting.training import Training
 from torchplug.interruption import Interrupted
 from torchplug.module import EVALUATION_SETTINGS, HOW_STEPS_ARE_MADE, ComponentModule
+from torchplug.tracking.checkpoint_versions import version_notes
 from torchplug.tracking.jsonl import plain_values
 from torchplug.tracking.settings import Tracking
 
@@ -120,7 +122,7 @@ def _refuse_unknown(trainer: Mapping[str, Any]) -> None:
 
 
 def _origin(file: Path, module: ComponentModule) -> Origin:
-    """The checkpoint to resume from.
+    """The checkpoint to resume from; warns if other versions made it.
 
     Raises:
         CheckpointError: if there is none, or it is of another configuration.
@@ -134,4 +136,6 @@ def _origin(file: Path, module: ComponentModule) -> Origin:
             raise CheckpointError(
                 f"{file} was trained with {name} {stored.get(name)}, not {value}: resume with the same configuration"
             )
+    for note in version_notes(origin.content):
+        warnings.warn(note, stacklevel=3)
     return origin

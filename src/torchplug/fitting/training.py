@@ -149,7 +149,7 @@ class Training:
             return
         file, content = self.origin.file, self.origin.content
         changed_tables(content, self.data, "train", named=False)
-        self.module.on_load_checkpoint(dict(content))
+        self.module.restore(content)
         with offering_another(file, resume=True):
             load_weights(self.module, content, file)
         outcome = None

@@ -168,7 +168,7 @@ class Lone:
 
     def _loaded(self, content: Mapping[str, Any], file: Path) -> ComponentModule:
         module = self._module()
-        module.on_load_checkpoint(dict(content))
+        module.restore(content)
         load_weights(module, content, file)
         return module
 

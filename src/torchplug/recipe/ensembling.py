@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torchplug.data.tabular import TabularData
 from torchplug.interruption import INTERRUPTED
+from torchplug.recipe.certainty import how_sure
 from torchplug.recipe.output import print_files, print_table, say_notes
 from torchplug.workflow.ensemble.api import Ensembling
 from torchplug.workflow.unfinished import Unfinished
@@ -40,5 +41,7 @@ def fit_ensemble(command: Command, data: TabularData) -> int:
     if found.members:
         print_table(found.table, command.recipe)
     print(found.line)
+    for line in how_sure(found.ensemble.members[0], found.ensemble.calibration):
+        print(line)
     print_files(found.run)
     return 0

@@ -252,10 +252,12 @@ def _inside(content: Mapping[str, Any], path: tuple[str, ...], where: str, known
 def _in_order(givens: Iterable[Given]) -> list[Given]:
     """Put components before their parameters: naming one resets them. What is added to a list stays in its place.
 
-    Settings of a component with a number come after the list.
+    Settings of a component with a number come after the list, and those of patterns of parameter names in their order.
     """
 
     def depth(given: Given) -> int:
+        if given.path[:2] == (MODEL, "groups"):
+            return min(len(given.path), 3)
         is_single = given.path[0] == MODEL and not (given.path[1] in SLOTS and SLOTS[given.path[1]].many)
         return len(given.path) if is_single or (given.path[2:3] and given.path[2].isdecimal()) else 0
 

@@ -106,7 +106,8 @@ def _load_all(name: str, distribution: Distribution, blocked_by: str | None) -> 
     try:
         entry_points = sorted(distribution.entry_points.select(group=GROUP))
     except Exception as error:
-        yield Plugin(name, version, "broken", error=f"its entry_points.txt cannot be read: {one_line(error)}")
+        why = one_line(error) if isinstance(error, OSError | ValueError) else "a line has not the form name = module"
+        yield Plugin(name, version, "broken", error=f"its entry_points.txt cannot be read: {why}")
         return
     for entry_point in entry_points:
         if blocked_by is None:
@@ -192,7 +193,7 @@ def _refuse_repetition(plugin: Plugin, offered: set[tuple[str, Family, str]]) ->
     """Mark a second entry point as broken if it repeats a name of its own distribution."""
     for family, component in plugin.components:
         if (plugin.distribution, family, component.name) in offered:
-            error = f"another entry point of {plugin.distribution} already offers the {family.value} {component.name}"
+            error = f"its entry point {plugin.entry_point} repeats the {family.value} {component.name} of another"
             return replace(plugin, status="broken", components=(), error=error, note=None)
     return plugin
 

@@ -151,6 +151,15 @@ def _restore_torch_state(before: list[int]) -> None:
     torch.set_rng_state(torch.tensor(before, dtype=torch.uint8))
 
 
+def _cpu() -> Any:
+    return sys.modules["torch"].device("cpu")
+
+
+def _restore_device(before: Any) -> None:
+    # None rather than the CPU, for which every call of torch would pass through a mode
+    sys.modules["torch"].set_default_device(None if before == _cpu() else before)
+
+
 def _unseeded_torch_state() -> list[int]:
     """The state after the import of torch, which seeds it with 64 random bits; small seeds are set by hand."""
     torch: Any = sys.modules["torch"]
@@ -187,6 +196,22 @@ _ASPECTS = (
         _torch("set_default_dtype"),
         "torch",
         lambda: sys.modules["torch"].float32,
+    ),
+    _Aspect("torch's default device", _torch("get_default_device"), _restore_device, "torch", _cpu),
+    _Aspect("torch's gradient mode", _torch("is_grad_enabled"), _torch("set_grad_enabled"), "torch", lambda: True),
+    _Aspect(
+        "torch's precision of matrix products",
+        _torch("get_float32_matmul_precision"),
+        _torch("set_float32_matmul_precision"),
+        "torch",
+        lambda: "highest",
+    ),
+    _Aspect(
+        "torch's deterministic algorithms",
+        _torch("are_deterministic_algorithms_enabled"),
+        _torch("use_deterministic_algorithms"),
+        "torch",
+        lambda: False,
     ),
     _Aspect("torch's thread count", _torch("get_num_threads"), _torch("set_num_threads"), "torch"),
 )

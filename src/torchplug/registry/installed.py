@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from functools import cached_property
 from importlib.metadata import Distribution, FileHash, PackagePath, distributions
+from pathlib import Path
 from typing import Any
 
+from torchplug.registry.in_place import digests, source_of
 from torchplug.registry.permissions import BUILTIN, canonical_name
 
 GROUP = "torchplug"
@@ -99,29 +100,39 @@ class Installation:
         return SpecifierSet(self.requirement).contains(version, prereleases=True)
 
     @cached_property
-    def editable(self) -> bool:
-        """Whether it is installed from a source folder in place, whose files are not recorded."""
-        try:
-            content = json.loads(self.distribution.read_text("direct_url.json") or "{}")
-        except ValueError:
-            return False
-        return isinstance(content, dict) and bool((content.get("dir_info") or {}).get("editable"))
+    def source(self) -> Path | None:
+        """The folder that it is installed in place from, as by `pip install -e`; None if it is not."""
+        return source_of(self.distribution)
 
     @cached_property
     def hash(self) -> str | None:
-        """A SHA-256 digest over paths and recorded hashes of its files; None if they are not recorded.
+        """A SHA-256 digest over paths and hashes of its files; None if they are not recorded.
 
-        It covers what the wheel holds, so that it is the same on every machine.
+        It covers what the wheel holds, so that it is the same on every machine. Of an installation in place, whose
+        code is not recorded, it covers the code as it is now.
         """
-        lines = sorted(f"{path.as_posix()} {recorded.value}" for path, recorded in self._recorded())
-        if self.editable or not lines:
+        files = {path.as_posix(): recorded.value for path, recorded in self._recorded()}
+        if self.source is not None:
+            files = {path: value for path, value in files.items() if ".dist-info/" in path}
+            code = digests(self.source, self._modules)
+            files = files | code if code else {}
+        if not files:
             return None
+        lines = sorted(f"{path} {value}" for path, value in files.items())
         return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
     def altered(self) -> tuple[str, ...]:
         """Its files that are missing or differ from their recorded hashes."""
         return tuple(path.as_posix() for path, recorded in self._recorded() if not _is_as_recorded(path, recorded))
+
+    @property
+    def _modules(self) -> list[str]:
+        """What its entry points name; nothing if they are malformed, which `torchplug plugins` says."""
+        try:
+            return [point.module for point in self.distribution.entry_points.select(group=GROUP)]
+        except Exception:
+            return []
 
     def _recorded(self) -> Iterator[tuple[PackagePath, FileHash]]:
         """The files of the wheel that have a recorded hash."""

@@ -4,8 +4,9 @@
     version = "0.1.0"
     hash = "sha256:…"
 
-It holds every plugin that may load, and torchplug itself. One whose files are not recorded, as in an editable
-installation, has no hash. Comparing reads metadata and files, and imports no plugin.
+It holds every plugin that may load, and torchplug itself. One that is installed in place has `editable = true`, and the
+hash is that of its code as it was. One whose files are not recorded has no hash, which a comment says. Comparing reads
+metadata and files, and imports no plugin.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torchplug.registry.installed import Installation, installations
 from torchplug.registry.permissions import BLOCK_LIST, BUILTIN, Permissions
 
 _HEAD = "# Plugins that may load, written by `torchplug lock`; --plugins_lock FILE refuses any difference."
+_UNPINNED = "# Its files are not recorded: only the version is compared."
 
 
 def lock() -> str:
@@ -33,7 +35,8 @@ def lock() -> str:
         if installation.altered:
             raise PluginError(altered(installation))
         lines += ["", f"[{json.dumps(name)}]"]
-        lines += [f"{key} = {json.dumps(value)}" for key, value in _entry(installation).items() if value is not None]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in _entry(installation).items()]
+        lines += [_UNPINNED] if installation.hash is None else []
     return "\n".join(lines)
 
 
@@ -67,8 +70,9 @@ def _permitted() -> dict[str, Installation]:
     return {name: one for name, one in installations().items() if permissions.refusal(name) is None}
 
 
-def _entry(installation: Installation) -> dict[str, str | None]:
-    return {"version": installation.version, "hash": installation.hash}
+def _entry(installation: Installation) -> dict[str, Any]:
+    digest = {} if installation.hash is None else {"hash": installation.hash}
+    return {"version": installation.version, **digest, **({"editable": True} if installation.source else {})}
 
 
 def _difference(name: str, locked: Mapping[str, Any] | None, there: Installation | None, file: Path) -> str | None:
@@ -83,11 +87,17 @@ def _difference(name: str, locked: Mapping[str, Any] | None, there: Installation
         return f"{here} is installed, and {file} has {locked['version']}: {_install(name, locked)}"
     if there.altered:
         return altered(there)
-    if there.hash == locked.get("hash"):
+    if _entry(there) == locked:
         return None
+    if there.source is not None:
+        return (
+            f"the code of {here} in {there.source} is not that of {file}: restore it, or write the file again by "
+            "`torchplug lock`"
+        )
     if there.hash is None:
         return f"the files of {here} are not recorded, and {file} has their hash: {_reinstall(there)}"
-    return f"the files of {here} are not those of {file}: install the same wheel, or write the file again"
+    how = "it in place from the same source" if locked.get("editable") else "the same wheel"
+    return f"the files of {here} are not those of {file}: install {how}, or write the file again"
 
 
 def _install(name: str, locked: Mapping[str, Any]) -> str:
@@ -95,6 +105,8 @@ def _install(name: str, locked: Mapping[str, Any]) -> str:
 
 
 def _reinstall(installation: Installation) -> str:
+    if installation.source is not None:
+        return f"pip install --no-deps -e {installation.source}"
     return f"pip install --force-reinstall --no-deps {installation.name}=={installation.version}"
 
 
@@ -117,5 +129,5 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _is_entry(entry: Mapping[str, Any]) -> bool:
-    known = isinstance(entry.get("version"), str) and set(entry) <= {"version", "hash"}
-    return known and isinstance(entry.get("hash", ""), str)
+    kinds = {"version": str, "hash": str, "editable": bool}
+    return "version" in entry and all(isinstance(value, kinds.get(key, ())) for key, value in entry.items())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torchplug.errors import ConfigurationError
+from torchplug.registry.project_file import ProjectFile
 
 BUILTIN = "torchplug"
 """The distribution whose components own their bare names, and which always loads."""
@@ -60,8 +58,8 @@ class Permissions:
         Raises:
             ConfigurationError: if the file or a list is malformed, in one line.
         """
-        settings, file = _project_settings()
-        return cls(*(_read(variable, settings, file) for variable in (ALLOW_LIST, BLOCK_LIST)))
+        project = ProjectFile.nearest()
+        return cls(*(_read(variable, project) for variable in (ALLOW_LIST, BLOCK_LIST)))
 
     def refusal(self, distribution: str) -> str | None:
         """The origin of the list that keeps a distribution from loading; None if it may load.
@@ -84,15 +82,15 @@ class Permissions:
         return dict.fromkeys(sorted(self.allowed.names - {*installed, BUILTIN}), self.allowed.origin)
 
 
-def _read(variable: str, settings: Mapping[str, Any], file: Path | None) -> NameList | None:
+def _read(variable: str, project: ProjectFile) -> NameList | None:
     key = _KEYS[variable]
     if (value := os.environ.get(variable)) is not None:
         names, origin = value.split(","), variable
-    elif key in settings:
-        names, origin = settings[key], f"tool.torchplug.{key} of {file}"
+    elif key in project.settings:
+        names, origin = project.settings[key], f"tool.torchplug.{key} of {project.path}"
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ConfigurationError(
-                f"{file}: tool.torchplug.{key} must be a list of distributions, such as ['a', 'b']"
+                f"{project.path}: tool.torchplug.{key} must be a list of distributions, such as ['a', 'b']"
             )
     else:
         return None
@@ -100,37 +98,3 @@ def _read(variable: str, settings: Mapping[str, Any], file: Path | None) -> Name
     if variable == BLOCK_LIST and BUILTIN in found:
         raise ConfigurationError(f"{origin} names {BUILTIN}, whose built-in components cannot be blocked: leave it out")
     return NameList(found, origin)
-
-
-def _project_settings() -> tuple[Mapping[str, Any], Path | None]:
-    """The table `[tool.torchplug]` of the nearest pyproject.toml, and the file; empty without one."""
-    file = _nearest("pyproject.toml")
-    try:
-        content = b"" if file is None else file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
-    if b"torchplug" not in content:
-        return {}, None
-    from tomllib import TOMLDecodeError, loads  # a few milliseconds, which other projects are spared
-
-    try:
-        settings = loads(content.decode()).get("tool", {}).get("torchplug", {})
-    except (TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise ConfigurationError(f"{file} is malformed: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ConfigurationError(f"{file}: tool.torchplug must be a table")
-    for key in settings:
-        if key not in _KEYS.values():
-            near = difflib.get_close_matches(key, _KEYS.values(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(_KEYS.values())}"
-            raise ConfigurationError(f"{file}: tool.torchplug has no key {key!r}: {hint}")
-    return settings, file
-
-
-def _nearest(name: str) -> Path | None:
-    """The file of this name in the working directory or the nearest one above it."""
-    try:
-        here = Path.cwd()
-    except OSError:  # it was deleted
-        return None
-    return next((folder / name for folder in (here, *here.parents) if (folder / name).is_file()), None)

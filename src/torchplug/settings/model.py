@@ -13,6 +13,7 @@ from torchplug.errors import ConfigurationError, TorchplugError
 from torchplug.registry import registry
 from torchplug.registry.component import Family, Spec
 from torchplug.registry.signatures import allows_none, has_plain_default, is_factory
+from torchplug.settings import parameter_groups
 from torchplug.settings.given import structure
 from torchplug.settings.groups import read_value
 from torchplug.training import Engine, StepsPerExecution
@@ -51,7 +52,7 @@ SLOTS: Mapping[str, Slot] = {
 OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
     "reduction": (Literal["mean", "sum"], "mean", "mean or sum of the samples' losses"),
     "groups": (
-        dict[str, dict[str, float]] | None,
+        parameter_groups.TYPE,
         None,
         "a factor lr and weight_decay by pattern of parameter names: '{bias: {lr: 0.1}, \"0.*\": {weight_decay: 0}}'",
     ),
@@ -95,7 +96,9 @@ def read_model(defaults: Mapping[str, Any], givens: Iterable[Given]) -> dict[str
     chosen |= {name: defaults.get(name, default) for name, (_, default, _) in OPTIONS.items()}
     for given in givens:
         _, name, *path = given.path
-        if name in OPTIONS:
+        if name == "groups":
+            chosen[name] = parameter_groups.read_groups(given, chosen[name])
+        elif name in OPTIONS:
             chosen[name] = read_value(OPTIONS[name][0], given.within(chosen[name], path))
         elif SLOTS[name].many:
             chosen[name] = _change_list(SLOTS[name].family, chosen[name], path, given)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torchplug.testing.declarations import EXPECTED, PARAMETERS, declared, declared_in_projects
 from torchplug.testing.record import Check
 from torchplug.testing.runner import checks, run, subject
-from torchplug.testing.selection import declared, refuse_unknown_checks, select
+from torchplug.testing.selection import select
 from torchplug.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def parametrize_with_checks(
         expected_failed_checks: component → check → why it fails. Strict: an expected failure that passes is a failure.
         quick: leave out the costly checks.
 
-    Components are named by `family:name`, or by the name where that is unique.
+    Components are named by `family:name`, or by the name where that is unique. What the project's pyproject.toml
+    declares under `[tool.torchplug.check]`, as for `torchplug check`, need not be repeated; arguments come before it.
 
     Raises:
         UnknownComponentError: for a name that is unknown.
@@ -45,14 +47,12 @@ def parametrize_with_checks(
     import pytest
 
     entries = [entry for name in names for entry in select(name)]
-    given = declared("parameters", parameters or {}, entries)
-    expected = declared("expected_failed_checks", expected_failed_checks or {}, entries)
-    if expected:
-        refuse_unknown_checks(expected, [check.name for check in checks()])
+    arguments = {PARAMETERS: parameters or {}, EXPECTED: expected_failed_checks or {}}
+    found = declared_in_projects(entries) | declared(arguments, entries)
     chosen, cases = checks(quick=quick), []
     for entry in entries:
-        component = subject(entry, given.get(f"{entry.family.value}:{entry.name}"))
-        reasons = expected.get(component.key, {})
+        component = subject(entry, found.parameters.get(entry))
+        reasons = found.expected.get(entry, {})
         for check in chosen:
             reason = reasons.get(check.name)
             if check.why_not(component.family, component.capabilities) is not None and reason is None:

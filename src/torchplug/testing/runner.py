@@ -32,7 +32,7 @@ _FAMILIES: Mapping[Family, tuple[str, str]] = {
 }
 """The kind of subject of each family, and its module."""
 _MODULES = (
-    *("any_component", "modules", "models", "losses", "optimizers", "updates", "full_batch"),
+    *("importing", "any_component", "modules", "models", "losses", "optimizers", "updates", "full_batch"),
     *("regularizers", "schedulers", "metrics"),
 )
 _COSTLY_MODULE = "fits"

@@ -80,8 +80,8 @@ class Subject:
             name for name, known in self.parameters.items() if known.default is Parameter.empty and name not in given
         ]
         if missing:
-            declared = f"parameters={{{self.key!r}: {{{missing[0]!r}: ...}}}}"
-            raise NotRun(f"needs a value of {', '.join(missing)}: declare {declared} in parametrize_with_checks")
+            where = f'[tool.torchplug.check.parameters."{self.key}"] of pyproject.toml'
+            raise NotRun(f"needs a value of {', '.join(missing)}: declare it in {where}, or in parametrize_with_checks")
         return registry().resolve(self.family, Spec(self.entry.qualified_name, given))
 
     def build(self, **parameters: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchplug.checkpoint_record import CALIBRATION, KEY
+from torchplug.checkpoint_record import CALIBRATION, KEY, RECORDED
 from torchplug.errors import CheckpointError, TorchplugError, UnknownComponentError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
@@ -19,7 +19,7 @@ from torchplug.preprocessing import Preprocessing
 from torchplug.resolved_config import ResolvedConfig
 from torchplug.tracking.checkpoint_entries import Entries, is_finite
 from torchplug.tracking.checkpoint_progress import check_optimizer, check_progress
-from torchplug.tracking.checkpoint_versions import RECORDED, missing_plugins, other_versions
+from torchplug.tracking.checkpoint_versions import missing_plugins, other_versions
 from torchplug.tracking.ensemble import MEMBERS, is_ensemble
 
 
@@ -64,7 +64,7 @@ def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path
     """Load the weights of a checkpoint into a module.
 
     Args:
-        module: of the checkpoint's components, after its `on_load_checkpoint`.
+        module: of the checkpoint's components, after its `restore`.
         content: as read from the file.
         path: the file, for messages.
 

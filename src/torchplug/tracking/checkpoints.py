@@ -147,13 +147,14 @@ def load(source: str | Path | Run, configuration: int | None = None, fold: int =
     """
     directory = source.path if isinstance(source, Run) else Path(source)
     if configuration is not None:
-        return module_of(model_checkpoint(directory, configuration, fold), stack_file(directory))
-    if stack_file(directory).is_file() and not Run(directory).ensemble.is_file():
+        file, content = stack_file(directory), model_checkpoint(directory, configuration, fold)
+    elif stack_file(directory).is_file() and not Run(directory).ensemble.is_file():
         raise CheckpointError(f"{directory} holds many models: say which configuration, such as load(run, 0, fold=0)")
-    file = resolve_checkpoint(str(directory.absolute()), "")
-    content = load_checkpoint(file, resume=False)
+    else:
+        file = resolve_checkpoint(str(directory.absolute()), "")
+        content = load_checkpoint(file, resume=False)
     loaded = ensemble_of(content, file) if is_ensemble(content) else module_of(content, file)
-    for note in [*version_notes(content), *uncalibrated(loaded)]:
+    for note in [*version_notes(content), *(uncalibrated(loaded) if configuration is None else [])]:
         warnings.warn(note, stacklevel=2)
     return loaded
 
@@ -196,7 +197,7 @@ def module_of(content: Mapping[str, Any], file: Path, **evaluation: Any) -> Comp
         CheckpointError: if the weights are not those of the components.
     """
     module = ComponentModule(**{**content["hyper_parameters"], **evaluation})
-    module.on_load_checkpoint(dict(content))
+    module.restore(content)
     with offering_another(file, resume=False):
         load_weights(module, content, file)
     return module

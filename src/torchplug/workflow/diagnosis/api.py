@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import CheckpointError, ConfigurationError, TorchplugError
 from torchplug.module import ComponentModule
 from torchplug.registry.component import use
+from torchplug.tracking.checkpoint_versions import version_notes
 from torchplug.tracking.checkpoints import load_checkpoint, module_of, resolve_checkpoint
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import stack_file
@@ -108,7 +109,7 @@ class Diagnosing:
 
     def run_all(self) -> Diagnosis:
         """Evaluate and judge."""
-        notes: list[str] = []
+        notes = version_notes(self._content) if self.given_module is None else []
         models = {"model": self._evaluated(self._network)}
         solution = self._noting(notes, "optimum", self._optimum)
         if solution is not None:
@@ -143,11 +144,15 @@ class Diagnosing:
         return resolve_checkpoint(str(self.run.path), "")
 
     @cached_property
+    def _content(self) -> Mapping[str, Any]:
+        return load_checkpoint(self._checkpoint, resume=False)
+
+    @cached_property
     def module(self) -> ComponentModule:
         """The trained module."""
         if self.given_module is not None:
             return self.given_module
-        content = load_checkpoint(self._checkpoint, resume=False)
+        content = self._content
         if content["hyper_parameters"].get("model") is None:
             raise ConfigurationError(f"{self.run.path} trained a network of your own: give its module (module=…)")
         return module_of(content, self._checkpoint)
@@ -157,7 +162,7 @@ class Diagnosing:
         """The tables of the fit, prepared as they were for it."""
         data = self.given_data.copied() if self.given_data is not None else self._data_of_run()
         data.prepare(self.module.data_request())
-        fitted = load_checkpoint(self._checkpoint, resume=False).get(TabularData.__qualname__)
+        fitted = self._content.get(TabularData.__qualname__)
         if fitted and fitted["fingerprints"] != data.fingerprints:
             raise ConfigurationError(
                 f"the tables are not those of {self.run.path}: rows that it was trained on would count as validation; "
