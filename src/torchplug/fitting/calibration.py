@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from torchplug.checkpoint_record import CALIBRATION, KEY
@@ -13,8 +14,6 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
-from torchplug.tracking.checkpoint_file import read_checkpoint, write_checkpoint
-from torchplug.tracking.run import Run
 
 
 def refuse_without_validation(module: ComponentModule, data: TabularData) -> None:
@@ -45,7 +44,9 @@ def calibrate(module: ComponentModule, data: TabularData) -> None:
         module.calibrate_on(data.all_batches("validation"))
 
 
-def calibrate_checkpoint(module: ComponentModule, data: TabularData, file: Path) -> None:
+def calibrate_checkpoint(
+    module: ComponentModule, data: TabularData, file: Path, checkpoint_io: CheckpointIO
+) -> Calibration | None:
     """Calibrate the model of a run's checkpoint, and keep the calibration in it; nothing where there is no such file.
 
     A process that is killed before leaves a run without an outcome: when it is resumed, it comes here again.
@@ -54,24 +55,25 @@ def calibrate_checkpoint(module: ComponentModule, data: TabularData, file: Path)
         module: of the run; it is left as it is.
         data: prepared for it.
         file: the checkpoint.
+        checkpoint_io: reads and writes it, as it did in the fit.
+
+    Returns:
+        The calibration; None where there is no validation row, or no checkpoint.
 
     Raises:
         WriteError: if the file cannot be written; the checkpoint is then unchanged.
     """
     if not file.is_file() or not data.sizes["validation"]:
-        return
-    content = read_checkpoint(file)
+        return None
+    content = checkpoint_io.load_checkpoint(file)
     with _holding(module, content["state_dict"]):
         calibrate(module, data)
-        assert module.calibration is not None, "there are validation rows"
-        content[KEY][CALIBRATION] = module.calibration.state()
-    write_checkpoint(content, file)
-
-
-def kept_calibration(run: Run) -> Calibration | None:
-    """The calibration of the checkpoint that a run predicts with, if it has one."""
-    file = run.best if run.best.is_file() else run.last
-    return Calibration.from_state(read_checkpoint(file)[KEY].get(CALIBRATION)) if file.is_file() else None
+        calibration = module.calibration
+    assert calibration is not None, "there are validation rows"
+    content[KEY][CALIBRATION] = calibration.state()
+    checkpoint_io.save_checkpoint(content, file)
+    checkpoint_io.teardown()  # one that writes in a thread of its own waits for it
+    return calibration
 
 
 @contextmanager

@@ -18,12 +18,7 @@ from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.fitting.best_checkpoint import BestCheckpoint
-from torchplug.fitting.calibration import (
-    calibrate,
-    calibrate_checkpoint,
-    kept_calibration,
-    refuse_without_validation,
-)
+from torchplug.fitting.calibration import calibrate, calibrate_checkpoint, refuse_without_validation
 from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
@@ -115,7 +110,7 @@ class Training:
             try:
                 with named_failures(self.module.components, lambda: has_begun(trainer)), attributed():
                     meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
-                    self._train(trainer, wandb, run, best.is_solution)
+                    calibration = self._train(trainer, wandb, run, best.is_solution)
             except SystemExit as stop:
                 if trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning's answer to Ctrl-C
                     raise Interrupted from stop
@@ -130,7 +125,7 @@ class Training:
             if first_rank():
                 with named_failures(self.module.components, lambda: True):
                     self._write_end(trainer, run, outcome)
-        return Trained(self.module, trainer, run, outcome, kept_calibration(run))
+        return Trained(self.module, trainer, run, outcome, calibration)
 
     def _prepared(self) -> lightning.Trainer:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
@@ -186,7 +181,9 @@ class Training:
         of_module = self.module.notes(trainer, self.data.batch_size)
         return [one_line(note) for note in (*self.notes, *self.data.notes, *of_module, *best.notes)]
 
-    def _train(self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool) -> None:
+    def _train(
+        self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool
+    ) -> Calibration | None:
         """Fit and calibrate; end the W&B run in any case, before anything else is written into the run directory.
 
         Args:
@@ -194,24 +191,27 @@ class Training:
             wandb: the logger, which sends best.ckpt where that is asked for.
             run: the run directory.
             is_solution: whether best.ckpt is the model at the end of the fit.
+
+        Returns:
+            The calibration of the checkpoint that predicts, on the first rank.
         """
         file = None if self.origin is None else str(self.origin.file)
         try:
             with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
-            if first_rank():
-                self._finish_checkpoint(run, is_solution)
             calibrate(self.module, self.data)
+            return self._finish_checkpoint(trainer, run, is_solution) if first_rank() else None
         finally:
             if wandb is not None:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
 
-    def _finish_checkpoint(self, run: Run, is_solution: bool) -> None:
+    def _finish_checkpoint(self, trainer: lightning.Trainer, run: Run, is_solution: bool) -> Calibration | None:
         """Calibrate the checkpoint that predicts; that of the solution becomes the best."""
         file = run.last if is_solution or not run.best.is_file() else run.best
-        calibrate_checkpoint(self.module, self.data, file)
+        calibration = calibrate_checkpoint(self.module, self.data, file, trainer.strategy.checkpoint_io)
         if is_solution:
             run.keep_last_as_best()
+        return calibration
 
     def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
         """Write the results of training; the outcome last: a run that has one is finished."""
@@ -230,7 +230,7 @@ class Trained:
         trainer: after the fit.
         run: the run directory.
         outcome: how training ended.
-        calibration: of the checkpoint that predicts.
+        calibration: of the checkpoint that predicts, on the first rank.
     """
 
     module: ComponentModule

@@ -35,7 +35,8 @@ from torchplug.tracking.checkpoint_file import write_checkpoint
 
 MEMBERS = "members"
 _RESIDUALS = (
-    "an ensemble of cross_validate has them; any other, after `Ensemble.calibrate_on` with rows that trained no member"
+    "ensembles of cross_validate and, with a validation split, of fit_ensemble have them; any other, after "
+    "`Ensemble.calibrate_on` with rows that trained no member"
 )
 
 
