@@ -265,7 +265,8 @@ class ResolvedConfig:
     def parameter_groups(self, network: nn.Module, loss: nn.Module) -> list[dict[str, Any]]:
         """All trainable parameters, with names: by the optimizer's rule, or weight decay kept off biases and norms.
 
-        Settings by patterns of names divide these groups, and come before both.
+        Settings by patterns of names divide these groups, and come before both: the user's before those that the
+        network declares as `group_settings`.
 
         Raises:
             ConfigurationError: if there is none, or a pattern matches none.
@@ -275,7 +276,31 @@ class ResolvedConfig:
         named = [(name, parameter) for name, parameter in everything if parameter.requires_grad]
         if not named:
             raise ConfigurationError("the network has no trainable parameter")
-        return self.groups.divided(self._groups_of(network, named))
+        settings = self._group_settings(network, [name for name, _ in named])
+        return settings.divided(self._groups_of(network, named))
+
+    def _group_settings(self, network: nn.Module, names: Sequence[str]) -> GroupSettings:
+        """The user's settings by patterns, over those that the network declares and the optimizer has."""
+        declared = getattr(network, "group_settings", None)
+        if not isinstance(declared, Mapping) or self.is_full_batch or self.optimizer.groups is not None:
+            return self.groups
+        settings = self.groups.over(declared, self._settings_of_groups, names)
+        if settings.sets("lr"):
+            self._refuse_one_rate()
+        return settings
+
+    @cached_property
+    def _settings_of_groups(self) -> list[str]:
+        """What can be set by patterns of names: the learning rate where it is a number, and weight decay."""
+        rate = self.trial_optimizer().param_groups[0].get("lr")
+        is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+        takes_decay = "weight_decay" in registry().parameters(self.optimizer.entry)
+        return [*(["lr"] if is_number else []), *(["weight_decay"] if takes_decay else [])]
+
+    def _refuse_one_rate(self) -> None:
+        """Refuse a scheduler that would undo the factors of the learning rate."""
+        if self.trial_scheduler is not None:
+            refuse_one_rate(self.scheduler.name, partial(self.build_scheduler, total_steps=1000, steps_per_epoch=10))  # type: ignore[union-attr]
 
     def _groups_of(self, network: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
         if self.optimizer.groups is not None or not self.trial_optimizer().defaults.get("weight_decay"):
@@ -377,12 +402,10 @@ class ResolvedConfig:
         self.build_regularizers()
         self.metric_choice  # noqa: B018 it refuses metrics that do not go with the loss
         if self.groups:
-            rate = self.trial_optimizer().param_groups[0].get("lr")
-            takes_decay = "weight_decay" in registry().parameters(self.optimizer.entry)
-            self.groups.refuse(self.optimizer.name, rate, takes_decay, self.is_full_batch)
-        trial = self.trial_scheduler  # it refuses parameters that are out of range
-        if trial is not None and self.groups.sets("lr"):
-            refuse_one_rate(self.scheduler.name, partial(self.build_scheduler, total_steps=1000, steps_per_epoch=10))  # type: ignore[union-attr]
+            self.groups.refuse(self.optimizer.name, self._settings_of_groups, self.is_full_batch)
+        self.trial_scheduler  # noqa: B018 it refuses parameters that are out of range
+        if self.groups.sets("lr"):
+            self._refuse_one_rate()
 
 
 def _prox(objective: StepObjective) -> dict[nn.Parameter, Any]:

@@ -14,6 +14,7 @@ from torchplug import ComponentModule, TabularData, use
 from torchplug.components.parameter_groups import GroupSettings, matches
 from torchplug.errors import ConfigurationError
 
+KEYS = ("lr", "weight_decay")
 MLP = use("mlp", hidden=[5], activation="tanh")
 GROUPS = {"bias": {"lr": 0.1}, "layers.0.*": {"weight_decay": 0.5}}
 
@@ -92,6 +93,55 @@ def test_patterns_that_match_nothing_are_refused_with_the_names(tmp_path):
         fit()
     names = [name for name, _ in fit.module.network.named_parameters()]
     assert str(refused.value) == f"groups: 'bais' matches no parameter; the parameters are {', '.join(names)}"
+
+
+class Declaring(torch.nn.Module):
+    """A linear map that declares settings, of which one pattern matches nothing."""
+
+    group_settings = {"weight": {"lr": 2.0, "weight_decay": 0.5}, "slope": {"lr": 3.0}}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.map = torch.nn.Linear(3, 1)
+
+    def forward(self, features):
+        return self.map(features)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "groups", "expected"),
+    [
+        (use("adamw", lr=0.1, weight_decay=0.2), None, {"map.weight": (0.2, 0.5), "map.bias": (0.1, 0.0)}),
+        (use("adamw", lr=0.1), {"weight": {"lr": 4.0}}, {"map.weight": (0.4, 0.5), "map.bias": (0.1, 0.0)}),
+        (use("adamw", lr=0.1), {"*": {"lr": 3.0}}, {"map.weight": (0.3, 0.5), "map.bias": (0.3, 0.0)}),
+        (use("sgd", lr=0.1), None, {"map.weight": (0.2, 0.0), "map.bias": (0.1, 0.0)}),
+        (use("newton"), None, {"map.weight": (None, None), "map.bias": (None, None)}),
+    ],
+)
+def test_settings_that_a_network_declares_come_before_the_users(optimizer, groups, expected):
+    module = ComponentModule(Declaring(), optimizer=optimizer, groups=groups)
+    module.configure(prepared(module))
+    names = {id(p): name for name, p in module.network.named_parameters()}
+    found = {
+        names[id(p)]: tuple(None if group.get(key) is None else pytest.approx(group[key]) for key in KEYS)
+        for group in module.build_optimizer().param_groups
+        for p in group["params"]
+    }
+    assert found == expected
+
+
+def test_factors_that_a_network_declares_need_a_scheduler_that_keeps_them(distributions):
+    distributions.module("absolute_rates", SCHEDULER)
+    distributions.offer("rates", ("schedulers", "absolute", "absolute_rates:Absolute"))
+    module = ComponentModule(Declaring(), scheduler="absolute")
+    with pytest.raises(ConfigurationError, match="the scheduler absolute sets one learning rate for all parameters"):
+        module.configure(prepared(module))
+
+
+def prepared(module):
+    data = TabularData(frame(), "y")
+    data.prepare(module.data_request())
+    return data
 
 
 SCHEDULER = """

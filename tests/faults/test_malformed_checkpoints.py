@@ -36,7 +36,7 @@ FORMS = {
     "no preprocessing": (("torchplug", "preprocessing"), ABSENT, EVERY),
     "preprocessing a list": (("torchplug", "preprocessing"), [1], EVERY),
     "another number of outputs": (("torchplug", "outputs"), 7, EVERY),
-    "a scale of NaN": (("torchplug", "preprocessing", "scale"), torch.full((10,), math.nan).double(), EVERY),
+    "a scale of NaN": (("torchplug", "preprocessing", "scaling", "scale"), torch.full((10,), math.nan).double(), EVERY),
     "columns without names": (("torchplug", "preprocessing", "columns", 0, "name"), [1], EVERY),
     "state_dict a list": (("state_dict",), [1], EVERY),
     "no state_dict": (("state_dict",), ABSENT, EVERY),

@@ -121,6 +121,18 @@ class Unseeded(Plain):
         nn.init.zeros_(self.bias)
 
 
+@planted(MODEL, "training_scores_are_rows", "in training mode 6 rows give scores (6, 2, 3)")
+class MembersLast(Plain):
+    def forward(self, features):
+        scores = super().forward(features)
+        return torch.stack([scores, scores], dim=1) if self.training else scores
+
+
+@planted(MODEL, "group_settings_are_settings", "the pattern 'slope' of `group_settings` matches no parameter")
+class Misnamed(Plain):
+    group_settings = {"weight": {"lr": 2.0}, "slope": {"lr": 0.1}}  # noqa: RUF012
+
+
 @planted(MODEL, "linear_as_declared", "scores and the linear map of `linear_scores`: differ")
 class Misdeclared(Plain):
     def forward(self, features):

@@ -1,17 +1,10 @@
-"""Layers against their formulas, at the start and after a step."""
+"""Layers against their formulas, and their start."""
 
 import numpy as np
-import pytest
 import torch
 from torch.nn.functional import mish
 
 from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
-
-EFFECTIVE = [
-    pytest.param(lambda: Scaling(4), lambda layer: 6.0 * layer.weight, 6.0, id="scaling"),
-    pytest.param(lambda: NTKLinear(4, 3), lambda layer: 0.1 * layer.bias, 0.1, id="bias"),
-    pytest.param(lambda: ParametricActivation(4, mish), lambda layer: 0.1 * layer.weight, 0.1, id="activation"),
-]
 
 
 def test_a_linear_map_divides_by_the_root_of_its_inputs():
@@ -20,7 +13,7 @@ def test_a_linear_map_divides_by_the_root_of_its_inputs():
     with torch.no_grad():
         layer.bias.normal_()
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    np.testing.assert_allclose(layer(x).detach(), x.numpy() @ weight / 2.0 + 0.1 * bias, rtol=1e-12)
+    np.testing.assert_allclose(layer(x).detach(), x.numpy() @ weight / 2.0 + bias, rtol=1e-12)
 
 
 def test_scaling_and_activation_start_neutral():
@@ -32,21 +25,9 @@ def test_scaling_and_activation_start_neutral():
 def test_an_activation_lies_between_the_identity_and_the_given_one():
     layer, x = ParametricActivation(2, mish), torch.randn(5, 2)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([0.0, 5.0]))
+        layer.mix.copy_(torch.tensor([0.0, 0.5]))
     expected = torch.stack([x[:, 0], 0.5 * x[:, 1] + 0.5 * mish(x[:, 1])], dim=1)
     torch.testing.assert_close(layer(x), expected)
-
-
-@pytest.mark.parametrize(("make", "effective", "rate"), EFFECTIVE)
-def test_adam_moves_a_parameter_by_its_factor_of_the_learning_rate(make, effective, rate):
-    torch.manual_seed(0)
-    layer = make().double()
-    before = effective(layer).detach().clone()
-    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, eps=0.0)
-    layer(torch.randn(5, 4, dtype=torch.float64)).square().sum().backward()
-    optimizer.step()
-    moved = (effective(layer).detach() - before).abs()
-    torch.testing.assert_close(moved, torch.full_like(moved, rate * 1e-3))
 
 
 def test_initial_outputs_have_deviation_one_and_zeros_within_their_range():

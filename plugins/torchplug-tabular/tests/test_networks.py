@@ -96,6 +96,43 @@ def test_a_member_is_a_perceptron_with_scaled_units():
         np.testing.assert_allclose(network(x)[j].detach(), expected, rtol=1e-12, atol=1e-13)
 
 
+def test_the_learning_rate_has_the_published_factors(table):
+    config = {"model": use("realmlp", hidden=[8]), "optimizer": use("adamw", lr=0.2, weight_decay=0.02)}
+    module = torchplug.ComponentModule(**config)
+    data = TabularData(table, "y")
+    data.prepare(module.data_request())
+    module.configure(data)
+    names = {id(p): name for name, p in module.network.named_parameters()}
+    found = {
+        names[id(p)]: (round(group["lr"] / 0.2, 9), group["weight_decay"])
+        for group in module.build_optimizer().param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "inputs.numbers.frequency": (0.1, 0.02),
+        "inputs.numbers.phase": (0.1, 0.02),
+        "inputs.numbers.weight": (0.1, 0.02),
+        "inputs.numbers.bias": (0.1, 0.0),
+        "layers.0.scale": (6.0, 0.02),
+        "layers.1.weight": (1.0, 0.02),
+        "layers.1.bias": (0.1, 0.0),
+        "layers.2.mix": (0.1, 0.02),
+        "layers.4.weight": (1.0, 0.02),
+        "layers.4.bias": (0.1, 0.0),
+    }
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_categories_are_embedded_when_models_are_trained_at_once(model, towns, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"dropout": 0.0, **({"residual_dropout": 0.0} if model == "resnet" else {})}
+    spec = use(SMALL[model].name, **{**SMALL[model].parameters, **settings})
+    configs = [{"model": spec, "optimizer": use("adam", lr=rate)} for rate in (0.01, 0.02)]
+    data = TabularData(towns, "price", batch_size=64)
+    for result in fit_many(configs, data, trainer={**TRAINER, "max_epochs": 1}):
+        assert result.module.network.inputs.categories.tables[0].shape == (26, 8)
+
+
 @pytest.mark.parametrize("model", SMALL)
 def test_models_trained_at_once_equal_their_own_fits(model, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -28,14 +28,12 @@ class PeriodicEmbedding(nn.Module):
         inputs: d, the number of features.
         scale: σ > 0, the standard deviation of the initial frequencies, in periods per unit of a feature: 0.1 for
             standardized features with smooth effects, more for oscillating ones.
-        rate: r > 0. Each parameter is stored divided by r, so that an optimizer like Adam, whose steps do not depend
-            on the gradient's size, trains it with r times its learning rate.
 
     Shape:
         features (n, d) → (n, d (m + 1)), with K = 16 and m = 3.
 
     Raises:
-        ValueError: if scale or rate is not positive.
+        ValueError: if scale is not positive.
 
     Reference: Gorishniy, Rubachev and Babenko (2022), arXiv 2203.05556; Holzmüller, Grinsztajn and Steinwart (2024),
     arXiv 2407.04491, whose variant with phases, a linear map and the number itself this is.
@@ -44,25 +42,24 @@ class PeriodicEmbedding(nn.Module):
     frequencies = 16
     mixtures = 3
 
-    def __init__(self, inputs: int, scale: float = 0.1, rate: float = 1.0) -> None:
+    def __init__(self, inputs: int, scale: float = 0.1) -> None:
         super().__init__()
-        positive(frequency_scale=scale, rate=rate)
-        self.rate = rate
+        positive(frequency_scale=scale)
         self.width = inputs * (self.mixtures + 1)
         self.frequency = nn.Parameter(torch.empty(inputs, self.frequencies))
         self.phase = nn.Parameter(torch.empty(inputs, self.frequencies))
         self.weight = nn.Parameter(torch.empty(inputs, self.frequencies, self.mixtures))
         self.bias = nn.Parameter(torch.empty(inputs, self.mixtures))
         bound = 1.0 / math.sqrt(self.frequencies)
-        nn.init.normal_(self.frequency, std=scale / rate)
-        nn.init.uniform_(self.phase, -math.pi / rate, math.pi / rate)
-        nn.init.uniform_(self.weight, -bound / rate, bound / rate)
-        nn.init.uniform_(self.bias, -bound / rate, bound / rate)
+        nn.init.normal_(self.frequency, std=scale)
+        nn.init.uniform_(self.phase, -math.pi, math.pi)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features and their mixtures of cosines, feature by feature."""
-        angle = features.unsqueeze(-1) * (2.0 * math.pi * self.rate * self.frequency) + self.rate * self.phase
-        mixed = torch.einsum("ndk,dkm->ndm", angle.cos(), self.rate * self.weight) + self.rate * self.bias
+        angle = features.unsqueeze(-1) * (2.0 * math.pi * self.frequency) + self.phase
+        mixed = torch.einsum("ndk,dkm->ndm", angle.cos(), self.weight) + self.bias
         return torch.cat([features.unsqueeze(-1), mixed], dim=-1).flatten(1)
 
 
@@ -161,7 +158,7 @@ class CategoryEmbedding(nn.Module):
 
 
 def number_embedding(
-    name: NumberEmbedding, inputs: int, scale: float = 0.1, rate: float = 1.0
+    name: NumberEmbedding, inputs: int, scale: float = 0.1
 ) -> PeriodicEmbedding | PiecewiseLinearEmbedding:
     """Return an embedding of numbers by name; its `width` is the number of features that it gives.
 
@@ -169,11 +166,10 @@ def number_embedding(
         name: which.
         inputs: d, the number of features.
         scale: of the initial frequencies of a periodic one.
-        rate: factor of the learning rate of a periodic one.
 
     Raises:
         ValueError: for another name, or a parameter out of range.
     """
     positive(frequency_scale=scale)
     one_of(*get_args(NumberEmbedding), embedding=name)
-    return PeriodicEmbedding(inputs, scale, rate) if name == "periodic" else PiecewiseLinearEmbedding(inputs)
+    return PeriodicEmbedding(inputs, scale) if name == "periodic" else PiecewiseLinearEmbedding(inputs)

@@ -58,13 +58,32 @@ class GroupSettings:
         """Whether a pattern sets `lr`, or `weight_decay`."""
         return any(key in own for own in self.settings.values())
 
-    def refuse(self, optimizer: str, rate: Any, takes_decay: bool, full_batch: bool) -> None:
+    def over(self, declared: PatternSettings, keys: Sequence[str], names: Sequence[str]) -> GroupSettings:
+        """These settings over those that a network declares, where the latter can be used.
+
+        Args:
+            declared: by patterns; what both say of a pattern is joined.
+            keys: which settings the optimizer has.
+            names: the parameters'; a declared pattern that matches none is left out.
+
+        Raises:
+            ConfigurationError: if a declared setting is none, or out of range.
+        """
+        usable = {
+            pattern: {key: value for key, value in own.items() if key in keys}
+            for pattern, own in GroupSettings(declared).settings.items()
+            if any(matches(name, pattern) for name in names)
+        }
+        first = {pattern: own for pattern, own in usable.items() if own and pattern not in self.settings}
+        last = {pattern: {**usable.get(pattern, {}), **own} for pattern, own in self.settings.items()}
+        return GroupSettings({**first, **last})
+
+    def refuse(self, optimizer: str, keys: Sequence[str], full_batch: bool) -> None:
         """Refuse settings that the optimizer does not have.
 
         Args:
             optimizer: its name.
-            rate: its learning rate; None if it has none.
-            takes_decay: whether it has a weight decay.
+            keys: which of `lr` and `weight_decay` it has.
             full_batch: whether it sees all parameters as one vector.
 
         Raises:
@@ -77,11 +96,11 @@ class GroupSettings:
                 f"groups: {optimizer} moves all parameters as one vector: leave groups out, or use an optimizer for "
                 "minibatches such as adam"
             )
-        if self.sets("lr") and (not isinstance(rate, int | float) or isinstance(rate, bool)):
+        if self.sets("lr") and "lr" not in keys:
             raise ConfigurationError(
                 f"groups: {optimizer} has no learning rate that is a number: leave lr out, or use another optimizer"
             )
-        if self.sets("weight_decay") and not takes_decay:
+        if self.sets("weight_decay") and "weight_decay" not in keys:
             raise ConfigurationError(
                 f"groups: {optimizer} has no weight decay: use one that has, such as adamw, or the regularizer l2 with "
                 "include"

@@ -149,6 +149,7 @@ def _are_labels(target: Tensor) -> bool:
 def _error(scores: Tensor, target: Tensor, inverse: float) -> float:
     """The calibration error of the probabilities of βz."""
     metric = CalibrationError().set_dtype(torch.float64)
+    metric.distributed_available_fn = lambda: False  # each rank has all rows
     if scores.shape[1] == 1:
         metric.update(torch.sigmoid(inverse * scores).squeeze(1), target.squeeze(1))
     else:

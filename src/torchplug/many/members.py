@@ -52,6 +52,7 @@ class Members:
         self.configurations = list(configurations)
         self.folds = list(folds)
         self._inputs = len(self._preprocessing(folds[0]).feature_names)
+        self._categories = self._preprocessing(folds[0]).category_ranges
         self._outputs = self.loss.outputs(self._preprocessing(folds[0]).info)
         self._dtype = dtype
         self._networks: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -103,7 +104,7 @@ class Members:
             build = resolved.build_network if not self._networks else resolved.model.build
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(configuration.seed)
-                network = build(self._inputs, self._outputs).to(self._dtype)
+                network = build(self._inputs, self._outputs, categories=self._categories).to(self._dtype)
                 self._networks[key] = network, torch.get_rng_state()
         return self._networks[key]
 

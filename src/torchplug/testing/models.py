@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchplug.components.contracts import linear_scores
+from torchplug.components.parameter_groups import GroupSettings, matches
 from torchplug.registry import Resolved
 from torchplug.registry.component import Family
 from torchplug.testing.compared import require_close, require_equal
@@ -88,6 +90,33 @@ def seed_decides_the_start(subject: ModelSubject) -> None:
         torch.manual_seed(5)
         states.append(subject.make().state_dict())
     require_equal(states[0], states[1], "the same seed gives other initial weights: draw them by torch's generator")
+
+
+@check(Family.MODEL)
+def training_scores_are_rows(subject: ModelSubject) -> None:
+    """In training mode n rows give scores (n, outputs), or (m, n, outputs) of m members."""
+    subject.make()
+    found = tuple(subject.sized(4, 3).train()(torch.randn(6, 4, dtype=torch.float64)).shape)
+    require(
+        found[-2:] == (6, 3) and len(found) <= 3,
+        f"in training mode 6 rows give scores {found}, and neither (6, 3) nor (members, 6, 3)",
+    )
+
+
+@check(Family.MODEL)
+def group_settings_are_settings(subject: ModelSubject) -> None:
+    """`group_settings` gives `lr` ≥ 0 and `weight_decay` ≥ 0 by patterns, each of which matches a parameter."""
+    module = subject.make()
+    declared = getattr(module, "group_settings", None)
+    if declared is None:
+        raise NotApplicable("it declares no `group_settings`")
+    require(isinstance(declared, Mapping), f"`group_settings` is a {type(declared).__name__}: make it a mapping")
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in GroupSettings(declared).settings:
+        require(
+            any(matches(name, pattern) for name in names),
+            f"the pattern {pattern!r} of `group_settings` matches no parameter; these are {', '.join(names)}",
+        )
 
 
 @check(Family.MODEL)

@@ -21,6 +21,7 @@ def test_the_components_of_the_notes_are_there():
     }  # fmt: skip
     assert names(builtin.torchplug_metrics) == {
         "rmse", "mae", "r2", "accuracy", "macro_f1", "auroc", "average_precision", "brier", "log_loss",
+        "calibration_error",
     }  # fmt: skip
 
 

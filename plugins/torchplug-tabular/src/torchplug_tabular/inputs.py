@@ -23,7 +23,6 @@ class Inputs(nn.Module):
         categories: the features of each column of categories, the first and the one after the last.
         embedding: e, of numbers and of the 0/1 features of small categories; None: the identity.
         frequency_scale: σ > 0 of a periodic embedding.
-        rate: factor of the learning rate of a periodic embedding.
         max_onehot: how many levels a category may have without being embedded, at least 0.
         category_size: the size of a category's vector, at least 1.
 
@@ -37,7 +36,6 @@ class Inputs(nn.Module):
         categories: Sequence[tuple[int, int]],
         embedding: NumberEmbedding | None,
         frequency_scale: float,
-        rate: float = 1.0,
         max_onehot: int = 9,
         category_size: int = 8,
     ) -> None:
@@ -53,7 +51,7 @@ class Inputs(nn.Module):
         if self.plain and embedding is not None:
             validate.one_of("periodic", "piecewise_linear", embedding=embedding)
             self.numbers = (
-                PeriodicEmbedding(self.plain, frequency_scale, rate)
+                PeriodicEmbedding(self.plain, frequency_scale)
                 if embedding == "periodic"
                 else PiecewiseLinearEmbedding(self.plain)
             )

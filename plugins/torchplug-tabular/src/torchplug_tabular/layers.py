@@ -1,8 +1,4 @@
-"""Layers whose learning rates are part of the parametrization.
-
-A parameter p with the learning rate f·α is trained as q with the rate α, where p = f·q: Adam's steps do not depend on
-the size of gradients, so that q moves by about α, and p by about f·α.
-"""
+"""Layers of RealMLP: learned scaling, linear maps in the NTK parametrization, learned activations."""
 
 from __future__ import annotations
 
@@ -14,41 +10,38 @@ from torch import Tensor, nn
 
 
 class Scaling(nn.Module):
-    r"""A learned factor for each feature.
+    r"""A learned factor for each feature, which a large learning rate makes a soft choice of features.
 
-        y_j = s_j x_j,    s = f·q,    s = 1 at the start
+        y_j = s_j x_j,    s = 1 at the start
 
     Args:
         inputs: d, the number of features.
-        rate: f > 0, by which the factors learn faster than other parameters.
 
     Shape:
         features (n, d) → (n, d).
 
-    Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491: a soft choice of features.
+    Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
     """
 
-    def __init__(self, inputs: int, rate: float = 6.0) -> None:
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.rate = rate
-        self.weight = nn.Parameter(torch.full((inputs,), 1.0 / rate))
+        self.scale = nn.Parameter(torch.ones(inputs))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features times their factors."""
-        return features * (self.rate * self.weight)
+        return features * self.scale
 
 
 class NTKLinear(nn.Module):
     r"""Linear map in the neural tangent parametrization.
 
-        z = x W / √d + f b
+        z = x W / √d + b
 
-    W and b are of order 1 whatever the width, so that one learning rate suits all widths.
+    W is of order 1 whatever the width, so that one learning rate suits all widths. At the start W ~ N(0, 1), b = 0.
 
     Args:
         inputs: d.
         outputs: m.
-        rate: f > 0, the factor of the bias's learning rate.
 
     Shape:
         (n, d) → (n, m).
@@ -56,16 +49,15 @@ class NTKLinear(nn.Module):
     Reference: Jacot, Gabriel and Hongler (2018), arXiv 1806.07572.
     """
 
-    def __init__(self, inputs: int, outputs: int, rate: float = 0.1) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.rate = rate
         self.factor = 1.0 / math.sqrt(inputs)
         self.weight = nn.Parameter(torch.randn(inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return x W / √d + f b."""
-        return torch.addmm(self.bias, features, self.weight, beta=self.rate, alpha=self.factor)
+        """Return x W / √d + b."""
+        return torch.addmm(self.bias, features, self.weight, alpha=self.factor)
 
     @torch.no_grad()
     def initialize(self, features: Tensor, points: int = 5) -> Tensor:
@@ -86,19 +78,18 @@ class NTKLinear(nn.Module):
         outputs /= spread
         rows = torch.randint(len(features), (points, outputs.shape[1]))
         shares = torch.empty(points, outputs.shape[1]).exponential_()
-        self.bias.copy_(-(outputs.gather(0, rows) * shares / shares.sum(0)).sum(0) / self.rate)
-        return outputs + self.rate * self.bias
+        self.bias.copy_(-(outputs.gather(0, rows) * shares / shares.sum(0)).sum(0))
+        return outputs + self.bias
 
 
 class ParametricActivation(nn.Module):
     r"""An activation between the identity and a given one, learned for each unit.
 
-        y_j = u_j + a_j (σ(u_j) − u_j),    a = f·q,    a = 1 at the start
+        y_j = u_j + a_j (σ(u_j) − u_j),    a = 1 at the start
 
     Args:
         units: m.
         activation: σ, elementwise.
-        rate: f > 0, the factor of the learning rate of a.
 
     Shape:
         (n, m) → (n, m).
@@ -106,12 +97,11 @@ class ParametricActivation(nn.Module):
     Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
     """
 
-    def __init__(self, units: int, activation: Callable[[Tensor], Tensor], rate: float = 0.1) -> None:
+    def __init__(self, units: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.rate = rate
+        self.mix = nn.Parameter(torch.ones(units))
         self.activation = activation
-        self.weight = nn.Parameter(torch.full((units,), 1.0 / rate))
 
     def forward(self, units: Tensor) -> Tensor:
         """Return the mixture of the units and their activations."""
-        return torch.lerp(units, self.activation(units), self.rate * self.weight)
+        return torch.lerp(units, self.activation(units), self.mix)

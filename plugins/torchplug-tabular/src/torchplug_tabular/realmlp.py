@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,10 @@ class RealMLP(nn.Module):
         h₀ = s ∘ e(x),    hᵢ = pᵢ(hᵢ₋₁ Wᵢ / √dᵢ + bᵢ),    z = h_last W / √d + b
         pᵢ(u) = u + aᵢ ∘ (σ(u) − u)
 
-    e is `torchplug.PeriodicEmbedding`, and vectors of large categories. Factors of the learning rate are part of the
-    parametrization: 6 for the scaling s, 0.1 for biases, activations and embeddings of numbers. They are as published
-    for Adam, whose steps do not depend on the size of gradients. Weights start normal, scaled so that each layer's
-    outputs have deviation 1 for normal features; biases at random points among the outputs.
+    e is `torchplug.PeriodicEmbedding`, and vectors of large categories. The learning rate has the factor 6 for the
+    scaling s, and 0.1 for biases, activations and embeddings of numbers (`group_settings`). Weights start normal,
+    scaled so that each layer's outputs have deviation 1 for normal features; biases so that each output is 0 at a
+    random point among them.
 
     Made for `--data.scale robust`, the optimizer `adamw` with lr 0.2 (classes: 0.04), betas (0.9, 0.95) and
     weight_decay 0.02, the scheduler `coslog`, batches of 256 and 256 epochs.
@@ -57,6 +57,13 @@ class RealMLP(nn.Module):
     and biases for the training rows themselves.
     """
 
+    group_settings: ClassVar[dict[str, dict[str, float]]] = {
+        "scale": {"lr": 6.0},
+        "bias": {"lr": 0.1},
+        "mix": {"lr": 0.1},
+        "inputs.numbers.*": {"lr": 0.1},
+    }
+    """Factors of the learning rate, by patterns of parameter names."""
     hyper = ("dropout",)
     """Parameters that may differ among models that are trained at once: rates of `nn.Dropout`."""
 
@@ -79,7 +86,7 @@ class RealMLP(nn.Module):
         validate.below_one(dropout=dropout)
         validate.at_least(1, **{f"hidden[{i}]": width for i, width in enumerate(hidden)})
         self.inputs = Inputs(
-            inputs, categories, embedding, frequency_scale, rate=0.1, max_onehot=max_onehot, category_size=category_size
+            inputs, categories, embedding, frequency_scale, max_onehot=max_onehot, category_size=category_size
         )
         chain: list[nn.Module] = [Scaling(self.inputs.width)]
         for fan_in, units in pairwise([self.inputs.width, *hidden]):
