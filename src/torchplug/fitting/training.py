@@ -116,8 +116,8 @@ class Training:
                     raise Interrupted from stop
                 raise
             except TorchplugError as error:
-                if error.exit_status == 2 and is_new and trainer.global_step == 0 and first_rank():
-                    shutil.rmtree(run.path)  # refused in setup, before the first step
+                if error.exit_status == 2 and is_new and first_rank() and not run.last.is_file():
+                    shutil.rmtree(run.path)  # refused before anything was trained to be kept
                 elif error.exit_status == STALLED:
                     error.args = (f"{error}; {what_is_left(run)}",)
                 raise
