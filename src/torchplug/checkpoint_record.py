@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy
 import torch
 
 from torchplug.components.contracts import Loss
@@ -54,6 +55,19 @@ def carried_preprocessing(checkpoint: Mapping[str, Any], current: Preprocessing 
             "continue with the same data settings, or load the checkpoint alone and predict"
         )
     return carried
+
+
+def plain_numbers(content: Any) -> Any:
+    """Content with Python's numbers in the place of NumPy's, which a weights-only load refuses.
+
+    >>> plain_numbers({"lr": numpy.float64(0.1), "betas": (0.9, 0.999)})
+    {'lr': 0.1, 'betas': (0.9, 0.999)}
+    """
+    if isinstance(content, numpy.generic):
+        return content.item()
+    if type(content) is dict:
+        return {key: plain_numbers(value) for key, value in content.items()}
+    return type(content)(map(plain_numbers, content)) if type(content) in (list, tuple) else content
 
 
 def network_dtype(checkpoint: Mapping[str, Any]) -> torch.dtype:

@@ -19,6 +19,7 @@ from torchplug.checkpoint_record import (
     carried_preprocessing,
     checkpoint_record,
     network_dtype,
+    plain_numbers,
     version_notes,
 )
 from torchplug.components.parameter_groups import PatternSettings
@@ -269,7 +270,8 @@ class ComponentModule(TrainedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which code this is, and what prediction needs; each tensor with memory of its own."""
-        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
+        weights = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
+        checkpoint.update({**plain_numbers(checkpoint), "state_dict": weights})  # callbacks may set NumPy's numbers
         checkpoint[KEY] = checkpoint_record(self.resolved, self.loss, self.preprocessing, self.calibration)
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == "fit":

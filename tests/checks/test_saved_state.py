@@ -1,9 +1,12 @@
 """State of plugins' optimizers and schedulers that no checkpoint could be loaded with."""
 
+import lightning
+import numpy as np
 import pytest
+import torch
 
 import torchplug
-from torchplug import TabularData
+from torchplug import TabularData, use
 from torchplug.errors import PluginTrainingError
 
 PARTS = """
@@ -75,6 +78,31 @@ def test_it_is_refused_at_the_first_save(tmp_path, config, component, offender):
     assert offender in message
     assert "\n" not in message
     assert list(tmp_path.rglob("*.ckpt")) == []
+
+
+class Numpy(lightning.Callback):
+    """Sets NumPy's numbers in the second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] = np.float64(0.25) * group["lr"]
+                group["betas"] = tuple(np.array(group["betas"]))
+
+    def state_dict(self):
+        return {"seen": [np.int64(3)]}
+
+
+def test_numbers_of_numpy_are_saved_as_pythons(tmp_path):
+    trainer = {"max_epochs": 2, "accelerator": "cpu", "callbacks": [Numpy()]}
+    config = {"model": "linear", "optimizer": use("adam", lr=0.1)}
+    data = TabularData("diabetes", "target")
+    run = torchplug.fit(config, data, trainer=trainer, tracking={"mode": "disabled"}, root=tmp_path).run
+    content = torch.load(run.last, weights_only=True)
+    (group,) = content["optimizer_states"][0]["param_groups"]
+    assert (group["lr"], group["betas"]) == (0.025, (0.9, 0.999))
+    assert {type(number) for number in (group["lr"], *group["betas"])} == {float}
+    assert {"seen": [3]} in content["callbacks"].values()
 
 
 def test_plain_state_is_saved(tmp_path):
