@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--pytabkit", help="an interpreter with pytabkit, for RealMLP-TD")
     parser.add_argument("--record", type=Path, help="a JSON file with what the peers reached; others are added to it")
     parser.add_argument("flags", nargs="*", help="after --: flags for the recipe, to try others than its defaults")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     os.environ["WANDB_MODE"] = "disabled"
     folder, record = given.folder.resolve(), None if given.record is None else given.record.resolve()
     known: dict[str, dict[str, float]] = json.loads(record.read_text()) if record and record.is_file() else {}

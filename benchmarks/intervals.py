@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--splits", type=int, default=2, help="how many of the splits are used, from the first")
     parser.add_argument("flags", nargs="*", help="after --: flags for the recipe")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     os.environ["WANDB_MODE"] = "disabled"
     folder, lines = given.folder.resolve(), []
     for name in given.names:
