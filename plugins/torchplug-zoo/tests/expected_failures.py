@@ -31,7 +31,6 @@ NOT_RESUMED = {
 _NOT_RESUMABLE = "has no state_dict and load_state_dict to resume it"
 _BY_NAME = "cannot be used by name"
 SCHEDULERS = {
-    "po_chebyshev": ("", "its rates are NumPy scalars, which a weights-only load refuses"),
     "po_cosine": (_NOT_RESUMABLE, "the library's class has no state; warmup with cosine is the same schedule"),
     "po_linear": (
         _NOT_RESUMABLE,
@@ -76,7 +75,6 @@ REASONS = {
     "optimizer_state_is_plain": "its state holds objects of the library's own, see above",
     "parameters_survive_a_checkpoint": "the default is a member of an enumeration, and the annotation a number",
     "pickle_is_the_same": _ATTRIBUTES,
-    "scheduler_state_is_plain": "its rates are NumPy scalars",
     "steps_on_meta_device": "its step reads values of tensors, which waits for the device",
     "takes_every_shape": "it is made for matrices or pairs of them, or its first steps are tiny",
     "zero_rate_changes_nothing": _RATE,

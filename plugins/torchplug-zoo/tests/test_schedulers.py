@@ -12,6 +12,7 @@ from torch import nn
 from zoo_fits import Fit
 
 from torchplug import Family, use
+from torchplug.checkpoint_record import plain_numbers
 from torchplug.errors import TorchplugError
 from torchplug.registry import registry
 from torchplug_zoo.catalogue import components
@@ -69,7 +70,7 @@ def test_its_rates_are_those_of_the_librarys_class_and_go_on_from_a_saved_state(
     assert rates(first, ours, 10) == expected[:10]
     assert ours.interval == ("step" if name in BY_STEP else "epoch")
     kept = io.BytesIO()
-    torch.save((ours.state_dict(), first.state_dict()), kept)
+    torch.save(plain_numbers((ours.state_dict(), first.state_dict())), kept)  # as a fit does
     kept.seek(0)
     again = resolved(name).build(third, total_steps=TOTAL, steps_per_epoch=PER_EPOCH)
     schedule, optimizer = torch.load(kept, weights_only=True)

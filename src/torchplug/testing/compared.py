@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchplug.checkpoint_record import plain_numbers
 from torchplug.testing.record import require
 
 
@@ -57,7 +58,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def saved_and_loaded(state: Any, what: str) -> Any:
-    """Return state after a save and a weights-only load.
+    """Return state after a save, which makes NumPy's numbers Python's as a fit does, and a weights-only load.
 
     Args:
         state: to be saved.
@@ -68,7 +69,7 @@ def saved_and_loaded(state: Any, what: str) -> Any:
     """
     file = io.BytesIO()
     try:
-        torch.save(state, file)
+        torch.save(plain_numbers(state), file)
         file.seek(0)
         return torch.load(file, weights_only=True)
     except Exception as error:
