@@ -139,7 +139,7 @@ def test_progress_is_shown_on_a_terminal_alone(acme, capsys, monkeypatch):
 
 
 def test_a_component_that_ends_the_process_fails_alone(acme, capsys, monkeypatch):
-    """Its line is named, whoever wraps `sys.exit`, as W&B's client does."""
+    """The reason names the component's line, also where `sys.exit` is wrapped, as by W&B's client."""
     leave = sys.exit
     monkeypatch.setattr(sys, "exit", lambda status: leave(status))
     acme.module(

@@ -104,7 +104,8 @@ class TableSettings:
         """How columns become features.
 
         Raises:
-            DataError: for a scaling that needs all values, or shifts features, where these are not to be had.
+            DataError: if the scaling needs all values and rows are streamed, or if it shifts features of a model
+                without bias.
         """
         if self.scale in BY_RANK and streamed:
             raise DataError(

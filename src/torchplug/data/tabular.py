@@ -84,10 +84,10 @@ class TabularData(Foldable):
             values in the training split; "mean", "median" and "most_frequent" impute numbers as named, without
             such a feature; "drop" excludes rows with missing values from training and evaluation, and predicts for
             them as "auto" does; "error" refuses them. Rows without target are always left out.
-        scale: how features are scaled, the 0/1 features of categories included, so that a penalty applies to all
-            coefficients alike. "standard": to mean 0 and standard deviation 1; "robust": (x − median) / interquartile
-            range, smoothly clipped to ±3, for outliers; "quantile": numbers to the quantiles of a normal distribution,
-            and 0/1 features as by "standard"; "none": not at all.
+        scale: how features are scaled, the 0/1 features of categories included, so that a penalty applies equally to
+            all coefficients. "standard": to mean 0 and standard deviation 1; "robust": (x − median) divided by the
+            interquartile range, smoothly clipped to ±3, for outliers; "quantile": numbers to the quantiles of a normal
+            distribution, and 0/1 features as by "standard"; "none": not at all.
         standardize_target: whether regression targets are standardized; "auto" depends on the model (on for networks,
             off for linear ones). Predictions and metrics are always in original units.
         clip_target: whether predictions of a regression target are clipped to the range of each of its columns in the

@@ -16,7 +16,7 @@ from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
 
 _ACTIVATIONS = {"mish": mish, "selu": selu}
 _SAMPLE = 256
-"""Rows of normal numbers for which the first outputs of each layer are brought to mean 0 and deviation 1."""
+"""Rows of normal numbers, for which initial weights and biases are scaled and drawn."""
 
 
 class RealMLP(nn.Module):
@@ -64,8 +64,6 @@ class RealMLP(nn.Module):
         "inputs.numbers.*": {"lr": 0.1},
     }
     """Factors of the learning rate, by patterns of parameter names."""
-    hyper = ("dropout",)
-    """Parameters that may differ among models that are trained at once: rates of `nn.Dropout`."""
 
     def __init__(
         self,
