@@ -92,7 +92,7 @@ def _islp(name: str, target: str, left_out: list[str], sources: Sources) -> pd.D
 
 def _statsmodels(name: str, target: str, sources: Sources) -> pd.DataFrame:
     """A table of statsmodels; y is 1 where the target is positive, else 0."""
-    from statsmodels import datasets as of_statsmodels  # type: ignore[import-untyped]
+    from statsmodels import datasets as of_statsmodels
 
     rows = getattr(of_statsmodels, name).load_pandas().data
     return rows.drop(columns=target).assign(y=(rows[target] > 0).astype(int))
