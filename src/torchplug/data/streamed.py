@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
+from torchplug.data.far_rows import far_training_targets, far_validation_targets
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_streamed
 from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
@@ -170,6 +171,10 @@ class StreamedTables:
             selection = Selection(table, source_rows if key == "source" else SPLITS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
             splits |= self._survey(key, selection, preprocessing, rules, columns, notes, of_test)
+        if rules is not None:
+            coding = preprocessing.target_coding
+            notes.add(Topic.TYPES, far_training_targets(splits["train"], coding))
+            notes.add(Topic.TYPES, far_validation_targets(splits["validation"], splits["train"], coding))
         shares = [split for name, split in splits.items() if name not in settings.own and split.samples]
         drawn = settings.splitting.column is None and len(shares) > 1
         if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
