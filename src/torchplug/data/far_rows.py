@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -69,25 +69,32 @@ def far_validation_targets(split: Split, training: Split, coding: TargetCoding) 
     ]
 
 
-def far_validation_features(split: Split, features: Tensor, preprocessing: Preprocessing, samples: int) -> list[str]:
+def far_validation_features(
+    split: Split, blocks: Iterable[Tensor], preprocessing: Preprocessing, samples: int
+) -> list[str]:
     """A note on standardized features that are far outside of the training split's range in validation rows.
 
     Args:
         split: the validation rows.
-        features: theirs (m, d), standardized by the training rows.
+        blocks: their features (m, d), standardized by the training rows, some rows at a time.
         preprocessing: which encoded them.
         samples: how many rows train.
     """
-    if not len(features):
-        return []
-    farthest, place = features.abs().max(dim=0)
+    count, first = len(preprocessing.feature_names), 0
+    farthest, place = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
+    for features in blocks:
+        if len(features):
+            sizes, places = features.abs().max(dim=0)
+            place = torch.where(sizes > farthest, first + places, place)
+            farthest = torch.maximum(sizes.double(), farthest)
+        first += len(features)
     (beyond,) = torch.nonzero(farthest > max(_FAR_FEATURE, float(samples) ** 0.5), as_tuple=True)
     if not len(beyond):
         return []
     rows = np.concatenate(list(split.row_numbers()))
     named = [f"{preprocessing.feature_names[j]} (row {rows[int(place[j])] + 1})" for j in beyond.tolist()]
     return [
-        f"validation rows so far outside of the training split that predictions are extrapolated: "
+        "validation rows so far outside of the training split that predictions are extrapolated: "
         f"{enumerate_names(named, _FEW)}; {_REMEDY}, or clip with --data.scale robust"
     ]
 

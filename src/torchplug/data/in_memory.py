@@ -239,7 +239,7 @@ class InMemoryTables:
                 split.keep(split_features)
             made |= found
             if rules is not None and rules.scale == "standard" and "validation" in found:
-                validated = tensors[list(found).index("validation")]
+                validated = [tensors[list(found).index("validation")]]
                 far_rows = far_validation_features(found["validation"], validated, preprocessing, made["train"].samples)
                 notes.add(Topic.TYPES, far_rows)
         if rules is not None:
