@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mish
+
+from torchplug_tabular.mish import mixed_mish
 
 
 class Scaling(nn.Module):
@@ -104,4 +107,6 @@ class ParametricActivation(nn.Module):
 
     def forward(self, units: Tensor) -> Tensor:
         """Return the mixture of the units and their activations."""
+        if self.activation is mish:
+            return mixed_mish(units, self.mix)
         return torch.lerp(units, self.activation(units), self.mix)
