@@ -140,8 +140,8 @@ def annealing_follows_the_run(subject: ModelSubject) -> None:
     """In training mode scores depend on the last argument of `anneal` alone; without a call they are those of 0."""
     module, arguments, _ = subject.prepared()
     _require_anneal(module)
-    wanted = {passed: _trained(subject.module(), arguments, passed) for passed in _PASSED}
-    require_equal(_trained(subject.module(), arguments), wanted[0.0], "before `anneal` the scores are not those of 0")
+    wanted = {passed: _trained(copied(module), arguments, passed) for passed in _PASSED}
+    require_equal(_trained(copied(module), arguments), wanted[0.0], "before `anneal` the scores are not those of 0")
     for passed in (*_PASSED, *reversed(_PASSED)):
         found = _trained(module, arguments, passed)
         require_equal(

@@ -149,8 +149,8 @@ def groups_keep_their_rates(subject: SchedulerSubject) -> None:
             )
     last = followed(subject.scheduler(), _TOTAL - 1, settings)[-1]
     for group, rate in zip(last, _RATES, strict=True):
-        (alone,) = followed(subject.scheduler((rate,)), _TOTAL - 1, settings)[-1]
-        different = [name for name in alone if name != "lr" and group.get(name) != alone[name]]
+        (own,) = followed(subject.scheduler((rate,)), _TOTAL - 1, settings)[-1]
+        different = [name for name in own if name != "lr" and group.get(name) != own[name]]
         require(
             not different,
             f"a group of rate {rate:g} has another {', '.join(different)} beside another group than alone: start from "

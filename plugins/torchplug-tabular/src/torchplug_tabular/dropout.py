@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 _LEVELS = 2**16
 """Values of the 16 random bits that decide on a unit."""
@@ -30,9 +31,14 @@ class Dropout(nn.Dropout):
 
     def forward(self, units: Tensor) -> Tensor:
         """Return the units, some of them 0 in training and the others larger."""
-        if not self.training or self.p == 0 or units.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self.training or self.p == 0 or units.device.type != "cpu" or _is_traced():
             return super().forward(units)
         return units * dropout_mask(units, self.p)
+
+
+def _is_traced() -> bool:
+    """Whether the network is read by a compiler, which cannot write down how the bits are drawn."""
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None
 
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:

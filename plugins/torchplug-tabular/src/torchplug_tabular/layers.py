@@ -109,4 +109,4 @@ class ParametricActivation(nn.Module):
         """Return the mixture of the units and their activations."""
         if self.activation is mish:
             return mixed_mish(units, self.mix)
-        return torch.lerp(units, self.activation(units), self.mix)
+        return torch.lerp(units, self.activation(units), self.mix.to(units.dtype))  # units are rounded by autocast

@@ -22,8 +22,8 @@ def mixed_mish(units: Tensor, mix: Tensor) -> Tensor:
     Reference: Misra (2019), arXiv 1908.08681.
     """
     if units.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.lerp(units, mish(units), mix)
-    mixed: Tensor = _MixedMish.apply(units, mix)[0]  # type: ignore[no-untyped-call]
+        return torch.lerp(units, mish(units), mix.to(units.dtype))
+    mixed: Tensor = _MixedMish.apply(units, mix.to(units.dtype))[0]  # type: ignore[no-untyped-call]
     return mixed
 
 
