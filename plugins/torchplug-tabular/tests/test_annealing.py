@@ -28,8 +28,8 @@ def test_dropout_falls_along_half_a_cosine_in_the_second_half():
 
 @pytest.mark.slow
 def test_a_compiled_network_trains_and_drops_units(tmp_path):
-    job = {**JOBS["both"], "max_epochs": 2, "data": lambda: rows(n=60, batch_size=40)}
-    fit = Fit(tmp_path, engine="compiled", **job)()
+    fit = Fit(tmp_path, engine="compiled", **{**JOBS["both"], "max_epochs": 1, "data": lambda: rows(n=60)})()
+    assert fit.calls < fit.run.global_step
     assert fit.run.callback_metrics["val/rmse"] < 2.0
 
 
