@@ -27,6 +27,7 @@ def test_dropout_falls_along_half_a_cosine_in_the_second_half():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_network_trains_and_drops_units(tmp_path):
     fit = Fit(tmp_path, engine="compiled", **{**JOBS["both"], "max_epochs": 1, "data": lambda: rows(n=60)})()
     assert fit.calls < fit.run.global_step
