@@ -145,6 +145,40 @@ def test_what_refers_to_a_file_that_cannot_be_written_is_not_written(tmp_path, i
     assert not (tmp_path / "last.ckpt").exists()
 
 
+def saved(number):
+    return {"epoch": number, "weight": torch.full((2,), number)}
+
+
+class Interrupting:
+    """Something whose copying is interrupted."""
+
+    def __deepcopy__(self, memo):
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_while_a_copy_is_made_leaves_whole_what_was_saved_before(tmp_path, io):
+    for number in range(3):
+        io.save_checkpoint(saved(number), tmp_path / "last.ckpt")
+    with pytest.raises(KeyboardInterrupt):
+        io.save_checkpoint({**saved(3), "callbacks": Interrupting()}, tmp_path / "last.ckpt")
+    io.stop_waiting()
+    found = read_checkpoint(tmp_path / "last.ckpt")
+    assert (found["epoch"], found["weight"].tolist()) == (2, [2, 2])
+
+
+def test_a_writing_that_was_interrupted_is_repeated_at_the_end(tmp_path, io, clock, monkeypatch):
+    def interrupt(content, path):
+        raise KeyboardInterrupt
+
+    clock.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_io, "write_checkpoint", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            io.save_checkpoint(saved(0), tmp_path / "last.ckpt")
+    io.stop_waiting()
+    assert epoch(tmp_path / "last.ckpt") == 0
+
+
 def test_it_can_be_sent_to_another_process(tmp_path):
     io = pickle.loads(pickle.dumps(ThrottledCheckpointIO([tmp_path / "last.ckpt"])))
     io.save_checkpoint({"epoch": 0}, tmp_path / "last.ckpt")

@@ -37,11 +37,11 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
     def __init__(self, files: Sequence[Path], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._files = list(files)
-        self._by_name = {name(file): file for file in files for name in (str, os.path.realpath)}  # Lightning resolves
+        self._by_name = {spell(file): file for file in files for spell in (str, os.path.realpath)}  # as Lightning does
         self._clock = clock
         self._written = dict.fromkeys(files, clock())
         self._waiting: dict[Path, dict[str, Any]] = {}
-        self._memory: dict[Path, dict[str, Any]] = {}
+        self._spare: dict[Path, Any] = {}
         self._throttles = True
 
     @override
@@ -58,7 +58,8 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
             self._waiting[file] = checkpoint
             self._write(self._files[: self._files.index(file) + 1])
         else:
-            self._waiting[file] = self._memory[file] = snapshot(checkpoint, self._memory.get(file))
+            copy = snapshot(checkpoint, self._spare.get(file))  # an exception within leaves whole what waits
+            self._spare[file], self._waiting[file] = self._waiting.get(file), copy
 
     @override
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
             WriteError: if a file cannot be written; it is then unchanged, and nothing waits any more.
         """
         self._throttles = False
-        self._memory.clear()
+        self._spare.clear()
         self.write_waiting()
 
     def _is_due(self, file: Path) -> bool:
@@ -101,14 +102,16 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
         return not self._throttles or self._clock() - latest >= INTERVAL_SECONDS
 
     def _write(self, files: Sequence[Path]) -> None:
-        try:
-            for file in files:
-                if file in self._waiting:
-                    super().save_checkpoint(self._waiting.pop(file), file)
-                    self._written[file] = self._clock()
-        except BaseException:
-            self._waiting.clear()  # later ones may refer to the one that failed
-            raise
+        for file in files:
+            if file not in self._waiting:
+                continue
+            try:
+                super().save_checkpoint(self._waiting[file], file)
+            except Exception:  # after a KeyboardInterrupt it still waits
+                self._waiting.clear()  # later ones may refer to the one that failed
+                raise
+            del self._waiting[file]
+            self._written[file] = self._clock()
 
 
 class WriteAtEnd(Callback):
