@@ -2,50 +2,46 @@
 
     python benchmarks/intervals.py [--names concrete wine ...] [--splits 2] FOLDER [-- --trainer.max_epochs 20]
 
-The folder is that of accuracy.py. A fifth of the rows that are not tested validates. Prints Markdown: the share of
-tested rows within their intervals, each split's and their mean with the standard error that drawing the rows alone
-would give.
+The folder and the tables are those of accuracy.py, for numbers. A fifth of the rows that are not tested validates.
+Prints Markdown: the share of tested rows within their intervals, each split's and their mean with the standard error
+that drawing the rows alone would give.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import math
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from accuracy import RECIPE, split
 from interleaved import machine, table
+from prediction.ours import recipe
+from prediction.tables import TABLES, Sources, split
 
 NAMES = ["concrete", "airfoil", "wine", "skillcraft", "sml", "parkinsons", "pol", "elevators", "bike"]
 LEVEL = 0.9
 
 
 def measured(test: pd.DataFrame, flags: Sequence[str]) -> dict[str, Any]:
-    """The covered share, width and numbers of rows of a fit in the working directory.
+    """The covered share, width and number of validated rows of a fit to train.csv in the working directory.
 
     Args:
         test: the tested rows, which are in test.csv too.
         flags: more flags for the recipe.
     """
-    spec = importlib.util.spec_from_file_location("mlp", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    output = io.StringIO()
+    run, output = recipe(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         data = ["--data.source", "train.csv", "--data.target", "y", "--data.split", "[0.8,0.2]"]
-        status = module.main(["fit", *data, *flags])
+        status = run(["fit", *data, *flags])
         predict = ["predict", "--data.source", "test.csv", "--interval", str(LEVEL), "--output", "predicted.csv"]
-        status = status or module.main(predict)
+        status = status or run(predict)
     if status:
         raise SystemExit(output.getvalue())
     found, true = pd.read_csv("predicted.csv"), test["y"].to_numpy()
@@ -64,13 +60,16 @@ def main() -> None:
     parser.add_argument("flags", nargs="*", help="after --: flags for the recipe")
     given = parser.parse_intermixed_args()
     os.environ["WANDB_MODE"] = "disabled"
-    folder, lines = given.folder.resolve(), []
+    sources, lines = Sources(given.folder.resolve(), None), []
     for name in given.names:
         found, tested = [], 0
         for number in range(given.splits):
-            with split(folder, name, number) as (_, test):
+            train, test = split(TABLES[name], sources, number)
+            with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+                train.to_csv("train.csv", index=False)
+                test.to_csv("test.csv", index=False)
                 found.append(measured(test, given.flags))
-                tested = len(test)
+            tested = len(test)
         shares = [own["covered"] for own in found]
         validated = found[0]["validated"]
         error = math.sqrt(LEVEL * (1 - LEVEL) * (1 / tested + 1 / validated) / len(found))

@@ -1,0 +1,1 @@
+"""How well the MLP recipe predicts, beside its peers; `accuracy.py` is where it starts."""
