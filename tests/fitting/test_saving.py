@@ -196,6 +196,19 @@ def test_callbacks_find_the_files_when_training_ends(fit):
     assert found == [EPOCHS - 1, EPOCHS - 1]
 
 
+def test_a_callback_that_reads_the_files_during_training_has_them_written(fit):
+    found = []
+
+    def read(trainer):
+        (run,) = torchplug.runs("runs/fit")
+        found.append(run.last.exists())
+        trainer.strategy.checkpoint_io.write_waiting()
+        found.append(read_checkpoint(run.last)["epoch"])
+
+    fit("fit", callbacks=[InEpoch("on_train_epoch_start", 5, read)])
+    assert found == [False, 4]
+
+
 def test_checkpoints_of_other_callbacks_are_written_at_once(fit, tmp_path):
     found = []
 
