@@ -37,12 +37,14 @@ from torchplug.registry import named_failures, registry
 from torchplug.registry.component import Iteration, Outcome
 from torchplug.terminal import one_line
 from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
 from torchplug.tracking.row_position import RowPosition
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
+from torchplug.tracking.throttled_io import ThrottledCheckpointIO, WriteAtEnd
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
 from torchplug.training import StopAtBoundary
 from torchplug.training.ending import trainer_outcome
@@ -192,12 +194,15 @@ class Training:
         return wandb_logger(self.tracking, run, self.settings, origins, directions, is_resumed)
 
     def _attach(self, trainer: lightning.Trainer, best: BestCheckpoint, run: Run, wandb: WandbLogger | None) -> None:
-        """Give the trainer its loggers and callbacks."""
+        """Give the trainer its loggers, callbacks and a writer of its checkpoints."""
         jsonl = JsonlLogger(run)
         trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
         checkpoints = checkpoint_callbacks(run, best.monitor)
         stop = StopAtBoundary(run.last)
-        trainer.callbacks.extend([RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints])  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [WriteAtEnd(), *callbacks, RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints]
+        if type(trainer.strategy.checkpoint_io) is ChecksummedCheckpointIO:  # nothing else was asked for
+            trainer.strategy.checkpoint_io = ThrottledCheckpointIO([run.best, run.last])
 
     def _collect_notes(self, trainer: lightning.Trainer, best: BestCheckpoint) -> list[str]:
         of_module = self.module.notes(trainer, self.data.batch_size)
