@@ -1,10 +1,14 @@
 """`fit --refit true`: what is printed, and which model other commands use."""
 
 import re
+import signal
+import time
 
 import pytest
 
 import torchplug
+from recipe_processes import finish, start
+from recipe_processes import run as run_process
 
 FIT = ["fit", "--data.source", "diabetes", "--trainer.max_epochs", "3", "--model.model.hidden", "[8]"]
 
@@ -60,3 +64,20 @@ def test_what_cannot_be_refitted_is_refused_in_a_line(run, tmp_path, flags, mess
     assert (status, errors.count("\n")) == (2, 1)
     assert message in errors
     assert not [*tmp_path.glob("runs/*/*")]
+
+
+def test_ctrl_c_within_the_second_training_keeps_both(tmp_path):
+    line = [*FIT, "--trainer.max_epochs", "400", "--model.optimizer.lr", "1e-4", "--data.batch_size", "full", "--refit"]
+    process = start(tmp_path, "mlp", *line)
+    while not (begun := [*tmp_path.glob("runs/mlp/*/refit/metrics.jsonl")]) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    status, printed, errors = finish(process)
+    assert (status, errors) == (130, "")
+    assert "interrupted; resume with: python" in printed
+    folder = begun[0].parents[1]
+    assert not (folder / "outcome.json").is_file()
+    status, printed, errors = run_process(tmp_path, "mlp", "fit", "--ckpt_path", "last")
+    assert (status, errors) == (0, "")
+    assert "refit: on 354 rows of training and validation" in printed
+    assert (folder / "checkpoints" / "selected.ckpt").is_file()
