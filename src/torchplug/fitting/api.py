@@ -58,7 +58,8 @@ def fit(
         ckpt_path: the checkpoint from which training is resumed, in its own run directory; limits count from the start.
         refit: whether the model is trained again when training has ended, from the start and the seed, on training and
             validation rows together, for as many epochs as the best one had behind it. It becomes `run.best`, with the
-            intervals or the temperature of the first fit; that one's best model is `run.selected`.
+            intervals or the temperature of the first fit; that one's best model is `run.selected`, and the result's
+            module and metrics are its own.
 
     Returns:
         The module with the parameters of the last step, the last metrics, the outcome and the run.

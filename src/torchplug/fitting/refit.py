@@ -171,7 +171,8 @@ def refit(
     rows = np.sort(np.concatenate([first.data.row_numbers("train"), first.data.row_numbers("validation")]))
     data = first.data.fold(rows, [])
     part = Run(run.path / "refit")
-    _begin(part, {"epochs": epochs, "steps": int(selected["global_step"])})
+    planned = {name: first.trainer.get(name) for name in ("max_epochs", "max_steps")}
+    _begin(part, {"epochs": epochs, "steps": int(selected["global_step"]), **planned})
     seed_generators(first.seed)
     module = start.module(first.module)
     data.prepare(module.data_request())
