@@ -2,9 +2,9 @@
 
     python benchmarks/refit.py [--splits 12]
 
-An MLP of 64-64 units on the bundled diabetes data, and on Friedman's first function with 400 rows, 8 features and noise
-of standard deviation 1; 60 % of the rows train, 20 % validate and 20 % are tested. Prints Markdown: the ratio of the root
-mean squared errors with its standard error over the splits, and both coverages.
+An MLP of 64-64 units on the bundled diabetes data, and on Friedman's first function with 400 rows, 8 features and
+noise of standard deviation 1; 60 % of the rows train, 20 % validate and 20 % are tested. Prints Markdown: the ratio of
+the root mean squared errors with its standard error over the splits, and both coverages.
 """
 
 from __future__ import annotations
