@@ -29,6 +29,7 @@ class TableSummary:
         task: numbers, two classes or more; by the loss where the user gives one, else by the target.
         model: the name of the network that the user gives; None for that of the rules.
         streamed: whether the table stays on disk (`data.stream`).
+        validation_rows: of the validation split.
     """
 
     rows: int
@@ -36,12 +37,13 @@ class TableSummary:
     task: Problem
     model: str | None = None
     streamed: bool = False
+    validation_rows: int = 0
 
 
 Rules = Callable[[TableSummary], Mapping[str, Mapping[str, Any]]]
 """A recipe's rules: settings by group for a table."""
 
-_STAND_INS = (TableSummary(1000, 10, "regression"), TableSummary(1000, 10, "multiclass"))
+_STAND_INS = tuple(TableSummary(1000, 10, task, validation_rows=250) for task in ("regression", "multiclass"))
 """Tables whose settings stand in until the table is read."""
 
 
@@ -131,8 +133,10 @@ def adapt(settings: Settings, resolved: Callable[[Settings], Values]) -> Adaptat
         kind, reading = data.guess_kind()
     data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
-    rows, features = data.sizes["train"], len(data.preprocessing.feature_names)
-    summary = TableSummary(rows, features, TASKS[kind].problem, **given)
+    sizes, features = data.sizes, len(data.preprocessing.feature_names)
+    summary = TableSummary(
+        sizes["train"], features, TASKS[kind].problem, validation_rows=sizes["validation"], **given
+    )
     return Adaptation(summary, rules(summary), data, reading)
 
 
