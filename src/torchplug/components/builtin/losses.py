@@ -231,7 +231,7 @@ class CrossEntropy(Loss):
         return (torch.diag_embed(probability) - probability[:, :, None] * probability[:, None, :]) * total
 
     def _distribution(self, scores: Tensor, target: Tensor) -> Tensor:
-        """y (n, k), smoothed."""
+        """The smoothed targets y (n, k)."""
         classes = scores.shape[1]
         y = target if target.is_floating_point() else nn.functional.one_hot(target, classes).to(scores.dtype)
         return _smoothed(y, self.label_smoothing, classes)
