@@ -134,9 +134,7 @@ def adapt(settings: Settings, resolved: Callable[[Settings], Values]) -> Adaptat
     data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
     sizes, features = data.sizes, len(data.preprocessing.feature_names)
-    summary = TableSummary(
-        sizes["train"], features, TASKS[kind].problem, validation_rows=sizes["validation"], **given
-    )
+    summary = TableSummary(sizes["train"], features, TASKS[kind].problem, validation_rows=sizes["validation"], **given)
     return Adaptation(summary, rules(summary), data, reading)
 
 
