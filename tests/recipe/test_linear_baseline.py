@@ -18,7 +18,7 @@ SHORT = ["fit", "--trainer.max_epochs", "1"]
     [
         ("diabetes", "linear_regression", "rmse"),
         ("breast_cancer", "logistic_regression", "loss"),
-        ("digits", "logistic_regression", "loss"),
+        ("digits", "logistic_regression", "log_loss"),
     ],
 )
 def test_the_command_trains_about_the_model_that_was_better(run, source, recipe, metric):
@@ -41,9 +41,11 @@ def test_the_command_has_the_settings_of_the_table_and_of_the_loss(run, tmp_path
     assert given["--data.split"] == "[0.5, 0.5, 0.0]"
     assert given["--data.target"] == "y"
     assert "--model.loss" not in given
-    line = [*SHORT, "--model.loss", "cross_entropy", "--model.loss.label_smoothing", "0.1"]
+    line = [*SHORT, "--data.source", "breast_cancer", "--model.loss", "bce", "--model.loss.positive_weight", "2"]
     words = shlex.split(re.search(SAID, run(line, "mlp")[1])[4])
-    assert '"label_smoothing": 0.1' in words[words.index("--model.loss") + 1]
+    loss = words[words.index("--model.loss") + 1]
+    assert '"positive_weight": 2.0' in loss
+    assert "label_smoothing" not in loss, "which is for networks"
 
 
 def test_a_network_that_is_better_gets_no_line(run, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchplug.batch import Batch, Rows
-from torchplug.components.builtin.losses import MSE
+from torchplug.components.builtin.losses import BCE, MSE, CrossEntropy
 from torchplug.components.contracts import Loss, linear_scores
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
@@ -37,9 +37,9 @@ def linear_baseline(
 ) -> LinearBaseline | None:
     """Compare the model of a checkpoint with a linear one on the validation rows.
 
-    Numbers: ridge regression, λ chosen by leaving out each training row once. Classes: the fit's loss with the penalty
-    λ = 1/(2n), scikit-learn's C = 1. Both train on the features and weights of the fit. A comparison that cannot be
-    made does not end a fit.
+    Numbers: ridge regression, λ chosen by leaving out each training row once. Classes: the fit's loss, labels not
+    smoothed, with the penalty λ = 1/(2n), scikit-learn's C = 1. Both train on the features and weights of the fit. A
+    comparison that cannot be made does not end a fit.
 
     Args:
         module: of the run; it is left as it is.
@@ -105,9 +105,14 @@ def _compared(
         assert module.network is not None, "it is trained"
         rows = held_out(module.network, data.all_batches("validation"))
         of_model = evaluate(rows._replace(scores=rows.scores / module.temperature))
-    same = isinstance(module.loss, MSE) and "val/rmse" in of_model
-    shown = "val/rmse" if same and _agree(of_linear, of_model) else "val/loss"
-    return LinearBaseline(kind, linear.coefficient, of_linear, of_model, shown)
+    return LinearBaseline(kind, linear.coefficient, of_linear, of_model, _shown(module.loss, of_linear, of_model))
+
+
+def _shown(loss: Loss, first: Mapping[str, float | None], second: Mapping[str, float | None]) -> str:
+    """The metric of a message: one in units of the target or of the labels, where it says the same as the loss."""
+    if isinstance(loss, MSE) and "val/rmse" in first and _agree(first, second):
+        return "val/rmse"
+    return "val/log_loss" if _unsmoothed(loss) is not loss and "val/log_loss" in first else "val/loss"
 
 
 def _agree(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> bool:
@@ -118,13 +123,16 @@ def _agree(first: Mapping[str, float | None], second: Mapping[str, float | None]
 
 def _evaluation(module: ComponentModule, data: TabularData) -> Callable[[HeldOut], dict[str, float | None]]:
     """What gives the metrics of rows that are scored."""
-    evaluations = SplitEvaluations(_double(module.loss), module.resolved.metric_choice, apart=True)
+    loss = _unsmoothed(module.loss)
+    evaluations = SplitEvaluations(_double(loss), module.resolved.metric_choice, apart=True)
+    names_log_loss = loss is not module.loss and loss.likelihood
     evaluations.compare_with(data.target_scale)
 
     def metrics(rows: HeldOut) -> dict[str, float | None]:
         batch = Batch(None, _precise(rows.target), rows.weight.double(), len(rows.weight))
         evaluations.update("val", rows.scores, batch, module.preprocessing)
-        return plain_values(evaluations.finish("val"))
+        found = plain_values(evaluations.finish("val"))
+        return {"val/log_loss": found["val/loss"], **found} if names_log_loss else found
 
     return metrics
 
@@ -157,11 +165,20 @@ def _logistic(module: ComponentModule, data: TabularData) -> LinearModel:
         _precise(torch.cat([batch.target for batch in batches])),
         torch.cat([batch.weight for batch in batches]).double(),
     )
-    return penalized_linear_model(rows, _double(module.loss), outputs, 1 / (2 * samples))
+    return penalized_linear_model(rows, _double(_unsmoothed(module.loss)), outputs, 1 / (2 * samples))
 
 
 def _require_memory(numbers: int) -> None:
     require_memory(4 * 8 * numbers, "the linear baseline", "it is left out")
+
+
+def _unsmoothed(loss: Loss) -> Loss:
+    """The loss by the labels themselves: smoothed ones serve the training of networks."""
+    if not isinstance(loss, BCE | CrossEntropy) or not loss.label_smoothing:
+        return loss
+    plain = copy.copy(loss)
+    plain.label_smoothing = 0.0
+    return plain
 
 
 def _double(loss: Loss) -> Loss:

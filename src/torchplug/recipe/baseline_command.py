@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,9 @@ def _of_data(command: Command) -> list[str]:
 
 
 def _of_loss(command: Command, baseline: LinearBaseline) -> list[str]:
-    """The loss of classes, unless it is the recipe's own; ridge regression has the squared loss."""
-    loss: Spec = command.settings.model["loss"]
+    """The loss of classes without smoothed labels, unless it is the recipe's own; ridge has the squared loss."""
+    given: Spec = command.settings.model["loss"]
+    loss = replace(given, parameters={k: v for k, v in given.parameters.items() if k != "label_smoothing"})
     own = {name: parameter.default for name, parameter in signature(_class_of(loss)).parameters.items()}
     if any(own[name] != value for name, value in loss.parameters.items()):
         return ["--model.loss", _text(written("loss", loss))]
