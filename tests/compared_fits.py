@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from torch import nn
 
 from small_fits import trainer
 from torchplug import ComponentModule, TabularData, use
@@ -45,6 +46,22 @@ def rows(target="y", n=250, d=3, **settings):
     """A data module over the table: of 250 rows 150 train, which is 21 batches of 7 and one of 3."""
     features = [f"x{j}" for j in range(d)]
     return TabularData(table(n, d), target=target, features=features, **{"batch_size": 7, **settings})
+
+
+class Annealed(nn.Module):
+    """A network whose dropout falls during a fit; it keeps what it is told."""
+
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 5), nn.ELU(), nn.Dropout(rate), nn.Linear(5, 1))
+        self.rate, self.told = rate, []
+
+    def anneal(self, passed):
+        self.layers[2].p = self.rate * (1 - passed)
+        self.told.append(passed)
+
+    def forward(self, features):
+        return self.layers(features)
 
 
 class Recorder(Logger):

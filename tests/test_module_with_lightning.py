@@ -9,9 +9,11 @@ import lightning.pytorch.tuner
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from compared_fits import Recorder
 from small_fits import frame, regression, trainer
 from torchplug import ComponentModule, TabularData, use
 from torchplug.errors import ConfigurationError
@@ -137,6 +139,34 @@ def test_float64_survives_a_checkpoint_to_the_bit(tmp_path):
     run = trainer(tmp_path, precision="64-true")
     run.test(fresh, regression(), ckpt_path=tmp_path / "double.ckpt", weights_only=True, verbose=False)
     assert torch.equal(fresh.network.map.weight, module.network.map.weight)
+
+
+class Extra(ComponentModule):
+    """Logs a metric of its own beside those of each validation."""
+
+    def on_validation_epoch_end(self):
+        super().on_validation_epoch_end()
+        self.log("val/extra", float(self.current_epoch))
+
+
+def test_each_validation_is_a_row_of_its_own_values(tmp_path):
+    module, expected, logger = Extra("linear", "mse", use("sgd", lr=0.01)), [], Recorder()
+
+    class Computing(Callback):
+        def on_validation_epoch_start(self, run, module):
+            batches = list(run.val_dataloaders)
+            scores = torch.cat([module(batch.features) for batch in batches])
+            target = torch.cat([batch.target for batch in batches])
+            expected.append(float((scores - target).square().mean()))
+
+    run = trainer(tmp_path, max_epochs=4, callbacks=[Computing()], logger=logger, num_sanity_val_steps=1)
+    run.fit(module, regression())
+    run.fit_loop.max_epochs = 6
+    run.fit(module, regression())  # it finds what the first fit has logged
+    rows = [row for _, row in logger.rows if "val/loss" in row]
+    assert len(set(expected)) == 7
+    np.testing.assert_allclose([row["val/loss"] for row in rows], [*expected[1:5], *expected[6:]], rtol=1e-6)
+    assert [row["val/extra"] for row in rows] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_learning_rate_finder_runs(tmp_path):

@@ -21,6 +21,7 @@ from torchplug.evaluation.intervals import PredictionIntervals
 from torchplug.evaluation.split_evaluations import SplitEvaluations, in_units, scores_of
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
+from torchplug.training.lightning_internals import log_again
 
 _RESIDUALS = (
     "a fit with a validation split keeps them in its best.ckpt when it ends (one that was interrupted: when it is "
@@ -133,8 +134,10 @@ class EvaluatedModule(lightning.LightningModule):
             if undefined:
                 rank_zero_warn(f"{split}: {', '.join(undefined)} undefined on this split, logged as null")
         for name, value in values.items():
-            # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
-            self.log(name, value.to(self.device), reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))
+            on_device = value.to(self.device)
+            if not log_again(self, name, on_device):
+                # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
+                self.log(name, on_device, reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))
 
     # ------------------------------------------------------------------ prediction
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 
+from torchplug.evaluation.linear_baseline import LinearBaseline
 from torchplug.module import ComponentModule
 from torchplug.registry.component import Outcome
 
@@ -23,12 +24,15 @@ class FitResult:
         outcome: how training ended.
         build: gives the module with the parameters of the last step, when it is first asked for.
         run: the run directory, where there is one; `torchplug.load(run)` gives the model of its best checkpoint.
+        baseline: the model of the best checkpoint beside a linear one, on the validation split; None where they were
+            not compared.
     """
 
     metrics: Mapping[str, float | None]
     outcome: Outcome
     build: Callable[[], ComponentModule] = field(repr=False)
     run: Any = None
+    baseline: LinearBaseline | None = None
 
     @cached_property
     def module(self) -> ComponentModule:

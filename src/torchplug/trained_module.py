@@ -61,15 +61,16 @@ class TrainedModule(EvaluatedModule):
         self.execution.start(self.trainer, self.step_objective())
         self._progress.resume(self.trainer, self.execution.fit)
         if resumes_within_epoch(self.trainer):  # whose start has no hook
-            self._lead_batches()
+            self._begin_epoch()
 
     def on_train_epoch_start(self) -> None:
-        """Take up the layers that a callback has frozen or unfrozen."""
+        """Take up the layers that a callback has frozen or unfrozen, and begin the epoch."""
         self.execution.refresh_trainable(self.step_objective)
-        self._lead_batches()
+        self._begin_epoch()
 
-    def _lead_batches(self) -> None:
-        """Lead the trainer's next pass over its training loader, and no other, through the strategy."""
+    def _begin_epoch(self) -> None:
+        """Anneal the network, and lead the trainer's next pass over its training loader through the strategy."""
+        self.execution.anneal(self.trainer, self._built())
         loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "through"):
             loader.through = self.execution.run_ahead

@@ -13,6 +13,8 @@ _HEADER = (
     "`make faults` kills processes, sends signals, fills disks, corrupts files and feeds hostile input, and checks\n"
     "each time that the library behaves as documented. `make test` runs a selection. This table is from the last full\n"
     "run.\n\n"
+    "A run that is killed resumes from the last state on disk, which is at most an epoch and a second old\n"
+    "([files](execution.md#files)), to the bits of an uninterrupted one.\n\n"
 )
 
 

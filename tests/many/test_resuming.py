@@ -1,6 +1,7 @@
 """`fit_many` that was interrupted or killed goes on, with the bits of one that was not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 import torchplug
 from many.interrupting import assert_same_bits, interrupted_after, wait_for_rows
 from many.single_fits import FOLDS, data
-from torchplug import TabularData, fit_many, use
+from torchplug import Run, TabularData, fit_many, use
 from torchplug.errors import CheckpointError, ConfigurationError
 
 OFF = {"mode": "disabled"}
@@ -107,6 +108,18 @@ def test_a_model_that_is_trained_alone_goes_on_too_and_none_is_trained_twice(tmp
     again = fit("part", ALONE, ckpt_path=run.checkpoints / "stack.ckpt")
     assert_same_bits(again, whole)
     assert run.outcome == whole[0].run.outcome
+
+
+def test_a_model_alone_that_was_killed_before_its_first_checkpoint_has_each_row_once(fit):
+    chosen = [{"model": torch.nn.Linear(3, 1), "optimizer": use("adam", lr=0.1)}]
+    whole = fit("part", chosen, folds=FOLDS[:1])[0].run
+    own = Run(whole.path / "models" / "0-0")
+    rows = own.metrics
+    shutil.rmtree(own.checkpoints)
+    for run in (own, whole):
+        (run.path / "outcome.json").unlink()
+    assert fit("part", chosen, folds=FOLDS[:1], ckpt_path="last", tracking=None)[0].run == whole
+    assert own.metrics.equals(rows)
 
 
 def test_a_model_alone_that_diverges_is_kept_as_it_was(fit):

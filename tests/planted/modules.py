@@ -133,6 +133,29 @@ class Misnamed(Plain):
     group_settings = {"weight": {"lr": 2.0}, "slope": {"lr": 0.1}}  # noqa: RUF012
 
 
+@planted(MODEL, "annealing_is_for_training", "anneal(0.25) changes the scores in evaluation mode")
+class Cooling(Plain):
+    temperature = 1.0
+
+    def anneal(self, passed):
+        self.temperature = 1 - 0.5 * passed
+
+    def forward(self, features):
+        return super().forward(features) / self.temperature
+
+
+@planted(MODEL, "annealing_follows_the_run", "anneal(0.75) gives other scores after other calls")
+class Halving(Plain):
+    noise = 1.0
+
+    def anneal(self, passed):
+        self.noise *= 1 - 0.5 * passed
+
+    def forward(self, features):
+        scores = super().forward(features)
+        return scores + self.noise * torch.randn_like(scores) if self.training else scores
+
+
 @planted(MODEL, "linear_as_declared", "scores and the linear map of `linear_scores`: differ")
 class Misdeclared(Plain):
     def forward(self, features):

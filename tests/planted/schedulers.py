@@ -35,6 +35,14 @@ class Sinking(Harmonic):
         return initial * (1 - count / 10)
 
 
+@planted(SCHEDULER, "other_settings_stay_numbers", "the setting weight_decay is None, and was 0.05 at the start")
+class Discarding(Harmonic):
+    def step(self, epoch=None):
+        super().step(epoch)
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = None if self.last_epoch > 8 else group["weight_decay"]
+
+
 @planted(SCHEDULER, "groups_keep_their_rates", "beside another group")
 class FirstGroup(Harmonic):
     def get_lr(self):

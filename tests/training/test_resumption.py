@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from compared_fits import DROPPED, NORMALIZED, Fit, differences, made
+from compared_fits import DROPPED, NORMALIZED, Annealed, Fit, differences, made
 from torchplug import use
 from torchplug.errors import CheckpointError
 
@@ -68,6 +68,7 @@ def assert_exact(folder, saver=SaveSteps, every=7, **job):
     [
         {},
         {"model": DROPPED},
+        {"model": Annealed, "max_epochs": 3},
         {"model": NORMALIZED},
         {"scheduler": use("plateau", patience=0, threshold=0.5)},
         {"scheduler": use("one_cycle")},

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
-from compared_fits import DROPPED, NORMALIZED, Fit, assert_alike, differences, rows
+from compared_fits import DROPPED, NORMALIZED, Annealed, Fit, assert_alike, differences, rows
 from streamed_files import FEATURES, mixed_table, written
 from torchplug import Regularizer, TabularData, use
 
@@ -88,6 +88,7 @@ JOBS = {
     "bf16-penalized": {"precision": "bf16-mixed", "regularizers": ["l2", use("l1", proximal=True)]},
     # networks that are no chain, or drop units
     "dropout": {"model": DROPPED},
+    "annealed-dropout": {"model": Annealed, "max_epochs": 3},
     "batch-norm": {"model": NORMALIZED},
     "batch-norm-adamw": {"model": NORMALIZED, "optimizer": "adamw", "gradient_clip_val": 0.05},
     "own-network": {"model": lambda: nn.Sequential(nn.Linear(3, 4), nn.ELU(), nn.Linear(4, 1))},

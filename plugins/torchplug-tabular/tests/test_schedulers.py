@@ -62,3 +62,66 @@ def test_parameters_out_of_range_are_refused(spec, message):
 def test_a_run_without_a_planned_end_is_refused():
     with pytest.raises(TorchplugError, match="set max_epochs or max_steps"):
         built("coslog", None)
+
+
+DECAYS = {"coslog": use("coslog"), "flat_cosine": use("flat_cosine", anneal_weight_decay=True)}
+
+
+def over_groups(spec, steps):
+    """Two groups with weight decays of their own, scheduled by a spec."""
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "weight_decay": decay} for decay in (0.02, 0.5)]
+    optimizer = torch.optim.AdamW(groups, lr=0.3)
+    return optimizer, registry().resolve(Family.SCHEDULER, spec).build(optimizer, total_steps=steps, steps_per_epoch=5)
+
+
+def decays(optimizer, scheduler, steps):
+    """The groups' weight decays in each of some steps."""
+    for _ in range(steps):
+        yield [group["weight_decay"] for group in optimizer.param_groups]
+        optimizer.step()
+        scheduler.step()
+
+
+def annealed(t):
+    """The part of the weight decay that is left at t in [0, 1]."""
+    return np.where(t < 0.5, 1.0, 0.5 * (1.0 + np.cos(np.pi * (2.0 * t - 1.0))))
+
+
+@pytest.mark.parametrize("spec", DECAYS.values(), ids=DECAYS)
+def test_each_groups_weight_decay_falls_from_its_own_to_nothing(spec):
+    found = np.array(list(decays(*over_groups(spec, 40), 45)))
+    expected = annealed(np.minimum(np.arange(45) / 40, 1.0))
+    np.testing.assert_allclose(found, np.outer(expected, [0.02, 0.5]), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("spec", [use("coslog", anneal_weight_decay=False), use("flat_cosine")], ids=["off", "default"])
+def test_the_weight_decay_stays_unless_it_is_to_fall(spec):
+    assert all(found == [0.02, 0.5] for found in decays(*over_groups(spec, 20), 25))
+
+
+@pytest.mark.parametrize("spec", DECAYS.values(), ids=DECAYS)
+@pytest.mark.parametrize("passed", [0, 7, 16])
+def test_a_resumed_weight_decay_goes_on_where_it_was(spec, passed):
+    whole = list(decays(*over_groups(spec, 20), 20))
+    optimizer, scheduler = over_groups(spec, 20)
+    first = list(decays(optimizer, scheduler, passed))
+    saved = scheduler.state_dict(), optimizer.state_dict()
+    optimizer, scheduler = over_groups(spec, 20)
+    optimizer.load_state_dict(saved[1])
+    scheduler.load_state_dict(saved[0])
+    assert [*first, *decays(optimizer, scheduler, 20 - passed)] == whole
+
+
+def test_after_warmup_it_falls_in_the_second_half_of_what_is_left():
+    spec = use("warmup", steps=10, after={"name": "coslog", "parameters": {}})
+    found = np.array(list(decays(*over_groups(spec, 50), 50)))
+    expected = np.concatenate([np.ones(10), annealed(np.arange(40) / 40)])
+    np.testing.assert_allclose(found, np.outer(expected, [0.02, 0.5]), rtol=1e-12)
+
+
+def test_an_optimizer_without_weight_decay_gets_none():
+    optimizer = torch.optim.Rprop([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = registry().resolve(Family.SCHEDULER, "coslog").build(optimizer, total_steps=4)
+    optimizer.step()
+    scheduler.step()
+    assert "weight_decay" not in optimizer.param_groups[0]

@@ -194,6 +194,11 @@ class Evaluation(nn.Module):
         for metric in self._all():
             metric.to(device)
 
+    def leave_ranks_apart(self) -> None:
+        """Make `compute` that of this rank's rows alone: other ranks need not call it."""
+        for metric in self._all():
+            metric.distributed_available_fn = lambda: False
+
     def update(self, losses: Tensor, predictions: Tensor, target: Tensor) -> None:
         """Add a batch, possibly empty: weighted losses (n,), predictions and targets."""
         if len(target) == 0:

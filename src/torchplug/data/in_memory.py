@@ -16,6 +16,7 @@ from torchplug.batch import Rows
 from torchplug.components.metrics import location_and_spread
 from torchplug.data.block_encoding import encoded
 from torchplug.data.columns import complete_rows, rows_with_target
+from torchplug.data.far_rows import far_training_targets, far_validation_features, far_validation_targets
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_in_memory
 from torchplug.data.folds import Fold, Folding, resampled
@@ -237,6 +238,14 @@ class InMemoryTables:
             for split, split_features in zip(found.values(), tensors, strict=True):
                 split.keep(split_features)
             made |= found
+            if rules is not None and rules.scale == "standard" and "validation" in found:
+                validated = [tensors[list(found).index("validation")]]
+                far_rows = far_validation_features(found["validation"], validated, preprocessing, made["train"].samples)
+                notes.add(Topic.TYPES, far_rows)
+        if rules is not None:
+            coding = preprocessing.target_coding
+            notes.add(Topic.TYPES, far_training_targets(made["train"], coding))
+            notes.add(Topic.TYPES, far_validation_targets(made["validation"], made["train"], coding))
         return Prepared(preprocessing, {name: made[name] for name in SPLITS}, notes.lines, of_test.lines)
 
     def prediction(self, preprocessing: Preprocessing, dtype: torch.dtype) -> InMemorySplit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from torchplug.batch import Rows
 from torchplug.data.encoding import Encoder, FeatureEncoder, RowEncoder, survey
+from torchplug.data.far_rows import far_training_targets, far_validation_features, far_validation_targets
 from torchplug.data.far_values import FarValues
 from torchplug.data.fit import fit_streamed
 from torchplug.data.notes import Notes, SubstitutionNotes, Topic, counted_times, left_out_rows, shared_features
@@ -77,6 +79,12 @@ class StreamedSplit(Split):
             found.append(Rows(*(tensor[start - first : last - first] for tensor in block)))
             start, position = last, position + 1
         return found[0] if len(found) == 1 else Rows(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+    def in_blocks(self) -> Iterator[Rows]:
+        """All rows, as they are read."""
+        for start, stop in itertools.pairwise(self.starts.tolist()):
+            if start < stop:
+                yield self.read(start, stop)
 
     def targets(self) -> Iterator[Tensor]:
         """The target, a block at a time, without the features."""
@@ -165,11 +173,19 @@ class StreamedTables:
         if rules is not None:
             notes.add(Topic.TYPES, [*counted_times(preprocessing), *far.notes])
             notes.add(Topic.CATEGORIES, shared_features(preprocessing, rules))
-        splits: dict[str, Split] = {}
+        splits: dict[str, StreamedSplit] = {}
         for key, table in tables.items():
             selection = Selection(table, source_rows if key == "source" else SPLITS.index(key), target, complete)
             columns = settings.needed_columns(key, features, target)
             splits |= self._survey(key, selection, preprocessing, rules, columns, notes, of_test)
+        if rules is not None:
+            if rules.scale == "standard":
+                blocks = (rows.features for rows in splits["validation"].in_blocks())
+                far_rows = far_validation_features(splits["validation"], blocks, preprocessing, splits["train"].samples)
+                notes.add(Topic.TYPES, far_rows)
+            coding = preprocessing.target_coding
+            notes.add(Topic.TYPES, far_training_targets(splits["train"], coding))
+            notes.add(Topic.TYPES, far_validation_targets(splits["validation"], splits["train"], coding))
         shares = [split for name, split in splits.items() if name not in settings.own and split.samples]
         drawn = settings.splitting.column is None and len(shares) > 1
         if drawn and settings.splitting.stratify and preprocessing.target_coding.labels:
@@ -188,7 +204,7 @@ class StreamedTables:
         columns: Sequence[str],
         notes: Notes,
         of_test: Notes,
-    ) -> dict[str, Split]:
+    ) -> dict[str, StreamedSplit]:
         """The splits that a file holds."""
         settings, table = self._settings, selection.table
         names = [name for name in SPLITS if name not in settings.own] if key == "source" else [key]
@@ -203,7 +219,7 @@ class StreamedTables:
         notes.add(Topic.ROWS, rows)
         counted = dict(zip(names, found.substitutions, strict=True))
         SubstitutionNotes(preprocessing, rules, where).add(counted, notes, of_test)
-        splits: dict[str, Split] = {}
+        splits: dict[str, StreamedSplit] = {}
         for name, split in surveys.items():
             balanced = name == "train" and settings.class_weight is not None
             encoder = RowEncoder(settings, preprocessing, columns, split.factors(balanced))

@@ -106,4 +106,5 @@ class Compiled(GradientEngine):
         value, weighted, gradients, buffers = self._function(
             list(tensors[:first]), list(tensors[first:last]), nest, target, weight, scale
         )
-        return [value, weighted, *gradients, *buffers]
+        # autograd's are contiguous, too, and an update is compiled for one layout
+        return [value, weighted, *(gradient.contiguous() for gradient in gradients), *buffers]

@@ -30,11 +30,13 @@ class SplitEvaluations:
     Args:
         loss: what is evaluated by.
         metrics: what is computed beside it.
+        apart: whether metrics are those of this rank's rows alone, and not of all ranks'.
     """
 
-    def __init__(self, loss: Loss, metrics: MetricChoice) -> None:
+    def __init__(self, loss: Loss, metrics: MetricChoice, apart: bool = False) -> None:
         self._loss = loss
         self._metrics = metrics
+        self._apart = apart
         self._running: dict[str, Evaluation] = {}
         self._kept: dict[tuple[Any, ...], Evaluation] = {}  # by what they depend on: making metrics takes milliseconds
         self._warned: set[str] = set()
@@ -83,6 +85,8 @@ class SplitEvaluations:
         if settings not in self._kept:
             self._kept[settings] = Evaluation(self._metrics, predictions.shape[1], labelled, *(self._scale or ()))
             self._kept[settings].to_device(predictions.device)
+            if self._apart:
+                self._kept[settings].leave_ranks_apart()
         return self._kept[settings]
 
 

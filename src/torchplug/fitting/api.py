@@ -42,7 +42,8 @@ def fit(
 
     Does what a recipe's `fit` does: checks before anything is written, checkpoints (`best` and `last`), metrics,
     provenance, coefficients and outcome in the run directory, W&B. When training ends, the best checkpoint and the
-    module are calibrated on the validation split: they predict with intervals. Prints nothing and needs no command
+    module are calibrated on the validation split: they predict with intervals; and a model that is not linear is
+    compared with a linear one on the validation split (`FitResult.baseline`). Prints nothing and needs no command
     line; warnings are Python's.
 
     Args:
@@ -92,6 +93,7 @@ def fit(
         ),
         root=str(root),
         origin=origin,
+        compares=True,
     )
     try:
         with as_found():
@@ -99,7 +101,7 @@ def fit(
     except Interrupted as stop:
         raise KeyboardInterrupt("training was interrupted: resume it with ckpt_path, from last.ckpt") from stop
     metrics = plain_values(trained.trainer.callback_metrics)
-    return FitResult(metrics, trained.outcome, lambda: module, trained.run)
+    return FitResult(metrics, trained.outcome, lambda: module, trained.run, trained.baseline)
 
 
 def _module(config: Mapping[str, Any]) -> ComponentModule:

@@ -66,7 +66,7 @@ def calibrate_checkpoint(
     if not file.is_file() or not data.sizes["validation"]:
         return None
     content = checkpoint_io.load_checkpoint(file)
-    with _holding(module, content["state_dict"]):
+    with holding(module, content["state_dict"]):
         calibrate(module, data)
         calibration = module.calibration
     assert calibration is not None, "there are validation rows"
@@ -77,7 +77,7 @@ def calibrate_checkpoint(
 
 
 @contextmanager
-def _holding(module: ComponentModule, state: Mapping[str, Tensor]) -> Iterator[None]:
+def holding(module: ComponentModule, state: Mapping[str, Tensor]) -> Iterator[None]:
     """Give a module the parameters of a checkpoint within the block."""
     own, calibration = {name: value.clone() for name, value in module.state_dict().items()}, module.calibration
     module.load_state_dict(state)

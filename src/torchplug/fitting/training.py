@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -17,9 +18,11 @@ from torchplug.checks import refuse_fit
 from torchplug.data.tabular import TabularData
 from torchplug.errors import TorchplugError
 from torchplug.evaluation.calibration import Calibration
+from torchplug.evaluation.linear_baseline import LinearBaseline
 from torchplug.fitting.best_checkpoint import BestCheckpoint
 from torchplug.fitting.calibration import calibrate, calibrate_checkpoint, refuse_without_validation
 from torchplug.fitting.last_good import what_is_left
+from torchplug.fitting.linear_baseline import linear_baseline
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.remaining import refuse_nothing_left
@@ -33,12 +36,14 @@ from torchplug.registry import named_failures, registry
 from torchplug.registry.component import Iteration, Outcome
 from torchplug.terminal import one_line
 from torchplug.tracking.checkpoint_content import load_weights
+from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
 from torchplug.tracking.checkpoints import checkpoint_callbacks, offering_another
 from torchplug.tracking.jsonl import JsonlLogger
 from torchplug.tracking.provenance import provenance
 from torchplug.tracking.row_position import RowPosition
 from torchplug.tracking.run import Run
 from torchplug.tracking.settings import Tracking
+from torchplug.tracking.throttled_io import ThrottledCheckpointIO, WriteAtEnd
 from torchplug.tracking.wandb import WandbLogger, wandb_logger
 from torchplug.training import StopAtBoundary
 from torchplug.training.ending import trainer_outcome
@@ -65,6 +70,7 @@ class Training:
         notes: what the user should know, besides what data and module have noticed.
         callbacks: more callbacks than those of `trainer`; they run before the checkpoints are written.
         directory: an existing directory for a new run; None makes one.
+        compares: whether the kept model is compared with a linear one on the validation rows.
     """
 
     name: str
@@ -79,6 +85,7 @@ class Training:
     notes: Sequence[str] = ()
     callbacks: Sequence[Callback] = ()
     directory: Run | None = None
+    compares: bool = False
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -122,10 +129,13 @@ class Training:
                     error.args = (f"{error}; {what_is_left(run)}",)
                 raise
             outcome = self.module.outcome or trainer_outcome(trainer)
+            baseline = None
             if first_rank():
                 with named_failures(self.module.components, lambda: True):
-                    self._write_end(trainer, run, outcome)
-        return Trained(self.module, trainer, run, outcome, calibration)
+                    if self.compares:
+                        baseline = linear_baseline(self.module, self.data, _kept_file(run), calibration)
+                    self._write_end(trainer, run, outcome, baseline)
+        return Trained(self.module, trainer, run, outcome, calibration, baseline)
 
     def _prepared(self) -> lightning.Trainer:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
@@ -170,12 +180,15 @@ class Training:
         return wandb_logger(self.tracking, run, self.settings, origins, directions, is_resumed)
 
     def _attach(self, trainer: lightning.Trainer, best: BestCheckpoint, run: Run, wandb: WandbLogger | None) -> None:
-        """Give the trainer its loggers and callbacks."""
+        """Give the trainer its loggers, callbacks and a writer of its checkpoints."""
         jsonl = JsonlLogger(run)
         trainer.loggers = [jsonl, *([wandb] if wandb is not None else [])]
         checkpoints = checkpoint_callbacks(run, best.monitor)
         stop = StopAtBoundary(run.last)
-        trainer.callbacks.extend([RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints])  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [WriteAtEnd(), *callbacks, RowPosition(jsonl, wandb), *self.callbacks, stop, *checkpoints]
+        if type(trainer.strategy.checkpoint_io) is ChecksummedCheckpointIO:  # nothing else was asked for
+            trainer.strategy.checkpoint_io = ThrottledCheckpointIO([run.best, run.last])
 
     def _collect_notes(self, trainer: lightning.Trainer, best: BestCheckpoint) -> list[str]:
         of_module = self.module.notes(trainer, self.data.batch_size)
@@ -207,18 +220,21 @@ class Training:
 
     def _finish_checkpoint(self, trainer: lightning.Trainer, run: Run, is_solution: bool) -> Calibration | None:
         """Calibrate the checkpoint that predicts; that of the solution becomes the best."""
-        file = run.last if is_solution or not run.best.is_file() else run.best
+        file = run.last if is_solution else _kept_file(run)
         calibration = calibrate_checkpoint(self.module, self.data, file, trainer.strategy.checkpoint_io)
         if is_solution:
             run.keep_last_as_best()
         return calibration
 
-    def _write_end(self, trainer: lightning.Trainer, run: Run, outcome: Outcome) -> None:
+    def _write_end(
+        self, trainer: lightning.Trainer, run: Run, outcome: Outcome, baseline: LinearBaseline | None
+    ) -> None:
         """Write the results of training; the outcome last: a run that has one is finished."""
         if self.module.has_coefficients:
             run.write_coefficients(self.module.coefficient_table())
         reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-        run.write_outcome({**_outcome_record(outcome, self.module.iteration), **reached})
+        compared = {} if baseline is None else {"baseline": baseline.plain()}
+        run.write_outcome({**_outcome_record(outcome, self.module.iteration), **reached, **compared})
 
 
 @dataclass(frozen=True)
@@ -231,6 +247,7 @@ class Trained:
         run: the run directory.
         outcome: how training ended.
         calibration: of the checkpoint that predicts, on the first rank.
+        baseline: the kept model beside a linear one, on the first rank; None where they were not compared.
     """
 
     module: ComponentModule
@@ -238,6 +255,12 @@ class Trained:
     run: Run
     outcome: Outcome
     calibration: Calibration | None
+    baseline: LinearBaseline | None
+
+
+def _kept_file(run: Run) -> Path:
+    """The checkpoint that predicts."""
+    return run.best if run.best.is_file() else run.last
 
 
 def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:

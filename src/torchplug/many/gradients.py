@@ -19,6 +19,7 @@ from torchplug.components.contracts import row_losses
 from torchplug.many.folds import FoldBatch
 from torchplug.many.losses import StackedLoss
 from torchplug.many.stack import Layout, chosen
+from torchplug.training.annealing import anneal
 
 _BLOCK_NUMBERS = 2**21
 """How many numbers a block of models keeps between forward and backward: bounds memory."""
@@ -56,6 +57,9 @@ class StackGradients(ABC):
 
     def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most have no state
         """Restore what `state` returned."""
+
+    def anneal(self, passed: float) -> None:  # noqa: B027 - chains do not change while they are trained
+        """Tell the networks which part of the run is over, in [0, 1], at the start of an epoch."""
 
     def settle(self, moves: Tensor | None) -> None:  # noqa: B027 - most networks have no buffers
         """Let the buffers of the models that move, (K,) bool or all, be those after the last `write`."""
@@ -274,6 +278,10 @@ class FunctionalGradients(StackGradients):
             view.copy_(found[name])
         summed: Tensor = sums
         return summed
+
+    def anneal(self, passed: float) -> None:
+        """Tell the network that stands for all, which differ in parameters and buffers alone."""
+        anneal(self._network, passed)
 
     def settle(self, moves: Tensor | None) -> None:
         """Take up what the network has written into its buffers."""

@@ -15,6 +15,7 @@ from torchplug.many.configurations import Configuration, watched_by
 from torchplug.many.members import Members, components_of
 from torchplug.many.settings import TrainerSettings
 from torchplug.preprocessing import DataRequirements
+from torchplug.training.annealing import anneals
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _obstacle(network: nn.Module, data: TabularData) -> str | None:
     if any(not p.requires_grad for p in network.parameters()):
         return "the network has parameters that are not trained"
     if stages_of(network) is not None:
-        return None
+        return "the network changes while it is trained" if anneals(network) else None
     modules = list(network.modules())
     if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in modules):
         return "the network drops units and is no chain of linear maps and activations"

@@ -240,6 +240,7 @@ class Program:
     def _train_epoch(self) -> bool:
         """What is left of an epoch; False if it was interrupted."""
         progress = self._progress
+        self._models.anneal(self._epoch / self._plan.epochs)
         for batch in self._tables.epoch(self._epoch, self._step):
             if interruption.requested():
                 return False

@@ -100,6 +100,10 @@ class StackedModels:
 
     # ------------------------------------------------------------------ a step
 
+    def anneal(self, passed: float) -> None:
+        """Tell the networks which part of the run is over, in [0, 1], at the start of an epoch."""
+        self._gradients.anneal(passed)
+
     def differentiate(self, batch: FoldBatch) -> tuple[Tensor, Tensor | None]:
         """Take ∇F; returns Σ wℓ of each model, (K,), and which gradients are not finite, (K,), or None."""
         points = self.update.points()

@@ -15,6 +15,7 @@ from torchplug.fitting.ranks import first_rank
 from torchplug.fitting.training import STALLED, Trained, Training
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
+from torchplug.recipe.baseline_command import how_to_compare
 from torchplug.recipe.certainty import how_sure
 from torchplug.recipe.convergence import ConvergenceTable, describe_outcome
 from torchplug.recipe.ensembling import fit_ensemble
@@ -54,6 +55,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         origin=command.origin,
         notes=command.notes,
         callbacks=[ConvergenceTable()] if is_full_batch else [],
+        compares=True,
     )
     runs: list[Run] = []
 
@@ -82,6 +84,8 @@ def _print_end(command: Command, trained: Trained) -> None:
         print(_best_epoch(trained.trainer, trained.run))
     for line in how_sure(trained.module, trained.calibration):
         print(one_line(line))
+    if trained.baseline is not None and trained.baseline.wins:
+        say_notes([f"{trained.baseline}{how_to_compare(command, trained.baseline)}"])
     found = from_curves(trained.run, trained.module.resolved.is_full_batch)
     if found is not None:
         script = printable(short_path(Path(command.script)))

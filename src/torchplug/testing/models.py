@@ -12,11 +12,12 @@ from torchplug.components.contracts import linear_scores
 from torchplug.components.parameter_groups import GroupSettings, matches
 from torchplug.registry import Resolved
 from torchplug.registry.component import Family
-from torchplug.testing.compared import require_close, require_equal
+from torchplug.testing.compared import copied, require_close, require_equal
 from torchplug.testing.modules import ModuleSubject
 from torchplug.testing.record import NotApplicable, check, require
 
 _SIZES = ((1, 1), (4, 3), (7, 2))
+_PASSED = (0.0, 0.25, 0.75, 1.0)
 
 
 class ModelSubject(ModuleSubject):
@@ -117,6 +118,49 @@ def group_settings_are_settings(subject: ModelSubject) -> None:
             any(matches(name, pattern) for name in names),
             f"the pattern {pattern!r} of `group_settings` matches no parameter; these are {', '.join(names)}",
         )
+
+
+@check(Family.MODEL)
+def annealing_is_for_training(subject: ModelSubject) -> None:
+    """`anneal` changes neither scores in evaluation mode nor weights and buffers, and draws no random numbers."""
+    module, arguments, expected = subject.prepared()
+    _require_anneal(module)
+    state, generator = copied(module.state_dict()), torch.random.get_rng_state()
+    for passed in _PASSED:
+        module.anneal(passed)  # type: ignore[operator]
+        require(torch.equal(generator, torch.random.get_rng_state()), f"anneal({passed:g}) draws random numbers")
+        require_equal(module.state_dict(), state, f"anneal({passed:g}) changes weights or buffers")
+        require_equal(
+            module(*arguments).detach(), expected, f"anneal({passed:g}) changes the scores in evaluation mode"
+        )
+
+
+@check(Family.MODEL)
+def annealing_follows_the_run(subject: ModelSubject) -> None:
+    """In training mode scores depend on the last argument of `anneal` alone; without a call they are those of 0."""
+    module, arguments, _ = subject.prepared()
+    _require_anneal(module)
+    wanted = {passed: _trained(copied(module), arguments, passed) for passed in _PASSED}
+    require_equal(_trained(copied(module), arguments), wanted[0.0], "before `anneal` the scores are not those of 0")
+    for passed in (*_PASSED, *reversed(_PASSED)):
+        found = _trained(module, arguments, passed)
+        require_equal(
+            found, wanted[passed], f"anneal({passed:g}) gives other scores after other calls: compute from its argument"
+        )
+
+
+def _require_anneal(module: nn.Module) -> None:
+    if not callable(getattr(module, "anneal", None)):
+        raise NotApplicable("it has no `anneal`")
+
+
+def _trained(module: Any, arguments: tuple[Tensor], *passed: float) -> Tensor:
+    """Scores in training mode with a seed, after `anneal` if it is to be called."""
+    for each in passed:
+        module.anneal(each)
+    torch.manual_seed(7)
+    scores: Tensor = module.train()(*arguments).detach()
+    return scores
 
 
 @check(Family.MODEL)

@@ -1,10 +1,11 @@
-"""Checks of schedulers: learning rates over a run, saved and resumed, alone and under `warmup`."""
+"""Checks of schedulers: learning rates and other settings over a run, saved and resumed, alone and under `warmup`."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +23,8 @@ from torchplug.testing.subject import Subject
 _TOTAL, _PER_EPOCH, _RISE = 24, 4, 4
 _RATES = (0.1, 0.05)
 """Of two parameter groups."""
+_DECAY = 0.5
+"""Weight decay of each group, in units of its rate."""
 _HIGHEST = 100.0
 """Times the optimizer's own rate."""
 
@@ -31,7 +34,9 @@ class SchedulerSubject(Subject):
 
     def optimizer(self, rates: tuple[float, ...] = _RATES) -> Optimizer:
         """Return an optimizer with a group for each rate."""
-        groups = [{"params": [nn.Parameter(torch.ones(2))], "lr": rate} for rate in rates]
+        groups = [
+            {"params": [nn.Parameter(torch.ones(2))], "lr": rate, "weight_decay": _DECAY * rate} for rate in rates
+        ]
         return SGD(groups, momentum=0.9)
 
     def built(self, resolved: Resolved) -> Any:
@@ -65,14 +70,28 @@ def rates(scheduler: Any) -> list[float]:
     return [float(group["lr"]) for group in scheduler.optimizer.param_groups]
 
 
-def advanced(scheduler: Any, steps: int) -> list[list[float]]:
-    """Return the rates after each of some steps; a monitored metric never improves."""
+def settings(scheduler: Any) -> list[dict[str, Any]]:
+    """Return all present settings of each group, the learning rate included."""
+    groups = scheduler.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
+
+
+_T = TypeVar("_T")
+
+
+def followed(scheduler: Any, steps: int, read: Callable[[Any], _T]) -> list[_T]:
+    """Return what is read of a scheduler after each of some steps; a monitored metric never improves."""
     found = []
     for _ in range(steps):
         scheduler.optimizer.step()
         scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
-        found.append(rates(scheduler))
+        found.append(read(scheduler))
     return found
+
+
+def advanced(scheduler: Any, steps: int) -> list[list[float]]:
+    """Return the rates after each of some steps; a monitored metric never improves."""
+    return followed(scheduler, steps, rates)
 
 
 @check(Family.SCHEDULER)
@@ -103,8 +122,23 @@ def rates_stay_sane(subject: SchedulerSubject) -> None:
 
 
 @check(Family.SCHEDULER)
+def other_settings_stay_numbers(subject: SchedulerSubject) -> None:
+    """Other settings of groups, such as weight decay, may change if they are numbers, and stay finite numbers."""
+    scheduler = subject.scheduler()
+    initial = settings(subject.scheduler())
+    for number, found in enumerate(followed(scheduler, _TOTAL - 1, settings), start=1):
+        for now, first in zip(found, initial, strict=True):
+            for name, value in first.items():
+                require(
+                    _is_number(now.get(name)) if _is_number(value) else now.get(name) == value,
+                    f"after step {number} of {_TOTAL} the setting {name} is {now.get(name)!r}, and was {value!r} at "
+                    "the start: change finite numbers only",
+                )
+
+
+@check(Family.SCHEDULER)
 def groups_keep_their_rates(subject: SchedulerSubject) -> None:
-    """Each parameter group has the rates that it has alone."""
+    """Each parameter group has the rates, and other settings, that it has alone."""
     together = advanced(subject.scheduler(), _TOTAL - 1)
     for i, rate in enumerate(_RATES):
         alone = [found for (found,) in advanced(subject.scheduler((rate,)), _TOTAL - 1)]
@@ -113,6 +147,15 @@ def groups_keep_their_rates(subject: SchedulerSubject) -> None:
                 math.isclose(found[i], wanted, rel_tol=1e-12, abs_tol=0),
                 f"a group of rate {rate:g} has {found[i]:.6g} beside another group, and {wanted:.6g} alone",
             )
+    last = followed(subject.scheduler(), _TOTAL - 1, settings)[-1]
+    for group, rate in zip(last, _RATES, strict=True):
+        (own,) = followed(subject.scheduler((rate,)), _TOTAL - 1, settings)[-1]
+        different = [name for name in own if name != "lr" and group.get(name) != own[name]]
+        require(
+            not different,
+            f"a group of rate {rate:g} has another {', '.join(different)} beside another group than alone: start from "
+            "each group's own value",
+        )
 
 
 @check(Family.SCHEDULER)
@@ -126,7 +169,7 @@ def scheduler_state_is_plain(subject: SchedulerSubject) -> None:
 @check(Family.SCHEDULER)
 def scheduler_resumes(subject: SchedulerSubject) -> None:
     """A new instance with the saved state goes on bit for bit, also from the start and in the middle of an epoch."""
-    for passed in (0, 1, 7):
+    for passed in (0, 1, 7, 17):
         scheduler = subject.scheduler()
         advanced(scheduler, passed)
         saved = copy.deepcopy((scheduler.optimizer.state_dict(), scheduler.state_dict()))
@@ -135,9 +178,9 @@ def scheduler_resumes(subject: SchedulerSubject) -> None:
         other.load_state_dict(saved[1])
         left = _TOTAL - 1 - passed
         require_equal(
-            advanced(other, left),
-            advanced(scheduler, left),
-            f"resumed after {passed} steps, it gives other rates: state_dict must hold its progress",
+            followed(other, left, settings),
+            followed(scheduler, left, settings),
+            f"resumed after {passed} steps, it gives other rates or settings: state_dict must hold its progress",
         )
 
 
@@ -228,6 +271,11 @@ def weights_stay_unchanged(subject: SchedulerSubject) -> None:
 def _require_sane(found: list[float], when: str) -> None:
     sane = all(0 <= rate <= _HIGHEST * own for rate, own in zip(found, _RATES, strict=False))
     require(sane, f"{when} the rates are {_texts(found)} of an optimizer with {_texts(list(_RATES))}")
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float | torch.Tensor) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _texts(found: list[float]) -> str:

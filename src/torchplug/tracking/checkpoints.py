@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from typing_extensions import override
@@ -35,10 +36,29 @@ class RunCheckpoint(ModelCheckpoint):
     value is restored with a checkpoint if its file is in the run directory.
     """
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._state_key = super().state_key
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._state_key  # Lightning asks for it before each hook, and would make it anew each time
+
     @override
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
         equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
         return equal or super().check_monitor_top_k(trainer, current)
+
+    @override
+    def _monitor_candidates(self, trainer: lightning.Trainer) -> dict[str, Tensor]:
+        """The monitored metric, epoch and step: copying all metrics, as Lightning does, would take most of a save."""
+        candidates = {"epoch": torch.tensor(trainer.current_epoch), "step": torch.tensor(trainer.global_step)}
+        if self.monitor is None:
+            return candidates
+        if self.monitor not in trainer.callback_metrics:
+            return super()._monitor_candidates(trainer)
+        return {**candidates, self.monitor: trainer.callback_metrics[self.monitor].clone()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -42,7 +42,9 @@ class RowFile:
         append_row(self._open(), text.encode(), self._path)
 
     def lines(self) -> list[bytes]:
-        """The complete rows, as they stand in the file."""
+        """The complete rows, as they stand in the file; none if it does not exist."""
+        if self._file is None and not self._path.exists():
+            return []
         self._open()
         return self._path.read_bytes().splitlines(keepends=True)
 

@@ -44,9 +44,9 @@ class RowPosition(Callback):
     @override
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._before_early_end = None
+        self._jsonl.keep(self._resumed or 0)  # a killed run may have left rows and no checkpoint
         if self._resumed is None:
             return
-        self._jsonl.keep(self._resumed)
         if self._wandb is not None:
             self._wandb.replay(self._jsonl.read())
         self._resumed = None

@@ -176,7 +176,7 @@ class Run:
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last epoch that ended."""
+        """The checkpoint of the last epoch that ended; while the run trains, it may be a second older."""
         return self.checkpoints / "last.ckpt"
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.loops.training_epoch_loop import RestartStage
 from torch import Tensor
@@ -59,6 +59,29 @@ def write_epoch_row(trainer: Trainer, row: Mapping[str, float]) -> None:
     write_row(trainer, row)
     loop._batches_that_stepped += 1
     trainer._logger_connector._progress_bar_metrics.update(row)
+
+
+def log_again(module: LightningModule, name: str, value: Tensor) -> bool:
+    """Log a value as an earlier call of `LightningModule.log` in the current hook did, in a fifth of its time.
+
+    Args:
+        module: the module, in a hook that the trainer has called.
+        name: the name that was logged, with a maximum over batches and ranks.
+        value: the new value.
+
+    Returns:
+        Whether there was such a call; if not, nothing is logged.
+    """
+    results: Any = module.trainer._results
+    connector, hook = module.trainer._logger_connector, module._current_fx_name
+    key = f"{hook}.{name}"
+    if hook is None or results is None or key not in results or results[key].value.device != value.device:
+        return False
+    if connector.should_reset_tensors(hook):
+        results.reset(metrics=False, fx=hook)
+    results.update_metrics(key, value, batch_size=1)
+    connector._current_fx = hook
+    return True
 
 
 def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:

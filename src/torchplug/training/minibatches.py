@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torchplug.batch import Batch, Groups
 from torchplug.errors import NonFiniteGradientError
 from torchplug.objective import StepObjective
+from torchplug.training.annealing import anneal, passed_before_epoch
 from torchplug.training.grouping import boundary_steps, steps_per_execution, why_single_steps
 from torchplug.training.layout import Layout
 from torchplug.training.lightning_internals import write_row
@@ -97,6 +98,10 @@ class Minibatches(Strategy):
         if any(config.interval == "epoch" for config in trainer.lr_scheduler_configs):
             write_row(trainer, learning_rates(trainer.optimizers[0]))
         self.fit.refresh_trainable(objective)
+
+    def anneal(self, trainer: Trainer, network: nn.Module) -> None:
+        """Tell the network which part of the run is over before this epoch."""
+        anneal(network, passed_before_epoch(trainer))
 
     def run_ahead(self, groups: Groups) -> Iterator[Batch]:
         """Train on the leading batches of each group, and yield its last for Lightning's step."""

@@ -85,6 +85,9 @@ class Strategy(ABC):
     def refresh_trainable(self, objective: Callable[[], StepObjective]) -> None:
         """Adapt to layers that a callback has frozen or unfrozen, at the start of an epoch."""
 
+    def anneal(self, trainer: Trainer, network: nn.Module) -> None:  # noqa: B027 - optional
+        """Tell a network that changes while it is trained which part of the run is over, at the start of an epoch."""
+
     def run_ahead(self, groups: Groups) -> Iterator[Batch]:
         """Yield each group's last batch for a step of the trainer's, after training on the leading ones."""
         return (group.last() for group in groups(lambda: 1))

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mish
+
+from torchplug_tabular.mish import mixed_mish
 
 
 class Scaling(nn.Module):
@@ -104,4 +107,6 @@ class ParametricActivation(nn.Module):
 
     def forward(self, units: Tensor) -> Tensor:
         """Return the mixture of the units and their activations."""
-        return torch.lerp(units, self.activation(units), self.mix)
+        if self.activation is mish:
+            return mixed_mish(units, self.mix)
+        return torch.lerp(units, self.activation(units), self.mix.to(units.dtype))  # units are rounded by autocast

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mish, selu
 
 from torchplug import validate
+from torchplug_tabular.annealing import flat_cosine
+from torchplug_tabular.dropout import Dropout
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
 
@@ -28,10 +30,10 @@ class RealMLP(nn.Module):
     e is `torchplug.PeriodicEmbedding`, and vectors of large categories. The learning rate has the factor 6 for the
     scaling s, and 0.1 for biases, activations and embeddings of numbers (`group_settings`). Weights start normal,
     scaled so that each layer's outputs have deviation 1 for normal features; biases so that each output is 0 at a
-    random point among them.
+    random point among them. In the second half of the run dropout falls to 0 along half a cosine.
 
     Made for `--data.scale robust`, the optimizer `adamw` with lr 0.2 (classes: 0.04), betas (0.9, 0.95) and
-    weight_decay 0.02, the scheduler `coslog`, batches of 256 and 256 epochs.
+    weight_decay 0.02, the scheduler `coslog`, which lowers weight decay as well, batches of 256 and 256 epochs.
 
     Args:
         inputs: d, the number of encoded features; taken from the data.
@@ -39,7 +41,7 @@ class RealMLP(nn.Module):
         categories: the features of each column of categories; taken from the data.
         hidden: widths of the hidden layers, each at least 1.
         activation: σ, `mish` or `selu`; the latter is recommended for classes.
-        dropout: probability in [0, 1) that a hidden unit is dropped in training, after the activation.
+        dropout: probability in [0, 1) that a hidden unit is dropped in the first half of the run, after the activation.
         embedding: None, `periodic` or `piecewise_linear`: how each number, and each 0/1 feature of a small category,
             becomes several.
         frequency_scale: σ > 0 of the initial frequencies of `periodic`, in periods per unit of a feature.
@@ -53,8 +55,8 @@ class RealMLP(nn.Module):
         ValueError: if a width, dropout, activation, embedding, scale or size is out of range.
 
     Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
-    Note: the published training lowers dropout and weight decay to 0 in its second half, and draws initial weights
-    and biases for the training rows themselves.
+    Note: dropout falls from epoch to epoch, and in the published training from step to step, which also draws initial
+    weights and biases for the training rows themselves.
     """
 
     group_settings: ClassVar[dict[str, dict[str, float]]] = {
@@ -90,7 +92,8 @@ class RealMLP(nn.Module):
         for fan_in, units in pairwise([self.inputs.width, *hidden]):
             chain += [NTKLinear(fan_in, units), ParametricActivation(units, _ACTIVATIONS[activation])]
             if dropout > 0:
-                chain.append(nn.Dropout(dropout))
+                chain.append(Dropout(dropout))
+        self.dropout = dropout
         self.layers = nn.Sequential(*chain, NTKLinear([self.inputs.width, *hidden][-1], outputs))
         self._initialize(inputs)
 
@@ -99,11 +102,21 @@ class RealMLP(nn.Module):
         scores: Tensor = self.layers(self.inputs(features))
         return scores
 
+    def anneal(self, passed: float) -> None:
+        """Set the rate of dropout for an epoch.
+
+        Args:
+            passed: t in [0, 1], the part of the run that is over.
+        """
+        for layer in self.layers:
+            if isinstance(layer, Dropout):
+                layer.p = self.dropout * flat_cosine(passed)
+
     @torch.no_grad()
     def _initialize(self, inputs: int) -> None:
         sample = self.inputs(torch.randn(_SAMPLE, inputs))
         for layer in self.layers:
             if isinstance(layer, NTKLinear):
                 sample = layer.initialize(sample)
-            elif not isinstance(layer, nn.Dropout):
+            elif not isinstance(layer, Dropout):
                 sample = layer(sample)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from torchplug import validate
+from torchplug_tabular.dropout import Dropout
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 
 
@@ -72,9 +73,9 @@ class ResNet(nn.Module):
                 nn.LayerNorm(width),
                 nn.Linear(width, inner),
                 nn.ReLU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(inner, width),
-                nn.Dropout(residual_dropout),
+                Dropout(residual_dropout),
             )
             for _ in range(blocks)
         )

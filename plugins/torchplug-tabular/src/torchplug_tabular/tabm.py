@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug import validate
+from torchplug_tabular.dropout import Dropout
 from torchplug_tabular.inputs import Inputs, NumberEmbedding
 
 
@@ -103,7 +104,7 @@ class TabM(nn.Module):
         )
         layers: list[nn.Module] = []
         for number, (fan_in, units) in enumerate(pairwise([self.inputs.width, *hidden])):
-            layers += [SharedLinear(members, fan_in, units, signs=number == 0), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [SharedLinear(members, fan_in, units, signs=number == 0), nn.ReLU(), Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         bound = 1.0 / math.sqrt(hidden[-1])
         self.weight = nn.Parameter(torch.empty(members, hidden[-1], outputs).uniform_(-bound, bound))

@@ -1,9 +1,7 @@
-r"""Leave-one-out and generalized cross-validation of ridge regression, exactly and without refitting.
+r"""Leave-one-out and generalized cross-validation of ridge regression.
 
-    eᵢ = rᵢ / (1 − hᵢ),    h = diag H,    H = wᵢᵗʰ rows of X̃(X̃ᵀX̃ + μᵢP)⁻¹X̃ᵀ
-
-One singular value decomposition of the centred rows serves all λ. Symbols: n rows, weights w of mean 1, c what the
-training objective multiplies the sum of squares by.
+One singular value decomposition of the centred rows serves all λ (`objective/leave_one_out.py`). Symbols: n rows,
+weights w of mean 1, c what the training objective multiplies the sum of squares by.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torchplug.objective.least_squares import LeastSquares
+from torchplug.objective.leave_one_out import DecomposedRows
 from torchplug.workflow.regularization_path.penalty import SlopeStrengths
 from torchplug.workflow.regularization_path.problem import Problem
 
@@ -50,7 +49,7 @@ def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | No
     Leaving a row out is what F is without it: the mean of the remaining losses, their weights scaled to mean 1, and
     the same λ. Preprocessing stays that of all rows.
 
-        hᵢ = wᵢ (1/n + x̃ᵢᵀ V (S² + μᵢ)⁻¹ Vᵀ x̃ᵢ),    μᵢ = λ (n − wᵢ)/(cn)
+        μᵢ = λ (n − wᵢ)/(cn)
         GCV = (1/n) Σ wᵢrᵢ² / (1 − tr H/n)²,    with μ = λ/c
 
     Args:
@@ -68,49 +67,23 @@ def left_out(problem: Problem, strengths: SlopeStrengths | None) -> LeftOut | No
     centred, target = (root * (part - (share * part).sum(dim=0)) for part in (rows.features, rows.target))
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     known = values > torch.finfo(values.dtype).eps * max(centred.shape) * values.max()
-    system = _System(left[:, known], values[known].square(), target, share, rows.weight, design.scale)
+    left = left[:, known]
+    system = DecomposedRows(
+        left, values[known].square(), target, share, rows.weight, left.mT @ target, len(rows.weight)
+    )
     ridge = rows.weight.new_tensor(strengths.l2) / design.scale
-    found = torch.cat([system.at(some) for some in torch.split(ridge, max(1, _NUMBERS // len(rows.weight)))])
+    each = torch.split(ridge, max(1, _NUMBERS // len(rows.weight)))
+    found = torch.cat([_estimates(system, some, design.scale) for some in each])
     return LeftOut(*found.T.tolist())
 
 
-@dataclass(frozen=True, eq=False)
-class _System:
-    """Rows decomposed: U (n, r), S² (r,), √w(Y − ȳ) (n, k), the intercept's part of h (n, 1), w (n,), c."""
-
-    left: Tensor
-    squares: Tensor
-    target: Tensor
-    share: Tensor
-    weight: Tensor
-    scale: float
-
-    def at(self, ridge: Tensor) -> Tensor:
-        """Mean, standard error and generalized cross-validation (L, 3) for each μ = λ/c (L,)."""
-        n = len(self.weight)
-        losses = self.scale * n * self._left_out(ridge)  # (L, n), weighted
-        kept = self.squares / (self.squares + ridge[:, None])
-        effective = kept.sum(dim=1) + self.share.sum()
-        pull = self.left.mT @ self.target
-        outside = (self.target - self.left @ pull).square().sum()
-        squares = outside + ((1.0 - kept).square() @ pull.square()).sum(dim=1)
-        generalized = torch.where(effective < n, self.scale * squares / (1.0 - effective / n).square(), torch.nan)
-        return torch.stack([losses.mean(dim=1), losses.std(dim=1) / math.sqrt(n), generalized], dim=1)
-
-    def _left_out(self, ridge: Tensor) -> Tensor:
-        """Weighted squared errors (L, n), each row's by the model of all others."""
-        n, pull = len(self.weight), self.left.mT @ self.target
-        if bool((self.weight == 1.0).all()):
-            kept = self.squares / (self.squares + ridge[:, None] * (1.0 - 1.0 / n))
-            leverage = kept @ self.left.square().mT + self.share.mT
-            residual = self.target.mT - torch.matmul((kept[:, None, :] * pull.mT), self.left.mT)  # (L, k, n)
-            return (residual / (1.0 - leverage)[:, None, :]).square().sum(dim=1)
-        rest = 1.0 - self.weight / n
-        return torch.stack([self._of_weighted(own * rest[:, None], pull) for own in ridge])
-
-    def _of_weighted(self, ridge: Tensor, pull: Tensor) -> Tensor:
-        """The same (n,) with a μ for each row (n, 1): what is left weighs differently."""
-        kept = self.squares / (self.squares + ridge)
-        leverage = (self.left.square() * kept).sum(dim=1, keepdim=True) + self.share
-        residual = self.target - (self.left * kept) @ pull
-        return (residual / (1.0 - leverage)).square().sum(dim=1)
+def _estimates(rows: DecomposedRows, ridge: Tensor, scale: float) -> Tensor:
+    """Mean, standard error and generalized cross-validation (L, 3) for each μ = λ/c (L,)."""
+    n = rows.samples
+    losses = scale * n * rows.left_out(ridge)  # (L, n), weighted
+    kept = rows.squares / (rows.squares + ridge[:, None])
+    effective = kept.sum(dim=1) + rows.share.sum()
+    outside = (rows.target - rows.left @ rows.pull).square().sum()
+    squares = outside + ((1.0 - kept).square() @ rows.pull.square()).sum(dim=1)
+    generalized = torch.where(effective < n, scale * squares / (1.0 - effective / n).square(), torch.nan)
+    return torch.stack([losses.mean(dim=1), losses.std(dim=1) / math.sqrt(n), generalized], dim=1)
