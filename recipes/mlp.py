@@ -11,28 +11,37 @@ from typing import Any
 
 from torchplug import recipe, use
 
-DATA = {"source": "digits"}
+DATA = {"source": "digits", "clip_target": "auto"}
 TRAINER = {"log_every_n_steps": 10}
 
 
 def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
     """Return defaults for a table; flags, files and environment variables override them (reasons: docs/mlp.md)."""
-    small = table.rows < 1000
-    batch = 16 if small else 64 if table.rows < 100_000 else 256
-    if table.task == "regression":
-        batch = 32 if 1000 <= table.rows < 10_000 else batch
-        embedding = "periodic" if table.features <= 100 else None
+    numbers, rows, name = table.task == "regression", max(1, table.rows), table.model or "realmlp"
+    embedding = "periodic" if numbers and table.features <= 100 else None
+    if name == "realmlp":
+        rate, activation = (0.2, "mish") if numbers else (0.04, "selu")
+        model = use("realmlp", hidden=[128 if rows < 3000 else 256] * 3, activation=activation, embedding=embedding)
+        optimizer = use("adamw", lr=rate, betas=(0.9, 0.95), weight_decay=0.02)
+        scheduler, epochs, most_steps = use("coslog"), 256 if numbers else 128, 25_000
+        batch = -(-rows // max(1, rows // 256))  # so that all batches have nearly the same size
+    elif numbers:
         model = use("mlp", hidden=[256, 256], activation="silu", dropout=0.0, embedding=embedding)
-        loss, rate, epochs, most_steps, scheduler = use("mse"), 3e-3, 300, 100_000, use("one_cycle")
+        optimizer, scheduler, epochs, most_steps = use("adam", lr=3e-3), use("one_cycle"), 300, 100_000
+        batch = 16 if rows < 1000 else 32 if rows < 10_000 else 64 if rows < 100_000 else 256
     else:
         model = use("mlp", hidden=[128, 128], activation="relu", dropout=0.3)
-        loss = use("bce" if table.task == "binary" else "cross_entropy")
-        rate, epochs, most_steps, scheduler = 2e-3, 100 if small else 40, 30_000, use("cosine")
-    epochs = max(10, min(epochs, most_steps * batch // max(1, table.rows)))
+        optimizer, scheduler = use("adam", lr=2e-3), use("cosine")
+        epochs, most_steps = 100 if rows < 1000 else 40, 30_000
+        batch = 16 if rows < 1000 else 64 if rows < 100_000 else 256
+    calibrate = not numbers and table.validation_rows > 0  # makes up for smoothed labels
+    smoothing = {} if numbers else {"label_smoothing": 0.1 if calibrate else 0.0}
+    loss = use("mse" if numbers else "bce" if table.task == "binary" else "cross_entropy", **smoothing)
+    slots = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": scheduler, "calibrate": calibrate}
     return {
-        "model": {"model": model, "loss": loss, "optimizer": use("adam", lr=rate), "scheduler": scheduler},
-        "data": {"batch_size": batch},
-        "trainer": {"max_epochs": epochs},
+        "model": slots,
+        "data": {"scale": "standard" if table.streamed else "robust", "batch_size": batch},  # robust needs all values
+        "trainer": {"max_epochs": max(10, min(epochs, most_steps * batch // rows))},
     }
 
 

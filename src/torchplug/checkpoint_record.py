@@ -23,6 +23,8 @@ RECORDED = ("family", "name", "distribution", "version")
 """Entries of each component."""
 CALIBRATION = "calibration"
 """The entry of the record that is written when a fit has ended."""
+REFIT = "refit"
+"""The entry of a model that has trained on its validation rows as well: how many rows trained."""
 _version = cache(version)  # of installed packages, which do not change while a process runs
 
 

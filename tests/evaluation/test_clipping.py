@@ -8,6 +8,7 @@ import pytest
 import torchplug
 from torchplug import Ensemble, TabularData, fit_many, use
 from torchplug.errors import CheckpointError
+from torchplug.preprocessing import DataRequirements
 from torchplug.tracking.checkpoint_file import read_checkpoint, write_checkpoint
 
 CONFIG = {"model": use("linear"), "optimizer": use("closed_form")}
@@ -48,6 +49,17 @@ def test_predict_validate_and_test_are_clipped_and_training_is_not(fitted, stand
         assert values[f"{name}/rmse"] == pytest.approx(np.sqrt(np.mean((true - high) ** 2)), rel=1e-6)
     assert clipped.metrics["train/loss"] == free.metrics["train/loss"]
     assert clipped.metrics["val/loss"] == free.metrics["val/loss"]
+
+
+def test_numbers_are_clipped_automatically_unless_rows_are_split_by_time():
+    def limits(target, **settings):
+        data = TabularData(RISING.with_columns(c=pl.Series(["a", "b"] * 50)), target, clip_target="auto", **settings)
+        data.prepare(DataRequirements(kind="binary" if target == "c" else "regression"))
+        return data.preprocessing.target_coding.limits
+
+    assert limits("y") is not None
+    assert limits("y", time="t") is None
+    assert limits("c") is None
 
 
 def test_each_target_column_has_its_own_range(fitted):

@@ -18,7 +18,10 @@ from torchplug.registry.component import Family
 
 
 def minimal(scores, shares, weight):
-    """T by SciPy: scores and probabilities of the target (m, c)."""
+    """T by SciPy: scores and probabilities of the target (m, c), of which a sure one becomes (m + 1)/(m + 2)."""
+    m, c = shares.shape
+    most = (m + 1) / (m + 2)
+    shares = most * shares + (1 - most) / (c - 1) * (1 - shares)
 
     def loss(logarithm):
         z = scores * np.exp(-logarithm)
@@ -69,7 +72,8 @@ def test_the_derivative_is_zero():
     scores, y, weight = drawn(500, 4, 1, 5.0)
     T = Temperature.of(torch.tensor(scores), torch.tensor(y), torch.tensor(weight)).value
     shares = softmax(scores / T, axis=1)
-    slope = np.average(((shares - np.eye(4)[y]) * scores).sum(1), weights=weight)
+    targets = np.where(np.eye(4)[y] == 1, 501 / 502, 1 / 502 / 3)
+    slope = np.average(((shares - targets) * scores).sum(1), weights=weight)
     assert abs(slope) < 1e-13 * np.abs(scores).max()
 
 
@@ -90,16 +94,26 @@ def test_targets_of_probabilities():
 @pytest.mark.parametrize(
     ("scores", "target"),
     [
-        ([[3.0], [-1.0], [2.0]], [[1.0], [0.0], [1.0]]),  # separated: the colder the better
         ([[3.0], [-1.0], [2.0]], [[0.0], [1.0], [0.0]]),  # reversed: the warmer the better
         ([[0.0], [0.0]], [[1.0], [0.0]]),  # equal: nothing to scale
-        ([[2.0, 1.0, 0.0], [0.0, 5.0, 1.0]], [0, 1]),
+        ([[2.0, 1.0, 0.0], [0.0, 5.0, 1.0]], [2, 0]),
     ],
 )
 def test_without_a_minimum_probabilities_stay(scores, target):
     found = Temperature.of(torch.tensor(scores), torch.tensor(target), torch.ones(len(target)))
     assert (found.value, found.found) == (1.0, False)
     assert found.log_loss[0] == found.log_loss[1]
+
+
+@pytest.mark.parametrize("m", [1, 3, 100])
+def test_rows_that_are_all_right_make_the_model_as_sure_as_they_bear_out(m):
+    """By the rule of succession: m of m right, so (m + 1)/(m + 2)."""
+    found = Temperature.of(torch.full((m, 1), 3.0), torch.ones(m, 1), torch.ones(m))
+    assert found.found
+    assert expit(3.0 / found.value) == pytest.approx((m + 1) / (m + 2))
+    scores = torch.tensor([[2.0, 0.0, 0.0]]).repeat(m, 1)
+    found = Temperature.of(scores, torch.zeros(m, dtype=torch.long), torch.ones(m))
+    assert softmax([2.0 / found.value, 0, 0])[0] == pytest.approx((m + 1) / (m + 2))
 
 
 @pytest.mark.parametrize(("loss", "takes"), [("bce", True), ("cross_entropy", True), ("mse", False), ("hinge", False)])

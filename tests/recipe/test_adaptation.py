@@ -64,7 +64,7 @@ def test_the_loss_follows_the_target(run, table, target, loss, task):
     assert (status, errors) == (0, "")
     assert f"note: chosen for 36 rows × 2 features ({task}): " in printed
     assert config()["model"]["loss"]["class_path"] == loss
-    assert f", {loss}, " in (run_directory() / "notes.txt").read_text()
+    assert f", {loss}" in (run_directory() / "notes.txt").read_text()
     assert run(["test"], "mlp")[0] == 0
 
 
@@ -205,20 +205,56 @@ def test_ranks_choose_the_same(tmp_path, table):
 
 @pytest.mark.parametrize("rows", [1, 3, 100, 1_000, 10_000, 1_000_000])
 @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
-def test_rules(rows, task):
-    chosen = load("mlp").adapt(recipe.TableSummary(rows, 10, task))
-    assert {group: set(values) for group, values in chosen.items()} == {
-        "model": {"model", "loss", "optimizer", "scheduler"},
-        "data": {"batch_size"},
+@pytest.mark.parametrize("model", [None, "mlp"])
+def test_rules(rows, task, model):
+    def chosen(rows):
+        return load("mlp").adapt(recipe.TableSummary(rows, 10, task, model, validation_rows=10))
+
+    one, twice = chosen(rows), chosen(2 * rows)
+    assert {group: set(values) for group, values in one.items()} == {
+        "model": {"model", "loss", "optimizer", "scheduler", "calibrate"},
+        "data": {"scale", "batch_size"},
         "trainer": {"max_epochs"},
     }
-    assert chosen["model"]["loss"].name == {"regression": "mse", "binary": "bce"}.get(task, "cross_entropy")
-    assert 1 <= chosen["data"]["batch_size"] <= 1024
-    steps = chosen["trainer"]["max_epochs"] * -(-rows // chosen["data"]["batch_size"])
+    assert one["model"]["model"].name == (model or "realmlp")
+    assert one["model"]["loss"].name == {"regression": "mse", "binary": "bce"}.get(task, "cross_entropy")
+    assert 1 <= one["data"]["batch_size"] <= 512
+    steps = one["trainer"]["max_epochs"] * -(-rows // one["data"]["batch_size"])
     assert steps <= 400_000  # tens of seconds for tables of tens of thousands of rows
-    larger = load("mlp").adapt(recipe.TableSummary(2 * rows, 10, task))
-    assert larger["data"]["batch_size"] >= chosen["data"]["batch_size"]
-    assert larger["trainer"]["max_epochs"] <= chosen["trainer"]["max_epochs"]
+    assert twice["trainer"]["max_epochs"] <= one["trainer"]["max_epochs"]
+
+
+@pytest.mark.parametrize("rows", [255, 256, 257, 300, 511, 512, 513, 1_025, 99_999])
+def test_batches_have_nearly_the_same_size(rows):
+    size = load("mlp").adapt(recipe.TableSummary(rows, 10, "regression"))["data"]["batch_size"]
+    batches = -(-rows // size)
+    assert size - (rows - (batches - 1) * size) <= batches, "the last one lacks at most one row for each batch"
+
+
+def test_smoothed_labels_come_with_a_temperature(command_of, table):
+    def settings(*flags):
+        return command_of(["fit", *arguments("two"), *flags]).settings.model
+
+    with_rows, without = settings(), settings("--data.split", "[1,0,0]")
+    assert (with_rows["calibrate"], with_rows["loss"].parameters["label_smoothing"]) == (True, 0.1)
+    assert (without["calibrate"], without["loss"].parameters["label_smoothing"]) == (False, 0.0)
+
+
+@pytest.mark.parametrize("target", ["numbers", "two", "three"])
+def test_another_network_brings_its_own_settings(command_of, table, target):
+    own, other = (command_of(["fit", *arguments(target), *flags]) for flags in ([], ["--model.model", "mlp"]))
+    named = [(c.settings.model["optimizer"].name, c.settings.model["scheduler"].name) for c in (own, other)]
+    assert named == [("adamw", "coslog"), ("adam", "one_cycle" if target == "numbers" else "cosine")]
+    assert other.settings.data["batch_size"] == 16
+    deep = command_of(["fit", *arguments(target), "--model.model", "resnet"]).settings.model
+    assert (deep["model"].name, deep["optimizer"].name) == ("resnet", "adam")
+
+
+def test_a_streamed_table_is_standardized(command_of, table, tmp_path):
+    table.write_parquet("t.parquet")
+    line = ["fit", "--data.source", "t.parquet", *arguments("numbers")[2:]]
+    assert command_of(line).settings.data["scale"] == "robust"
+    assert command_of([*line, "--data.stream", "true"]).settings.data["scale"] == "standard"
 
 
 @pytest.mark.parametrize(

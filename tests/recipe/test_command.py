@@ -12,20 +12,20 @@ from torchplug.recipe.subcommands import SUBCOMMANDS
 from torchplug.registry.component import use
 
 ACCEPTED = {
-    # the defaults for digits: adam(lr=0.002), mlp([128, 128]), cross_entropy, cosine, no regularizer
+    # the defaults for digits: adamw(lr=0.04), realmlp([128, 128, 128]), cross_entropy, coslog, no regularizer
     "": {},
     "fit": {},
-    "fit --model.optimizer.lr 0.1": {"optimizer": ("adam", {"lr": 0.1})},
-    "--model.optimizer.lr 0.1": {"optimizer": ("adam", {"lr": 0.1})},
+    "fit --model.optimizer.lr 0.1": {"optimizer": ("adamw", {"lr": 0.1})},
+    "--model.optimizer.lr 0.1": {"optimizer": ("adamw", {"lr": 0.1})},
     "fit --model.optimizer adam --model.optimizer.lr 0.01": {"optimizer": ("adam", {"lr": 0.01})},
     "fit --model.optimizer=sgd --model.optimizer.lr=0.01": {"optimizer": ("sgd", {"lr": 0.01})},
     "fit --model.optimizer nesterov --model.optimizer.lr 0.05": {"optimizer": ("nesterov", {"lr": 0.05, "beta": 0.9})},
-    "fit --model.optimizer torchplug:adam": {"optimizer": ("adam", {"lr": 0.002})},
+    "fit --model.optimizer torchplug:adamw": {"optimizer": ("adamw", {"lr": 0.04})},
     "fit --model.optimizer '{class_path: sgd, init_args: {lr: 3}}'": {"optimizer": ("sgd", {"lr": 3.0})},
     "fit --model.optimizer.class_path sgd --model.optimizer.init_args.lr 3": {"optimizer": ("sgd", {"lr": 3.0})},
-    "fit --model.optimizer.betas [0.8,0.9]": {"optimizer": ("adam", {"betas": (0.8, 0.9)})},
+    "fit --model.optimizer.betas [0.8,0.9]": {"optimizer": ("adamw", {"betas": (0.8, 0.9)})},
     "fit --model.model mlp --model.model.hidden '[64,64]'": {"model": ("mlp", {"hidden": [64, 64]})},
-    "fit --model.model.hidden+=32": {"model": ("mlp", {"hidden": [128, 128, 32]})},
+    "fit --model.model.hidden+=32": {"model": ("realmlp", {"hidden": [128, 128, 128, 32]})},
     "fit --model.model linear": {"model": ("linear", {"bias": True})},
     "fit --model.model linear --model.model.bias false": {"model": ("linear", {"bias": False})},
     "fit --model.loss mse --model.loss.per_output mean": {"loss": ("mse", {"per_output": "mean"})},
@@ -60,14 +60,15 @@ ACCEPTED = {
 def test_accepted(command_of, tmp_path, line):
     (tmp_path / "my.csv").write_text("z,x,y\n" + "".join(f"{i % 7}.5,{i}.25,{i % 3}.5\n" for i in range(20)))
     specs = command_of(shlex.split(line)).settings.model
-    of_classes = specs["loss"].name in ("cross_entropy", "bce", "focal", "hinge")
+    wanted = ACCEPTED[line]
+    other = wanted.get("model", ("realmlp",))[0] != "realmlp"  # which brings its own defaults
     defaults = {
-        "model": ("mlp", {}),
+        "model": ("realmlp", {}),
         "loss": ("cross_entropy", {}),
-        "optimizer": ("adam", {}),
-        "scheduler": ("cosine" if of_classes else "one_cycle", {}),
+        "optimizer": ("adam" if other else "adamw", {}),
+        "scheduler": ("cosine" if other else "coslog", {}),
     }
-    for slot, expected in (defaults | ACCEPTED[line]).items():
+    for slot, expected in (defaults | wanted).items():
         if expected is None:
             assert specs[slot] is None
         else:
@@ -101,8 +102,8 @@ def test_a_component_inside_a_component(command_of):
 
 def test_another_component_starts_from_its_own_defaults(command_of, tmp_path, recwarn):
     own = command_of(["--model.optimizer", "rmsprop"]).settings.model["optimizer"].parameters["lr"]
-    assert own != 2e-3  # the recipe's, for adam
-    (tmp_path / "my.yaml").write_text("model: {optimizer: {class_path: adamw, init_args: {lr: 0.3}}}\n")
+    assert own != 0.04  # the recipe's, for adamw
+    (tmp_path / "my.yaml").write_text("model: {optimizer: {class_path: adam, init_args: {lr: 0.3}}}\n")
     assert command_of(["--config", "my.yaml"]).settings.model["optimizer"].parameters["lr"] == 0.3
     changed = command_of(["--config", "my.yaml", "--model.optimizer", "rmsprop"]).settings.model["optimizer"]
     assert changed.parameters["lr"] == own
@@ -114,7 +115,7 @@ def test_another_component_starts_from_its_own_defaults(command_of, tmp_path, re
     [
         ("model: {optimizer: nesterov}", "nesterov", 0.01),
         ("model: {optimizer: {class_path: nesterov, init_args: {lr: 0.2}}}", "nesterov", 0.2),
-        ("model: {optimizer: {init_args: {lr: 0.2}}}", "adam", 0.2),
+        ("model: {optimizer: {init_args: {lr: 0.3}}}", "adamw", 0.3),
         ("{'model': {'optimizer': {'class_path': 'torchplug:sgd', 'init_args': {'lr': 0.2}}}}", "sgd", 0.2),
     ],
 )

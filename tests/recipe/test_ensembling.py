@@ -11,7 +11,7 @@ import torchplug
 from recipe_calls import call
 from recipe_processes import interrupted, run_directories
 
-SHORT = ["--data.source", "iris", "--trainer.max_epochs", "3"]
+SHORT = ["--data.source", "iris", "--trainer.max_epochs", "3", "--model.model", "mlp"]
 FIT = ["fit", "--ensemble", "3", *SHORT]
 
 

@@ -114,7 +114,7 @@ def test_a_table_that_says_nothing_is_refused_in_a_line_without_a_run(tmp_path, 
 @pytest.mark.parametrize("kind", FAR)
 def test_far_values_are_said(run, tmp_path, fitted, kind):
     frame, expected = FAR[kind]
-    status, printed, _ = fitted(frame)
+    status, printed, _ = fitted(frame, "--data.scale", "standard")  # the recipe's scaling clips features
     assert status == 0
     assert [line for line in printed.splitlines() if line.startswith("note: ") and expected in line]
     finite_predictions(run, tmp_path)

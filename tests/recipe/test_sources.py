@@ -112,6 +112,7 @@ def test_what_differs_from_the_recipe(run):
         ("model: 3", "my.yaml: model: expected settings, got 3"),
         ("trainer: {max_epochs: [1]}", "my.yaml: trainer.max_epochs: expected int or null, got [1]"),
         ("config: other.yaml", "my.yaml: unknown setting config"),
+        ("folds: 3", "my.yaml: folds is a setting of cross_validate, "),
         ("tracking: {mood: bright}", "my.yaml: unknown setting tracking.mood; did you mean tracking.mode?"),
     ],
 )

@@ -47,7 +47,8 @@ class TableSettings:
         impute: treatment of missing values.
         scale: how features are scaled.
         standardize_target: whether regression targets are standardized.
-        clip_target: whether predictions are clipped to the training target's range.
+        clip_target: whether predictions are clipped to the training target's range; "auto": those of numbers, unless
+            rows are split by time.
     """
 
     sources: dict[str, Any]
@@ -62,7 +63,7 @@ class TableSettings:
     impute: Impute
     scale: Scale
     standardize_target: bool | Literal["auto"]
-    clip_target: bool
+    clip_target: bool | Literal["auto"]
 
     def __post_init__(self) -> None:
         """Refuse what cannot be chosen."""
@@ -77,7 +78,7 @@ class TableSettings:
         if self.max_categories is not None and self.max_categories < 2:
             raise DataError(f"max_categories must be at least 2, or none, not {self.max_categories}")
         _refuse_choice("standardize_target", self.standardize_target, (True, False, "auto"))
-        _refuse_choice("clip_target", self.clip_target, (True, False))
+        _refuse_choice("clip_target", self.clip_target, (True, False, "auto"))
         if self.splitting.column is not None and self.own:
             raise DataError("split_column already says which rows validate and test: give no files for these splits")
 
@@ -98,7 +99,9 @@ class TableSettings:
         """How a target that `goal` was fitted to is encoded."""
         automatic = self.standardize_target == "auto"
         standardize = request.standardize_target if automatic else bool(self.standardize_target)
-        return goal.coding(reading, where, standardize=standardize, center=request.center, clip=self.clip_target)
+        clips = reading.task.standardizes and self.splitting.time is None
+        clip = clips if self.clip_target == "auto" else self.clip_target
+        return goal.coding(reading, where, standardize=standardize, center=request.center, clip=clip)
 
     def rules(self, request: DataRequirements, *, streamed: bool = False) -> EncodingRules:
         """How columns become features.

@@ -92,7 +92,8 @@ class TabularData(Foldable):
             off for linear ones). Predictions and metrics are always in original units.
         clip_target: whether predictions of a regression target are clipped to the range of each of its columns in the
             training split; also where they are evaluated, not in the training loss. A model that must extrapolate,
-            such as along time, is worse for it.
+            such as along time, is worse for it. True is refused for classes and counts. "auto" clips where the target
+            is numbers and rows are not split by `time`.
         batch_size: rows per rank and batch, at least 1, or "full". Full-batch optimizers do not use it.
         shuffle: whether each epoch draws a new order.
         stream: whether tables larger than memory stay on disk: they must be Parquet files, which are read in pieces.
@@ -135,7 +136,7 @@ class TabularData(Foldable):
         impute: Impute = "auto",
         scale: Scale = "standard",
         standardize_target: bool | Literal["auto"] = "auto",
-        clip_target: bool = False,
+        clip_target: bool | Literal["auto"] = False,
         batch_size: BatchSize = 32,
         shuffle: bool = True,
         stream: bool = False,

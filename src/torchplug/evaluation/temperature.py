@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,18 +21,23 @@ _TOLERANCE = 1e-12
 class Temperature:
     r"""The T > 0 for which probabilities of scores z / T have the smallest log loss on m rows that did not train.
 
-        T = argmin  (1/Σ wᵢ) Σᵢ wᵢ [log Σ_c e^{z_ic / T} − Σ_c y_ic z_ic / T]
+        T = argmin  (1/Σ wᵢ) Σᵢ wᵢ [log Σ_c e^{z_ic / T} − Σ_c t_ic z_ic / T]
+        t_ic = (1 − ε) y_ic + ε/k,    ε = k / ((k − 1)(m + 2))
 
-    with scores (0, z) where two classes have one score. The labels stay as they are.
+    with scores (0, z) where two classes have one score. The targets t give a true class the probability
+    (m + 1)/(m + 2), what is expected of an event that came to pass m times out of m: where all rows are predicted
+    rightly, y would make T zero, and the first wrong prediction would cost without bound. The predicted labels stay
+    as they are.
 
     Args:
-        value: T; 1 where there is no minimum: scores that separate all rows, or that do not rise with the classes.
+        value: T; 1 where there is no minimum: scores that do not rise with the classes.
         rows: m.
-        log_loss: before and after, in nats, rows by their weights.
+        log_loss: before and after, of y, in nats, rows by their weights.
         calibration_error: before and after, in 15 bins; None where targets are probabilities.
         found: whether there is a minimum.
 
-    Reference: Guo et al. (2017), arXiv 1706.04599.
+    Reference: Guo et al. (2017), arXiv 1706.04599; for t, Platt (1999), Probabilistic outputs for support vector
+    machines, who has it by class.
     """
 
     value: float
@@ -50,8 +55,9 @@ class Temperature:
             target: (m,) class indices; (m, c) probabilities, or (m, 1) of the second class.
             weight: (m,), positive.
         """
-        problem = _Problem(*_by_class(scores.double(), target), weight.double() / weight.double().sum())
-        inverse = problem.minimizer()
+        by_class, chosen = _by_class(scores.double(), target)
+        problem = _Problem(by_class, chosen, weight.double() / weight.double().sum())
+        inverse = problem.smoothed().minimizer()
         each = (1.0, 1.0 if inverse is None else inverse)
         losses = problem.value(each[0]), problem.value(each[1])
         errors = None
@@ -100,6 +106,12 @@ class _Problem:
     scores: Tensor
     chosen: Tensor
     weight: Tensor
+
+    def smoothed(self) -> _Problem:
+        """The problem with the targets t."""
+        rows, classes = self.scores.shape
+        share = min(1.0, classes / ((classes - 1) * (rows + 2)))
+        return replace(self, chosen=(1.0 - share) * self.chosen + share * self.scores.mean(dim=1))
 
     def value(self, inverse: float) -> float:
         """The log loss."""

@@ -37,6 +37,7 @@ def fit(
     root: str | Path = "runs",
     seed: int | None = 0,
     ckpt_path: str | Path | None = None,
+    refit: bool = False,
 ) -> FitResult:
     """Train components on a table, in a run directory of its own, and return what came of it.
 
@@ -55,6 +56,10 @@ def fit(
         root: the folder of all runs.
         seed: of all random generators (Python, NumPy, torch), which are seeded; None leaves them as they are.
         ckpt_path: the checkpoint from which training is resumed, in its own run directory; limits count from the start.
+        refit: whether the model is trained again when training has ended, from the start and the seed, on training and
+            validation rows together, for as many epochs as the best one had behind it. It becomes `run.best`, with the
+            intervals or the temperature of the first fit; that one's best model is `run.selected`, and the result's
+            module and metrics are its own.
 
     Returns:
         The module with the parameters of the last step, the last metrics, the outcome and the run.
@@ -81,6 +86,7 @@ def fit(
     seed_generators(seed)
     module = config if isinstance(config, ComponentModule) else _module(config)
     origin = None if ckpt_path is None else _origin(Path(ckpt_path), module)
+    written = written_config(module, data, settings, tracked, seed) | ({"refit": True} if refit else {})
     training = Training(
         name=name,
         module=module,
@@ -88,12 +94,11 @@ def fit(
         trainer=settings,
         tracking=tracked,
         seed=seed,
-        config=yaml.safe_dump(
-            written_config(module, data, settings, tracked, seed), sort_keys=False, allow_unicode=True
-        ),
+        config=yaml.safe_dump(written, sort_keys=False, allow_unicode=True),
         root=str(root),
         origin=origin,
         compares=True,
+        refits=refit,
     )
     try:
         with as_found():

@@ -25,6 +25,7 @@ from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.linear_baseline import linear_baseline
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
+from torchplug.fitting.refit import Refitted, Start, refit, refuse_refit
 from torchplug.fitting.remaining import refuse_nothing_left
 from torchplug.fitting.restoring import restore_errors
 from torchplug.fitting.same_tables import changed_tables
@@ -71,6 +72,7 @@ class Training:
         callbacks: more callbacks than those of `trainer`; they run before the checkpoints are written.
         directory: an existing directory for a new run; None makes one.
         compares: whether the kept model is compared with a linear one on the validation rows.
+        refits: whether the model is trained again on the training and validation rows when training has ended.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Training:
     callbacks: Sequence[Callback] = ()
     directory: Run | None = None
     compares: bool = False
+    refits: bool = False
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -103,12 +106,15 @@ class Training:
             TorchplugError: for input that is refused, or training that had to stop.
             Interrupted: if a signal stopped it; last.ckpt is of the step that was reached.
         """
+        start = Start(self.module, self.trainer) if self.refits else None
         with named_failures(self.module.components):
             trainer = self._prepared()
         run = (self.origin.run if self.origin else None) or self.directory or Run.create(self.name, self.root)
         is_new = self.origin is None or self.origin.run is None
         best = BestCheckpoint.of(trainer, self.module, self.data)
         with run.locked():
+            if not is_new and first_rank():
+                run.restore_selected()
             wandb = self._record(run)
             self._attach(trainer, best, run, wandb)
             notes = self._collect_notes(trainer, best)
@@ -116,8 +122,8 @@ class Training:
             started(run, notes)
             try:
                 with named_failures(self.module.components, lambda: has_begun(trainer)), attributed():
-                    meet(trainer, self.data, self.settings, self.origin.file if self.origin else None)
-                    calibration = self._train(trainer, wandb, run, best.is_solution)
+                    meet(trainer, self.data, self.settings, self._resumed_from(run))
+                    calibration, refitted = self._train(trainer, wandb, run, best.is_solution, start)
             except SystemExit as stop:
                 if trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning's answer to Ctrl-C
                     raise Interrupted from stop
@@ -134,8 +140,8 @@ class Training:
                 with named_failures(self.module.components, lambda: True):
                     if self.compares:
                         baseline = linear_baseline(self.module, self.data, _kept_file(run), calibration)
-                    self._write_end(trainer, run, outcome, baseline)
-        return Trained(self.module, trainer, run, outcome, calibration, baseline)
+                    self._write_end(trainer, run, outcome, baseline, refitted)
+        return Trained(self.module, trainer, run, outcome, calibration, baseline, refitted)
 
     def _prepared(self) -> lightning.Trainer:
         """Prepare data and module, refuse what cannot be trained, and return the trainer."""
@@ -146,6 +152,8 @@ class Training:
         trainer = build_trainer(self.trainer)
         labelled = self.data.preprocessing is None or self.data.preprocessing.target_coding.labels
         refuse_fit(trainer, self.module.resolved, self.module.options, self.data, labelled)
+        if self.refits:
+            refuse_refit(trainer, self.module, self.data)
         return trainer
 
     def _refuse_origin(self) -> None:
@@ -168,6 +176,12 @@ class Training:
             optimizer.load_state_dict(content["optimizer_states"][0])
             outcome = getattr(optimizer, "outcome", None)
         refuse_nothing_left(self.origin, self.trainer, outcome)
+
+    def _resumed_from(self, run: Run) -> Path | None:
+        """The checkpoint that training is resumed from; selected.ckpt has become best.ckpt again."""
+        if self.origin is None:
+            return None
+        return run.best if self.origin.file == run.selected else self.origin.file
 
     def _record(self, run: Run) -> WandbLogger | None:
         """Write what runs and where it comes from, before the first step; W&B is told the same."""
@@ -195,25 +209,31 @@ class Training:
         return [one_line(note) for note in (*self.notes, *self.data.notes, *of_module, *best.notes)]
 
     def _train(
-        self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool
-    ) -> Calibration | None:
-        """Fit and calibrate; end the W&B run in any case, before anything else is written into the run directory.
+        self, trainer: lightning.Trainer, wandb: WandbLogger | None, run: Run, is_solution: bool, start: Start | None
+    ) -> tuple[Calibration | None, Refitted | None]:
+        """Fit, calibrate and refit; end the W&B run in any case, before the results are written.
 
         Args:
             trainer: fits.
             wandb: the logger, which sends best.ckpt where that is asked for.
             run: the run directory.
             is_solution: whether best.ckpt is the model at the end of the fit.
+            start: what a refit begins with; None: there is none.
 
         Returns:
-            The calibration of the checkpoint that predicts, on the first rank.
+            The calibration of the checkpoint that predicts, on the first rank; and what the refit has trained.
         """
-        file = None if self.origin is None else str(self.origin.file)
+        origin = self._resumed_from(run)
+        file = None if origin is None else str(origin)
         try:
             with restore_errors(trainer, file):
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=file, weights_only=True)
             calibrate(self.module, self.data)
-            return self._finish_checkpoint(trainer, run, is_solution) if first_rank() else None
+            calibration = self._finish_checkpoint(trainer, run, is_solution) if first_rank() else None
+            refitted = None
+            if start is not None and run.best.is_file():
+                refitted = refit(self, start, run, trainer.strategy.checkpoint_io, calibration, is_solution)
+            return calibration, refitted
         finally:
             if wandb is not None:
                 wandb.finish(0 if trainer.state.status == TrainerStatus.FINISHED else 1)
@@ -227,14 +247,21 @@ class Training:
         return calibration
 
     def _write_end(
-        self, trainer: lightning.Trainer, run: Run, outcome: Outcome, baseline: LinearBaseline | None
+        self,
+        trainer: lightning.Trainer,
+        run: Run,
+        outcome: Outcome,
+        baseline: LinearBaseline | None,
+        refitted: Refitted | None,
     ) -> None:
         """Write the results of training; the outcome last: a run that has one is finished."""
-        if self.module.has_coefficients:
-            run.write_coefficients(self.module.coefficient_table())
+        described = self.module if refitted is None else refitted.module
+        if described.has_coefficients:
+            run.write_coefficients(described.coefficient_table())
         reached = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
         compared = {} if baseline is None else {"baseline": baseline.plain()}
-        run.write_outcome({**_outcome_record(outcome, self.module.iteration), **reached, **compared})
+        again = {} if refitted is None else {"refit": refitted.plain()}
+        run.write_outcome({**_outcome_record(outcome, self.module.iteration), **reached, **compared, **again})
 
 
 @dataclass(frozen=True)
@@ -248,6 +275,7 @@ class Trained:
         outcome: how training ended.
         calibration: of the checkpoint that predicts, on the first rank.
         baseline: the kept model beside a linear one, on the first rank; None where they were not compared.
+        refitted: what was trained again on training and validation rows; None without a refit.
     """
 
     module: ComponentModule
@@ -256,11 +284,12 @@ class Trained:
     outcome: Outcome
     calibration: Calibration | None
     baseline: LinearBaseline | None
+    refitted: Refitted | None
 
 
 def _kept_file(run: Run) -> Path:
-    """The checkpoint that predicts."""
-    return run.best if run.best.is_file() else run.last
+    """The checkpoint that predicts, before a refit."""
+    return next((file for file in (run.selected, run.best) if file.is_file()), run.last)
 
 
 def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,23 @@ class TableSummary:
         rows: of the training split.
         features: the encoded features.
         task: numbers, two classes or more; by the loss where the user gives one, else by the target.
+        model: the name of the network that the user gives; None for that of the rules.
+        streamed: whether the table stays on disk (`data.stream`).
+        validation_rows: of the validation split.
     """
 
     rows: int
     features: int
     task: Problem
+    model: str | None = None
+    streamed: bool = False
+    validation_rows: int = 0
 
 
-_STAND_INS = (TableSummary(1000, 10, "regression"), TableSummary(1000, 10, "multiclass"))
+Rules = Callable[[TableSummary], Mapping[str, Mapping[str, Any]]]
+"""A recipe's rules: settings by group for a table."""
+
+_STAND_INS = tuple(TableSummary(1000, 10, task, validation_rows=250) for task in ("regression", "multiclass"))
 """Tables whose settings stand in until the table is read."""
 
 
@@ -108,26 +117,55 @@ def adapt(settings: Settings, resolved: Callable[[Settings], Values]) -> Adaptat
         DataError: if the table cannot be used.
     """
     assert settings.adapt is not None, "only recipes with rules have such settings"
-    found, refusals = [], []
-    for stand_in in _STAND_INS:
-        try:
-            found.append(resolved(_with(settings, settings.adapt(stand_in))))
-        except ConfigurationError as error:  # such as a parameter that only the other task's loss has
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    data = TabularData(**found[0].data)
-    given = [values.model["loss"] for values in found]
+    rules = settings.adapt
+    found = _resolved(settings, resolved, _STAND_INS)
+    given = _given(rules, found)
+    if given:
+        found = _resolved(settings, resolved, [replace(stand_in, **given) for stand_in in _STAND_INS])
+    values = [each for _, each in found]
+    data = TabularData(**values[0].data)
+    losses = [each.model["loss"] for each in values]
     # A loss that does not follow the stand-in was given by the user.
-    loss: Spec | None = given[0] if len(given) == 2 and given[0] == given[1] else None
+    loss: Spec | None = losses[0] if len(losses) == 2 and losses[0] == losses[1] else None
     kind = None if loss is None else getattr(registry().target(registry().find(Family.LOSS, loss.name)), "kind", None)
     reading = None
     if kind is None:
         kind, reading = data.guess_kind()
     data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
-    summary = TableSummary(data.sizes["train"], len(data.preprocessing.feature_names), TASKS[kind].problem)
-    return Adaptation(summary, settings.adapt(summary), data, reading)
+    sizes, features = data.sizes, len(data.preprocessing.feature_names)
+    summary = TableSummary(sizes["train"], features, TASKS[kind].problem, validation_rows=sizes["validation"], **given)
+    return Adaptation(summary, rules(summary), data, reading)
+
+
+def _resolved(
+    settings: Settings, resolved: Callable[[Settings], Values], stand_ins: Sequence[TableSummary]
+) -> list[tuple[TableSummary, Values]]:
+    """The command line's settings for each of the tables for which they can be had.
+
+    Raises:
+        ConfigurationError: if there are none.
+    """
+    assert settings.adapt is not None, "only recipes with rules have such settings"
+    found, refusals = [], []
+    for stand_in in stand_ins:
+        try:
+            found.append((stand_in, resolved(_with(settings, settings.adapt(stand_in)))))
+        except ConfigurationError as error:  # such as a parameter that only the other task's loss has
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return found
+
+
+def _given(rules: Rules, found: Sequence[tuple[TableSummary, Values]]) -> dict[str, Any]:
+    """What the rules follow beside the table: a network that the user gives, and a table that stays on disk."""
+    given: dict[str, Any] = {"streamed": True} if found[0][1].data["stream"] else {}
+    for stand_in, values in found:
+        chosen, final = rules(stand_in).get("model", {}).get("model"), values.model["model"]
+        if chosen is not None and isinstance(final, Spec) and final.name != Spec.of(chosen).name:
+            given["model"] = final.name
+    return given
 
 
 def _with(settings: Settings, chosen: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -44,6 +44,7 @@ def settings_of(origin: Origin, recipe: Settings, resume: bool) -> Settings:
         trainer=config.get("trainer") or {},
         tracking=config.get("tracking") or {},
         seed=config.get("seed_everything", recipe.seed),
+        refit=bool(config.get("refit", recipe.refit)),
     )
 
 

@@ -149,7 +149,8 @@ class Command:
 
     def config(self) -> str:
         """The resolved settings as YAML that `--config` reads; where it started from is no setting."""
-        return self.settings.text(leave_out=("ckpt_path", "ensemble", "ensemble_by"))
+        refit = () if self.settings.others.get("refit") else ("refit",)
+        return self.settings.text(leave_out=("ckpt_path", "ensemble", "ensemble_by", *refit))
 
 
 def parse(script: str, arguments: Sequence[str] | None, settings: Settings) -> Command:

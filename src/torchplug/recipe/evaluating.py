@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lightning import Trainer
 
+from torchplug.checkpoint_record import KEY, REFIT
 from torchplug.checks import refuse_evaluation
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError, WriteError
+from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
 from torchplug.fitting.same_tables import changed_tables
 from torchplug.fitting.trainer import build_trainer
@@ -62,7 +64,15 @@ def _evaluate(command: Command, module: ComponentModule | Ensemble, data: Tabula
     figures = None if run is None else EvaluationLogger(run, command.origin.file.name)
     key = split if split in data.sources else "source"
     changed = changed_tables(command.origin.content, data, split, named=command.names(f"data.{key}"))
-    say_notes([*changed, *_seen(data, run, split), *data.notes, *(data.test_notes if split == "test" else [])])
+    say_notes(
+        [
+            *changed,
+            *_seen(data, run, split),
+            *_refitted(command.origin, split),
+            *data.notes,
+            *(data.test_notes if split == "test" else []),
+        ]
+    )
     meet(trainer, data, command.settings.plain(), command.origin.file)
     opening = _record_opening(command, data) if split == "test" and first_rank() else {}
     if isinstance(module, Ensemble):
@@ -111,6 +121,13 @@ def _seen(data: TabularData, run: Run | None, split: Evaluated) -> list[str]:
         return []
     where = "see folds.csv for unseen rows" if (run.path / "folds.csv").is_file() else "test has unseen rows"
     return [f"members of the ensemble were trained on rows of the validation split too: {where}"]
+
+
+def _refitted(origin: Origin, split: Evaluated) -> list[str]:
+    """What to say of validation rows that a refit has trained on."""
+    if split == "test" or REFIT not in origin.content[KEY]:
+        return []
+    return ["the model was refitted on the validation rows too: selected.ckpt of its run has not seen them"]
 
 
 def _record_opening(command: Command, data: TabularData) -> dict[str, Any]:

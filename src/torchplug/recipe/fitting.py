@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lightning
-
 from torchplug import interruption
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
 from torchplug.fitting.ranks import first_rank
+from torchplug.fitting.refit import Refitted, selected_file
 from torchplug.fitting.training import STALLED, Trained, Training
 from torchplug.interruption import INTERRUPTED, Interrupted
 from torchplug.module import ComponentModule
@@ -38,6 +37,10 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         TorchplugError: for input that is refused, or training that had to stop.
     """
     if command.settings.others["ensemble"] is not None:
+        if command.settings.others["refit"]:
+            raise ConfigurationError(
+                "--refit trains one model, and --ensemble_by folds uses all rows already: give one"
+            )
         return fit_ensemble(command, data)
     if command.names("ensemble_by"):
         raise ConfigurationError("--ensemble_by has no effect without --ensemble: say how many models")
@@ -56,6 +59,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
         notes=command.notes,
         callbacks=[ConvergenceTable()] if is_full_batch else [],
         compares=True,
+        refits=command.settings.others["refit"],
     )
     runs: list[Run] = []
 
@@ -81,7 +85,9 @@ def _print_end(command: Command, trained: Trained) -> None:
     if trained.module.outcome is not None:
         print(one_line(describe_outcome(trained.module)))
     elif trained.run.best.is_file():
-        print(_best_epoch(trained.trainer, trained.run))
+        print(_best_epoch(trained))
+    if trained.refitted is not None:
+        print(_refitted(trained.refitted))
     for line in how_sure(trained.module, trained.calibration):
         print(one_line(line))
     if trained.baseline is not None and trained.baseline.wins:
@@ -93,10 +99,18 @@ def _print_end(command: Command, trained: Trained) -> None:
     print_summary(trained.trainer.callback_metrics, trained.run)
 
 
-def _best_epoch(trainer: lightning.Trainer, run: Run) -> str:
-    """Which epoch best.ckpt holds."""
-    best = read_checkpoint(run.best)["epoch"] + 1
-    return f"best: epoch {best} of {trainer.current_epoch}, kept for test and predict; the table is of the last one"
+def _best_epoch(trained: Trained) -> str:
+    """Which epoch is the best, and what it is kept for."""
+    run, refitted = trained.run, trained.refitted
+    best = read_checkpoint(selected_file(run))["epoch"] + 1
+    kept = "kept for test and predict" if refitted is None else f"kept as {run.selected.name}"
+    return f"best: epoch {best} of {trained.trainer.current_epoch}, {kept}; the table is of the last one"
+
+
+def _refitted(refitted: Refitted) -> str:
+    """What the model for test and predict has trained on."""
+    how_long = "" if refitted.epochs is None else f" for {refitted.epochs} epoch{'' if refitted.epochs == 1 else 's'}"
+    return f"refit: on {refitted.rows} rows of training and validation{how_long}, kept for test and predict"
 
 
 def _how_to_resume(command: Command, run: Run) -> str:

@@ -34,6 +34,7 @@ class Settings:
         seed: what all random generators are seeded with.
         adapt: rules for defaults that follow from the table of a new fit: settings by group (model, data, trainer),
             which come before those above, and which files, variables and flags override.
+        refit: whether `fit` trains again on training and validation rows.
     """
 
     model: Mapping[str, Any]
@@ -42,6 +43,7 @@ class Settings:
     tracking: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     adapt: Callable[[TableSummary], Mapping[str, Mapping[str, Any]]] | None = None
+    refit: bool = False
 
     def group(self, name: str) -> dict[str, Any]:
         """The defaults of a group of settings, those of its class included."""

@@ -15,7 +15,7 @@ from torchplug.errors import ConfigurationError
 from torchplug.recipe.environment import PREFIX, refuse_unknown
 from torchplug.recipe.lightning_classes import MODULES
 from torchplug.recipe.settings import top_level
-from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand
+from torchplug.recipe.subcommands import SUBCOMMANDS, Subcommand, options_of
 from torchplug.registry.installed import advertisers
 from torchplug.settings.given import Given
 from torchplug.settings.groups import GROUPS, near, read_group, signature_of
@@ -242,6 +242,11 @@ def _inside(content: Mapping[str, Any], path: tuple[str, ...], where: str, known
         inner = (*path, *str(key).rstrip("+").split("."))
         name = ".".join(inner)
         if not _is_known(inner, known):
+            owners = [subcommand for subcommand in SUBCOMMANDS if name in options_of(subcommand)]
+            if owners:
+                raise ConfigurationError(
+                    f"{where}: {name} is a setting of {', '.join(owners)}: leave it out of the file"
+                )
             raise ConfigurationError(f"{where}: unknown setting {name}; {near(name, known)}")
         if _is_group(inner) and isinstance(value, Mapping):
             yield from _inside(value, inner, where, known)

@@ -74,6 +74,9 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         "torchplug.recipe.fitting:fit",
         {
             "ckpt_path": _RESUME,
+            "refit": Option(
+                bool, "Train again for the best number of epochs, on training and validation rows together.", False
+            ),
             "ensemble": Option(int | None, "Train so many models together, which predict as one; at least 2."),
             "ensemble_by": Option(
                 Literal["seed", "bootstrap", "folds"], "What they differ in: seed, sample of the rows, or fold.", "seed"

@@ -80,6 +80,7 @@ def resolve(settings: Settings, line: CommandLine) -> Values:
     groups["tracking"]["project"] = chosen(Tracking(**groups["tracking"])).project
     known = top_level(line.subcommand)
     start = {name: parameter.default for name, parameter in known.items()} | {"seed_everything": settings.seed}
+    start |= {"refit": settings.refit} if "refit" in known else {}
     others = read_group(known, start, [given for name in known for given in line.of(name)])
     seed, lock = others.pop("seed_everything"), others.pop("plugins_lock")
     return Values(seed, lock, read_model(settings.model, line.of(MODEL)), **groups, others=others)

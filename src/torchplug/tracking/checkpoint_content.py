@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchplug.checkpoint_record import CALIBRATION, KEY, RECORDED
+from torchplug.checkpoint_record import CALIBRATION, KEY, RECORDED, REFIT
 from torchplug.errors import CheckpointError, TorchplugError, UnknownComponentError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.module import ComponentModule
@@ -54,10 +54,16 @@ def check_content(content: Mapping[str, Any], path: Path, resume: bool) -> None:
             entries.of("datamodule_hyper_parameters", Mapping, "a mapping")
         _check_tensors(entries)
         if resume:
+            _refuse_refitted(content, path)
             check_progress(entries)
             check_optimizer(entries, resolved)
     except RecursionError as error:
         raise CheckpointError(f"{path} is malformed: its entries are nested without end") from error
+
+
+def _refuse_refitted(content: Mapping[str, Any], path: Path) -> None:
+    if REFIT in content[KEY]:
+        raise CheckpointError(f"{path} holds a refitted model, whose training is over: resume from last.ckpt beside it")
 
 
 def load_weights(module: ComponentModule, content: Mapping[str, Any], path: Path) -> None:

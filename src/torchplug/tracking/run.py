@@ -27,7 +27,7 @@ class Run:
     """A run directory, `<root>/<recipe>/<time>-<id>/`.
 
         config.yaml  provenance.json  notes.txt  metrics.jsonl  coefficients.csv  outcome.json
-        checkpoints/best.ckpt  checkpoints/last.ckpt
+        checkpoints/best.ckpt  checkpoints/last.ckpt  checkpoints/selected.ckpt
 
     A run of many models has `folds.parquet` and `checkpoints/stack.ckpt` instead of coefficients and checkpoints, and
     `checkpoints/ensemble.ckpt` if they predict as one.
@@ -112,7 +112,7 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Command, versions, plugins, data and seed; empty before it is written."""
-        return self._read_json("provenance.json") or {}
+        return self.read_json("provenance.json") or {}
 
     @property
     def outcome(self) -> dict[str, Any] | None:
@@ -120,7 +120,7 @@ class Run:
 
         Of many models, `models` is the same of each, with its configuration and fold.
         """
-        return self._read_json("outcome.json")
+        return self.read_json("outcome.json")
 
     @property
     def notes(self) -> list[str]:
@@ -175,6 +175,14 @@ class Run:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def selected(self) -> Path:
+        """The first fit's best checkpoint, beside a best.ckpt that a refit has trained on the validation rows as well.
+
+        The file does not exist without a refit.
+        """
+        return self.checkpoints / "selected.ckpt"
+
+    @property
     def last(self) -> Path:
         """The checkpoint of the last epoch that ended; while the run trains, it may be a second older."""
         return self.checkpoints / "last.ckpt"
@@ -205,8 +213,20 @@ class Run:
             WriteError: if it cannot be written.
         """
         if self.last.is_file():
-            with self.last.open("rb") as source, whole_file(self.best) as copy:
-                shutil.copyfileobj(source, copy)
+            _copy(self.last, self.best)
+
+    def keep_best_as_selected(self) -> None:
+        """Copy best.ckpt to selected.ckpt, before a refit replaces it.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        _copy(self.best, self.selected)
+
+    def restore_selected(self) -> None:
+        """Put selected.ckpt back as best.ckpt, where there is one: training goes on, and a refit is of what it was."""
+        if self.selected.is_file():
+            self.selected.replace(self.best)
 
     def write_config(self, text: str) -> None:
         """Write the resolved configuration, in YAML."""
@@ -290,8 +310,12 @@ class Run:
         """
         self._write(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        """A file's content; None if it is missing or damaged, because damaged files are rewritten."""
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file's content; None if it is missing or damaged, because damaged files are rewritten.
+
+        Args:
+            name: of the file, such as outcome.json.
+        """
         with contextlib.suppress(FileNotFoundError, ValueError):
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
             return content
@@ -315,8 +339,15 @@ def runs(folder: str | Path = "runs") -> list[Run]:
 
 
 def _is_part(run: Run) -> bool:
-    """Whether it is that of one of many models, which lies in theirs."""
+    """Whether it lies in another run: that of one of many models, or a refit."""
+    if run.path.name == "refit":
+        return (run.path.parent / "config.yaml").is_file()
     return run.path.parent.name == "models" and (run.path.parents[1] / "config.yaml").is_file()
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as file, whole_file(target) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def _make(parent: Path) -> Path:

@@ -83,11 +83,12 @@ def test_cross_entropy_takes_indices_and_probabilities(z, raw):
 
 
 @FEW
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @given(arrays(np.float64, (5, 2), elements=st.floats(-50, 50)), arrays(np.int64, (5,), elements=st.integers(0, 1)))
-def test_cross_entropy_of_two_classes_is_bce_of_the_difference(z, y):
+def test_cross_entropy_of_two_classes_is_bce_of_the_difference(smoothing, z, y):
     difference = z[:, 1:] - z[:, :1]
-    expected = value(BCE(), difference, y[:, None].astype(float))
-    np.testing.assert_allclose(value(CrossEntropy(), z, y), expected, rtol=1e-9, atol=1e-13)
+    expected = value(BCE(label_smoothing=smoothing), difference, y[:, None].astype(float))
+    np.testing.assert_allclose(value(CrossEntropy(smoothing), z, y), expected, rtol=1e-9, atol=1e-13)
 
 
 CASES = {
@@ -97,6 +98,7 @@ CASES = {
     "mse mean": (MSE("mean"), "real"),
     "bce": (BCE(), "binary"),
     "bce weighted": (BCE(2.5), "binary"),
+    "bce smoothed": (BCE(2.5, label_smoothing=0.2), "binary"),
     "cross_entropy indices": (CrossEntropy(), "indices"),
     "cross_entropy soft": (CrossEntropy(), "simplex"),
     "cross_entropy smoothed": (CrossEntropy(0.2), "indices"),
@@ -198,6 +200,7 @@ def test_probabilities_of_many_classes_in_float32_are_accepted():
         lambda: BCE(0.0),
         lambda: BCE(float("inf")),
         lambda: BCE(float("nan")),
+        lambda: BCE(label_smoothing=1.1),
         lambda: CrossEntropy(-0.1),
         lambda: CrossEntropy(1.1),
     ],

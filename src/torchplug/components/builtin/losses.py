@@ -113,14 +113,16 @@ class BCE(Loss):
 
     Args:
         positive_weight: w > 0, the weight of the second class, dimensionless.
+        label_smoothing: ε in [0, 1]; y is replaced by (1 − ε) y + ε/2.
 
     Shape:
         scores (n, 1), target (n, 1) in [0, 1] → (n,), in nats.
 
     Raises:
-        ValueError: if positive_weight is not positive.
+        ValueError: if positive_weight is not positive, or label_smoothing outside [0, 1].
 
-    Reference: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x.
+    Reference: Cox (1958), doi:10.1111/j.2517-6161.1958.tb00292.x; label smoothing: Szegedy et al. (2016),
+    doi:10.1109/CVPR.2016.308.
     Note: log ŷ is computed from the logit, so log 0 cannot occur. torch's BCEWithLogitsLoss calls
     the weight pos_weight and computes a difference, which loses digits of small values.
     """
@@ -128,18 +130,21 @@ class BCE(Loss):
     kind = "binary"
     leading_axes = True
 
-    def __init__(self, positive_weight: float = 1.0) -> None:
+    def __init__(self, positive_weight: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()
         positive(positive_weight=positive_weight)
+        _check_smoothing(label_smoothing)
         self.positive_weight = positive_weight
+        self.label_smoothing = label_smoothing
 
     @property
     def likelihood(self) -> bool:
-        """Whether the second class has weight 1."""
-        return self.positive_weight == 1.0
+        """Whether the second class has weight 1, and targets are not smoothed."""
+        return self.positive_weight == 1.0 and self.label_smoothing == 0.0
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
         """The weighted negative log-likelihood of each sample."""
+        target = _smoothed(target, self.label_smoothing, classes=2)
         # Two terms of one sign: nothing cancels, however confident the prediction.
         weighted = target if self.positive_weight == 1.0 else self.positive_weight * target
         positive_part = weighted * nn.functional.logsigmoid(scores)
@@ -148,12 +153,14 @@ class BCE(Loss):
 
     def derivative(self, scores: Tensor, target: Tensor) -> Tensor:
         """(1 − y) σ(z) − w y σ(−z), which is σ(z) − y where w = 1, (n, 1)."""
+        target = _smoothed(target, self.label_smoothing, classes=2)
         if self.positive_weight == 1.0:
             return torch.sigmoid(scores) - target
         return (1.0 - target) * torch.sigmoid(scores) - self.positive_weight * target * torch.sigmoid(-scores)
 
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:
         """(1 − y + w y) σ(z) σ(−z), (n, 1, 1)."""
+        target = _smoothed(target, self.label_smoothing, classes=2)
         weight = 1.0 - target + self.positive_weight * target
         return torch.diag_embed(weight * torch.sigmoid(scores) * torch.sigmoid(-scores))
 
@@ -182,8 +189,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+        _check_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
 
     @property
@@ -215,19 +221,30 @@ class CrossEntropy(Loss):
         probability = scores.t().softmax(dim=0).t() if _goes_across(scores) else scores.softmax(dim=1)
         if not target.is_floating_point() and not self.label_smoothing:
             return probability.scatter_add(1, target.unsqueeze(1), probability.new_full((len(target), 1), -1.0))
-        y = self._smoothed(scores, target)
+        y = self._distribution(scores, target)
         return probability * y.sum(dim=1, keepdim=True) - y
 
     def curvature(self, scores: Tensor, target: Tensor) -> Tensor:
         """(diag ŷ − ŷ ŷᵀ) Σ_j y_j, (n, k, k)."""
         probability = torch.softmax(scores, dim=1)
-        total = self._smoothed(scores, target).sum(dim=1)[:, None, None]
+        total = self._distribution(scores, target).sum(dim=1)[:, None, None]
         return (torch.diag_embed(probability) - probability[:, :, None] * probability[:, None, :]) * total
 
-    def _smoothed(self, scores: Tensor, target: Tensor) -> Tensor:
+    def _distribution(self, scores: Tensor, target: Tensor) -> Tensor:
+        """The smoothed targets y (n, k)."""
         classes = scores.shape[1]
         y = target if target.is_floating_point() else nn.functional.one_hot(target, classes).to(scores.dtype)
-        return (1.0 - self.label_smoothing) * y + self.label_smoothing / classes
+        return _smoothed(y, self.label_smoothing, classes)
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+
+
+def _smoothed(target: Tensor, smoothing: float, classes: int) -> Tensor:
+    """(1 − ε) y + ε/k."""
+    return (1.0 - smoothing) * target + smoothing / classes if smoothing else target
 
 
 def _goes_across(scores: Tensor) -> bool:

@@ -141,6 +141,8 @@ class Diagnosing:
     def _checkpoint(self) -> Path:
         if stack_file(self.run.path).is_file():
             raise CheckpointError(f"{self.run.path} holds many models, and a diagnosis is of one: fit it by itself")
+        if self.run.selected.is_file():
+            return self.run.selected  # validation rows are no training rows of this one
         return resolve_checkpoint(str(self.run.path), "")
 
     @cached_property
