@@ -76,8 +76,10 @@ class Measure:
     higher_is_better: bool = False
     unit: float = 1.0
 
-    def cell(self, compared: Compared) -> str:
-        """A comparison as text, bold where ours is worse."""
+    def cell(self, compared: Compared | None, n: int) -> str:
+        """A comparison as text, bold where ours is worse, with its number of values in parentheses if it is not n."""
+        if compared is None:
+            return "–"
         value, error = compared.value, compared.error
         if self.ratio:
             shown = f"{np.exp(value):.3f}" + (f" ± {np.exp(value) * error:.3f}" if error == error else "")
@@ -87,7 +89,7 @@ class Measure:
                 f" ± {self.unit * error:.{digits}f}" if error == error else ""
             )
         worse = value < 0 if self.higher_is_better else value > 0
-        return f"**{shown}**" if worse else shown
+        return (f"**{shown}**" if worse else shown) + (f" ({compared.n})" if compared.n != n else "")
 
 
 MEASURES = [
@@ -129,12 +131,10 @@ def _table(record: Record, measure: Measure, names: Sequence[str], splits: int, 
     for name, own in ours.items():
         rows, features = (next(iter(record.of(name, by, what).values())) for what in ("rows", "features"))
         line = [name, f"{rows} × {features}", str(len(own)), f"{measure.unit * np.mean(list(own.values())):.4g}"]
-        for compared in found.values():
-            fewer = f" ({compared[name].n})" if name in compared and compared[name].n < len(own) else ""
-            line.append(measure.cell(compared[name]) + fewer if name in compared else "–")
-        lines.append(line)
+        lines.append(line + [measure.cell(compared.get(name), len(own)) for compared in found.values()])
     overall = [of_mean([one.value for one in compared.values()]) for compared in found.values()]
-    last = ["geometric mean" if measure.ratio else "mean", "", "", "", *map(measure.cell, overall)]
+    last = ["geometric mean" if measure.ratio else "mean", "", "", ""]
+    last += [measure.cell(compared, len(ours)) for compared in overall]
     return table(["table", "rows × features", "splits", "ours", *map(HEADS.__getitem__, found)], [*lines, last])
 
 
