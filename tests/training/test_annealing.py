@@ -25,7 +25,7 @@ class StopAfter(Callback):
         ({"max_epochs": 9, "max_steps": 44}, [0.0, 0.5]),
         ({"max_epochs": -1, "callbacks": lambda folder: [StopAfter()]}, [0.0, 0.0]),
     ],
-    ids=str,
+    ids=["epochs", "single steps", "windows", "steps", "steps before epochs", "no planned end"],
 )
 def test_it_is_told_at_each_epoch_how_much_of_the_run_is_over(tmp_path, settings, told):
     fit = Fit(tmp_path, model=Annealed, **settings)()
