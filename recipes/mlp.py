@@ -34,8 +34,8 @@ def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
         optimizer, scheduler = use("adam", lr=2e-3), use("cosine")
         epochs, most_steps = 100 if rows < 1000 else 40, 30_000
         batch = 16 if rows < 1000 else 64 if rows < 100_000 else 256
-    calibrate = not numbers and table.validation_rows > 0  # makes up for smoothed labels
-    smoothing = {} if numbers else {"label_smoothing": 0.1 if calibrate else 0.0}
+    calibrate = not numbers and table.validation_rows > 0  # makes up for smoothed labels, but not of a rare class
+    smoothing = {} if numbers else {"label_smoothing": 0.1 if calibrate and table.balance >= 0.1 else 0.0}
     loss = use("mse" if numbers else "bce" if table.task == "binary" else "cross_entropy", **smoothing)
     slots = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": scheduler, "calibrate": calibrate}
     return {

@@ -240,6 +240,19 @@ def test_smoothed_labels_come_with_a_temperature(command_of, table):
     assert (without["calibrate"], without["loss"].parameters["label_smoothing"]) == (False, 0.0)
 
 
+def test_labels_of_a_rare_class_are_not_smoothed(command_of, table, tmp_path):
+    """Smoothing by 0.1 gives each of k classes the probability 0.1/k, more than a rarer one has."""
+
+    def smoothing(rare):
+        labels = ["rare"] * rare + ["often"] * (1000 - rare)
+        pl.DataFrame({"x": np.arange(1000.0), "y": labels}).write_csv("rare.csv")
+        command = command_of(["fit", "--data.source", "rare.csv", "--data.target", "y"])
+        return command.settings.model["loss"].parameters["label_smoothing"], command.settings.model["calibrate"]
+
+    assert smoothing(40) == (0.0, True)  # stratified: 4 % of the training rows
+    assert smoothing(60) == (0.1, True)
+
+
 @pytest.mark.parametrize("target", ["numbers", "two", "three"])
 def test_another_network_brings_its_own_settings(command_of, table, target):
     own, other = (command_of(["fit", *arguments(target), *flags]) for flags in ([], ["--model.model", "mlp"]))

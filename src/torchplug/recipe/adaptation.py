@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from torchplug.components.task import TASKS, Problem
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
@@ -30,6 +32,8 @@ class TableSummary:
         model: the name of the network that the user gives; None for that of the rules.
         streamed: whether the table stays on disk (`data.stream`).
         validation_rows: of the validation split.
+        balance: the rarest class's rows in the training split over the mean of all classes, in [0, 1]; 1 for numbers,
+            probabilities, and tables that stay on disk.
     """
 
     rows: int
@@ -38,6 +42,7 @@ class TableSummary:
     model: str | None = None
     streamed: bool = False
     validation_rows: int = 0
+    balance: float = 1.0
 
 
 Rules = Callable[[TableSummary], Mapping[str, Mapping[str, Any]]]
@@ -133,9 +138,28 @@ def adapt(settings: Settings, resolved: Callable[[Settings], Values]) -> Adaptat
         kind, reading = data.guess_kind()
     data.prepare(DataRequirements(kind=kind, loss="" if loss is None else loss.name, standardize_target=True))
     assert data.preprocessing is not None, "it was prepared"
-    sizes, features = data.sizes, len(data.preprocessing.feature_names)
-    summary = TableSummary(sizes["train"], features, TASKS[kind].problem, validation_rows=sizes["validation"], **given)
+    summary = TableSummary(
+        rows=data.sizes["train"],
+        features=len(data.preprocessing.feature_names),
+        task=TASKS[kind].problem,
+        validation_rows=data.sizes["validation"],
+        balance=_balance(data),
+        **given,
+    )
     return Adaptation(summary, rules(summary), data, reading)
+
+
+def _balance(data: TabularData) -> float:
+    """The rarest class's rows in the training split over the mean of all classes; 1 where there are no classes."""
+    assert data.preprocessing is not None, "it is prepared"
+    classes = data.preprocessing.info.classes
+    if classes is None or data.stream:
+        return 1.0
+    target = torch.cat([batch.target for batch in data.all_batches("train")])
+    if target.shape[1:].numel() > 1 or bool((target != target.round()).any()):  # probabilities
+        return 1.0
+    counts = torch.bincount(target.flatten().long(), minlength=len(classes)).double()
+    return float(counts.min() / counts.mean())
 
 
 def _resolved(
