@@ -34,7 +34,7 @@ def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
         optimizer, scheduler = use("adam", lr=2e-3), use("cosine")
         epochs, most_steps = 100 if rows < 1000 else 40, 30_000
         batch = 16 if rows < 1000 else 64 if rows < 100_000 else 256
-    calibrate = not numbers and table.validation_rows > 0  # makes up for smoothed labels, but not of a rare class
+    calibrate = not numbers and table.validation_rows > 0  # makes up for smoothed labels, unless a class is rare
     smoothing = {} if numbers else {"label_smoothing": 0.1 if calibrate and table.balance >= 0.1 else 0.0}
     loss = use("mse" if numbers else "bce" if table.task == "binary" else "cross_entropy", **smoothing)
     slots = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": scheduler, "calibrate": calibrate}
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Train, evaluate or predict, depending on the subcommand."""
     settings = recipe.Settings({}, DATA, TRAINER, adapt=adapt)
     command = recipe.parse(__file__, arguments, settings)  # 1. the settings above, then files, environment, flags
-    data = command.data()  # 2. the table: read, split, standardized
+    data = command.data()  # 2. the table: read, split, scaled
     module = command.module()  # 3. model, loss and optimizer by name, or the checkpoint's
     return command.run(module, data)  # 4. check, then train; or validate, test, predict
 
