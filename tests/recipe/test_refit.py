@@ -51,7 +51,7 @@ def test_a_diagnosis_is_of_the_model_that_validation_rows_did_not_train(run):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--ensemble", "2"], "--refit trains one model, and --ensemble_by folds uses all rows already"),
+        (["--ensemble", "2"], "--refit trains one model and --ensemble several"),
         (
             ["--data.split", "[0.8,0,0.2]"],
             "validation rows say, and nothing validates",

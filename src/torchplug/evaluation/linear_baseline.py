@@ -12,11 +12,12 @@ class LinearBaseline:
     """Metrics of the model that a fit keeps and of a linear one, on the whole validation split.
 
     Args:
-        kind: `ridge` for numbers; `logistic` for classes: the fit's loss with an l2 penalty.
+        kind: `ridge` for numbers; `logistic` for classes: the fit's loss, labels not smoothed, with an l2 penalty.
         coefficient: λ of the linear model's l2 penalty, on the features of the fit.
         linear: the linear model's metrics by name, such as `val/loss`; None where one is undefined.
         model: those of the kept model.
-        shown: the metric to compare them by in a message: `val/rmse` where it says the same as `val/loss`.
+        shown: the metric to compare them by in a message: `val/rmse` where it orders them as `val/loss` does,
+            `val/log_loss` where the fit smooths labels, else `val/loss`.
     """
 
     kind: Literal["ridge", "logistic"]

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from typing_extensions import override
 
-from torchplug.checkpoint_record import KEY, REFIT
+from torchplug.checkpoint_record import CALIBRATION, KEY, REFIT
 from torchplug.checks import validates
 from torchplug.data.tabular import TabularData
 from torchplug.errors import ConfigurationError
@@ -98,8 +98,8 @@ class Start:
     """What a second training begins with: taken before the first one changes it.
 
     Args:
-        module: of the first fit.
-        trainer: parameters of Lightning's Trainer.
+        module: the module of the first fit.
+        trainer: its keyword arguments of `lightning.Trainer`.
     """
 
     def __init__(self, module: ComponentModule, trainer: Mapping[str, Any]) -> None:
@@ -219,7 +219,7 @@ def _concluded(
         calibration: of the first fit's best.
     """
     record = {name: value for name, value in content[KEY].items() if name != "fit"}
-    record |= {"calibration": None if calibration is None else calibration.state(), REFIT: {"rows": rows}}
+    record |= {CALIBRATION: None if calibration is None else calibration.state(), REFIT: {"rows": rows}}
     parameters = {**content["hyper_parameters"], "calibrate": selected["hyper_parameters"]["calibrate"]}
     tables = {name: selected[name] for name in _FIRST_FITS_DATA if name in selected}
     return {**content, **tables, "hyper_parameters": parameters, KEY: record}

@@ -25,7 +25,7 @@ from torchplug.fitting.last_good import what_is_left
 from torchplug.fitting.linear_baseline import linear_baseline
 from torchplug.fitting.origin import Origin
 from torchplug.fitting.ranks import first_rank, meet
-from torchplug.fitting.refit import Refitted, Start, refit, refuse_refit
+from torchplug.fitting.refit import Refitted, Start, refit, refuse_refit, selected_file
 from torchplug.fitting.remaining import refuse_nothing_left
 from torchplug.fitting.restoring import restore_errors
 from torchplug.fitting.same_tables import changed_tables
@@ -289,7 +289,8 @@ class Trained:
 
 def _kept_file(run: Run) -> Path:
     """The checkpoint that predicts, before a refit."""
-    return next((file for file in (run.selected, run.best) if file.is_file()), run.last)
+    best = selected_file(run)
+    return best if best.is_file() else run.last
 
 
 def _outcome_record(outcome: Outcome, iteration: Iteration | None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _scaled(temperature: Temperature) -> str:
     if not temperature.found:
         return (
             f"temperature 1: no other has the smallest log loss on the {temperature.rows} validation rows, whose "
-            "classes the scores separate, or do not follow"
+            "classes the scores do not follow"
         )
     before, after = temperature.log_loss
     changes = [f"log loss {before:.4g} → {after:.4g}"]

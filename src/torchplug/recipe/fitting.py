@@ -39,7 +39,7 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
     if command.settings.others["ensemble"] is not None:
         if command.settings.others["refit"]:
             raise ConfigurationError(
-                "--refit trains one model, and --ensemble_by folds uses all rows already: give one"
+                "--refit trains one model and --ensemble several: give one (--ensemble_by folds trains on all rows)"
             )
         return fit_ensemble(command, data)
     if command.names("ensemble_by"):

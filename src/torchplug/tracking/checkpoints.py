@@ -43,7 +43,7 @@ class RunCheckpoint(ModelCheckpoint):
     @property
     @override
     def state_key(self) -> str:
-        return self._state_key  # Lightning asks for it before each hook, and would make it anew each time
+        return self._state_key  # Lightning reads it before each hook; building it takes longer than the hook
 
     @override
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:
