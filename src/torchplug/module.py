@@ -23,6 +23,7 @@ from torchplug.checkpoint_record import (
     version_notes,
 )
 from torchplug.components.parameter_groups import PatternSettings
+from torchplug.data_dependent_start import start_from_rows
 from torchplug.errors import CheckpointError, ConfigurationError, DataError
 from torchplug.evaluation.calibration import Calibration
 from torchplug.objective import Reduction, StepObjective
@@ -177,6 +178,7 @@ class ComponentModule(TrainedModule):
         inputs = len(preprocessing.feature_names)
         if self.network is None:
             self.network = self.resolved.build_network(inputs, outputs, preprocessing.category_ranges)
+            start_from_rows(self.network, data)
         self.resolved.set_precision(self._built(), self.loss)
         check_network(self._built(), inputs, outputs, wanted_by=name, components=self.components)
         self.resolved.parameter_groups(self._built(), self.loss)  # it refuses patterns that match nothing

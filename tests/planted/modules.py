@@ -1,5 +1,7 @@
 """Faults of modules: of losses, a penalty and models."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -154,6 +156,20 @@ class Halving(Plain):
     def forward(self, features):
         scores = super().forward(features)
         return scores + self.noise * torch.randn_like(scores) if self.training else scores
+
+
+@planted(MODEL, "any_rows_give_a_start", "initialize_from one row: the network is not finite")
+class Standardizing(Plain):
+    def initialize_from(self, features):
+        self.weight.data /= features.std(0)
+
+
+@planted(MODEL, "seed_and_rows_decide_the_start", "the same seed and rows give another start")
+class Restless(Plain):
+    count = itertools.count()
+
+    def initialize_from(self, features):
+        self.bias.data += next(self.count)
 
 
 @planted(MODEL, "linear_as_declared", "scores and the linear map of `linear_scores`: differ")

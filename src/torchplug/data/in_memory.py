@@ -84,6 +84,11 @@ class InMemorySplit(Split):
         weight = features.new_ones(len(features)) if self._weight is None else self._weight[start:stop]
         return Rows(features, target, weight)
 
+    def sampled_features(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Features of evenly spaced rows."""
+        features, n = self._in_precision(dtype), self.samples
+        return features if n <= count else features[torch.arange(count) * n // count]
+
     def targets(self) -> Iterator[Tensor]:
         """The target, at once."""
         yield self._target

@@ -46,6 +46,10 @@ class Split(ABC):
         """
 
     @abstractmethod
+    def sampled_features(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Features (m, d) of about `count` rows that are spread evenly over the split, or of all if it has no more."""
+
+    @abstractmethod
     def targets(self) -> Iterator[Tensor]:
         """The target, perhaps a block at a time."""
 

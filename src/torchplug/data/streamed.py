@@ -32,6 +32,10 @@ from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import require_columns, types_of
 
 
+_SAMPLED_RUNS = 16
+"""In how many places of a file rows are read for a sample."""
+
+
 class StreamedSplit(Split):
     """A split of a file, whose rows are encoded when they are read; the last block is cached.
 
@@ -85,6 +89,14 @@ class StreamedSplit(Split):
         for start, stop in itertools.pairwise(self.starts.tolist()):
             if start < stop:
                 yield self.read(start, stop)
+
+    def sampled_features(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Features of evenly spaced runs of rows, as each run costs a block."""
+        n, length = self.samples, -(-count // _SAMPLED_RUNS)
+        if n <= count:
+            return self.read(0, n).features.to(dtype)
+        starts = [run * (n - length) // (_SAMPLED_RUNS - 1) for run in range(_SAMPLED_RUNS)]
+        return torch.cat([self.read(start, start + length).features.to(dtype) for start in starts])
 
     def targets(self) -> Iterator[Tensor]:
         """The target, a block at a time, without the features."""

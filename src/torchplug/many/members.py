@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchplug.data.tabular import TabularData
+from torchplug.data_dependent_start import start_from_rows, starts_from_rows
 from torchplug.engine.train_step import numeric_settings
 from torchplug.many.configurations import Configuration
 from torchplug.objective import StepObjective
@@ -55,8 +56,8 @@ class Members:
         self._categories = self._preprocessing(folds[0]).category_ranges
         self._outputs = self.loss.outputs(self._preprocessing(folds[0]).info)
         self._dtype = dtype
-        self._networks: dict[str, tuple[nn.Module, Tensor]] = {}
-        self.network = self._network(self.configurations[0])[0]
+        self._networks: dict[tuple[str, int, int], tuple[nn.Module, Tensor]] = {}
+        self.network = self._drawn(self.configurations[0], 0)[0]
         # before anything is trained, what an optimizer refuses
         self.optimizer(self.configurations[0], self.groups(), self.objective(self.configurations[0]))
 
@@ -80,8 +81,9 @@ class Members:
     def starts(self) -> list[Start]:
         """Where every model begins, (K,): as a module's own fit would after seeding torch with the seed."""
         starts = []
-        for configuration in self.each():
-            network, state = self._network(configuration)
+        own_rows = starts_from_rows(self.network)
+        for number, configuration in enumerate(self.each()):
+            network, state = self._drawn(configuration, number // len(self.configurations) if own_rows else 0)
             parameters = {name: p.detach() for name, p in network.named_parameters()}
             rates = [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
             starts.append(Start(parameters, torch.Generator().set_state(state), rates[0] if rates else 0.0))
@@ -95,17 +97,18 @@ class Members:
         """The parameter groups of the network that stands for all, with (name, parameter) pairs."""
         return components_of(self.configurations[0]).parameter_groups(self.network, self.loss)
 
-    def _network(self, configuration: Configuration) -> tuple[nn.Module, Tensor]:
-        """The network as it is drawn from the seed, and the state of torch's generator after it."""
+    def _drawn(self, configuration: Configuration, fold: int) -> tuple[nn.Module, Tensor]:
+        """The network as it is drawn from the seed for a fold's rows, and the state of torch's generator after it."""
         resolved = components_of(configuration)
         assert resolved.model is not None
-        key = f"{resolved.model.spec.plain()} {configuration.seed}"
+        key = (str(resolved.model.spec.plain()), configuration.seed, fold)
         if key not in self._networks:
             build = resolved.build_network if not self._networks else resolved.model.build
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(configuration.seed)
-                network = build(self._inputs, self._outputs, categories=self._categories).to(self._dtype)
-                self._networks[key] = network, torch.get_rng_state()
+                network = build(self._inputs, self._outputs, categories=self._categories)
+                start_from_rows(network, self.folds[fold])
+                self._networks[key] = network.to(self._dtype), torch.get_rng_state()
         return self._networks[key]
 
     @staticmethod

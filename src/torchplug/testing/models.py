@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchplug.components.contracts import linear_scores
 from torchplug.components.parameter_groups import GroupSettings, matches
+from torchplug.data_dependent_start import starts_from_rows
 from torchplug.registry import Resolved
 from torchplug.registry.component import Family
 from torchplug.testing.compared import copied, require_close, require_equal
@@ -161,6 +162,43 @@ def _trained(module: Any, arguments: tuple[Tensor], *passed: float) -> Tensor:
     torch.manual_seed(7)
     scores: Tensor = module.train()(*arguments).detach()
     return scores
+
+
+@check(Family.MODEL)
+def any_rows_give_a_start(subject: ModelSubject) -> None:
+    """After `initialize_from`, of one row, equal rows or others, parameters have their names and shapes and are finite.
+
+    So are the scores; the rows stay as they are.
+    """
+    _require_start(subject)
+    rows = subject.arguments(None)[0]
+    for what, features in {"one row": rows[:1], "equal rows": rows[:1].expand(5, -1).clone(), "rows": rows}.items():
+        module, given = subject.sized(4, 3), features.clone()
+        before = {name: p.shape for name, p in module.named_parameters()}
+        module.initialize_from(given)
+        require(torch.equal(given, features), f"initialize_from changes its argument, {what}")
+        after = {name: p.shape for name, p in module.named_parameters()}
+        require(after == before, "initialize_from changes names or shapes of parameters")
+        values = [*module.parameters(), module.eval()(rows)]
+        require(all(bool(v.isfinite().all()) for v in values), f"initialize_from {what}: the network is not finite")
+
+
+@check(Family.MODEL)
+def seed_and_rows_decide_the_start(subject: ModelSubject) -> None:
+    """With the same seed of torch and the same rows `initialize_from` gives the same parameters, on every rank."""
+    _require_start(subject)
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        module = subject.sized(4, 3)
+        module.initialize_from(subject.arguments(module)[0])
+        states.append(module.state_dict())
+    require_equal(states[0], states[1], "the same seed and rows give another start: draw by torch's generator")
+
+
+def _require_start(subject: ModelSubject) -> None:
+    if not starts_from_rows(subject.make()):
+        raise NotApplicable("it has no `initialize_from`")
 
 
 @check(Family.MODEL)

@@ -12,6 +12,10 @@ from torch.nn.functional import mish
 from torchplug_tabular.mish import mixed_mish
 
 
+_ROUNDING = 1e-6
+"""Outputs whose standard deviation is smaller, relative to the largest of them, count as equal."""
+
+
 class Scaling(nn.Module):
     r"""A learned factor for each feature, which a large learning rate makes a soft choice of features.
 
@@ -64,19 +68,20 @@ class NTKLinear(nn.Module):
 
     @torch.no_grad()
     def initialize(self, features: Tensor, points: int = 5) -> Tensor:
-        r"""Draw the parameters for a sample of features, and return the outputs for it.
+        r"""Scale the weights and draw the biases for some features, and return the outputs for them.
 
-        Each column of W is N(0, 1), then scaled so that its outputs have standard deviation 1; the bias moves the
-        zero of each output to a random point among the outputs, a convex combination of a few of them.
+        Each column of W is scaled so that its outputs have standard deviation 1, if they differ at all; the bias moves
+        the zero of each output to a random point among the outputs, a convex combination of a few of them.
 
         Args:
-            features: (n, d).
+            features: (n, d), n ≥ 1.
             points: the number of outputs that are combined.
 
         Reference: Steinwart (2019), arXiv 1903.11482, "he+5"; Holzmüller et al. (2024).
         """
         outputs = self.factor * (features @ self.weight)
-        spread = outputs.std(0, correction=0).clamp_min(1e-6)
+        spread = outputs.std(0, correction=0)
+        spread[spread <= _ROUNDING * outputs.abs().amax(0)] = 1.0
         self.weight.div_(spread)
         outputs /= spread
         rows = torch.randint(len(features), (points, outputs.shape[1]))

@@ -18,7 +18,7 @@ from torchplug_tabular.layers import NTKLinear, ParametricActivation, Scaling
 
 _ACTIVATIONS = {"mish": mish, "selu": selu}
 _SAMPLE = 256
-"""Rows of normal numbers, for which initial weights and biases are scaled and drawn."""
+"""Rows of normal numbers, for which weights and biases are scaled and drawn until there are training rows."""
 
 
 class RealMLP(nn.Module):
@@ -29,8 +29,8 @@ class RealMLP(nn.Module):
 
     e is `torchplug.PeriodicEmbedding`, and vectors of large categories. The learning rate has the factor 6 for the
     scaling s, and 0.1 for biases, activations and embeddings of numbers (`group_settings`). Weights start normal,
-    scaled so that each layer's outputs have deviation 1 for normal features; biases so that each output is 0 at a
-    random point among them. In the second half of the run dropout falls to 0 along half a cosine.
+    scaled so that each layer's outputs have deviation 1 for the training rows; biases so that each output is 0 at a
+    random point among them (`initialize_from`). In the second half of the run dropout falls to 0 along half a cosine.
 
     Made for `--data.scale robust`, the optimizer `adamw` with lr 0.2 (classes: 0.04), betas (0.9, 0.95) and
     weight_decay 0.02, the scheduler `coslog`, which lowers weight decay as well, batches of 256 and 256 epochs.
@@ -55,8 +55,7 @@ class RealMLP(nn.Module):
         ValueError: if a width, dropout, activation, embedding, scale or size is out of range.
 
     Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
-    Note: dropout falls from epoch to epoch, and in the published training from step to step, which also draws initial
-    weights and biases for the training rows themselves.
+    Note: dropout falls from epoch to epoch, and in the published training from step to step.
     """
 
     group_settings: ClassVar[dict[str, dict[str, float]]] = {
@@ -95,7 +94,7 @@ class RealMLP(nn.Module):
                 chain.append(Dropout(dropout))
         self.dropout = dropout
         self.layers = nn.Sequential(*chain, NTKLinear([self.inputs.width, *hidden][-1], outputs))
-        self._initialize(inputs)
+        self.initialize_from(torch.randn(_SAMPLE, inputs))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return scores (n, k) for features (n, d)."""
@@ -113,8 +112,13 @@ class RealMLP(nn.Module):
                 layer.p = self.dropout * flat_cosine(passed)
 
     @torch.no_grad()
-    def _initialize(self, inputs: int) -> None:
-        sample = self.inputs(torch.randn(_SAMPLE, inputs))
+    def initialize_from(self, features: Tensor) -> None:
+        """Scale the weights and draw the biases of all layers for some rows.
+
+        Args:
+            features: (n, d), n ≥ 1; before it is called, parameters are those for normal numbers.
+        """
+        sample = self.inputs(features)
         for layer in self.layers:
             if isinstance(layer, NTKLinear):
                 sample = layer.initialize(sample)
