@@ -56,8 +56,8 @@ class RealMLP(nn.Module):
         ValueError: if a width, dropout, activation, embedding, scale or size is out of range.
 
     Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
-    Note: dropout falls from epoch to epoch, and in the published training from step to step. The weight decays are those
-    of the published code, in which the factors of the learning rate enter twice.
+    Note: dropout falls from epoch to epoch, and in the published training from step to step. The weight decays are
+    those of the published code, in which the factors of the learning rate enter twice.
     """
 
     group_settings: ClassVar[dict[str, dict[str, float]]] = {
