@@ -14,7 +14,7 @@ from torchplug.errors import TrainingError, WriteError
 from torchplug.fitting import training
 from torchplug.interruption import Interrupted
 from torchplug.tracking.checkpoint_file import read_checkpoint
-from torchplug.tracking.throttled_io import INTERVAL_SECONDS, ThrottledCheckpointIO
+from torchplug.tracking.throttled_io import COPY_SECONDS, INTERVAL_SECONDS, ThrottledCheckpointIO
 
 CONFIG = {
     "model": use("mlp", hidden=[6], dropout=0.2),
@@ -23,6 +23,8 @@ CONFIG = {
     "scheduler": use("plateau", patience=0),
 }
 EPOCHS = 9
+COPIED = 1 / (1.05 * COPY_SECONDS)
+"""Epochs per second so slow that the state after each is copied, and so fast that a fit ends within a second."""
 PATHS = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "best_k_models")
 NOT_COMPARED = (*PATHS, "current_score")  # which Lightning does not restore
 
@@ -38,10 +40,10 @@ def fit(tmp_path, monkeypatch):
     """A fit in which a second passes with every so many epochs."""
     monkeypatch.chdir(tmp_path)
 
-    def fitted(name, epochs_per_second=1e9, callbacks=(), config=None, **options):
+    def fitted(name, epochs_per_second=1e9, callbacks=(), config=None, limits=None, **options):
         clock = Clock(INTERVAL_SECONDS / epochs_per_second)
         monkeypatch.setattr(training, "ThrottledCheckpointIO", lambda files: ThrottledCheckpointIO(files, clock))
-        settings = {"max_epochs": EPOCHS, "callbacks": [clock, *callbacks]}
+        settings = {"max_epochs": EPOCHS, "callbacks": [clock, *callbacks], **(limits or {})}
         data = TabularData(table(), "y", batch_size=16)
         config = CONFIG | (config or {})
         return torchplug.fit(config, data, name=name, trainer=settings, tracking={"mode": "disabled"}, **options)
@@ -92,12 +94,15 @@ def at(hook, call):
     return lambda: [InEpoch(hook, 5, call)]
 
 
-ENDS = {
+EXACT_ENDS = {
     "limit": (None, list),
     "early stopping": (None, lambda: [EarlyStopping("val/loss", patience=1, min_delta=10.0)]),
     "stopped within an epoch": (None, at("on_train_batch_end", stop)),
+    "stopped at an epoch's end": (None, at("on_train_epoch_end", stop)),
     "interrupted": (KeyboardInterrupt, at("on_train_batch_start", raising(Interrupted()))),
     "interrupted after a validation": (KeyboardInterrupt, at("on_validation_end", raising(Interrupted()))),
+}
+ENDS = EXACT_ENDS | {
     "broken off": (KeyboardInterrupt, at("on_train_batch_start", raising(KeyboardInterrupt()))),
     "error of a callback": (ZeroDivisionError, at("on_train_batch_start", raising(ZeroDivisionError()))),
     "divergence": (TrainingError, at("on_train_epoch_start", diverge)),
@@ -140,16 +145,43 @@ def checkpoint(file):
 @pytest.mark.filterwarnings("ignore:.*Detected KeyboardInterrupt")
 @pytest.mark.parametrize("end", ENDS)
 def test_each_end_leaves_the_checkpoints_of_a_fit_that_writes_every_epoch(fit, end):
-    each, none = ended(fit, "each", end, epochs_per_second=0.5), ended(fit, "none", end)
+    each, none = ended(fit, "each", end, epochs_per_second=0.5), ended(fit, "none", end, epochs_per_second=COPIED)
     assert checkpoint(none.last) == checkpoint(each.last)
     assert checkpoint(none.best) == checkpoint(each.best)
     assert none.metrics.equals(each.metrics)
     assert none.outcome == each.outcome
 
 
+@pytest.mark.filterwarnings("ignore:.*Detected KeyboardInterrupt")
+@pytest.mark.parametrize("end", EXACT_ENDS)
+def test_the_state_at_the_end_is_saved_however_short_epochs_are(fit, end):
+    each, none = ended(fit, "each", end, epochs_per_second=0.5), ended(fit, "none", end)
+    assert checkpoint(none.last) == checkpoint(each.last)
+    assert checkpoint(none.best) == checkpoint(each.best)
+    assert none.metrics.equals(each.metrics)
+
+
+def test_the_state_at_a_limit_of_steps_is_saved(fit):
+    limits = {"max_epochs": -1, "max_steps": 10}
+    each, none = (fit(name, rate, limits=limits).run for name, rate in (("each", 0.5), ("none", 1e9)))
+    assert read_checkpoint(none.last)["global_step"] == 10
+    assert checkpoint(none.last) == checkpoint(each.last)
+
+
+@pytest.mark.parametrize(("epochs_per_second", "behind"), [(1e9, 4), (40, 4), (25, 1), (9, 0)])
+def test_an_error_costs_at_most_a_tenth_of_a_second(fit, epochs_per_second, behind):
+    whole = fit("whole").run
+    run = ended(fit, "fit", "error of a callback", epochs_per_second=epochs_per_second)
+    assert read_checkpoint(run.last)["epoch"] == 4 - behind
+    resumed = fit("fit", ckpt_path=run.last).run
+    assert checkpoint(resumed.last) == checkpoint(whole.last)
+    assert checkpoint(resumed.best) == checkpoint(whole.best)
+    assert resumed.metrics.equals(whole.metrics)
+
+
 def test_divergence_names_the_last_good_checkpoint(fit):
     with pytest.raises(TrainingError, match=r"its last good checkpoint checkpoints/last.ckpt of epoch 4"):
-        fit("fit", callbacks=ENDS["divergence"][1]())
+        fit("fit", COPIED, ENDS["divergence"][1]())
 
 
 class DiskAfterEachEpoch(Callback):
@@ -183,6 +215,20 @@ def test_a_run_that_is_killed_between_two_writings_is_resumed_exactly(fit, epoch
     assert max(behind) == int(np.ceil(epochs_per_second)) - 1
 
 
+def test_of_short_epochs_a_kill_costs_at_most_a_second(fit):
+    found = []
+
+    class Looking(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            (run,) = torchplug.runs("runs/fit")
+            if run.last.is_file():
+                found.append(trainer.current_epoch - 1 - read_checkpoint(run.last)["epoch"])
+
+    fit("fit", 16, [Looking()], limits={"max_epochs": 70})
+    assert len(found) == 54
+    assert max(found) == 15
+
+
 def test_callbacks_find_the_files_when_training_ends(fit):
     found = []
 
@@ -205,7 +251,7 @@ def test_a_callback_that_reads_the_files_during_training_has_them_written(fit):
         trainer.strategy.checkpoint_io.write_waiting()
         found.append(read_checkpoint(run.last)["epoch"])
 
-    fit("fit", callbacks=[InEpoch("on_train_epoch_start", 5, read)])
+    fit("fit", COPIED, [InEpoch("on_train_epoch_start", 5, read)])
     assert found == [False, 4]
 
 

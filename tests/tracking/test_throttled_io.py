@@ -6,7 +6,7 @@ import torch
 from torchplug.errors import CheckpointError, WriteError
 from torchplug.tracking import checkpoint_io
 from torchplug.tracking.checkpoint_file import read_checkpoint
-from torchplug.tracking.throttled_io import INTERVAL_SECONDS, ThrottledCheckpointIO
+from torchplug.tracking.throttled_io import COPY_SECONDS, INTERVAL_SECONDS, ThrottledCheckpointIO
 
 
 class Clock:
@@ -88,6 +88,33 @@ def test_a_best_that_is_due_does_not_delay_the_last(tmp_path, io, clock):
     io.save_checkpoint({"epoch": 1}, tmp_path / "best.ckpt")
     io.save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
     assert (epoch(tmp_path / "best.ckpt"), epoch(tmp_path / "last.ckpt")) == (1, 1)
+
+
+def test_a_state_can_be_skipped_for_a_while_after_another_was_saved(tmp_path, io, clock):
+    last = tmp_path / "last.ckpt"
+    assert not io.can_skip(last)
+    io.save_checkpoint({"epoch": 0}, last)
+    assert io.can_skip(last)
+    assert not io.can_skip(tmp_path / "best.ckpt")
+    assert not io.can_skip(tmp_path / "own.ckpt")
+    clock.wait(0.9 * COPY_SECONDS)
+    assert io.can_skip(last)
+    clock.wait(0.2 * COPY_SECONDS)
+    assert not io.can_skip(last)
+
+
+def test_a_state_that_would_be_written_cannot_be_skipped(tmp_path, io, clock):
+    last = tmp_path / "last.ckpt"
+    clock.wait(0.95)
+    io.save_checkpoint({"epoch": 0}, last)
+    clock.wait(0.04)
+    assert io.can_skip(last)
+    clock.wait(0.02)
+    assert not io.can_skip(last)
+    io.save_checkpoint({"epoch": 1}, last)
+    assert io.can_skip(last)
+    io.stop_waiting()
+    assert not io.can_skip(last)
 
 
 @pytest.mark.parametrize("end", ["write_waiting", "stop_waiting", "teardown"])

@@ -27,6 +27,7 @@ from torchplug.tracking.checkpoint_versions import version_notes
 from torchplug.tracking.ensemble import Ensemble, is_ensemble, models_in
 from torchplug.tracking.run import Run
 from torchplug.tracking.stack import model_checkpoint, stack_file
+from torchplug.tracking.throttled_io import can_skip_saving
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -44,6 +45,11 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def state_key(self) -> str:
         return self._state_key  # Lightning reads it before each hook; building it takes longer than the hook
+
+    @override
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not can_skip_saving(trainer, self.best_model_path):
+            super().on_train_epoch_end(trainer, pl_module)
 
     @override
     def check_monitor_top_k(self, trainer: lightning.Trainer, current: Tensor | None = None) -> bool:

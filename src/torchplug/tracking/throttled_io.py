@@ -1,4 +1,4 @@
-"""Checkpoint files that are written at most once a second."""
+"""Checkpoint files that are written at most once a second, and copied at most ten times a second."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from typing_extensions import override
 
 from torchplug.tracking.checkpoint_io import ChecksummedCheckpointIO
 from torchplug.tracking.snapshot import snapshot
+from torchplug.training.lightning_internals import ends_with_epoch
 
 INTERVAL_SECONDS = 1.0
 """The least time between two writings of a file: what a killed process may lose beside its last epoch."""
+COPY_SECONDS = 0.1
+"""The least time between two copies of a file's state: what an exception may cost beside the epoch that it breaks off."""
 
 
 class ThrottledCheckpointIO(ChecksummedCheckpointIO):
@@ -40,6 +43,7 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
         self._by_name = {spell(file): file for file in files for spell in (str, os.path.realpath)}  # as Lightning does
         self._clock = clock
         self._written = dict.fromkeys(files, clock())
+        self._saved: dict[Path, float] = {}
         self._waiting: dict[Path, dict[str, Any]] = {}
         self._spare: dict[Path, Any] = {}
         self._throttles = True
@@ -54,12 +58,21 @@ class ThrottledCheckpointIO(ChecksummedCheckpointIO):
         file = self._by_name.get(str(path)) if storage_options is None else None
         if file is None:
             super().save_checkpoint(checkpoint, path, storage_options)
-        elif self._is_due(file):
+            return
+        if self._is_due(file):
             self._waiting[file] = checkpoint
             self._write(self._files[: self._files.index(file) + 1])
         else:
             copy = snapshot(checkpoint, self._spare.get(file))  # an exception within leaves whole what waits
             self._spare[file], self._waiting[file] = self._waiting.get(file), copy
+        self._saved[file] = self._clock()
+
+    def can_skip(self, path: str | Path) -> bool:
+        """Whether a newer state of a file may be left out: it would not be written yet, and one was just saved."""
+        file = self._by_name.get(str(path))
+        if file not in self._saved or self._is_due(file):
+            return False
+        return self._clock() - self._saved[file] < COPY_SECONDS
 
     @override
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -129,6 +142,21 @@ class WriteAtEnd(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         _stop_waiting(trainer)
+
+
+def can_skip_saving(trainer: lightning.Trainer, path: str) -> bool:
+    """Whether a trainer need not save a file's state now, because training goes on and a state was just saved.
+
+    Ranks would decide by clocks of their own: several of them save every state.
+
+    Args:
+        trainer: of a fit under way, at the end of an epoch.
+        path: the checkpoint file.
+    """
+    checkpoint_io = trainer.strategy.checkpoint_io
+    if not isinstance(checkpoint_io, ThrottledCheckpointIO) or trainer.world_size > 1:
+        return False
+    return not ends_with_epoch(trainer) and checkpoint_io.can_skip(path)
 
 
 def _stop_waiting(trainer: lightning.Trainer) -> None:

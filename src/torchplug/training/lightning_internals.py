@@ -107,6 +107,14 @@ def is_training(trainer: Trainer) -> bool:
     return trainer.training and not trainer.state.stopped
 
 
+def ends_with_epoch(trainer: Trainer) -> bool:
+    """Whether training may end with the epoch that ends now, by a limit or by request."""
+    loop = trainer.fit_loop
+    limits = ((loop.epoch_progress.current.processed, loop.max_epochs), (trainer.global_step, trainer.max_steps))
+    reached = any(limit is not None and 0 <= limit <= count for count, limit in limits)
+    return reached or trainer.should_stop or trainer.received_sigterm
+
+
 def resumes_within_epoch(trainer: Trainer) -> bool:
     """Whether a fit resumes within an epoch, in which case Lightning skips `on_train_epoch_start`."""
     return trainer.fit_loop.restarted_mid_epoch or trainer.fit_loop.restarted_on_epoch_end
