@@ -168,7 +168,7 @@ def test_the_state_at_a_limit_of_steps_is_saved(fit):
     assert checkpoint(none.last) == checkpoint(each.last)
 
 
-@pytest.mark.parametrize(("epochs_per_second", "behind"), [(1e9, 4), (40, 4), (25, 1), (9, 0)])
+@pytest.mark.parametrize(("epochs_per_second", "behind"), [(1e9, 4), (25, 1), (9, 0)])
 def test_an_error_costs_at_most_a_tenth_of_a_second(fit, epochs_per_second, behind):
     whole = fit("whole").run
     run = ended(fit, "fit", "error of a callback", epochs_per_second=epochs_per_second)
