@@ -21,7 +21,7 @@ from torchplug.evaluation.intervals import PredictionIntervals
 from torchplug.evaluation.split_evaluations import SplitEvaluations, in_units, scores_of
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
-from torchplug.training.lightning_internals import log_again
+from torchplug.training.lightning_internals import log_validation
 
 _RESIDUALS = (
     "a fit with a validation split keeps them in its best.ckpt when it ends (one that was interrupted: when it is "
@@ -133,11 +133,14 @@ class EvaluatedModule(lightning.LightningModule):
             undefined = [name.partition("/")[2] for name in self._evaluations.newly_undefined(values)]
             if undefined:
                 rank_zero_warn(f"{split}: {', '.join(undefined)} undefined on this split, logged as null")
+        values = {name: value.to(self.device) for name, value in values.items()}
+        shown = [name for name in values if name.endswith("/loss")]
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            log_validation(self.trainer, values, shown)
+            return
         for name, value in values.items():
-            on_device = value.to(self.device)
-            if not log_again(self, name, on_device):
-                # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
-                self.log(name, on_device, reduce_fx="max", sync_dist=True, prog_bar=name.endswith("/loss"))
+            # The ranks already agree, and the maximum of equal numbers is exact where a mean rounds.
+            self.log(name, value, reduce_fx="max", sync_dist=True, prog_bar=name in shown)
 
     # ------------------------------------------------------------------ prediction
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 import torchmetrics
 from torch import Tensor, nn
-from torchmetrics import MaxMetric, MeanMetric, MinMetric
 
 from torchplug.components.task import Task
 from torchplug.errors import ConfigurationError, PluginError
@@ -141,6 +140,38 @@ def _record(entry: Entry) -> Metric:
     return entry.component
 
 
+class _LossAndRange(torchmetrics.Metric):
+    """The mean of losses, and the lowest and highest number among the targets; NaN, ∞ and −∞ without rows."""
+
+    full_state_update = False
+    total: Tensor
+    rows: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, start, over_ranks in (
+            ("total", 0.0, "sum"),
+            ("rows", 0.0, "sum"),
+            ("lowest", math.inf, "min"),
+            ("highest", -math.inf, "max"),
+        ):
+            self.add_state(name, torch.tensor(start, dtype=torch.float64), dist_reduce_fx=over_ranks)
+
+    def update(self, losses: Tensor, target: Tensor) -> None:
+        """Add losses (n,) and targets (n, …)."""
+        self.total += losses.sum(dtype=torch.float64)
+        self.rows += len(losses)
+        if len(target):
+            lowest, highest = torch.aminmax(target)
+            self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
+
+    def compute(self) -> Tensor:
+        """All three."""
+        return torch.stack([self.total / self.rows, self.lowest, self.highest])
+
+
 class Evaluation(nn.Module):
     r"""The metrics of one split, exact over any number of batches and ranks.
 
@@ -173,9 +204,7 @@ class Evaluation(nn.Module):
         names = choice.names(labelled)
         self._records = {name: choice.records[name] for name in names}
         self._metrics = choice.build(names, columns)
-        self._loss = MeanMetric(nan_strategy="disable")
-        self._lowest, self._highest = MinMetric(nan_strategy="disable"), MaxMetric(nan_strategy="disable")
-        self._compares = any(record.needs_variation for record in self._records.values())
+        self._loss = _LossAndRange()
         self._empty: tuple[Tensor, Tensor] | None = None
         for metric in self._all():
             metric.set_dtype(torch.float64)
@@ -186,7 +215,7 @@ class Evaluation(nn.Module):
         return ["loss", *self._metrics]
 
     def _all(self) -> list[torchmetrics.Metric]:
-        return [self._loss, *self._metrics.values(), *([self._lowest, self._highest] if self._compares else [])]
+        return [self._loss, *self._metrics.values()]
 
     def to_device(self, device: torch.device) -> None:
         """Move the accumulators to where the batches are."""
@@ -204,19 +233,10 @@ class Evaluation(nn.Module):
         if len(target) == 0:
             self._empty = (predictions, target)
             return
-        self._loss.update(losses.double())
+        self._loss.update(losses, target)
         views = self._viewed(predictions, target)
         for name, metric in self._metrics.items():
             metric.update(*views[self._records[name].view])
-        if self._compares:
-            # around a typical value, since torchmetrics compares them in single precision
-            lowest, highest = torch.aminmax(self._centred(target))
-            self._lowest.update(lowest)
-            self._highest.update(highest)
-
-    def _centred(self, target: Tensor) -> Tensor:
-        """Targets (n, k) less their location; class indices as they are."""
-        return target.double() if target.ndim == 1 else target.double() - self._location
 
     def _viewed(self, predictions: Tensor, target: Tensor) -> dict[View, tuple[Tensor, Tensor]]:
         """Predictions and target as metrics take them, by the view."""
@@ -233,18 +253,16 @@ class Evaluation(nn.Module):
         if self._empty is None or self._loss.update_called:
             return
         views = self._viewed(*self._empty)
-        self._loss.update(self._empty[0].new_zeros(0))
+        self._loss.update(self._empty[0].new_zeros(0), self._empty[1])
         for name, metric in self._metrics.items():
             update_without_rows(metric, self._records[name], *views[self._records[name].view])
-        if self._compares:
-            self._lowest.update(math.inf)
-            self._highest.update(-math.inf)
 
     def compute(self) -> dict[str, float]:
         """All metrics over all ranks; NaN where one is undefined. Every rank must call it."""
         self._shape_without_rows()
-        constant = self._compares and bool(self._lowest.compute() >= self._highest.compute())
-        values = {"loss": float(self._loss.compute())}
+        loss, lowest, highest = self._loss.compute().tolist()
+        constant = lowest >= highest
+        values = {"loss": loss}
         for name, metric in self._metrics.items():
             undefined = constant and self._records[name].needs_variation
             values[name] = math.nan if undefined else _value(name, metric)

@@ -103,8 +103,9 @@ class TargetCoding:
             return values
         scale, center = (t.to(values).repeat_interleave(each) for t in (self.scale, self.center))
         columns = _units_of_each(units, targets * each)
-        scale[[unit == "none" for unit in columns]] = 1.0
-        center[[unit != "location" for unit in columns]] = 0.0
+        if any(unit != "location" for unit in columns):
+            scale[[unit == "none" for unit in columns]] = 1.0
+            center[[unit != "location" for unit in columns]] = 0.0
         return values * scale + center
 
     def clipped(self, values: Tensor, units: Sequence[Unit] = ("location",)) -> Tensor:
