@@ -25,6 +25,7 @@ CALIBRATION = "calibration"
 """The entry of the record that is written when a fit has ended."""
 REFIT = "refit"
 """The entry of a model that has trained on its validation rows as well: how many rows trained."""
+_PLAIN = frozenset({str, int, float, bool, type(None), torch.Tensor})
 _version = cache(version)  # of installed packages, which do not change while a process runs
 
 
@@ -65,11 +66,12 @@ def plain_numbers(content: Any) -> Any:
     >>> plain_numbers({"lr": numpy.float64(0.1), "betas": (0.9, 0.999)})
     {'lr': 0.1, 'betas': (0.9, 0.999)}
     """
-    if isinstance(content, numpy.generic):
-        return content.item()
-    if type(content) is dict:
-        return {key: plain_numbers(value) for key, value in content.items()}
-    return type(content)(map(plain_numbers, content)) if type(content) in (list, tuple) else content
+    kind = type(content)
+    if kind is dict:
+        return {k: v if type(v) in _PLAIN else plain_numbers(v) for k, v in content.items()}
+    if kind is list or kind is tuple:
+        return kind([v if type(v) in _PLAIN else plain_numbers(v) for v in content])
+    return content.item() if isinstance(content, numpy.generic) else content
 
 
 def network_dtype(checkpoint: Mapping[str, Any]) -> torch.dtype:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import lightning
 import polars
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torchplug.evaluation.intervals import PredictionIntervals
 from torchplug.evaluation.split_evaluations import SplitEvaluations, in_units, scores_of
 from torchplug.preprocessing import Preprocessing
 from torchplug.tables import as_frame
-from torchplug.training.lightning_internals import log_validation
+from torchplug.training.lightning_internals import QuickHooks, log_validation
 
 _RESIDUALS = (
     "a fit with a validation split keeps them in its best.ckpt when it ends (one that was interrupted: when it is "
@@ -29,7 +28,7 @@ _RESIDUALS = (
 )
 
 
-class EvaluatedModule(lightning.LightningModule):
+class EvaluatedModule(QuickHooks):
     """A network with its loss and its preprocessing, which evaluates and predicts.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning
@@ -11,6 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, Timer
+from lightning.pytorch.profilers import PassThroughProfiler
 from typing_extensions import override
 
 from torchplug.errors import ConfigurationError
@@ -37,6 +39,17 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "limit_train_batches": (lambda value: value > 0, "above 0: a number of batches, or a share up to 1.0"),
 }
 """What Lightning takes without a word, and then fails on, or trains nothing with."""
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning's profiler that measures nothing, without building a context manager around each of its hooks."""
+
+    @override
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return _NOTHING
+
+
+_NOTHING = nullcontext()
 
 
 class ProgressBar(RichProgressBar):
@@ -67,6 +80,8 @@ def build_trainer(settings: Mapping[str, Any]) -> lightning.Trainer:
     if watched:
         callbacks.append(ProgressBar(refresh_rate=10))
     chosen.update(callbacks=callbacks, enable_progress_bar=watched, logger=False, use_distributed_sampler=False)
+    if chosen.get("profiler") is None:
+        chosen["profiler"] = NoProfiler()
     chosen["enable_model_summary"] = bool(chosen.get("enable_model_summary"))
     chosen["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     chosen.setdefault("num_sanity_val_steps", 0)  # what it would find is checked before any rank starts

@@ -21,7 +21,7 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
     words_of_numpy = numpy_state["state"]
     states = {
         "torch": torch.get_rng_state(),
-        "python": torch.tensor(words, dtype=torch.int64),
+        "python": torch.from_numpy(np.array(words, dtype=np.int64)),
         "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
         "numpy": torch.from_numpy(words_of_numpy["key"].astype(np.int64)),
         "numpy_position": torch.tensor([words_of_numpy["pos"], numpy_state["has_gauss"]]),

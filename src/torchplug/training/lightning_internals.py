@@ -6,10 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.loops.training_epoch_loop import RestartStage
 from torch import Tensor
+from typing_extensions import override
+
+
+class QuickHooks(LightningModule):
+    """LightningModule that is cheaper to call hooks of.
+
+    The trainer notes the name of each hook as an attribute of the module, around a hundred times per epoch, and
+    `nn.Module` searches parameters, buffers and submodules at each of them.
+    """
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
 
 def done_in_epoch(trainer: Trainer) -> int:
@@ -75,6 +91,18 @@ def log_validation(trainer: Trainer, values: Mapping[str, Tensor], shown: Sequen
     trainer.fit_loop.epoch_loop.val_loop._logged_outputs[-1].update(values)
     connector._callback_metrics.update(values)
     connector._progress_bar_metrics.update({name: values[name].item() for name in shown})
+
+
+def verify_signatures_once(trainer: Trainer) -> None:
+    """Make a fit inspect the signatures of its validation's hooks before its first validation, not before each."""
+    loop: Any = trainer.fit_loop.epoch_loop.val_loop
+    verify = type(loop)._verify_dataloader_idx_requirement
+
+    def verify_now() -> None:
+        verify(loop)
+        loop._verify_dataloader_idx_requirement = _nothing
+
+    loop._verify_dataloader_idx_requirement = verify_now
 
 
 def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
