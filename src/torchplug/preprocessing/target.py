@@ -119,8 +119,11 @@ class TargetCoding:
             return values
         each = values.shape[1] // len(self.info.columns)
         low, high = self.limits.to(values).repeat_interleave(each, dim=1)
-        located = torch.tensor([unit == "location" for unit in _units_of_each(units, len(low))], device=values.device)
-        return torch.where(located, values.clamp(low, high), values)
+        clipped, columns = values.clamp(low, high), _units_of_each(units, len(low))
+        if all(unit == "location" for unit in columns):
+            return clipped
+        located = torch.tensor([unit == "location" for unit in columns], device=values.device)
+        return torch.where(located, clipped, values)
 
     def decode(self, predictions: Tensor, names: Sequence[str]) -> pl.DataFrame:
         """Predictions (n, m), link applied and in original units, as a table with the target's labels.
