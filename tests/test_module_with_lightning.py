@@ -169,6 +169,34 @@ def test_each_validation_is_a_row_of_its_own_values(tmp_path):
     assert [row["val/extra"] for row in rows] == [0, 1, 2, 3, 4, 5]
 
 
+def test_callbacks_find_the_metrics_of_a_validation(tmp_path):
+    found, logger = [], Recorder()
+
+    class Reading(Callback):
+        def on_validation_end(self, run, module):
+            metrics = (run.callback_metrics, run.logged_metrics, run.progress_bar_metrics)
+            found.append([float(each["val/loss"]) for each in metrics])
+            assert {"val/rmse", "val/mae", "val/r2"} <= {*run.callback_metrics} & {*run.logged_metrics}
+
+    module = ComponentModule("linear", "mse", use("sgd", lr=0.01))
+    run = trainer(tmp_path, max_epochs=3, callbacks=[Reading()], logger=logger)
+    run.fit(module, regression())
+    losses = [row["val/loss"] for _, row in logger.rows if "val/loss" in row]
+    assert found == [[loss] * 3 for loss in losses]
+    assert len({*losses}) == 3
+    (evaluated,) = trainer(tmp_path).validate(module, regression(), verbose=False)
+    assert evaluated["val/loss"] == losses[-1]
+
+
+def test_each_fit_verifies_that_the_hooks_take_its_validation_loaders(tmp_path):
+    loader = DataLoader(TensorDataset(torch.randn(8, 3), torch.randn(8, 1)), batch_size=4)
+    module, run = ComponentModule(nn.Linear(3, 1), "mse", SGD), trainer(tmp_path)
+    run.fit(module, loader, loader)
+    run.fit_loop.max_epochs = 4
+    with pytest.raises(RuntimeError, match=r"multiple `val_dataloader`, but no `dataloader_idx`"):
+        run.fit(module, loader, [loader, loader])
+
+
 def test_the_learning_rate_finder_runs(tmp_path):
     tuner = lightning.pytorch.tuner.Tuner(trainer(tmp_path, max_epochs=5))
     found = tuner.lr_find(ComponentModule("linear", "mse", SGD), regression(), num_training=8, update_attr=False)

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from torchmetrics import R2Score
 from torchmetrics.functional import classification as functional
 
 import third_party
 from torchplug import ComponentModule, Family, use
+from torchplug.components.builtin.metrics import r2
 from torchplug.components.metrics import Evaluation, MetricChoice
 from torchplug.components.task import TASKS
 from torchplug.errors import ConfigurationError, ParameterError, PluginError, UnknownComponentError
@@ -50,6 +52,19 @@ def test_regression_equals_scikit_learn(n, k, seed, offset):
     assert got["mae"] == pytest.approx(reference.mean_absolute_error(y, z), rel=1e-9)
     assert got["r2"] == pytest.approx(reference.r2_score(y, z), rel=1e-8, abs=1e-8)
     assert got["loss"] == 1.0
+
+
+@given(n=st.integers(2, 40), k=st.integers(1, 3), seed=st.integers(0, 999), size=st.sampled_from([1e-6, 1e-2, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_r2_equals_torchmetrics_also_for_constant_and_perfectly_predicted_columns(n, k, seed, size):
+    rng = np.random.default_rng(seed)
+    y = torch.tensor(rng.normal(size=(n, k)) * rng.choice([0.0, size], k))
+    z = y + torch.tensor(rng.normal(size=(n, k)) * rng.choice([0.0, size], k))
+    z[0, 0] += rng.choice([0.0, math.nan], p=[0.9, 0.1])
+    ours, theirs = r2().set_dtype(torch.float64), R2Score().set_dtype(torch.float64)
+    for metric in (ours, theirs):
+        metric.update(z, y)
+    assert ours.compute().item() == pytest.approx(theirs.compute().item(), rel=1e-12, nan_ok=True)
 
 
 @given(n=st.integers(4, 60), seed=st.integers(0, 999))

@@ -34,7 +34,8 @@ class RunCheckpoint(ModelCheckpoint):
     """ModelCheckpoint for a file of a run directory, which may have been moved or copied.
 
     Of equally good models the last is kept, which has been trained for longest; Lightning keeps the first. The best
-    value is restored with a checkpoint if its file is in the run directory.
+    value is restored with a checkpoint if its file is in the run directory. Not every one of several short epochs is
+    saved at its end, see `can_skip_saving`.
     """
 
     def __init__(self, **settings: Any) -> None:

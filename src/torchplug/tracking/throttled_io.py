@@ -1,4 +1,4 @@
-"""Checkpoint files that are written at most once a second, and copied at most ten times a second."""
+"""Checkpoint files that are written at most once a second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchplug.training.lightning_internals import ends_with_epoch
 INTERVAL_SECONDS = 1.0
 """The least time between two writings of a file: what a killed process may lose beside its last epoch."""
 COPY_SECONDS = 0.1
-"""The least time between two copies of a file's state: what an exception may cost beside the epoch that it breaks off."""
+"""The least time between two copies of last.ckpt's state: what an exception may cost beside its epoch."""
 
 
 class ThrottledCheckpointIO(ChecksummedCheckpointIO):

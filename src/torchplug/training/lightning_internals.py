@@ -130,8 +130,8 @@ def is_training(trainer: Trainer) -> bool:
 
 def ends_with_epoch(trainer: Trainer) -> bool:
     """Whether training may end with the epoch that ends now, by a limit or by request."""
-    loop = trainer.fit_loop
-    limits = ((loop.epoch_progress.current.processed, loop.max_epochs), (trainer.global_step, trainer.max_steps))
+    progress: Any = trainer.fit_loop.epoch_progress
+    limits = ((progress.current.processed, trainer.max_epochs), (trainer.global_step, trainer.max_steps))
     reached = any(limit is not None and 0 <= limit <= count for count, limit in limits)
     return reached or trainer.should_stop or trainer.received_sigterm
 

@@ -11,9 +11,6 @@ from torch.nn.functional import one_hot
 from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, Metric, R2Score
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, MulticlassAccuracy, MulticlassF1Score
 
-_R2_ZERO = 1e-4
-"""Sums of squares up to which R2Score takes a column for constant, or for predicted exactly."""
-
 
 def rmse() -> Metric:
     r"""Root of the mean squared error over all entries of the target.
@@ -37,6 +34,25 @@ def mae() -> Metric:
     return MeanAbsoluteError()
 
 
+_ZERO_SQUARES = 1e-4
+"""The sum of squares up to which R2Score takes a column for constant, or for predicted exactly."""
+
+
+class _R2(R2Score):
+    """torchmetrics' R2Score, with a `compute` of fewer operations that gives the same values."""
+
+    sum_squared_error: Tensor
+    sum_error: Tensor
+    residual: Tensor
+    total: Tensor
+
+    def compute(self) -> Tensor:
+        """The mean over columns; of a constant one 1 if it is predicted, else 0."""
+        spread = self.sum_squared_error - self.sum_error * (self.sum_error / self.total)
+        score = torch.where(spread <= _ZERO_SQUARES, 0.0, 1 - self.residual / spread)
+        return torch.where(self.residual <= _ZERO_SQUARES, 1.0, score).mean()
+
+
 def r2() -> Metric:
     r"""Share of the target's variance that is predicted, of each column, averaged.
 
@@ -48,21 +64,6 @@ def r2() -> Metric:
     Note: computed around the training target's mean, so that nothing cancels.
     """
     return _R2()
-
-
-class _R2(R2Score):
-    """torchmetrics' R2Score with the values of its `compute`, which takes five times as long."""
-
-    sum_squared_error: Tensor
-    sum_error: Tensor
-    residual: Tensor
-    total: Tensor
-
-    def compute(self) -> Tensor:
-        """The mean over columns; of a constant one 1 if it is predicted, else 0."""
-        spread = self.sum_squared_error - self.sum_error * (self.sum_error / self.total)
-        score = torch.where(spread <= _R2_ZERO, 0.0, 1 - self.residual / spread)
-        return torch.where(self.residual <= _R2_ZERO, 1.0, score).mean()
 
 
 def accuracy(num_classes: int, ignore_index: int) -> Metric:
