@@ -16,7 +16,7 @@ from torchplug.objective import StepObjective
 from torchplug.registry.component import Iteration, Outcome
 from torchplug.training import Strategy
 from torchplug.training.fit_progress import FitProgress
-from torchplug.training.lightning_internals import resumes_within_epoch, verify_signatures_once
+from torchplug.training.lightning_internals import resumes_within_epoch
 from torchplug.training.watching import reason_to_end, step_watching_schedulers
 
 
@@ -54,7 +54,6 @@ class TrainedModule(EvaluatedModule):
     def on_fit_start(self) -> None:
         """A fit that is resumed starts with the metrics that it had, and without a calibration of other parameters."""
         self.calibration = None
-        verify_signatures_once(self.trainer)
         self._progress.restore_metrics(self.trainer)
 
     def on_train_start(self) -> None:

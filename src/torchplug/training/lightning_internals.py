@@ -93,18 +93,6 @@ def log_validation(trainer: Trainer, values: Mapping[str, Tensor], shown: Sequen
     connector._progress_bar_metrics.update({name: values[name].item() for name in shown})
 
 
-def verify_signatures_once(trainer: Trainer) -> None:
-    """Make a fit inspect the signatures of its validation's hooks before its first validation, not before each."""
-    loop: Any = trainer.fit_loop.epoch_loop.val_loop
-    verify = type(loop)._verify_dataloader_idx_requirement
-
-    def verify_now() -> None:
-        verify(loop)
-        loop._verify_dataloader_idx_requirement = _nothing
-
-    loop._verify_dataloader_idx_requirement = verify_now
-
-
 def restore_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
     """Restore the metric values that callbacks read."""
     trainer._logger_connector._callback_metrics.update(metrics)
