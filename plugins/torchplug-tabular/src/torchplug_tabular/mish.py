@@ -26,35 +26,32 @@ def mixed_mish(units: Tensor, mix: Tensor) -> Tensor:
     if units.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.lerp(units, mish(units), mix)
     if not torch.is_grad_enabled():
-        return torch.addcmul(units, _part(torch.sigmoid(units)).mul_(units), mix, value=-2.0)
+        square = (1.0 - torch.sigmoid(units)).square_()
+        return torch.addcmul(units, square.div_(square + 1.0).mul_(units), mix, value=-2.0)
     mixed: Tensor = _MixedMish.apply(units, mix)[0]  # type: ignore[no-untyped-call]
     return mixed
 
 
-def _part(s: Tensor) -> Tensor:
-    """v = q²/(1 + q²), from s = 1 − q."""
-    square = (1.0 - s).square_()
-    return square.div_(square + 1.0)
-
-
 class _MixedMish(torch.autograd.Function):
-    """y = u − 2ar, r = uv, and its derivatives ∂y/∂u = 1 − 2ak, k = v − 2sr (1 − v), from dv/du = −2sv (1 − v).
+    """y = u − 2ar with r = uv, and its derivatives: ∂y/∂u = 1 − 2av (1 − 2us (1 − v)), s = 1 − q, and ∂y/∂a = −2r.
 
-    They are computed with y, while what they need is in the cache, and again if they are to be differentiated.
+    They follow from dv/du = −2sv (1 − v). They are computed with y, while what they need is in the cache, and again if
+    they are to be differentiated. What can be is computed in place: memory that is allocated is in no cache.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(units: Tensor, mix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        one = mix.new_ones(())  # as a tensor: torch takes twice as long to add a number
         s = torch.sigmoid(units)
-        k = _part(s)
-        r = units * k
-        s.mul_(r)
-        k.sub_(s.addcmul_(s, k, value=-1.0), alpha=2.0)
-        del s  # tensors that are made next take its memory, and then that of k
-        k = (k * (-2.0 * mix)).add_(1.0)
-        return torch.addcmul(units, r, mix, value=-2.0), k, r
+        r = torch.sub(one, s)  # q
+        r.mul_(r)
+        k = torch.add(r, one).reciprocal_()  # 1 − v
+        r.mul_(k)  # v
+        k.mul_(s.mul_(units)).sub_(0.5).mul_(r)
+        r.mul_(units)
+        return torch.addcmul(units, r, mix, value=-2.0), torch.addcmul(one, k, mix, value=4.0), r
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
@@ -71,6 +68,6 @@ class _MixedMish(torch.autograd.Function):
             s = torch.sigmoid(units)
             square = (1.0 - s).square()
             v = square / (square + 1.0)
+            slope = 1.0 - 2.0 * mix * v * (1.0 - 2.0 * units * s * (1.0 - v))
             r = units * v
-            slope = 1.0 - 2.0 * mix * (v - 2.0 * s * r * (1.0 - v))
-        return gradient * slope, -2.0 * (gradient * r).reshape(-1, units.shape[-1]).sum(0)
+        return gradient * slope, -2.0 * (gradient * r).sum_to_size(mix.shape)
