@@ -26,7 +26,7 @@ def mixed_mish(units: Tensor, mix: Tensor) -> Tensor:
     if units.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.lerp(units, mish(units), mix)
     if not torch.is_grad_enabled():
-        square = (1.0 - torch.sigmoid(units)).square_()
+        square = (1.0 - torch.sigmoid(units)).square()
         return torch.addcmul(units, square.div_(square + 1.0).mul_(units), mix, value=-2.0)
     mixed: Tensor = _MixedMish.apply(units, mix)[0]  # type: ignore[no-untyped-call]
     return mixed
