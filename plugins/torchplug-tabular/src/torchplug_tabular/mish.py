@@ -39,8 +39,6 @@ class _MixedMish(torch.autograd.Function):
     they are to be differentiated. What can be is computed in place: memory that is allocated is in no cache.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(units: Tensor, mix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         one = mix.new_ones(())  # as a tensor: torch takes twice as long to add a number
@@ -51,13 +49,26 @@ class _MixedMish(torch.autograd.Function):
         r.mul_(k)  # v
         k.mul_(s.mul_(units)).sub_(0.5).mul_(r)
         r.mul_(units)
-        return torch.addcmul(units, r, mix, value=-2.0), torch.addcmul(one, k, mix, value=4.0), r
+        slope = torch.addcmul(one, k, mix, value=4.0, out=k)
+        return torch.addcmul(units, r, mix, value=-2.0, out=s), slope, r
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None], units: Tensor, mix: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+        """For b models: u (b, …, m) and a (b, 1 …, m), of which an unbatched one is repeated."""
+        units, mix = (
+            value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+            for value, place in zip((units, mix), in_dims, strict=True)
+        )
+        mix = mix.reshape(info.batch_size, *[1] * (units.ndim - mix.ndim), *mix.shape[1:])
+        return _MixedMish.apply(units, mix), 0  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
