@@ -17,7 +17,7 @@ from torchplug.registry.component import Iteration, Outcome
 from torchplug.training import Strategy
 from torchplug.training.fit_progress import FitProgress
 from torchplug.training.lightning_internals import resumes_within_epoch
-from torchplug.training.watching import step_watching_schedulers
+from torchplug.training.watching import reason_to_end, step_watching_schedulers
 
 
 class TrainedModule(EvaluatedModule):
@@ -38,7 +38,7 @@ class TrainedModule(EvaluatedModule):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How a full-batch optimizer ended the training, else None."""
+        """How a full-batch optimizer or a schedule ended the training, else None."""
         return self.execution.fit.outcome
 
     @property
@@ -113,9 +113,12 @@ class TrainedModule(EvaluatedModule):
         return self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
 
     def on_train_epoch_end(self) -> None:
-        """Look at the device, write the epoch's mean loss, and step a schedule that watches a metric."""
+        """Look at the device, write the epoch's mean loss; schedules that watch a metric step, or end the run."""
         self.execution.after_epoch()
-        step_watching_schedulers(self.trainer, validated=self._progress.validated_in_epoch(self.trainer))
+        validated = self._progress.validated_in_epoch(self.trainer)
+        step_watching_schedulers(self.trainer, validated)
+        if (reason := reason_to_end(self.trainer, validated)) is not None:
+            self.execution.end_early(self.trainer, reason)
         self._progress.epoch_ended(self.trainer)
 
     def on_train_end(self) -> None:

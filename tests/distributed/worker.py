@@ -68,7 +68,7 @@ def build(job):
         frame,
         target="y",
         weights="w" if job.get("weighted") else None,
-        split=[1.0, 0.0, 0.0],
+        split=job.get("split", [1.0, 0.0, 0.0]),
         batch_size=job["batch_size"],
     )
     return module, data

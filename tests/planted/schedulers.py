@@ -103,3 +103,16 @@ class Decaying(Harmonic):
             for p in group["params"]:
                 p.data.mul_(0.99)
         super().step(epoch)
+
+
+@planted(SCHEDULER, "early_end_has_a_reason", "resumed, `reason_to_end` says something else")
+class Impatient(Harmonic):
+    stop_early = True
+    asked = 0
+
+    def reason_to_end(self, loss):
+        self.asked += 1
+        return "asked too often" if self.asked > 4 else None
+
+    def state_dict(self):
+        return {key: value for key, value in super().state_dict().items() if key != "asked"}

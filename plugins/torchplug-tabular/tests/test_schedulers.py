@@ -125,3 +125,69 @@ def test_an_optimizer_without_weight_decay_gets_none():
     optimizer.step()
     scheduler.step()
     assert "weight_decay" not in optimizer.param_groups[0]
+
+
+def ended_after(losses, epochs=60, spec=None):
+    """The epoch after which a schedule ends a run of single steps with these validation losses, and why."""
+    optimizer, scheduler = built(spec or use("coslog", stop_early=True), epochs)
+    for epoch in range(1, epochs + 1):
+        optimizer.step()
+        scheduler.step()
+        reason = scheduler.reason_to_end(losses(epoch / epochs))
+        if reason is not None:
+            return epoch, reason
+    return None
+
+
+def test_a_run_ends_after_the_first_cycle_that_does_not_lower_the_validation_loss():
+    assert ended_after(lambda t: 1.0 - t) is None
+    assert ended_after(lambda t: 1.0 + t) == (12, "cycle 2 of the learning rate did not lower the validation loss")
+    assert ended_after(lambda t: max(1.0 - t, 0.8)) == (
+        28,
+        "cycle 3 of the learning rate did not lower the validation loss",
+    )
+    assert ended_after(lambda t: 1.0 - (t > 3 / 15)) == (
+        12,
+        "cycle 2 of the learning rate did not lower the validation loss",
+    )
+
+
+def test_an_epoch_belongs_to_the_cycle_in_which_it_ends():
+    assert ended_after(lambda t: 1.0 - t, 10) is None
+    reason = "cycle 3 of the learning rate did not lower the validation loss"
+    assert ended_after(lambda t: 1.0, 10) == (5, reason)  # no epoch ends in the first cycle, and the third within 5
+    assert ended_after(lambda t: 1.0, 64) == (13, reason.replace("3", "2"))
+
+
+def test_what_was_seen_is_saved():
+    whole = use("coslog", stop_early=True)
+    optimizer, scheduler = built(whole, 60)
+    for epoch in range(1, 10):
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.reason_to_end(1.0 if epoch == 2 else 2.0) is None
+    saved = scheduler.state_dict(), optimizer.state_dict()
+    optimizer, scheduler = built(whole, 60)
+    optimizer.load_state_dict(saved[1])
+    scheduler.load_state_dict(saved[0])
+    reasons = []
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+        reasons.append(scheduler.reason_to_end(1.5))
+    assert [reason is not None for reason in reasons] == [False, False, True]
+
+
+def test_under_warmup_it_ends_the_run_after_its_own_cycle():
+    spec = use("warmup", steps=10, after={"name": "coslog", "parameters": {"stop_early": True}})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = registry().resolve(Family.SCHEDULER, spec).build(optimizer, total_steps=70, steps_per_epoch=1)
+    assert scheduler.stop_early
+    reasons = []
+    for _ in range(22):
+        optimizer.step()
+        scheduler.step()
+        reasons.append(scheduler.reason_to_end(1.0))
+    assert [number for number, reason in enumerate(reasons, 1) if reason is not None] == [22]
+    bare = registry().resolve(Family.SCHEDULER, "warmup").build(optimizer, total_steps=70, steps_per_epoch=1)
+    assert not bare.stop_early

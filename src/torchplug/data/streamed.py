@@ -31,7 +31,6 @@ from torchplug.preprocessing.moments import Moments
 from torchplug.preprocessing.target import TargetCoding
 from torchplug.tables import require_columns, types_of
 
-
 _SAMPLED_RUNS = 16
 """In how many places of a file rows are read for a sample."""
 
@@ -93,10 +92,11 @@ class StreamedSplit(Split):
     def sampled_features(self, count: int, dtype: torch.dtype) -> Tensor:
         """Features of evenly spaced runs of rows, as each run costs a block."""
         n, length = self.samples, -(-count // _SAMPLED_RUNS)
-        if n <= count:
-            return self.read(0, n).features.to(dtype)
-        starts = [run * (n - length) // (_SAMPLED_RUNS - 1) for run in range(_SAMPLED_RUNS)]
-        return torch.cat([self.read(start, start + length).features.to(dtype) for start in starts])
+        runs = [(0, n)]
+        if n > count:
+            starts = [run * (n - length) // (_SAMPLED_RUNS - 1) for run in range(_SAMPLED_RUNS)]
+            runs = [(start, start + length) for start in starts]
+        return torch.cat([self.read(start, stop).features for start, stop in runs]).to(dtype)
 
     def targets(self) -> Iterator[Tensor]:
         """The target, a block at a time, without the features."""

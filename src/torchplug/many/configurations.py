@@ -176,7 +176,8 @@ class Configurations:
 
 def watched_by(resolved: ResolvedConfig) -> str | None:
     """The metric that the schedule watches, if it watches one."""
-    return getattr(resolved.trial_scheduler, "monitor", None)
+    scheduler = resolved.trial_scheduler
+    return "val/loss" if getattr(scheduler, "stop_early", False) else getattr(scheduler, "monitor", None)
 
 
 def _structure(resolved: ResolvedConfig, loss: Loss, regularizers: Sequence[Regularizer]) -> list[Any]:

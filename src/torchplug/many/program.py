@@ -286,6 +286,10 @@ class Program:
             if self._best is not None:
                 self._best.note(trained, self._models.parameters(), progress.metrics)
         self._schedules.step("epoch", lambda model: bool(progress.active[model]), progress.metrics)
+        if self._validation is not None:
+            for model, reason in self._schedules.reasons_to_end(progress.metrics["val/loss"]).items():
+                if trained[model]:
+                    progress.end(model, Outcome("limit", f"training ended after {self._epoch + 1} epochs: {reason}"))
         for stops in self._stops:
             metric = torch.where(trained, progress.metrics[stops.monitor], math.nan)
             for model, reason in stops.stop(metric).items():

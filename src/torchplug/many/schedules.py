@@ -66,6 +66,19 @@ class Schedules:
         if self._by_interval[interval]:
             self._changed()
 
+    def reasons_to_end(self, losses: Tensor) -> dict[int, str]:
+        """Which models' schedules end their training after an epoch, and why.
+
+        Args:
+            losses: of each model's validation, (K,).
+        """
+        found = {}
+        for model, scheduler in (pair for own in self._by_interval.values() for pair in own):
+            reason = scheduler.reason_to_end(float(losses[model])) if getattr(scheduler, "stop_early", False) else None
+            if reason is not None:
+                found[model] = str(reason)
+        return found
+
     def state(self) -> dict[str, list[Any]]:
         """The schedulers' states, for a checkpoint."""
         return {interval: [each.state_dict() for _, each in own] for interval, own in self._by_interval.items()}

@@ -82,9 +82,12 @@ def fit(command: Command, module: ComponentModule, data: TabularData) -> int:
 
 
 def _print_end(command: Command, trained: Trained) -> None:
-    if trained.module.outcome is not None:
+    outcome = trained.module.outcome
+    if trained.module.resolved.is_full_batch:
         print(one_line(describe_outcome(trained.module)))
-    elif trained.run.best.is_file():
+    elif outcome is not None:
+        print(one_line(f"{outcome.reason}; {outcome.remedy}"))
+    if trained.run.best.is_file() and not trained.module.resolved.is_full_batch:
         print(_best_epoch(trained))
     if trained.refitted is not None:
         print(_refitted(trained.refitted))

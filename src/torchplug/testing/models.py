@@ -166,10 +166,7 @@ def _trained(module: Any, arguments: tuple[Tensor], *passed: float) -> Tensor:
 
 @check(Family.MODEL)
 def any_rows_give_a_start(subject: ModelSubject) -> None:
-    """After `initialize_from`, of one row, equal rows or others, parameters have their names and shapes and are finite.
-
-    So are the scores; the rows stay as they are.
-    """
+    """After `initialize_from`, with one row, equal rows or others, shapes are as before, and scores finite."""
     _require_start(subject)
     rows = subject.arguments(None)[0]
     for what, features in {"one row": rows[:1], "equal rows": rows[:1].expand(5, -1).clone(), "rows": rows}.items():
@@ -185,7 +182,7 @@ def any_rows_give_a_start(subject: ModelSubject) -> None:
 
 @check(Family.MODEL)
 def seed_and_rows_decide_the_start(subject: ModelSubject) -> None:
-    """With the same seed of torch and the same rows `initialize_from` gives the same parameters, on every rank."""
+    """With the same seed of torch and the same rows `initialize_from` gives the same parameters."""
     _require_start(subject)
     states = []
     for _ in range(2):

@@ -185,6 +185,38 @@ def scheduler_resumes(subject: SchedulerSubject) -> None:
 
 
 @check(Family.SCHEDULER)
+def early_end_has_a_reason(subject: SchedulerSubject) -> None:
+    """`stop_early` is a truth value; `reason_to_end` gives a text or None, and after resuming the same."""
+    scheduler = subject.scheduler()
+    if not callable(getattr(scheduler, "reason_to_end", None)):
+        raise NotApplicable("it has no `reason_to_end`")
+    declared = getattr(scheduler, "stop_early", None)
+    require(isinstance(declared, bool), f"`stop_early` is {declared!r}: make it true or false")
+    first = _reasons(scheduler, 3)
+    require(
+        all(reason is None or isinstance(reason, str) for reason in first),
+        "`reason_to_end` must return why training ends, or None where it goes on",
+    )
+    other = subject.scheduler()
+    other.optimizer.load_state_dict(copy.deepcopy(scheduler.optimizer.state_dict()))
+    other.load_state_dict(copy.deepcopy(scheduler.state_dict()))
+    require(
+        _reasons(other, 3) == _reasons(scheduler, 3),
+        "resumed, `reason_to_end` says something else for the same losses: state_dict must hold what it has seen",
+    )
+
+
+def _reasons(scheduler: Any, epochs: int) -> list[str | None]:
+    """What `reason_to_end` says at the ends of some epochs, in which the loss does not fall."""
+    found = []
+    for _ in range(epochs):
+        for _ in range(_PER_EPOCH if getattr(scheduler, "interval", "epoch") == "step" else 1):
+            advanced(scheduler, 1)
+        found.append(scheduler.reason_to_end(1.0))
+    return found
+
+
+@check(Family.SCHEDULER)
 def works_under_warmup(subject: SchedulerSubject) -> None:
     """After the rise of `warmup` it gives its own rates; one that monitors a metric is refused."""
     alone = subject.scheduler(total_steps=_TOTAL - _RISE)

@@ -23,10 +23,13 @@ Build = Callable[[ParameterGroups], Optimizer]
 class Fit:
     """The state of a fit, built in `on_train_start`; this base class is the state before any fit."""
 
+    ended_early: Outcome | None = None
+    """Set where a schedule has ended the training."""
+
     @property
     def outcome(self) -> Outcome | None:
-        """How a full-batch optimizer ended the training; None while it runs, and for minibatches."""
-        return None
+        """How a full-batch optimizer or a schedule ended the training; None while it runs, and where a limit did."""
+        return self.ended_early
 
     @property
     def iteration(self) -> Iteration | None:
@@ -113,6 +116,12 @@ class Strategy(ABC):
     @abstractmethod
     def after_epoch(self) -> None:
         """Write the epoch's mean loss."""
+
+    def end_early(self, trainer: Trainer, reason: str) -> None:
+        """End the run after this epoch, as a schedule asks."""
+        trainer.should_stop = True
+        epochs = trainer.current_epoch + 1
+        self.fit.ended_early = Outcome("limit", f"training ended after {epochs} epochs: {reason}", "resume to train on")
 
     def settle(self) -> None:  # noqa: B027 - optional
         """Move the parameters to where they are evaluated and saved, equal on every rank, or raise."""

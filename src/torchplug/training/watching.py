@@ -1,8 +1,9 @@
-"""Steps of learning-rate schedules that monitor a metric, such as `plateau`."""
+"""Learning-rate schedules that look at a metric after each epoch: `plateau` for its steps, others to end the run."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -32,3 +33,22 @@ def step_watching_schedulers(trainer: Trainer, validated: bool) -> None:
         value = trainer.callback_metrics.get(monitor)
         if value is not None:
             trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
+
+
+def reason_to_end(trainer: Trainer, validated: bool) -> str | None:
+    """Return why a schedule ends the run after this epoch, by the epoch's `val/loss`; None if none does.
+
+    Asked, as schedules are stepped, before the epoch's checkpoint is written, in complete epochs with a validation.
+
+    Args:
+        trainer: the trainer.
+        validated: whether there was a validation in this epoch.
+    """
+    loss = trainer.callback_metrics.get("val/loss")
+    if not validated or loss is None or not epoch_is_complete(trainer):
+        return None
+    for config in trainer.lr_scheduler_configs:
+        scheduler: Any = config.scheduler
+        if getattr(scheduler, "stop_early", False) and (reason := scheduler.reason_to_end(float(loss))) is not None:
+            return str(reason)
+    return None

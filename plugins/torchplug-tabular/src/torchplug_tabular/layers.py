@@ -11,7 +11,6 @@ from torch.nn.functional import mish
 
 from torchplug_tabular.mish import mixed_mish
 
-
 _ROUNDING = 1e-6
 """Outputs whose standard deviation is smaller, relative to the largest of them, count as equal."""
 

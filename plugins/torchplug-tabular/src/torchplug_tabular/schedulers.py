@@ -14,6 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from torchplug_tabular.annealing import flat_cosine
 
+_ROUNDING = 1e-9
+"""By how much of a cycle its end may be missed."""
+
 
 class OverRun(LRScheduler):
     """Base class of schedules α = α₀ · factor(t); after the end of the run t stays 1.
@@ -83,6 +86,8 @@ class CosLog(OverRun):
         total_steps: T, optimizer steps of the run; given by the core if it has a planned end.
         cycles: n ≥ 1, the number of cycles; the k-th ends at t = (2ᵏ − 1)/(2ⁿ − 1).
         anneal_weight_decay: whether the weight decay falls; else it stays w₀.
+        stop_early: whether training ends after a cycle in which no epoch has a lower validation loss than all epochs
+            before; the first cycle never ends it. Without validation rows it has no effect.
 
     Raises:
         ValueError: if cycles is below 1, or the run has no planned end.
@@ -97,15 +102,48 @@ class CosLog(OverRun):
         total_steps: int | None = None,
         cycles: int = 4,
         anneal_weight_decay: bool = True,
+        stop_early: bool = False,
     ) -> None:
         if not 1 <= cycles <= 30:
             raise ValueError(f"cycles must be from 1 to 30, got {cycles}")
         self.cycles = cycles
+        self.stop_early = stop_early
+        self._cycle, self._least, self._least_before = 0, math.inf, math.inf
         super().__init__(optimizer, total_steps=total_steps, anneal_weight_decay=anneal_weight_decay)
 
     def factor(self, passed: float) -> float:
         """½ (1 − cos(2π log₂(1 + (2ⁿ − 1) t)))."""
-        return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + (2**self.cycles - 1) * passed)))
+        return 0.5 * (1.0 - math.cos(2.0 * math.pi * self._cycles_passed(passed)))
+
+    def reason_to_end(self, loss: float) -> str | None:
+        """Return why training ends after an epoch, or None; asked after each epoch with a validation.
+
+        Args:
+            loss: of the validation split, after the epoch's steps.
+        """
+        passed = self._cycles_passed(self._passed)
+        cycle, reason = max(math.ceil(passed - _ROUNDING), 1), None
+        if cycle != self._cycle:
+            reason = self._end_cycle(cycle)
+        self._least = min(self._least, loss)
+        if cycle <= passed + _ROUNDING:
+            reason = reason or self._end_cycle(cycle + 1)
+        return reason
+
+    def _end_cycle(self, following: int) -> str | None:
+        """Begin to look at another cycle; why the one before ends the run, or None, as also where it had no epoch."""
+        ended, least, before = self._cycle, self._least, self._least_before
+        self._cycle, self._least, self._least_before = following, math.inf, min(least, before)
+        if math.inf in (least, before) or least < before:
+            return None
+        return f"cycle {ended} of the learning rate did not lower the validation loss"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the schedule's progress, as plain numbers."""
+        return super().state_dict() | {key: self.__dict__[key] for key in ("_cycle", "_least", "_least_before")}
+
+    def _cycles_passed(self, passed: float) -> float:
+        return math.log2(1.0 + (2**self.cycles - 1) * passed)
 
 
 class FlatCosine(OverRun):

@@ -115,6 +115,16 @@ class Warmup(LRScheduler):
         self.summit = [float(group["lr"]) for group in optimizer.param_groups]
         super().__init__(optimizer)
 
+    @property
+    def stop_early(self) -> bool:
+        """Whether the wrapped schedule may end the run."""
+        return getattr(self.after, "stop_early", False)
+
+    def reason_to_end(self, loss: float) -> str | None:
+        """Return why the wrapped schedule ends the run, or None."""
+        reason: str | None = self.after.reason_to_end(loss)  # type: ignore[union-attr]
+        return reason
+
     def get_lr(self) -> list[float | Tensor]:
         """Return α of each parameter group."""
         if self.last_epoch > self.length:

@@ -177,8 +177,8 @@ class CrossValidating:
         monitors = [*settings.monitors, watched_by(self._configuration.components)]
         if any(monitor is not None and monitor.startswith("val/") for monitor in monitors):
             remarks.append(
-                "training watches metrics of the fold that is held out (EarlyStopping or the schedule), so that all "
-                "metrics of it are optimistic"
+                "training watches metrics of the fold that is held out (EarlyStopping or the schedule, such as by its "
+                "stop_early), so that all metrics of it are optimistic"
             )
         if found.undefined:
             remarks.append(f"undefined in at least one fold: {', '.join(found.undefined)}")
