@@ -47,7 +47,7 @@ class _MixedMish(torch.autograd.Function):
         r.mul_(r)
         k = torch.add(r, one).reciprocal_()  # 1 − v
         r.mul_(k)  # v
-        k.mul_(s.mul_(units)).sub_(0.5).mul_(r)
+        k.mul_(s.mul_(units)).sub_(0.5).mul_(r)  # −½v (1 − 2us (1 − v))
         r.mul_(units)
         slope = torch.addcmul(one, k, mix, value=4.0, out=k)
         return torch.addcmul(units, r, mix, value=-2.0, out=s), slope, r
