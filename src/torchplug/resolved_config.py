@@ -280,11 +280,16 @@ class ResolvedConfig:
         return settings.divided(self._groups_of(network, named))
 
     def _group_settings(self, network: nn.Module, names: Sequence[str]) -> GroupSettings:
-        """The user's settings by patterns, over those that the network declares and the optimizer has."""
+        """The user's settings by patterns, over those that the network declares and the optimizer has.
+
+        A network's weight decay is left out where the optimizer's own is 0.
+        """
         declared = getattr(network, "group_settings", None)
         if not isinstance(declared, Mapping) or self.is_full_batch or self.optimizer.groups is not None:
             return self.groups
-        settings = self.groups.over(declared, self._settings_of_groups, names)
+        decays = bool(self.trial_optimizer().defaults.get("weight_decay"))
+        keys = [key for key in self._settings_of_groups if key != "weight_decay" or decays]
+        settings = self.groups.over(declared, keys, names)
         if settings.sets("lr"):
             self._refuse_one_rate()
         return settings

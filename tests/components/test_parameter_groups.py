@@ -114,6 +114,7 @@ class Declaring(torch.nn.Module):
         (use("adamw", lr=0.1, weight_decay=0.2), None, {"map.weight": (0.2, 0.5), "map.bias": (0.1, 0.0)}),
         (use("adamw", lr=0.1), {"weight": {"lr": 4.0}}, {"map.weight": (0.4, 0.5), "map.bias": (0.1, 0.0)}),
         (use("adamw", lr=0.1), {"*": {"lr": 3.0}}, {"map.weight": (0.3, 0.5), "map.bias": (0.3, 0.0)}),
+        (use("adamw", lr=0.1, weight_decay=0.0), None, {"map.weight": (0.2, 0.0), "map.bias": (0.1, 0.0)}),
         (use("sgd", lr=0.1), None, {"map.weight": (0.2, 0.0), "map.bias": (0.1, 0.0)}),
         (use("newton"), None, {"map.weight": (None, None), "map.bias": (None, None)}),
     ],
