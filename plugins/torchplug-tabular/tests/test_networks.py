@@ -96,7 +96,7 @@ def test_a_member_is_a_perceptron_with_scaled_units():
         np.testing.assert_allclose(network(x)[j].detach(), expected, rtol=1e-12, atol=1e-13)
 
 
-def test_the_learning_rate_has_the_published_factors(table):
+def test_learning_rates_and_weight_decay_are_the_published_ones(table):
     config = {"model": use("realmlp", hidden=[8]), "optimizer": use("adamw", lr=0.2, weight_decay=0.02)}
     module = torchplug.ComponentModule(**config)
     data = TabularData(table, "y")
@@ -109,14 +109,14 @@ def test_the_learning_rate_has_the_published_factors(table):
         for p in group["params"]
     }
     assert found == {
-        "inputs.numbers.frequency": (0.1, 0.02),
-        "inputs.numbers.phase": (0.1, 0.02),
-        "inputs.numbers.weight": (0.1, 0.02),
-        "inputs.numbers.bias": (0.1, 0.0),
-        "layers.0.scale": (6.0, 0.02),
+        "inputs.numbers.frequency": (0.1, 0.002),
+        "inputs.numbers.phase": (0.1, 0.002),
+        "inputs.numbers.weight": (0.1, 0.002),
+        "inputs.numbers.bias": (0.1, 0.002),
+        "layers.0.scale": (6.0, 0.12),
         "layers.1.weight": (1.0, 0.02),
         "layers.1.bias": (0.1, 0.0),
-        "layers.2.mix": (0.1, 0.02),
+        "layers.2.mix": (0.1, 0.002),
         "layers.4.weight": (1.0, 0.02),
         "layers.4.bias": (0.1, 0.0),
     }

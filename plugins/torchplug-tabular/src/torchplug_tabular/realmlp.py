@@ -28,10 +28,10 @@ class RealMLP(nn.Module):
         pᵢ(u) = u + aᵢ ∘ (σ(u) − u)
 
     e is `torchplug.PeriodicEmbedding`, and vectors of large categories. The learning rate has the factor 6 for the
-    scaling s, and 0.1 for biases, activations and embeddings of numbers (`group_settings`). A weight decay of 0.12 keeps
-    the scaling small; activations and embeddings, for which 0.02 would be too much, have 0.002. Weights start normal,
-    scaled so that each layer's outputs have deviation 1 for the training rows; biases so that each output is 0 at a
-    random point among them (`initialize_from`). In the second half of the run dropout falls to 0 along half a cosine.
+    scaling s, and 0.1 for biases, activations and embeddings of numbers (`group_settings`). The scaling has a weight
+    decay of 0.12, activations and embeddings of 0.002. Weights start normal, scaled so that each layer's outputs have
+    deviation 1 for the training rows; biases so that each output is 0 at a random point among them
+    (`initialize_from`). In the second half of the run dropout falls to 0 along half a cosine.
 
     Made for `--data.scale robust`, the optimizer `adamw` with lr 0.2 (classes: 0.04), betas (0.9, 0.95) and
     weight_decay 0.02, the scheduler `coslog`, which lowers weight decay as well, batches of 256 and 256 epochs.
@@ -56,7 +56,8 @@ class RealMLP(nn.Module):
         ValueError: if a width, dropout, activation, embedding, scale or size is out of range.
 
     Reference: Holzmüller, Grinsztajn and Steinwart (2024), arXiv 2407.04491.
-    Note: dropout falls from epoch to epoch, and in the published training from step to step.
+    Note: dropout falls from epoch to epoch, and in the published training from step to step. The weight decays are
+    those of the published code, in which the factors of the learning rate enter twice.
     """
 
     group_settings: ClassVar[dict[str, dict[str, float]]] = {
