@@ -20,6 +20,8 @@ def test_values_are_those_of_the_formula():
     u, a = units.detach().numpy(), mix.detach().numpy()
     expected = u + a * (u * np.tanh(np.log1p(np.exp(u))) - u)
     np.testing.assert_allclose(mixed_mish(units, mix).detach(), expected, rtol=1e-13, atol=1e-14)
+    with torch.no_grad():
+        np.testing.assert_allclose(mixed_mish(units, mix), expected, rtol=1e-13, atol=1e-14)
 
 
 def test_first_and_second_derivatives_are_those_of_finite_differences():
@@ -39,18 +41,29 @@ def test_units_of_any_size_have_mish_and_its_derivative(dtype, within):
     torch.testing.assert_close(found_slope.double(), slope, rtol=within, atol=within)
 
 
-def test_many_models_at_once_have_the_gradients_of_each():
-    units, mix = inputs()
-    mixes = torch.stack([mix, 2.0 * mix, -mix]).detach()
+@pytest.mark.parametrize("batched", [(0, 0), (None, 0), (0, None), (1, 1)])
+def test_many_models_at_once_have_the_values_and_derivatives_of_torch(batched):
+    torch.manual_seed(0)
+    sizes = [(9, 4), (4,)]
+    units, mix = (
+        torch.randn(size if place is None else (*size[:place], 3, *size[place:]), dtype=torch.float64)
+        for size, place in zip(sizes, batched, strict=True)
+    )
 
-    def value(a, u):
-        return mixed_mish(u, a).square().sum()
+    def by_torch(u, a):
+        return torch.lerp(u, mish(u), a)
 
-    expected = []
-    for each in mixes:
-        own = each.clone().requires_grad_()
-        expected.append(torch.autograd.grad(value(own, units.detach()), own)[0])
-    torch.testing.assert_close(vmap(grad(value), (0, None))(mixes, units.detach()), torch.stack(expected))
+    def values(function):
+        def squares(u, a):
+            return function(u, a).square().sum()
+
+        def slopes(u, a):
+            return sum(slope.square().sum() for slope in grad(squares, (0, 1))(u, a))
+
+        each = (function, grad(squares, (0, 1)), grad(slopes, (0, 1)))
+        return [vmap(one, batched)(units, mix) for one in each]
+
+    torch.testing.assert_close(values(mixed_mish), values(by_torch))
 
 
 def test_units_without_a_gradient_leave_that_of_the_mixture():

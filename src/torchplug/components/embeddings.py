@@ -58,9 +58,11 @@ class PeriodicEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features and their mixtures of cosines, feature by feature."""
-        # (d, K, n): products of matrices whose rows are long are fast; a sine's derivative takes one function, not two
+        # (d, K, n): products of matrices whose rows are long and contiguous are fast; a sine's derivative takes one
+        # function, not two
         phase, frequency = self.phase + 0.5 * math.pi, 2.0 * math.pi * self.frequency
-        cosines = torch.baddbmm(phase.unsqueeze(2), frequency.unsqueeze(2), features.t().unsqueeze(1)).sin()
+        columns = features.t().contiguous().unsqueeze(1)
+        cosines = torch.baddbmm(phase.unsqueeze(2), frequency.unsqueeze(2), columns).sin()
         mixed = torch.baddbmm(self.bias.unsqueeze(2), self.weight.transpose(1, 2), cosines)
         return torch.cat([features.unsqueeze(2), mixed.permute(2, 0, 1)], dim=2).flatten(1)
 

@@ -13,7 +13,8 @@ def mixed_mish(units: Tensor, mix: Tensor) -> Tensor:
     r"""Return u + a (mish(u) − u), mish(u) = u tanh(ln(1 + eᵘ)).
 
     On a CPU tanh is written as a rational function of q = 1/(1 + eᵘ): mish(u) = u (1 − 2v) with v = q²/(1 + q²), so
-    that a pass takes one exponential function. Elsewhere, and where torch compiles it, it is torch's `mish`.
+    that both passes together take one exponential function. Elsewhere, and where torch compiles it, it is torch's
+    `mish`.
 
     Args:
         units: u, (…, m).
@@ -21,43 +22,63 @@ def mixed_mish(units: Tensor, mix: Tensor) -> Tensor:
 
     Reference: Misra (2019), arXiv 1908.08681.
     """
+    mix = mix.to(units.dtype)
     if units.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.lerp(units, mish(units), mix.to(units.dtype))
-    mixed: Tensor = _MixedMish.apply(units, mix.to(units.dtype))[0]  # type: ignore[no-untyped-call]
+        return torch.lerp(units, mish(units), mix)
+    if not torch.is_grad_enabled():
+        square = (1.0 - torch.sigmoid(units)).square()
+        return torch.addcmul(units, square.div_(square + 1.0).mul_(units), mix, value=-2.0)
+    mixed: Tensor = _MixedMish.apply(units, mix)[0]  # type: ignore[no-untyped-call]
     return mixed
 
 
 class _MixedMish(torch.autograd.Function):
-    """y = u − 2auv, and q, which the backward pass uses again unless it is to be differentiated."""
+    """y = u − 2ar with r = uv, and its derivatives: ∂y/∂u = 1 − 2av (1 − 2us (1 − v)), s = 1 − q, and ∂y/∂a = −2r.
 
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(units: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
-        q = units.neg().sigmoid_()
-        square = q * q
-        v = square.div_(square + 1.0)
-        return (v * (-2.0 * mix)).add_(1.0).mul_(units), q
+    They follow from dv/du = −2sv (1 − v). They are computed with y, while what they need is in the cache, and again if
+    they are to be differentiated. What can be is computed in place: memory that is allocated is in no cache.
+    """
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
+    def forward(units: Tensor, mix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        one = mix.new_ones(())  # as a tensor: torch takes twice as long to add a number
+        s = torch.sigmoid(units)
+        r = torch.sub(one, s)  # q
+        r.mul_(r)
+        k = torch.add(r, one).reciprocal_()  # 1 − v
+        r.mul_(k)  # v
+        k.mul_(s.mul_(units)).sub_(0.5).mul_(r)  # −½v (1 − 2us (1 − v))
+        r.mul_(units)
+        slope = torch.addcmul(one, k, mix, value=4.0, out=k)
+        return torch.addcmul(units, r, mix, value=-2.0, out=s), slope, r
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs, output[1])
+        ctx.save_for_backward(*inputs, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """∂y/∂u = 1 − 2av (1 − 2us/(1 + q²)) and ∂y/∂a = −2uv, from dv/du = −2sv/(1 + q²), s = 1 − q."""
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None], units: Tensor, mix: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+        """For b models: u (b, …, m) and a (b, 1 …, m), of which an unbatched one is repeated."""
+        units, mix = (
+            value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+            for value, place in zip((units, mix), in_dims, strict=True)
+        )
+        mix = mix.reshape(info.batch_size, *[1] * (units.ndim - mix.ndim), *mix.shape[1:])
+        return _MixedMish.apply(units, mix), 0  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         if gradient is None:
             return None, None
-        units, mix, q = ctx.saved_tensors
-        mul, div, add = Tensor.mul_, Tensor.div_, Tensor.add_
+        units, mix, slope, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
-            q, mul, div, add = torch.sigmoid(-units), Tensor.mul, Tensor.div, Tensor.add
-        square = q * q
-        divisor = square + 1.0
-        part = gradient * div(square, divisor)
-        scaled = part * (2.0 * mix)
-        by_mix = -2.0 * mul(part, units).reshape(-1, units.shape[-1]).sum(0)
-        slope = div(mul(q - 1.0, units), divisor)  # −us/(1 + q²)
-        return torch.addcmul(gradient, scaled, add(mul(slope, 2.0), 1.0), value=-1.0), by_mix
+            s = torch.sigmoid(units)
+            square = (1.0 - s).square()
+            v = square / (square + 1.0)
+            slope = 1.0 - 2.0 * mix * v * (1.0 - 2.0 * units * s * (1.0 - v))
+            r = units * v
+        return gradient * slope, -2.0 * (gradient * r).sum_to_size(mix.shape)
