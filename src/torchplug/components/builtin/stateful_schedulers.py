@@ -122,7 +122,8 @@ class Warmup(LRScheduler):
 
     def reason_to_end(self, loss: float) -> str | None:
         """Return why the wrapped schedule ends the run, or None."""
-        reason: str | None = self.after.reason_to_end(loss)  # type: ignore[union-attr]
+        after: Any = self.after
+        reason: str | None = after.reason_to_end(loss) if self.stop_early else None
         return reason
 
     def get_lr(self) -> list[float | Tensor]:
