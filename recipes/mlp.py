@@ -11,7 +11,8 @@ from typing import Any
 
 from torchplug import recipe, use
 
-DATA, TRAINER = {"source": "digits", "clip_target": "auto"}, {"log_every_n_steps": 10}
+DATA = {"source": "digits", "clip_target": "auto"}
+TRAINER = {"log_every_n_steps": 10}
 
 
 def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
@@ -23,9 +24,8 @@ def adapt(table: recipe.TableSummary) -> dict[str, dict[str, Any]]:
         model = use("realmlp", hidden=[128 if rows < 3000 else 256] * 3, activation=activation, embedding=embedding)
         optimizer = use("adamw", lr=rate, betas=(0.9, 0.95), weight_decay=0.02)
         scheduler = use("coslog", stop_early=table.validation_rows >= 500)  # fewer rows decide by chance
-        middle = numbers and 512 <= rows < 3000  # as many steps, of half the rows
-        epochs, most_steps = 256 if numbers and not middle else 128, 25_000
-        batch = -(-rows // max(1, rows // (128 if middle else 256)))  # so that all batches have nearly the same size
+        epochs, most_steps = 256 if numbers else 128, 25_000
+        batch = -(-rows // max(1, rows // 256))  # so that all batches have nearly the same size
     elif numbers:
         model = use("mlp", hidden=[256, 256], activation="silu", dropout=0.0, embedding=embedding)
         optimizer, scheduler, epochs, most_steps = use("adam", lr=3e-3), use("one_cycle"), 300, 100_000
