@@ -110,5 +110,5 @@ def test_ranks_start_alike(tmp_path):
 def test_the_sample_has_the_precision_that_is_trained_in():
     read = TabularData(table(50), target="y", features=["x0"])
     read.prepare(DataRequirements("regression", "mse"))
-    assert read.sampled_features("train", 10).shape == (10, 1)
-    assert read.sampled_features("train", 10).dtype == torch.float32
+    assert read.sampled_features(10).shape == (10, 1)
+    assert read.sampled_features(10).dtype == torch.float32

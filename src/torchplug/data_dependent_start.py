@@ -25,5 +25,5 @@ def start_from_rows(network: nn.Module, data: Any) -> None:
         data: the prepared `TabularData`; every rank has the same rows.
     """
     if starts_from_rows(network):
-        features = data.sampled_features("train", _ROWS)
+        features = data.sampled_features(_ROWS)
         network.initialize_from(features.to(next(network.parameters()).dtype))  # type: ignore[operator]

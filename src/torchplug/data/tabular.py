@@ -265,13 +265,13 @@ class TabularData(Foldable):
             raise ConfigurationError("the data have not been read yet: call prepare(request), or fit")
         return self._prepared.splits[split]
 
-    def sampled_features(self, split: SplitName, count: int) -> Tensor:
-        """Return the features (m, d) of about `count` rows that are spread evenly over a split, or of all its rows.
+    def sampled_features(self, count: int) -> Tensor:
+        """Return the features (m, d) of about `count` rows that are spread evenly over the training split, or of all.
 
         Raises:
             ConfigurationError: if the data have not been read.
         """
-        return self.rows_of(split).sampled_features(count, self._precision(self._request))
+        return self.rows_of("train").sampled_features(count, self._precision(self._request))
 
     # ------------------------------------------------------------------ preparing
 
